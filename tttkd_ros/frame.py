@@ -1,0 +1,39 @@
+"""The one frame type that simulation, data sets, bags and the live node share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tttkd_ros.geometry.camera import CameraModel
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One camera's image beside a sweep.
+
+    stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, so that
+    x_camera = camera_from_lidar @ x_lidar, the camera frame being optical (x right, y down, z forward; REP-103).
+    """
+
+    name: str
+    stamp: int
+    image: np.ndarray
+    camera: CameraModel
+    camera_from_lidar: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One LiDAR sweep with what belongs to it.
+
+    stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. intensity: (N,) float32.
+    labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth.
+    """
+
+    stamp: int
+    points: np.ndarray
+    views: tuple[View, ...] = ()
+    intensity: np.ndarray | None = None
+    labels: np.ndarray | None = None
