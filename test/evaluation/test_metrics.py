@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.evaluation.metrics import class_iou, confusion, mean_iou, windowed_mean_iou
+
+
+def labels(*ids):
+    return np.array(ids, np.uint8)
+
+
+def test_confusion_counts_pairs_and_ignores_points_without_truth():
+    matrix = confusion(labels(0, 0, 1, UNLABELLED), labels(0, 1, 1, 0), 2)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0]]
+
+
+def test_withheld_answers_count_as_misses_of_their_class_only():
+    matrix = confusion(labels(0, 0, 1), labels(0, UNLABELLED, 1), 2)
+    assert class_iou(matrix).tolist() == [0.5, 1.0]
+
+
+def test_classes_without_truth_are_left_out_of_the_mean_but_still_cost_the_class_they_took_from():
+    matrix = confusion(labels(0, 0, 0, 0), labels(0, 0, 0, 2), 3)
+    assert np.isnan(class_iou(matrix)[1:]).all()
+    assert mean_iou(matrix) == pytest.approx(75.0)
+
+
+def test_mean_iou_agrees_with_torchmetrics_where_every_class_occurs():
+    import torch
+
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 10, (2, 5000)).astype(np.uint8)
+    expected = multiclass_jaccard_index(torch.from_numpy(predicted).long(), torch.from_numpy(truth).long(), 10)
+    assert mean_iou(confusion(truth, predicted, 10)) == pytest.approx(100 * float(expected), abs=1e-3)
+
+
+def test_no_truth_at_all_is_not_a_number():
+    assert np.isnan(mean_iou(confusion(labels(UNLABELLED), labels(0), 3)))
+    assert confusion(labels(), labels(), 3).sum() == 0
+
+
+def test_windows_hold_the_last_sweeps_only():
+    right, wrong = confusion(labels(0), labels(0), 2), confusion(labels(0), labels(1), 2)
+    assert windowed_mean_iou(np.stack([wrong, right, right]), 2).tolist() == [0.0, 50.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "complaint"),
+    [(labels(0, 1), labels(0), "point for point"), (labels(7), labels(0), "truth label 7"),
+     (labels(0), labels(3), "predicted label 3")],
+)
+def test_what_does_not_fit_is_refused(truth, predicted, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        confusion(truth, predicted, 3)

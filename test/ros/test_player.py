@@ -1,0 +1,147 @@
+"""The player and the recorder as their own processes, over DDS."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+pytest.importorskip("rclpy")
+
+TYPES = get_typestore(Stores.LATEST)
+PERIOD = 50_000_000  # nanoseconds between clouds
+CLOUDS = 20
+
+
+def header(stamp: int):
+    time_type, header_type = TYPES.types["builtin_interfaces/msg/Time"], TYPES.types["std_msgs/msg/Header"]
+    return header_type(stamp=time_type(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id="lidar")
+
+
+def cloud(stamp: int):
+    field = TYPES.types["sensor_msgs/msg/PointField"]
+    fields = [field(name=name, offset=4 * place, datatype=7, count=1) for place, name in enumerate("xyz")]
+    data = np.random.default_rng(stamp).integers(0, 255, 12 * 30_000, np.uint8)
+    return TYPES.types["sensor_msgs/msg/PointCloud2"](
+        header=header(stamp), height=1, width=30_000, fields=fields, is_bigendian=False, point_step=12,
+        row_step=12 * 30_000, data=data, is_dense=True,
+    )
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """A second of clouds beside a truth topic and a message type that rclpy from PyPI lacks."""
+    path = tmp_path / "bag"
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        kinds = {"/points": "sensor_msgs/msg/PointCloud2", "/truth/points": "sensor_msgs/msg/PointCloud2",
+                 "/tf_static": "tf2_msgs/msg/TFMessage"}
+        topics = {topic: writer.add_connection(topic, kind, typestore=TYPES) for topic, kind in kinds.items()}
+        transforms = TYPES.types["tf2_msgs/msg/TFMessage"](transforms=[])
+        writer.write(topics["/tf_static"], 10**9, TYPES.serialize_cdr(transforms, kinds["/tf_static"]))
+        for index in range(CLOUDS):
+            stamp = 10**9 + index * PERIOD
+            data = TYPES.serialize_cdr(cloud(stamp), kinds["/points"])
+            for topic in ("/points", "/truth/points"):
+                writer.write(topics[topic], stamp, data)
+    return path
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a module of tttkd_ros.ros as a process, in a domain of this test's own; end what is left afterwards."""
+    environment = os.environ | {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    running = []
+
+    def starter(module: str, *arguments) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"tttkd_ros.ros.{module}", *map(str, arguments)]
+        process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        running.append(process)
+        return process
+
+    yield starter
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def contents(bag, topic):
+    with AnyReader([bag]) as reader:
+        wanted = [connection for connection in reader.connections if connection.topic == topic]
+        return [(stamp, bytes(data)) for _, stamp, data in reader.messages(wanted)]
+
+
+def test_every_cloud_arrives_unchanged_in_order_and_on_time(bag, tmp_path, start):
+    recorder = start("recorder", tmp_path / "out", "/points", "--count", CLOUDS)
+    player = start("player", bag, "--wait-for-subscribers", "--topics", "/points", "--sent-file", tmp_path / "sent.csv")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 0, output
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 0, output
+    sent, received = contents(bag, "/points"), contents(tmp_path / "out", "/points")
+    assert [data for _, data in received] == [data for _, data in sent]
+    arrivals = np.diff([stamp for stamp, _ in received])
+    assert np.median(arrivals) == pytest.approx(PERIOD, rel=0.2)
+    with (tmp_path / "sent.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert [int(row["bag_time"]) for row in log] == [stamp for stamp, _ in sent]
+    assert all(int(row["sent"]) <= stamp for row, (stamp, _) in zip(log, received, strict=True))
+
+
+def test_truth_stays_home_and_lacking_types_are_named(bag, start):
+    from tttkd_ros.ros.player import message_class
+
+    player = start("player", bag, "--rate", "20")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 0
+    if message_class("tf2_msgs/msg/TFMessage") is None:
+        assert "left out /tf_static: this ROS has no tf2_msgs/msg/TFMessage" in output
+        assert f"played {CLOUDS} messages" in output
+    else:
+        assert f"played {CLOUDS + 1} messages" in output
+
+
+def test_nobody_subscribing_is_an_error_that_names_the_topic(bag, start):
+    player = start("player", bag, "--topics", "/points", "--wait-for-subscribers", "--wait-timeout", "0.2")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 1
+    assert "nobody subscribed to /points" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["missing_bag"], "no bag at missing_bag"), (["BAG", "--rate", "0"], "rate is 0.0"),
+     (["BAG", "--topics", "/lidar"], "no topic /lidar; it has /points")],
+)
+def test_wrong_arguments_are_answered(bag, start, arguments, complaint):
+    player = start("player", *[str(bag) if argument == "BAG" else argument for argument in arguments])
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 1
+    assert complaint in output
+
+
+def test_recorder_ends_on_interrupt_with_a_whole_bag(bag, tmp_path, start):
+    recorder = start("recorder", tmp_path / "out", "/points")
+    start("player", bag, "--wait-for-subscribers", "--topics", "/points", "--rate", "10").communicate(timeout=30)
+    time.sleep(0.3)
+    recorder.send_signal(signal.SIGINT)
+    output, _ = recorder.communicate(timeout=10)
+    assert recorder.returncode == 0
+    assert f"{CLOUDS} x /points" in output
+    assert len(contents(tmp_path / "out", "/points")) == CLOUDS
+
+
+def test_recorder_does_not_overwrite_unasked(bag, start):
+    recorder = start("recorder", bag, "/points")
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 1
+    assert "exists" in output

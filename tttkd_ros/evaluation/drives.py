@@ -1,0 +1,82 @@
+"""Drives to evaluate on: frames that can be gone through more than once, and the controls made from them.
+
+A drive is anything with a length that yields its frames in order each time it is iterated: a list, or `BagDrive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tttkd_ros.frame import Frame
+
+
+class Drive(Protocol):
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+class BagDrive:
+    """A bag's sweeps, or the first `limit` of them, read anew on every iteration."""
+
+    def __init__(self, path: Path, *, limit: int | None = None, rig: Path | None = None):
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit} sweeps, expected at least 1")
+        from tttkd_ros.bags.reader import BagReader
+
+        self._reader = BagReader(path, rig=rig)
+        self._limit = limit
+
+    def __len__(self) -> int:
+        return len(self._reader) if self._limit is None else min(self._limit, len(self._reader))
+
+    def __iter__(self) -> Iterator[Frame]:
+        return islice(self._reader.frames(), self._limit)
+
+
+@dataclass(frozen=True)
+class OtherImages:
+    """Control: every sweep gets the images of the sweep half the drive away, with its own geometry and stamps.
+
+    A gain that survives this does not come from what the camera saw.
+    """
+
+    drive: Drive
+
+    def __len__(self) -> int:
+        return len(self.drive)
+
+    def __iter__(self) -> Iterator[Frame]:
+        half = len(self.drive) // 2
+        donors = chain(islice(iter(self.drive), half, None), islice(iter(self.drive), half))
+        for frame, donor in zip(self.drive, donors, strict=True):
+            images = {view.name: view.image for view in donor.views}
+            yield replace(
+                frame,
+                views=tuple(replace(view, image=images[view.name]) for view in frame.views if view.name in images),
+            )
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Check: every cloud moved rigidly along z, the extrinsics with it, as if the sensor were mounted elsewhere."""
+
+    drive: Drive
+    z: float  # metres
+
+    def __len__(self) -> int:
+        return len(self.drive)
+
+    def __iter__(self) -> Iterator[Frame]:
+        shift = np.array([0.0, 0.0, self.z])
+        unshift = np.eye(4)
+        unshift[:3, 3] = -shift
+        for frame in self.drive:
+            views = tuple(replace(view, camera_from_lidar=view.camera_from_lidar @ unshift) for view in frame.views)
+            yield replace(frame, points=frame.points + shift.astype(np.float32), views=views)

@@ -1,0 +1,126 @@
+"""Record topics into a bag: `python -m tttkd_ros.ros.recorder OUT /segmenter/points_labeled --count 300`.
+
+The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. Recording ends at SIGINT or
+SIGTERM, after `count` messages of the first topic, or when nothing has arrived for `idle` seconds since the first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import rclpy
+import tyro
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from tttkd_ros.ros.player import message_class
+
+QUEUE = 100  # messages kept while the disk is slow
+
+
+def record(
+    bag: tyro.conf.Positional[Path],
+    topics: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    *,
+    count: int | None = None,
+    idle: float | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Record topics into an MCAP bag, with arrival times.
+
+    Args:
+        bag: the folder to write.
+        topics: the topics; each is awaited until somebody publishes it.
+        count: end after this many messages of the first topic.
+        idle: end when nothing has arrived for this many seconds, once something has.
+        overwrite: replace the bag if it is there.
+    """
+    if not topics:
+        raise ValueError("no topic given to record")
+    if bag.exists():
+        if not overwrite:
+            raise ValueError(f"{bag} exists: choose another name, or --overwrite")
+        shutil.rmtree(bag)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        writer = stack.enter_context(Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP))
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        recorder = _Recorder(writer, topics)
+        stack.callback(recorder.node.destroy_node)
+        executor = SingleThreadedExecutor()
+        executor.add_node(recorder.node)
+        while not stop.is_set():
+            recorder.subscribe()
+            executor.spin_once(timeout_sec=0.1)
+            if count is not None and recorder.counts[topics[0]] >= count:
+                break
+            if idle is not None and recorder.last is not None and time.monotonic() - recorder.last > idle:
+                break
+    print(", ".join(f"{number} x {topic}" for topic, number in recorder.counts.items()), flush=True)
+
+
+class _Recorder:
+    def __init__(self, writer: Writer, topics: tuple[str, ...]):
+        self.node = rclpy.create_node("bag_recorder", use_global_arguments=False)
+        self.counts = dict.fromkeys(topics, 0)
+        self.last: float | None = None  # monotonic seconds of the newest arrival
+        self._writer = writer
+        self._types = get_typestore(Stores.LATEST)
+        self._awaited = set(topics)
+
+    def subscribe(self) -> None:
+        """Subscribe to those awaited topics that somebody publishes by now, with the quality that is offered."""
+        for topic in sorted(self._awaited):
+            offers = self.node.get_publishers_info_by_topic(topic)
+            if not offers:
+                continue
+            type_name = offers[0].topic_type
+            kind = message_class(type_name)
+            if kind is None:
+                raise ValueError(f"{topic} is a {type_name}, which this ROS lacks")
+            reliable = all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+            latched = all(offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+            profile = QoSProfile(
+                history=HistoryPolicy.KEEP_LAST,
+                depth=QUEUE,
+                reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            )
+            connection = self._writer.add_connection(topic, type_name, typestore=self._types)
+            self.node.create_subscription(kind, topic, self._writing(topic, connection), profile, raw=True)
+            self._awaited.remove(topic)
+            print(f"recording {topic}", flush=True)
+
+    def _writing(self, topic: str, connection):
+        def write(data: bytes) -> None:
+            self._writer.write(connection, time.time_ns(), data)
+            self.counts[topic] += 1
+            self.last = time.monotonic()
+
+        return write
+
+
+def main() -> int:
+    try:
+        tyro.cli(record, prog="recorder")
+    except ValueError as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
