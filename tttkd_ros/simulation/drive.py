@@ -1,0 +1,154 @@
+"""A drive down a simulated street: one `Frame` every tenth of a second, with the truth of every point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.simulation.appearance import Look, shade
+from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
+from tttkd_ros.simulation.raycast import GROUND, NOTHING, Primitives, cast
+from tttkd_ros.simulation.sensors import LIDARS, Camera, Lidar
+from tttkd_ros.simulation.street import Street, Style, build
+
+PERIOD = 0.1  # seconds between sweeps
+SPEED = 8.0  # metres per second
+START = 1_700_000_000_000_000_000  # nanoseconds
+_SIGHT = 90.0  # metres that the camera renders; haze hides the rest
+
+
+@dataclass(frozen=True)
+class World:
+    """A domain: a town's style, a LiDAR and a camera."""
+
+    style: Style
+    lidar: Lidar
+    camera: Camera = field(default_factory=Camera)
+
+
+_SUBURB = Style()
+# Narrower, older and greener, with larger vehicles: other layout and size statistics, as well as another sensor.
+_TOWN = Style(
+    lane=2.9, parking_width=2.1, parking_share=0.6, sidewalk=2.0, verge=1.2, block=55, building_length=12, building_height=11, building_gap=2,
+    balconies=0.5, parked_cars=12, parked_trucks=90, traffic=50, traffic_trucks=0.2, trees=11, tree_size=1.25, hedges=12, fences=20, poles=12, bins=20,
+    people=9, bikes=14, vehicle_size=1.08,
+)
+WORLDS = {
+    "a2d2": World(_SUBURB, LIDARS["a2d2"]),
+    "kitti": World(_TOWN, LIDARS["kitti"]),
+    "nuscenes": World(_TOWN, LIDARS["nuscenes"]),
+}
+
+
+def world_named(name: str) -> World:
+    """The world called `name`. ValueError: no such world."""
+    if name not in WORLDS:
+        raise ValueError(f"no world {name!r}: expected one of {', '.join(WORLDS)}")
+    return WORLDS[name]
+
+
+def frames(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -> Iterator[Frame]:
+    """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for the same seed."""
+    for frame, _ in drive(world, seed, sweeps, skip=skip):
+        yield frame
+
+
+def drive(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -> Iterator[tuple[Frame, np.ndarray]]:
+    """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
+    world = world_named(world) if isinstance(world, str) else world
+    rng = np.random.default_rng(seed)
+    street = build(world.style, sweeps * skip * SPEED + 2 * _SIGHT, rng)
+    look = Look.draw(rng)
+    bob = rng.uniform(0, 2 * np.pi, 3)
+    for i in range(sweeps):
+        time = i * skip
+        s = _SIGHT / 2 + SPEED * time
+        pose = _pose(street, world, s, time, bob)
+        solids = street.primitives(s, time, _SIGHT)
+        points, intensity, labels = sweep(street, world.lidar, pose, solids, rng)
+        image, parts = photograph(street, world.camera, pose, solids, look, rng)
+        stamp = START + round(time * 1e9)
+        view = View("camera_front", stamp, image, world.camera.model, world.camera.camera_from_lidar)
+        yield Frame(stamp, points, (view,), intensity, labels), parts
+
+
+def _pose(street: Street, world: World, s: float, time: float, bob: np.ndarray) -> np.ndarray:
+    """(4, 4) world from LiDAR: in the right lane, with the slow sway of a vehicle on its springs."""
+    d = -street.style.lane / 2 + 0.2 * np.sin(0.4 * time + bob[0])
+    lateral, heading = street.centre(s)
+    roll, pitch = 0.01 * np.sin(1.3 * time + bob[1]), 0.01 * np.sin(0.9 * time + bob[2])
+    yaw = heading + 0.02 * np.sin(0.5 * time + bob[0])
+    about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
+    pose = np.eye(4)
+    pose[:3, :3] = about_z @ about_y @ about_x
+    pose[:3, 3] = s, lateral + d, world.lidar.height
+    return pose
+
+
+def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):
+    """Cast a grid of rays at solids and ground: reach, hit (rows, columns), part and world points, world directions (..., 3)."""
+    distance, hit = cast(grid, pose[:3, :3], pose[:3, 3], solids, reach)
+    directions = np.einsum("ij,jrc->rci", pose[:3, :3], grid.directions)
+    with np.errstate(divide="ignore", over="ignore"):
+        flat = np.where(directions[..., 2] < -1e-4, -pose[2, 3] / np.minimum(directions[..., 2], -1e-4), np.inf)
+    # Raised ground is met sooner: classify at the road's level, then lift, once.
+    below = flat < distance * 1.5
+    xy = pose[:2, 3] + flat[below, None] * directions[below, :2]
+    part_below, height, _ = street.ground(xy[:, 0], xy[:, 1])
+    raised = (height - pose[2, 3]) / directions[below, 2]
+    closer = raised < distance[below]
+    rows, columns = (axis[closer] for axis in np.nonzero(below))
+    distance[rows, columns], hit[rows, columns] = raised[closer], GROUND
+    part = np.full(distance.shape, PART["sky"], np.int16)
+    part[rows, columns] = part_below[closer]
+    solid = hit >= 0
+    part[solid] = solids.part[hit[solid]]
+    points = pose[:3, 3] + distance[..., None] * directions
+    part[solid] = _windows(solids, hit[solid], part[solid], points[solid])
+    return distance, hit, part, points, directions
+
+
+def _windows(solids: Primitives, owner: np.ndarray, part: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`part` with the panes of each wall's regular windows marked."""
+    walls = np.flatnonzero(part == PART["wall"])
+    local = solids.local(owner[walls], points[walls])
+    metres = local * solids.half[owner[walls]]
+    across = np.where(np.abs(local[:, 0]) > np.abs(local[:, 1]), metres[:, 1], metres[:, 0])
+    pattern = solids.pattern[owner[walls]]
+    column = np.mod(across / (2.2 + 1.5 * pattern) + pattern, 1)
+    row = np.mod((points[walls, 2] - 0.4) / (2.7 + 0.5 * pattern), 1)
+    pane = (column > 0.28) & (column < 0.72) & (row > 0.35) & (row < 0.8) & (np.abs(local[:, 2]) < 0.99)
+    part = part.copy()
+    part[walls[pane]] = PART["window"]
+    return part
+
+
+def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rng: np.random.Generator):
+    """One sweep from `pose` (world from LiDAR): points (N, 3) float32 in the LiDAR frame, intensity (N,) float32, labels (N,) uint8."""
+    distance, hit, part, _, _ = _trace(street, lidar, pose, solids, lidar.max_range)
+    porous = rng.random(distance.shape) < POROSITY[part]
+    lost = rng.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
+    kept = (hit != NOTHING) & (part != PART["sky"]) & ~porous & ~lost
+    part, distance = part[kept], distance[kept]
+    distance = distance + rng.normal(0, lidar.noise, len(part)) + FUZZ[part] * np.abs(rng.normal(0, 1, len(part)))
+    distance += np.where(part == PART["window"], 0.15, 0.0)  # panes are set back in the wall
+    points = (lidar.directions[:, kept] * distance).T.astype(np.float32)
+    intensity = np.clip(REFLECTIVITY[part] + rng.normal(0, 0.05, len(part)), 0, 1).astype(np.float32)
+    return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part]
+
+
+def photograph(street: Street, camera: Camera, pose: np.ndarray, solids: Primitives, look: Look, rng: np.random.Generator):
+    """The camera's image (H, W, 3) uint8 from the LiDAR's `pose`, and the map of `PARTS` (H, W) uint8 that it shows."""
+    world_from_camera = pose @ np.linalg.inv(camera.camera_from_lidar)
+    distance, hit, part, points, directions = _trace(street, camera, world_from_camera, solids, _SIGHT)
+    length = np.linalg.norm(directions, axis=2)
+    flat = part.ravel()
+    colours = shade(
+        look, flat, points.reshape(-1, 3), (distance * length).ravel(), (directions / length[..., None]).reshape(-1, 3), hit.ravel(), solids, rng
+    )
+    return colours.reshape(camera.height, camera.width, 3), part.astype(np.uint8)

@@ -1,0 +1,108 @@
+"""Ray casting of analytic primitives over a sensor's grid of rays, each primitive culled to the rows and columns it can fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+BOX, ELLIPSOID, CYLINDER = 0, 1, 2
+GROUND, NOTHING = -2, -1
+_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Primitives:
+    """M solids in the world frame, turned about the vertical only.
+
+    kind: (M,) BOX, ELLIPSOID or CYLINDER (upright). centre, half: (M, 3) metres. yaw: (M,) radians. part: (M,) indices into `PARTS`.
+    colour: (M, 3) 0..1. pattern: (M,) a random number in 0..1 that shifts each solid's texture.
+    """
+
+    kind: np.ndarray
+    centre: np.ndarray
+    half: np.ndarray
+    yaw: np.ndarray
+    part: np.ndarray
+    colour: np.ndarray
+    pattern: np.ndarray
+
+    def corners(self) -> np.ndarray:
+        """(M, 8, 3) corners of each solid's bounding box, world frame."""
+        x, y, z = np.moveaxis(_CORNERS * self.half[:, None], 2, 0)
+        cos, sin = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
+        return np.stack((cos * x - sin * y, sin * x + cos * y, z), 2) + self.centre[:, None]
+
+    def local(self, index: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(K, 3) points in the frame of solid `index` (K,), scaled so that its faces lie at -1 and 1."""
+        offset = points - self.centre[index]
+        cos, sin = np.cos(self.yaw[index]), np.sin(self.yaw[index])
+        turned = np.stack((cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0], offset[:, 2]), 1)
+        return turned / self.half[index]
+
+
+class RayGrid(Protocol):
+    """A sensor whose rays form a grid."""
+
+    directions: np.ndarray  # (3, rows, columns) float32 in the sensor frame
+
+    def windows(self, corners: np.ndarray) -> np.ndarray:
+        """(M, 4) int: first row, last row + 1, first column, last column + 1 that each box's corners (M, 8, 3), sensor frame, can fill."""
+        ...
+
+
+def cast(grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Primitives, max_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """First hit of every ray: range along the ray's (unscaled) direction and the solid's index, both (rows, columns).
+
+    rotation (3, 3) and origin (3,) place the sensor in the world. Rays without a hit keep `max_range` and `NOTHING`.
+    """
+    directions = np.einsum("ij,jrc->irc", rotation.astype(np.float32), grid.directions)
+    reach = np.full(directions.shape[1:], max_range, np.float32)
+    hit = np.full(directions.shape[1:], NOTHING, np.int32)
+    windows = grid.windows((solids.corners() - origin.astype(np.float32)) @ rotation.astype(np.float32))
+    relative = (origin - solids.centre).astype(np.float32)
+    near = np.linalg.norm(relative, axis=1) - np.linalg.norm(solids.half, axis=1) < max_range
+    cos, sin = np.cos(solids.yaw), np.sin(solids.yaw)
+    for i in np.flatnonzero(near & (windows[:, 0] < windows[:, 1]) & (windows[:, 2] < windows[:, 3])):
+        rows, columns = slice(windows[i, 0], windows[i, 1]), slice(windows[i, 2], windows[i, 3])
+        dx, dy, dz = directions[:, rows, columns]
+        hx, hy, hz = solids.half[i]
+        ox, oy, oz = relative[i]
+        start = ((cos[i] * ox + sin[i] * oy) / hx, (cos[i] * oy - sin[i] * ox) / hy, oz / hz)
+        ray = ((cos[i] * dx + sin[i] * dy) / hx, (cos[i] * dy - sin[i] * dx) / hy, dz / hz)
+        distance = _INTERSECT[solids.kind[i]](start, ray)
+        window = reach[rows, columns]
+        closer = distance < window
+        window[closer] = distance[closer]
+        hit[rows, columns][closer] = i
+    return reach, hit
+
+
+def _box(start, ray) -> np.ndarray:
+    entry, leave = None, None
+    for o, d in zip(start, ray, strict=True):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            middle, width = -o / d, 1 / np.abs(d)
+        entry = middle - width if entry is None else np.fmax(entry, middle - width)
+        leave = middle + width if leave is None else np.fmin(leave, middle + width)
+    return np.where((entry < leave) & (entry > 0), entry, np.inf)
+
+
+def _quadric(start, ray) -> np.ndarray:
+    a = sum(d * d for d in ray)
+    b = sum(o * d for o, d in zip(start, ray, strict=True))
+    c = sum(o * o for o in start) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distance = (-b - np.sqrt(b * b - a * c)) / a  # NaN where the ray misses
+    return np.where(distance > 0, distance, np.inf)
+
+
+def _cylinder(start, ray) -> np.ndarray:
+    distance = _quadric(start[:2], ray[:2])
+    with np.errstate(invalid="ignore"):
+        height = start[2] + distance * ray[2]
+    return np.where(np.abs(height) < 1, distance, np.inf)
+
+
+_INTERSECT = {BOX: _box, ELLIPSOID: _quadric, CYLINDER: _cylinder}

@@ -1,0 +1,118 @@
+"""Simulated sensors: grids of LiDAR beams and of camera pixels, with presets of how real ones are built and mounted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tttkd_ros.geometry.camera import CameraModel
+
+# Optical axes (x right, y down, z forward) in the LiDAR's (x forward, y left, z up).
+OPTICAL_FROM_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """A spinning LiDAR's forward sector.
+
+    elevations: degrees, highest beam first. sector: degrees to either side. step: degrees between columns. height: metres over the road.
+    noise: standard deviation of the range, metres. dropout: share of returns lost at random, growing with range.
+    tilt: degrees by which the beam plane is rolled, as on sensors that are not mounted level.
+    """
+
+    elevations: tuple[float, ...]
+    sector: float = 55.0
+    step: float = 0.4
+    height: float = 1.73
+    max_range: float = 60.0
+    noise: float = 0.02
+    dropout: float = 0.05
+    tilt: float = 0.0
+
+    @cached_property
+    def _azimuth(self) -> np.ndarray:
+        return np.deg2rad(np.arange(self.sector, -self.sector - 1e-9, -self.step)).astype(np.float32)
+
+    @cached_property
+    def _elevation(self) -> np.ndarray:
+        return np.deg2rad(np.array(self.elevations, np.float32))
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """(3, beams, columns) float32 unit vectors."""
+        elevation = self._elevation[:, None] + np.deg2rad(self.tilt) * np.sin(2 * self._azimuth)[None]
+        azimuth = np.broadcast_to(self._azimuth, elevation.shape)
+        return np.stack((np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))).astype(np.float32)
+
+    def windows(self, corners: np.ndarray) -> np.ndarray:
+        x, y, z = np.moveaxis(corners, 2, 0)
+        azimuth, elevation = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+        slack = np.deg2rad(self.step + 0.2)
+        columns = (np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)), np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)))
+        # The middle of a near face stands higher (or lower) in view than its corners do.
+        lift = np.maximum(np.abs(elevation).max(1) * 0.5, np.deg2rad(0.5)) + abs(np.deg2rad(self.tilt))
+        rows = (np.searchsorted(-self._elevation, -(elevation.max(1) + lift)), np.searchsorted(-self._elevation, -(elevation.min(1) - lift)))
+        windows = np.stack((*rows, *columns), 1)
+        # A solid beside or around the sensor wraps past +-180 degrees: cast every ray.
+        windows[(x.min(1) < 0.5) & (x.max(1) > 0)] = (0, len(self.elevations), 0, len(self._azimuth))
+        windows[x.max(1) <= 0] = 0
+        return windows
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An undistorted pinhole camera looking ahead. position: metres in the LiDAR frame. fov: degrees across the width."""
+
+    width: int = 392
+    height: int = 140
+    fov: float = 82.0
+    position: tuple[float, float, float] = (0.27, 0.0, -0.08)
+
+    @cached_property
+    def model(self) -> CameraModel:
+        focal = self.width / 2 / np.tan(np.deg2rad(self.fov / 2))
+        return CameraModel(self.width, self.height, focal, focal, self.width / 2, self.height / 2)
+
+    @cached_property
+    def camera_from_lidar(self) -> np.ndarray:
+        """(4, 4) float64."""
+        pose = np.eye(4)
+        pose[:3, :3] = OPTICAL_FROM_LIDAR
+        pose[:3, 3] = -OPTICAL_FROM_LIDAR @ np.array(self.position)
+        return pose
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """(3, height, width) float32 rays through the pixels' centres, scaled to depth 1."""
+        u, v = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
+        model = self.model
+        return np.stack(((u - model.cx) / model.fx, (v - model.cy) / model.fy, np.ones_like(u))).astype(np.float32)
+
+    def windows(self, corners: np.ndarray) -> np.ndarray:
+        x, y, z = np.moveaxis(corners, 2, 0)
+        model = self.model
+        with np.errstate(divide="ignore", invalid="ignore"):
+            u, v = x / z * model.fx + model.cx, y / z * model.fy + model.cy
+        u, v = np.nan_to_num(u, posinf=1e6, neginf=-1e6), np.nan_to_num(v, posinf=1e6, neginf=-1e6)
+        bounds = np.stack((v.min(1), v.max(1) + 1, u.min(1), u.max(1) + 1), 1)
+        windows = np.clip(bounds, 0, (self.height, self.height, self.width, self.width)).astype(int)
+        straddles = (z.min(1) < 0.1) & (z.max(1) > 0.1)
+        windows[straddles] = (0, self.height, 0, self.width)
+        windows[z.max(1) <= 0.1] = 0
+        return windows
+
+
+def _beams(top: float, bottom: float, count: int) -> tuple[float, ...]:
+    return tuple(np.linspace(top, bottom, count).round(3).tolist())
+
+
+LIDARS = {
+    # Few beams, tilted and mounted low: as sparse as one of A2D2's five 16-beam sensors doubled up.
+    "a2d2": Lidar(_beams(8, -18, 20), step=0.5, height=1.35, noise=0.01, dropout=0.02, tilt=3.0),
+    # The HDL-64E: its upper half twice as dense as its lower one.
+    "kitti": Lidar((*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.4, height=1.73, noise=0.03, dropout=0.12),
+    # The HDL-32E.
+    "nuscenes": Lidar(_beams(10.67, -30.67, 32), step=0.4, height=1.84, noise=0.02, dropout=0.08),
+}
