@@ -1,0 +1,86 @@
+"""Installs tttkd_ros, by `pip install .` and by `colcon build` alike. Name, version and authors are package.xml's."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+MANIFEST = ElementTree.parse("package.xml").getroot()
+NAME = MANIFEST.findtext("name")
+SHARE = Path("share") / NAME
+
+
+def shared_files(*folders):
+    """data_files entries that keep each folder's tree under share/<package>."""
+    entries = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                entries.setdefault(str(SHARE / path.parent), []).append(str(path))
+    return list(entries.items())
+
+
+REQUIRES = [
+    "matplotlib>=3.5",
+    "numpy>=1.23",
+    "opencv-python-headless>=4.5",
+    "pyyaml>=5.4",
+    "rich>=12",
+    "rosbags>=0.11",
+    "rosbags-image>=0.10",
+    "safetensors>=0.4",
+    # 2.3.6 is the last release whose backward pass runs without a GPU; it has no wheel for CPython 3.12.
+    "spconv-cu120==2.3.6; python_version < '3.12'",
+    "spconv-cu126>=2.3.8; python_version >= '3.12'",
+    "cumm-cu126>=0.7.11; python_version >= '3.12'",
+    "torch>=2.6",
+    "torchmetrics>=1.4",
+    "transformers>=5",
+    "tyro>=0.9",
+]
+
+# ROS 2 Kilted's rclpy as wheels, for a machine without a ROS distribution.
+ROS = [
+    "ros-rclpy[fastrtps]>=9.1",
+    "ros-diagnostic-msgs",
+    "ros-geometry-msgs",
+    "ros-lifecycle-msgs",
+    "ros-sensor-msgs",
+    "ros-std-msgs",
+    "ros-std-srvs",
+]
+
+DEV = [
+    "hypothesis>=6",
+    "pytest>=7",
+    "pytest-timeout>=2",
+    "pytest-xdist>=3",
+    "ruff>=0.6",
+    "scipy>=1.9",
+]
+
+setup(
+    name=NAME,
+    version=MANIFEST.findtext("version"),
+    description=MANIFEST.findtext("description"),
+    author=MANIFEST.findtext("author"),
+    maintainer=MANIFEST.findtext("maintainer"),
+    maintainer_email=MANIFEST.find("maintainer").get("email"),
+    license=MANIFEST.findtext("license"),
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (str(SHARE), ["package.xml"]),
+        *shared_files("launch", "config", "models"),
+    ],
+    zip_safe=True,
+    python_requires=">=3.10,<3.13",
+    install_requires=REQUIRES,
+    extras_require={"ros": ROS, "gpu": ["torch-tensorrt"], "openvino": ["openvino"], "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            "tttkd = tttkd_ros.cli:main",
+            "segment = tttkd_ros.ros.node:main",
+        ],
+    },
+)

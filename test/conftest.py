@@ -1,0 +1,64 @@
+"""What all tests share: one computing thread, a ROS domain of their own, and the recorded frames beside the project."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported, and inherited by the processes that tests start: repeatable sums, and no threads in one another's way.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DOMAINS = range(1, 102)  # the ROS domains whose UDP ports lie below Linux's ephemeral range
+
+
+def _claim_domain() -> tuple[int, socket.socket]:
+    """A ROS domain that no other test process holds, and the socket that holds it until this process ends.
+
+    The name is an abstract Unix socket's: the kernel gives it to one process of this network namespace (which is as far
+    as DDS on the loopback reaches) and takes it back when that process ends, however it ends.
+    """
+    for domain in DOMAINS:
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0tttkd_ros_test_domain_{domain}")
+        except OSError:
+            holder.close()
+        else:
+            return domain, holder
+    raise RuntimeError(f"all ROS domains from {DOMAINS[0]} to {DOMAINS[-1]} are held by other test processes")
+
+
+def _rclpy_is_from_pypi() -> bool:
+    try:
+        importlib.metadata.distribution("ros-rclpy")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Runs once in each process of pytest-xdist, so that parallel node tests never hear one another."""
+    domain, config.tttkd_domain_holder = _claim_domain()
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if _rclpy_is_from_pypi():  # it brings this one middleware only
+        os.environ["RMW_IMPLEMENTATION"] = "rmw_fastrtps_cpp"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data(name)`: the folder of a recorded data set, or a skip where this machine has none."""
+
+    def folder(name: str) -> Path:
+        path = SHARED_DATA / name
+        if not path.is_dir():
+            pytest.skip(f"recorded data {name!r} are not at {path}: they may not be distributed with the project")
+        return path
+
+    return folder

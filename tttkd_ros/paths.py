@@ -1,0 +1,28 @@
+"""Where the files that ship beside the code lie: models, configuration, launch files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def share(relative: str | Path) -> Path:
+    """Absolute path of a shipped file or folder, e.g. share("config/rigs/demo.yaml").
+
+    The code's own source tree comes first, so that code and files are of one version even where an editable install
+    has left copies in its prefix. Otherwise both were installed under one prefix (a colcon workspace, a virtual
+    environment, the user's or the system's): it is the nearest folder above the code with a share/tttkd_ros.
+    Raises FileNotFoundError, saying what to do, if there is none or if it lacks the file.
+    """
+    module = Path(__file__).resolve()  # a symlinked install leads back to its source tree
+    source, *above = module.parents[1:]
+    roots = [source, *(folder / "share" / "tttkd_ros" for folder in (source, *above))]
+    root = next((root for root in roots if (root / "package.xml").is_file()), None)
+    if root is None:
+        raise FileNotFoundError(
+            f"the files that ship with tttkd_ros are not beside {module}: install it with `pip install .` or "
+            "`colcon build`, or run it from its source tree"
+        )
+    path = root / relative
+    if not path.exists():
+        raise FileNotFoundError(f"{relative} is not in {root}: install tttkd_ros again, or name a file of your own")
+    return path
