@@ -1,0 +1,146 @@
+"""Camera models of sensor_msgs/CameraInfo: points in the camera's optical frame to pixels.
+
+Equations as in OpenCV's calib module: plumb_bob and rational_polynomial distort x/z and y/z (the rational model is
+r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6), with p1 and p2 tangential), equidistant is the
+fisheye model theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Distortion model -> numbers of coefficients it may come with.
+COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+
+_STEEPEST = math.radians(89.9)  # the widest ray that a perspective image is asked about; x/z grows without bound beyond
+_SAMPLES = 4096  # rays on which the distortion is checked to be rising: one every 0.02 to 0.04 degrees
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Intrinsics. Sizes, focal lengths and principal point in pixels; coefficients in CameraInfo's order.
+
+    Raises ValueError for values that no camera has: sizes or focal lengths that are not positive, numbers that are not
+    finite, an unknown distortion model or a number of coefficients that does not belong to it.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion_model: str = "plumb_bob"
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f"camera image is {self.width}x{self.height} pixels; both must be positive: "
+                             "is CameraInfo filled in?")
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not all(math.isfinite(value) for value in numbers):
+            raise ValueError(f"camera intrinsics {numbers} are not all finite: calibrate the camera again")
+        if self.fx <= 0 or self.fy <= 0:
+            raise ValueError(f"focal lengths fx={self.fx}, fy={self.fy} must be positive: a zero in CameraInfo's k "
+                             "means that the camera is not calibrated")
+        if self.distortion_model not in COEFFICIENTS:
+            raise ValueError(f"distortion model {self.distortion_model!r} is unknown; expected one of "
+                             f"{', '.join(COEFFICIENTS)}")
+        allowed = COEFFICIENTS[self.distortion_model]
+        if len(self.distortion) not in allowed:
+            raise ValueError(f"{self.distortion_model} takes {' or '.join(map(str, allowed))} coefficients, "
+                             f"got {len(self.distortion)}: {self.distortion}")
+
+    @classmethod
+    def from_camera_info(cls, message: Any) -> CameraModel:
+        """From a sensor_msgs/CameraInfo (rclpy's or rosbags'): width, height, k, d, distortion_model.
+
+        An empty model name with no coefficients, as simulators publish, is an undistorted pinhole.
+        """
+        k = [float(value) for value in message.k]
+        if len(k) != 9:
+            raise ValueError(f"CameraInfo's k has {len(k)} numbers, expected 9 (3x3, row by row)")
+        distortion = tuple(float(value) for value in message.d)
+        model = message.distortion_model
+        if not model and not distortion:
+            model = "plumb_bob"
+        return cls(int(message.width), int(message.height), k[0], k[4], k[2], k[5], model, distortion)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(3, 3) float64 camera matrix."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    @property
+    def is_fisheye(self) -> bool:
+        return self.distortion_model == "equidistant"
+
+    @cached_property
+    def limit(self) -> float:
+        """Where the distortion stops rising: a tangent (radius in the z = 1 plane), or a fisheye's angle in radians.
+
+        Past it the polynomial turns and would fold rays from far outside the view back into the image. Tangential
+        distortion moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off.
+        """
+        angles = np.linspace(0.0, math.pi if self.is_fisheye else _STEEPEST, _SAMPLES)
+        if self.is_fisheye:
+            radii, undistorted = self._fisheye_radius(angles), angles
+        else:
+            undistorted = np.tan(angles)
+            radii = undistorted * self._radial_factor(undistorted**2)
+            if self.distortion:
+                radii = radii - 3 * math.hypot(*self.distortion[2:4]) * undistorted**2
+        falling = np.flatnonzero(np.diff(radii) <= 0)
+        return float(undistorted[falling[0] if len(falling) else -1])
+
+    def project(self, points_camera: Tensor) -> tuple[Tensor, Tensor]:
+        """points_camera (N, 3), metres, optical frame -> pixels (N, 2) as (u, v), valid (N,) bool.
+
+        valid: in front of the camera (a fisheye: within its range of angles), within the distortion's rising range
+        and inside the image. Points that are not valid have pixels that mean nothing, NaN among them.
+        """
+        x, y, z = points_camera.unbind(1)
+        if self.is_fisheye:
+            radius = torch.hypot(x, y)
+            angle = torch.atan2(radius, z)
+            in_range = (angle < self.limit) & (radius + z.abs() > 0)
+            # On the axis the direction is undefined and the scale tends to 1/z.
+            scale = torch.where(radius > 0, self._fisheye_radius(angle) / radius, 1 / z)
+            x, y = x * scale, y * scale
+        else:
+            x, y = x / z, y / z
+            squared = x * x + y * y
+            in_range = (z > 0) & (squared < self.limit**2)
+            if self.distortion:
+                x, y = self._distort(x, y, squared)
+        u, v = x * self.fx + self.cx, y * self.fy + self.cy
+        inside = (u >= 0) & (u < self.width) & (v >= 0) & (v < self.height)
+        return torch.stack((u, v), 1), in_range & inside
+
+    def _fisheye_radius(self, angle):
+        k1, k2, k3, k4 = self.distortion
+        square = angle * angle
+        return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+    def _radial_factor(self, squared):
+        if not self.distortion:
+            return 1.0
+        # CameraInfo's order is k1 k2 p1 p2 [k3 [k4 k5 k6]].
+        k1, k2, _, _, k3, k4, k5, k6 = self.distortion + (0.0,) * (8 - len(self.distortion))
+        factor = 1 + squared * (k1 + squared * (k2 + squared * k3))
+        if self.distortion_model == "rational_polynomial":
+            factor = factor / (1 + squared * (k4 + squared * (k5 + squared * k6)))
+        return factor
+
+    def _distort(self, x: Tensor, y: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+        p1, p2 = self.distortion[2:4]
+        factor, product = self._radial_factor(squared), x * y
+        return (x * factor + 2 * p1 * product + p2 * (squared + 2 * x * x),
+                y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * product)

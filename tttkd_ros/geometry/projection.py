@@ -1,0 +1,84 @@
+"""LiDAR points to a camera's pixels and to the teacher's patches, with what the camera cannot see left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d, pad
+
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.transforms import apply
+
+# The z-buffer. A cell holds a few returns of a 64-ring sensor; the reach spans the gap between the rings of a 32-ring
+# one (1.3 degrees, 29 pixels of a 1,600-pixel image), so that what lies behind a surface cannot shine through it.
+CELLS_ACROSS = 200  # cells in an image's width
+REACH = 4  # cells looked at above and below
+TOLERANCE_M = 0.5  # nearer by less than this is the same surface ...
+TOLERANCE_SHARE = 0.05  # ... or by less than this share of the distance
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """pixels (N, 2) float32 as (u, v), NaN where the camera has no pixel for the point; depth (N,) float32, metres from
+    the camera's centre along the ray (a fisheye sees beyond 90 degrees, where z is negative); visible (N,) bool."""
+
+    pixels: Tensor
+    depth: Tensor
+    visible: Tensor
+
+
+def project(
+    points: Tensor, camera: CameraModel, camera_from_lidar: np.ndarray, *, occlusion: bool = True
+) -> Projection:
+    """points (N, 3), metres, LiDAR frame, on any device; camera_from_lidar (4, 4).
+
+    Visible are the points inside the image and, with `occlusion`, not behind a nearer surface. Points that are not
+    finite are never visible.
+    """
+    in_camera = apply(camera_from_lidar, points.float())
+    pixels, visible = camera.project(in_camera)
+    depth = torch.linalg.vector_norm(in_camera, dim=1)
+    pixels = torch.where(visible[:, None], pixels, torch.nan)
+    if occlusion:
+        inside = visible.nonzero().squeeze(1)
+        visible[inside] = ~_hidden(pixels[inside], depth[inside], camera)
+    return Projection(pixels, depth, visible)
+
+
+def patch_index(projection: Projection, camera: CameraModel, grid: tuple[int, int]) -> Tensor:
+    """(N,) int64: row * cols + col of the patch that a point falls on, -1 where it is not visible.
+
+    grid: the teacher's patches (rows, cols) over the whole image. No interpolation between patches (DITR section 3.1):
+    row = floor(v / H * rows), col = floor(u / W * cols).
+    """
+    rows, cols = grid
+    u, v = projection.pixels.nan_to_num().unbind(1)
+    # A pixel just below the image's edge can round up to the edge.
+    row = (v * (rows / camera.height)).long().clamp_(max=rows - 1)
+    col = (u * (cols / camera.width)).long().clamp_(max=cols - 1)
+    return torch.where(projection.visible, row * cols + col, -1)
+
+
+def _hidden(pixels: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
+    """pixels (M, 2) inside the image, depth (M,) -> (M,) bool: a nearer surface lies in front of the point.
+
+    A surface is in front where nearer returns lie both above and below the point within `REACH` cells. Asking for both
+    keeps the ground, however grazing: it comes nearer below, never above.
+    """
+    cell = max(camera.width / CELLS_ACROSS, 1.0)
+    rows, cols = math.ceil(camera.height / cell), math.ceil(camera.width / cell)
+    row, col = (pixels[:, 1] / cell).long().clamp_(max=rows - 1), (pixels[:, 0] / cell).long().clamp_(max=cols - 1)
+    index = row * cols + col
+    # Negative depths, so that the nearest return is the maximum and pooling takes it. -inf: no return.
+    nearest = depth.new_full((rows * cols,), -torch.inf).scatter_reduce_(0, index, -depth, "amax")
+    # One cell to each side bridges the gaps between the returns of a ring.
+    strip = max_pool2d(nearest.view(1, rows, cols), (1, 3), stride=1, padding=(0, 1))
+    padded = pad(strip, (0, 0, REACH, REACH), value=-torch.inf)
+    reach = max_pool2d(padded, (REACH, 1), stride=1)[0]  # row i: the nearest of padded rows i .. i + REACH - 1
+    above, below = reach[:rows], reach[REACH + 1 :]
+    surface = -torch.minimum(above, below).reshape(-1)[index]
+    return depth > surface + (surface * TOLERANCE_SHARE).clamp_(min=TOLERANCE_M)

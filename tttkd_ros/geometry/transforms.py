@@ -1,0 +1,75 @@
+"""Rigid transforms as (4, 4) matrices. Quaternions are x, y, z, w, as in ROS messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Points = TypeVar("Points", np.ndarray, Tensor)
+
+_TOLERANCE = 1e-4  # on R R^T = I: calibration files carry six digits or so
+
+
+def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Quaternion (4,) x, y, z, w of any length but zero -> (3, 3) float64."""
+    q = np.asarray(quaternion, np.float64)
+    length = np.linalg.norm(q) if q.shape == (4,) else np.nan
+    if not np.isfinite(length) or length < 1e-9:
+        raise ValueError(f"quaternion {quaternion} is no rotation: expected four finite numbers x, y, z, w, not all "
+                         "zero (0, 0, 0, 1 for none)")
+    x, y, z, w = q / length
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ])
+
+
+def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
+    """translation (3,) metres, quaternion (4,) x, y, z, w -> (4, 4) float64."""
+    t = np.asarray(translation, np.float64)
+    if t.shape != (3,) or not np.isfinite(t).all():
+        raise ValueError(f"translation {translation} is not three finite numbers x, y, z in metres")
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation_matrix(quaternion)
+    matrix[:3, 3] = t
+    return matrix
+
+
+def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
+    """The (4, 4) float64 matrix itself, or ValueError saying why it is not a rigid transform."""
+    m = np.asarray(matrix, np.float64)
+    if m.shape != (4, 4) or not np.isfinite(m).all():
+        raise ValueError(f"a rigid transform is a (4, 4) matrix of finite numbers, got shape {m.shape}:\n{m}")
+    if not np.allclose(m[3], (0, 0, 0, 1), atol=1e-9):
+        raise ValueError(f"the last row of a rigid transform is 0 0 0 1, got {m[3]}: is the matrix transposed?")
+    rotation = m[:3, :3]
+    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if error > _TOLERANCE:
+        raise ValueError(f"the rotation is not orthonormal (R R^T differs from I by {error:.2g}):\n{rotation}")
+    if np.linalg.det(rotation) < 0:
+        raise ValueError(f"the rotation mirrors (its determinant is -1): swap or negate an axis\n{rotation}")
+    return m
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """(4, 4) rigid transform -> its inverse, (4, 4) float64."""
+    m = validated(matrix)
+    result = np.eye(4)
+    result[:3, :3] = m[:3, :3].T
+    result[:3, 3] = -m[:3, :3].T @ m[:3, 3]
+    return result
+
+
+def apply(matrix: np.ndarray, points: Points) -> Points:
+    """matrix (4, 4), points (N, 3) array or tensor -> (N, 3) of the same kind, type and device."""
+    if isinstance(points, Tensor):
+        rotation_t = torch.as_tensor(matrix[:3, :3].T.copy(), dtype=points.dtype, device=points.device)
+        translation = torch.as_tensor(matrix[:3, 3].copy(), dtype=points.dtype, device=points.device)
+        return torch.addmm(translation, points, rotation_t)
+    points = np.asarray(points)
+    return points @ matrix[:3, :3].T.astype(points.dtype) + matrix[:3, 3].astype(points.dtype)
