@@ -80,12 +80,11 @@ def cast(grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Primit
 
 
 def _box(start, ray) -> np.ndarray:
-    entry, leave = None, None
-    for o, d in zip(start, ray, strict=True):
-        with np.errstate(divide="ignore", invalid="ignore"):
+    entry, leave = -np.inf, np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):  # a ray along a face: infinities that fmax and fmin settle
+        for o, d in zip(start, ray, strict=True):
             middle, width = -o / d, 1 / np.abs(d)
-        entry = middle - width if entry is None else np.fmax(entry, middle - width)
-        leave = middle + width if leave is None else np.fmin(leave, middle + width)
+            entry, leave = np.fmax(entry, middle - width), np.fmin(leave, middle + width)
     return np.where((entry < leave) & (entry > 0), entry, np.inf)
 
 

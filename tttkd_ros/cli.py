@@ -1,0 +1,46 @@
+"""The `tttkd` command: what can be done without a running node, and the demo."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Union
+
+import tyro
+from rich.console import Console
+from tyro.conf import subcommand
+
+from tttkd_ros.datasets.kitti import convert_kitti
+from tttkd_ros.demo import demo
+from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.simulation.command import simulate
+from tttkd_ros.training.student import train_student
+from tttkd_ros.training.teacher import train_teacher
+
+COMMANDS = {
+    "simulate": simulate,
+    "convert": {"kitti": convert_kitti},
+    "train": {"teacher": train_teacher, "student": train_student},
+    "evaluate": evaluate,
+    "demo": demo,
+}
+
+
+def _choice(commands: dict[str, Any]) -> Any:
+    options = (Annotated[Any, subcommand(name, constructor=_choice(f) if isinstance(f, dict) else f)] for name, f in commands.items())
+    return Union[tuple(options)]  # noqa: UP007: built from a tuple
+
+
+def main() -> None:
+    """Run the command that the arguments name; a mistake in its input ends with one line, not a traceback."""
+    try:
+        tyro.cli(_choice(COMMANDS), prog="tttkd", description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.")
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+        Console(stderr=True).print(f"tttkd: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("tttkd: interrupted", style="yellow")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
