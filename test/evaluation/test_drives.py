@@ -23,7 +23,8 @@ def drive(sweeps):
 def test_other_images_come_from_half_the_drive_away_and_nothing_else_changes(sweeps):
     frames = drive(sweeps)
     swapped = list(OtherImages(frames))
-    assert [int(frame.views[0].image[0, 0, 0]) for frame in swapped] == [(i + sweeps // 2) % sweeps for i in range(sweeps)]
+    donors = [int(frame.views[0].image[0, 0, 0]) for frame in swapped]
+    assert donors == [(index + sweeps // 2) % sweeps for index in range(sweeps)]
     assert [frame.stamp for frame in swapped] == [frame.views[0].stamp for frame in swapped] == list(range(sweeps))
 
 
@@ -33,7 +34,8 @@ def test_a_shifted_cloud_is_higher_and_still_falls_on_the_same_pixels():
     original, shifted = drive(1)[0], next(iter(Shifted(drive(1), 0.7)))
     np.testing.assert_allclose(shifted.points - original.points, np.tile([0, 0, 0.7], (3, 1)), atol=1e-6)
     before, after = (
-        project(torch.from_numpy(frame.points), CAMERA, frame.views[0].camera_from_lidar) for frame in (original, shifted)
+        project(torch.from_numpy(frame.points), CAMERA, frame.views[0].camera_from_lidar)
+        for frame in (original, shifted)
     )
     assert before.visible.tolist() == after.visible.tolist()
     np.testing.assert_allclose(before.pixels[:2], after.pixels[:2], atol=1e-4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 import subprocess
 import sys
@@ -57,13 +56,14 @@ def bag(tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a module of tttkd_ros.ros as a process, in a domain of this test's own; end what is left afterwards."""
-    environment = os.environ | {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    """Start a module of tttkd_ros.ros as a process; end what is left afterwards."""
     running = []
 
     def starter(module: str, *arguments) -> subprocess.Popen:
         command = [sys.executable, "-m", f"tttkd_ros.ros.{module}", *map(str, arguments)]
-        process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         running.append(process)
         return process
 

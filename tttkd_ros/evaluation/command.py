@@ -55,11 +55,12 @@ def evaluate(
         json_file: write the figures here as well.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from tttkd_ros.evaluation.drives import BagDrive
+    from tttkd_ros.evaluation.models import load_models
     from tttkd_ros.evaluation.replay import Method, replay
     from tttkd_ros.evaluation.report import describe, table, write_json
+    from tttkd_ros.progress import progress
 
     if not method:
         raise ValueError("no method given, expected at least one of frozen, ttt-kd-o, ttt-kd")
@@ -69,15 +70,14 @@ def evaluate(
         for name in method
     ]
     drive = BagDrive(bag, limit=limit, rig=rig)
-    student, eyes = load_models(model, teacher, engine=engine, device=device,
-                                with_teacher=any(run.adapts for run in methods))
-    console = Console()
+    adapts = any(run.adapts for run in methods)
+    student, eyes = load_models(model, teacher, engine=engine, device=device, with_teacher=adapts)
     results = []
-    with Progress(console=console, transient=True) as progress:
+    with progress() as bar:
         for run in methods:
-            task = progress.add_task(run.name, total=len(drive))
-            results.append(replay(drive, student, eyes, run, on_sweep=lambda *_, task=task: progress.advance(task)))
-            progress.update(task, description=describe(results[-1]))
-    console.print(table(results, title=f"{bag.name}: {len(drive)} sweeps"))
+            task = bar.add_task(run.name, total=len(drive), note="")
+            results.append(replay(drive, student, eyes, run, on_sweep=lambda *_, task=task: bar.advance(task)))
+            bar.update(task, description=describe(results[-1]))
+    Console().print(table(results, title=f"{bag.name}: {len(drive)} sweeps"))
     if json_file is not None:
         write_json(json_file, {"bag": bag.name, "results": [result.summary() for result in results]})

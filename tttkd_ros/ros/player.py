@@ -66,8 +66,8 @@ def play(
         node = rclpy.create_node("bag_player", use_global_arguments=False)
         stack.callback(node.destroy_node)
         publishers = {
-            connection.topic: node.create_publisher(message_class(connection.msgtype), connection.topic, qos(connection))
-            for connection in connections
+            entry.topic: node.create_publisher(message_class(entry.msgtype), entry.topic, qos(entry.topic))
+            for entry in connections
         }
         if wait_for_subscribers:
             _wait_for_subscribers(publishers, wait_timeout, stop)
@@ -109,9 +109,9 @@ def message_class(type_name: str) -> type | None:
         return None
 
 
-def qos(connection) -> QoSProfile:
+def qos(topic: str) -> QoSProfile:
     """Reliable; latched where the topic is one that ROS latches."""
-    latched = connection.topic.endswith("_static")
+    latched = topic.endswith("_static")
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=QUEUE,

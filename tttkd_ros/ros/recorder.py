@@ -1,7 +1,7 @@
 """Record topics into a bag: `python -m tttkd_ros.ros.recorder OUT /segmenter/points_labeled --count 300`.
 
 The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. Recording ends at SIGINT or
-SIGTERM, after `count` messages of the first topic, or when nothing has arrived for `idle` seconds since the first.
+SIGTERM, after `count` messages of the first topic and `linger` seconds of silence, or after `idle` seconds of silence.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def record(
     /,
     *,
     count: int | None = None,
+    linger: float = 0.0,
     idle: float | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -42,6 +43,7 @@ def record(
         bag: the folder to write.
         topics: the topics; each is awaited until somebody publishes it.
         count: end after this many messages of the first topic.
+        linger: seconds without any message to wait for afterwards, for what the other topics still bring.
         idle: end when nothing has arrived for this many seconds, once something has.
         overwrite: replace the bag if it is there.
     """
@@ -65,9 +67,10 @@ def record(
         while not stop.is_set():
             recorder.subscribe()
             executor.spin_once(timeout_sec=0.1)
-            if count is not None and recorder.counts[topics[0]] >= count:
+            silent = 0.0 if recorder.last is None else time.monotonic() - recorder.last
+            if count is not None and recorder.counts[topics[0]] >= count and silent >= linger:
                 break
-            if idle is not None and recorder.last is not None and time.monotonic() - recorder.last > idle:
+            if idle is not None and silent > idle:
                 break
     print(", ".join(f"{number} x {topic}" for topic, number in recorder.counts.items()), flush=True)
 

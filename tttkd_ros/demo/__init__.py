@@ -1,0 +1,5 @@
+"""The demo: the real node over real DDS on simulated drives and on KITTI, scored, drawn and summed up."""
+
+from tttkd_ros.demo.command import demo
+
+__all__ = ["demo"]

@@ -1,0 +1,50 @@
+"""`tttkd demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def demo(
+    *,
+    out: Path = Path("demo_output"),
+    seeds: tuple[int, ...] = (901, 902, 903),
+    sweeps: int = 300,
+    kitti: Path = Path("../shared/data/kitti_raw_2011_09_26_seq"),
+    processes: int = 2,
+) -> None:
+    """Run the node on drives that it has never seen, frozen and adapting, and show what adaptation brings.
+
+    For every seed a drive through the simulated target world is recorded into a bag and played in real time, over DDS,
+    to the real node, each as a process of its own: once frozen, once adapting with the default stride and learning
+    rate, once with a step on every sweep. What the node answers is recorded and scored against the truth. The same
+    drives are then run with the controls that an honest gain must not survive: another sweep's images, one mean
+    feature map, the cloud shifted to the source's mount height. Where the recorded KITTI sequence is at hand, the
+    node runs on it too. Leaves summary.json, pictures, and the first drive's bags in the output folder.
+
+    Args:
+        out: the output folder; replaced if it is that of an earlier demo.
+        seeds: one drive each; none of them was used in training or in choosing settings.
+        sweeps: length of each drive, at 10 Hz.
+        kitti: folder of a raw KITTI sequence with calib.txt; left out where it is absent.
+        processes: how many drives are simulated, or controls run, at a time.
+    """
+    import sys
+
+    from rich.console import Console
+
+    from tttkd_ros.demo.processes import ChildError, interruptible
+    from tttkd_ros.demo.run import run_demo
+
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds are {seeds}, expected at least one and none twice")
+    if sweeps < 2:
+        raise ValueError(f"sweeps is {sweeps}, expected at least 2: the second half is scored by itself")
+    if processes < 1:
+        raise ValueError(f"processes is {processes}, expected at least 1")
+    try:
+        with interruptible():
+            run_demo(out, seeds, sweeps, kitti, processes)
+    except ChildError as error:
+        Console(stderr=True).print(f"demo: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)

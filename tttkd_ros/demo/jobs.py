@@ -1,0 +1,57 @@
+"""The demo's work that needs no ROS, as functions that a pool of processes can run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tttkd_ros.evaluation.result import Result
+
+WORLD = "kitti"
+SOURCE = "a2d2"
+
+
+def start_worker() -> None:
+    """One thread each; Ctrl-C is the parent's business, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def simulate(seed: int, sweeps: int, bag: Path) -> None:
+    """Write one drive of the target world, and beside the bag its rig, as `<bag>.yaml`."""
+    from tttkd_ros.bags.writer import BagWriter
+    from tttkd_ros.geometry.rig import RigCamera, save_rig
+    from tttkd_ros.simulation.drive import frames
+
+    with BagWriter(bag) as writer:
+        for frame in frames(WORLD, seed, sweeps):
+            writer.write_frame(frame)
+    rig = {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views}
+    save_rig(rig_path(bag), rig)
+
+
+def rig_path(bag: Path) -> Path:
+    return bag.with_name(bag.name + "_rig.yaml")
+
+
+def mount_difference() -> float:
+    """Metres by which the target's LiDAR must be lowered to stand where the source's does."""
+    from tttkd_ros.simulation.sensors import LIDARS
+
+    return round(LIDARS[SOURCE].height - LIDARS[WORLD].height, 3)
+
+
+def control(bag: Path, method: str, stride: int, control_name: str | None, shift_z: float) -> Result:
+    """One lossless run in process with the models that ship."""
+    from tttkd_ros.adaptation.config import TTTConfig
+    from tttkd_ros.evaluation.drives import BagDrive
+    from tttkd_ros.evaluation.models import load_models
+    from tttkd_ros.evaluation.replay import Method, replay
+
+    run = Method(method, TTTConfig(stride=stride), control=control_name, shift_z=shift_z)
+    student, teacher = load_models(with_teacher=run.adapts)
+    return replay(BagDrive(bag), student, teacher, run)

@@ -1,0 +1,99 @@
+"""One real-time run: the node, a player and a recorder as processes of their own, talking DDS."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+import rclpy.executors
+import rclpy.signals
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+
+from tttkd_ros.demo.processes import Child
+from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, NODE, POINTS
+
+_START = 120.0  # seconds for the node to load its models and become active
+_DOMAINS = range(10, 100)  # ROS domain ids whose ports are free on every platform
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """Where one run left its recording, and when each message was sent."""
+
+    recording: Path
+    sent: Path
+    log: Path
+
+    def sent_times(self) -> list[int]:
+        """Wall-clock nanoseconds at which each sweep was handed to DDS, in the bag's order."""
+        with self.sent.open(newline="", encoding="utf-8") as file:
+            return [int(row["sent"]) for row in csv.DictReader(file) if row["topic"] == POINTS]
+
+
+def run_live(
+    bag: Path, sweeps: int, out: Path, *, rig: Path, cameras: Sequence[str], parameters: dict[str, object],
+    rate: float = 1.0, seconds: float = 60.0,
+) -> LiveRun:
+    """Play `bag` to a fresh node at `rate` times real time and record what it answers into the folder `out`.
+
+    sweeps: how many the bag holds. seconds: what the bag takes to play. Raises ChildError with the end of the log of
+    the process that failed.
+    """
+    out.mkdir(parents=True)
+    domain = _DOMAINS[(os.getpid() + time.monotonic_ns() // 1000) % len(_DOMAINS)]
+    run = LiveRun(out / "recording", out / "sent.csv", out / "node.log")
+    arguments = ["--ros-args", "-r", f"points:={POINTS}"]
+    for name, value in ({"cameras": list(cameras), "rig": str(rig)} | parameters).items():
+        arguments += ["-p", f"{name}:={json.dumps(value)}"]
+    with ExitStack() as stack:
+        node = stack.enter_context(Child("tttkd_ros.ros.node", arguments, run.log, domain=domain, threads=None))
+        _wait_until_active(node, domain)
+        recorder = stack.enter_context(Child(
+            "tttkd_ros.ros.recorder",
+            [run.recording, LABELLED, ADAPTATION, "--count", sweeps, "--linger", 1, "--idle", 10],
+            out / "recorder.log", domain=domain,
+        ))
+        recorder.wait_for(lambda: recorder.output().count("recording /") == 2, "recording", 30)
+        player = stack.enter_context(Child(
+            "tttkd_ros.ros.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
+            out / "player.log", domain=domain,
+        ))
+        player.wait(seconds / rate + 90)
+        recorder.wait_for(lambda: not recorder.running, "done", 60)
+        recorder.wait(1)
+        if not node.running:
+            raise node.error("ended before the run did")
+        if (code := node.end()) != 0:
+            raise node.error(f"did not shut down cleanly: code {code}")
+    return run
+
+
+def _wait_until_active(node: Child, domain: int) -> None:
+    """Ask the node for its lifecycle state until it says active."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    try:
+        asker = rclpy.create_node("demo", context=context, use_global_arguments=False)
+        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        executor.add_node(asker)
+        client = asker.create_client(GetState, f"{NODE}/get_state")
+
+        def active() -> bool:
+            if not client.service_is_ready():
+                return False
+            answer = client.call_async(GetState.Request())
+            executor.spin_until_future_complete(answer, timeout_sec=2.0)
+            return answer.done() and answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE
+
+        node.wait_for(active, "active", _START)
+    finally:
+        rclpy.try_shutdown(context=context)

@@ -1,0 +1,169 @@
+"""The demo's course: simulate, run live, run the controls, run on KITTI, draw, sum up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.console import Console
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.demo import jobs
+from tttkd_ros.demo.live import run_live
+from tttkd_ros.demo.processes import ChildError
+from tttkd_ros.demo.recordings import score_live
+from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, summarise, table
+from tttkd_ros.evaluation.drives import BagDrive
+from tttkd_ros.evaluation.report import write_json
+from tttkd_ros.progress import progress
+
+STRIDE = TTTConfig.stride
+MODES: dict[str, dict[str, object]] = {
+    FROZEN: {"ttt.enabled": False},
+    ADAPTED: {},
+    EVERY_SWEEP: {"ttt.stride": 1},
+}
+# The demo's sweeps must all be answered, so nothing may be dropped in transport or while the machine hiccups.
+LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50}
+KITTI_RATE = 0.2  # of real time: whole 120,000-point sweeps, on two cores
+
+
+def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, processes: int) -> None:
+    """As `demo`. Raises ChildError with the end of its log where one of the processes fails."""
+    console = Console()
+    _make_room(out)
+    console.rule("1. Simulating drives through the target world")
+    bags = [out / f"drive_{seed}" for seed in seeds]
+    _in_processes(
+        processes, "simulating", [(jobs.simulate, (seed, sweeps, bag)) for seed, bag in zip(seeds, bags, strict=True)]
+    )
+
+    console.rule("2. The node over DDS, in real time: frozen, adapting, adapting on every sweep")
+    drives = [DriveFigures(seed) for seed in seeds]
+    with progress() as bar:
+        task = bar.add_task("drives x modes", total=len(drives) * len(MODES), note="")
+        for drive, bag in zip(drives, bags, strict=True):
+            for mode, parameters in MODES.items():
+                bar.update(task, note=f"drive {drive.seed}, {mode}")
+                folder = _run_folder(out, drive.seed, mode)
+                run = run_live(
+                    bag, sweeps, folder, rig=jobs.rig_path(bag), cameras=["camera_front"],
+                    parameters=LOSSLESS | parameters, seconds=sweeps / 10,
+                )
+                score = score_live(mode, BagDrive(bag), run.recording, run.sent_times(), OUTDOOR)
+                if score.delivery.received == 0:
+                    raise ChildError(f"the node answered none of {sweeps} sweeps; its log is {run.log}")
+                drive.live[mode] = score
+                if drive is not drives[0]:  # the pictures need the first drive's only, and a recording is large
+                    shutil.rmtree(run.recording)
+                bar.advance(task)
+
+    console.rule("3. Controls, in process: what must not explain the gain")
+    controls = _controls()
+    calls = [(jobs.control, (bag, *arguments)) for bag in bags for arguments in controls.values()]
+    results = iter(_in_processes(processes, "drives x controls", calls))
+    for drive in drives:
+        drive.controls = {name: next(results) for name in controls}
+
+    summary = summarise(drives, stride=STRIDE, learning_rate=TTTConfig.learning_rate)
+    if kitti.is_dir():
+        console.rule("4. The node on recorded KITTI sweeps")
+        summary["kitti"] = _run_kitti(out, kitti)
+    else:
+        console.print(f"KITTI is left out: no folder {kitti}")
+
+    console.rule("Results")
+    _draw(out, drives, bags[0])
+    for bag in bags[1:]:
+        shutil.rmtree(bag)
+    write_json(out / "summary.json", summary)
+    console.print(table(drives, _titles()))
+    if "kitti" in summary:
+        console.print("KITTI: {sweeps_received}/{sweeps_sent} sweeps answered, {steps_accepted} steps".format(
+            **summary["kitti"]))
+    console.print(f"Figures and pictures are in {out}/: summary.json, "
+                  + ", ".join(sorted(path.name for path in out.glob("*.png"))))
+
+
+def _make_room(out: Path) -> None:
+    """An empty folder `out`, in place of an earlier demo's. ValueError where what is there is something else."""
+    if out.exists():
+        if not (out / ".tttkd_demo").exists() and any(out.iterdir()):
+            raise ValueError(f"{out} is not empty and not an earlier demo's output: choose another folder with --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / ".tttkd_demo").touch()
+
+
+def _run_folder(out: Path, seed: int, mode: str) -> Path:
+    return out / "runs" / f"{seed}_{mode}"
+
+
+def _controls() -> dict[str, tuple[str, int, str | None, float]]:
+    """Name -> method, stride, control and shift in z, as `jobs.control` takes them."""
+    controls: dict[str, tuple[str, int, str | None, float]] = {}
+    for stride in (STRIDE, 1):
+        for name in ("other-image", "mean-features"):
+            controls[f"{name}_stride_{stride}"] = ("ttt-kd-o", stride, name, 0.0)
+    controls["rigid_shift"] = ("frozen", STRIDE, None, jobs.mount_difference())
+    return controls
+
+
+def _titles() -> dict[str, str]:
+    titles = {FROZEN: "frozen", ADAPTED: f"adapting, stride {STRIDE}", EVERY_SWEEP: "adapting, stride 1"}
+    for stride in (STRIDE, 1):
+        titles[f"other-image_stride_{stride}"] = f"control: another sweep's images, stride {stride}"
+        titles[f"mean-features_stride_{stride}"] = f"control: one mean feature map, stride {stride}"
+    titles["rigid_shift"] = f"check: frozen, cloud shifted by {jobs.mount_difference()} m in z"
+    return titles
+
+
+def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]]) -> list:
+    """The calls' results, in order. Leaving early, by Ctrl-C or an error, ends the workers."""
+    with get_context("spawn").Pool(processes, jobs.start_worker) as pool, progress() as bar:
+        task = bar.add_task(title, total=len(calls), note="")
+
+        def done(_) -> None:
+            bar.advance(task)
+
+        waiting = [pool.apply_async(call, arguments, callback=done, error_callback=done) for call, arguments in calls]
+        return [result.get() for result in waiting]
+
+
+def _run_kitti(out: Path, kitti: Path) -> dict:
+    from tttkd_ros.datasets.kitti import convert_kitti
+    from tttkd_ros.demo.pictures import kitti_pictures
+    from tttkd_ros.demo.recordings import answers, steps
+    from tttkd_ros.geometry.rig import RigCamera, save_rig
+
+    bag, folder = out / "kitti", out / "runs" / "kitti"
+    convert_kitti(kitti, bag)
+    frames = list(BagDrive(bag))
+    views = frames[0].views
+    save_rig(jobs.rig_path(bag), {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in views})
+    seconds = (frames[-1].stamp - frames[0].stamp) * 1e-9
+    run = run_live(
+        bag, len(frames), folder, rig=jobs.rig_path(bag), cameras=[view.name for view in views],
+        parameters=LOSSLESS, rate=KITTI_RATE, seconds=seconds,
+    )
+    received = sum(1 for _ in answers(run.recording))
+    if received == 0:
+        raise ChildError(f"the node answered none of {len(frames)} KITTI sweeps; its log is {run.log}")
+    kitti_pictures(out, frames, run.recording, OUTDOOR)
+    accepted, rejections = steps(run.recording)
+    return {"sweeps_sent": len(frames), "sweeps_received": received, "steps_accepted": accepted,
+            "rejections": rejections}
+
+
+def _draw(out: Path, drives: list[DriveFigures], bag: Path) -> None:
+    from tttkd_ros.demo.pictures import curves_picture, sweep_pictures
+
+    first, titles = drives[0], _titles()
+    frozen, adapted = (
+        (first.live[mode].result, _run_folder(out, first.seed, mode) / "recording") for mode in (FROZEN, ADAPTED)
+    )
+    sweep_pictures(out, BagDrive(bag), frozen, adapted, OUTDOOR, titles[ADAPTED])
+    curves_picture(out, {titles[mode]: [drive.live[mode].result for drive in drives] for mode in MODES})
