@@ -1,0 +1,38 @@
+"""What may be changed about adaptation while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Lowest and highest value of every numeric setting; the node's parameters and the command line take theirs from here.
+RANGES: dict[str, tuple[float, float]] = {
+    "stride": (1, 1000),
+    "learning_rate": (1e-5, 10.0),
+    "steps": (1, 200),
+    "kd_points": (16, 1_000_000),
+    "min_points": (1, 100_000),
+}
+
+
+@dataclass(frozen=True)
+class TTTConfig:
+    """Settings of a test-time training step; a change applies from the next step on.
+
+    stride: a step every so many sweeps. learning_rate: of plain SGD. steps: gradient steps per frame. kd_points: points
+    sampled for the loss in each. min_points: a frame with fewer points in view is left alone.
+    """
+
+    enabled: bool = True
+    stride: int = 5
+    learning_rate: float = 0.1
+    steps: int = 1
+    kd_points: int = 16384
+    min_points: int = 32
+
+    def __post_init__(self):
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(low, int) and (isinstance(value, bool) or value != int(value)):
+                raise ValueError(f"{name} is {value}, expected a whole number")
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}, expected {low:g} to {high:g}")

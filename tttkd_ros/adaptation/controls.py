@@ -1,0 +1,25 @@
+"""Controls: teachers that know nothing about the scene, to show what of a gain is the teacher's doing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from tttkd_ros.adaptation.targets import Teacher
+
+
+class MeanFeatures:
+    """Answers every image with one feature map: the mean, patch by patch, of a teacher's over some images."""
+
+    def __init__(self, teacher: Teacher, images: Sequence[np.ndarray]):
+        if not len(images):
+            raise ValueError("no images: the mean feature map needs at least one")
+        self.dim, self.grid = teacher.dim, teacher.grid
+        total = sum(teacher([image])[0].double() for image in images)  # one by one: a drive's would not fit at once
+        self._map = (total / len(images)).float()
+
+    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
+        """(B, rows, columns, dim), a view of the same map for each of B images."""
+        return self._map.expand(len(images), *self._map.shape)

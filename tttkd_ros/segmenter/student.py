@@ -1,0 +1,92 @@
+"""The student: sparse backbone psi_3D with the two projectors rho_Y (classes) and rho_2D (teacher features)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from tttkd_ros.classes import CLASS_SETS, ClassSet
+from tttkd_ros.segmenter.unet import SparseUNet
+from tttkd_ros.segmenter.voxels import GRID, in_grid, voxelise
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """What a checkpoint must state for its weights to mean anything.
+
+    voxel_size in metres. teacher_dim: width of the teacher's features. teacher_input: (height, width) in pixels that
+    the teacher's images had in joint training; teacher_name: which teacher that was.
+    """
+
+    class_set: str = "outdoor10"
+    voxel_size: float = 0.1
+    base_channels: int = 16
+    levels: int = 7
+    repetitions: int = 1
+    head_width: int = 64
+    teacher_dim: int = 192
+    teacher_input: tuple[int, int] = field(default=(140, 392))
+    teacher_name: str = ""
+
+    def __post_init__(self):
+        if self.class_set not in CLASS_SETS:
+            raise ValueError(f"class set {self.class_set!r} is unknown, expected one of {', '.join(CLASS_SETS)}")
+        if not 0 < self.voxel_size < float("inf"):
+            raise ValueError(f"voxel_size is {self.voxel_size}, expected metres above 0")
+        for name in ("base_channels", "levels", "repetitions", "head_width", "teacher_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    @property
+    def classes(self) -> ClassSet:
+        return CLASS_SETS[self.class_set]
+
+
+class Student(nn.Module):
+    """Per-point features, and what the two projectors make of them.
+
+    teacher_mean: (teacher_dim,) buffer, the teacher's mean feature on the source domain; targets are centred with it.
+    """
+
+    def __init__(self, config: StudentConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = SparseUNet(config.base_channels, config.levels, config.repetitions)
+        self.class_head = _projector(config.base_channels, config.head_width, len(config.classes))
+        self.teacher_head = _projector(config.base_channels, config.head_width, config.teacher_dim)
+        self.register_buffer("teacher_mean", torch.zeros(config.teacher_dim))
+
+    def forward(self, points: Tensor | Sequence[Tensor]) -> Tensor:
+        """(sum N, base_channels) features of a cloud (N, 3), or of a batch of clouds one after the other.
+
+        Raises ValueError for points that do not fit into one grid: see `usable`.
+        """
+        clouds = [points] if isinstance(points, Tensor) else points
+        voxels = voxelise(clouds, self.config.voxel_size, multiple=2 ** (self.config.levels - 1))
+        if not len(voxels.indices):
+            return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
+        return self.backbone(voxels)[voxels.inverse]
+
+    def usable(self, points: Tensor) -> Tensor:
+        """(N,) bool: points (N, 3) that are finite and within reach of the grid around the sensor."""
+        return in_grid(points, self.config.voxel_size)
+
+    @property
+    def reach(self) -> float:
+        """Metres from the sensor along an axis beyond which points are not usable."""
+        return GRID // 2 * self.config.voxel_size
+
+    def logits(self, features: Tensor) -> Tensor:
+        """rho_Y: (M, classes)."""
+        return self.class_head(features)
+
+    def distilled(self, features: Tensor) -> Tensor:
+        """rho_2D: (M, teacher_dim), to be compared with the teacher's features minus `teacher_mean`."""
+        return self.teacher_head(features)
+
+
+def _projector(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))

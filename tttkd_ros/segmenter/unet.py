@@ -1,0 +1,84 @@
+"""The sparse U-Net of TTT-KD's outdoor table: xMUDA's SCN UNet, on spconv."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from tttkd_ros.segmenter.voxels import Voxels
+
+with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way that torch has deprecated
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.cuda.amp.custom")
+    from spconv.core import ConvAlgo
+    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d
+
+# The native algorithm is the only one that runs on a CPU as well; no convolution has a bias, because spconv's CPU
+# kernels compute it wrongly in eval mode (spconv issue 719).
+_CONVOLUTION = {"bias": False, "algo": ConvAlgo.Native}
+
+
+class SparseUNet(nn.Module):
+    """Pre-activation U-Net: `levels` levels of `channels`, 2 `channels`, 3 `channels`, ... features.
+
+    At every level a 3x3x3 convolution per repetition, then a 2x2x2 convolution of stride 2 down, and its inverse up,
+    concatenated with the skip. The only input feature is the constant 1: geometry enters through the voxel grid alone.
+    """
+
+    def __init__(self, channels: int, levels: int, repetitions: int):
+        super().__init__()
+        self.stem = SubMConv3d(1, channels, 3, indice_key="level0", **_CONVOLUTION)
+        self.body = _Level([channels * (1 + level) for level in range(levels)], repetitions)
+        self.activation = _activation(channels)
+
+    def forward(self, voxels: Voxels) -> Tensor:
+        """(V, channels) features of the voxels (V at least 1)."""
+        ones = torch.ones(len(voxels.indices), 1, device=voxels.indices.device)
+        grid = SparseConvTensor(ones, voxels.indices, voxels.spatial_shape, voxels.batch_size)
+        return self.activation(self.body(self.stem(grid)).features)
+
+
+class _Level(nn.Module):
+    """One level and, inside it, all deeper ones."""
+
+    def __init__(self, planes: list[int], repetitions: int, level: int = 0):
+        super().__init__()
+        width = planes[0]
+        subm, down = f"level{level}", f"down{level}"
+        self.encoder = nn.ModuleList(_Block(SubMConv3d, width, width, 3, subm) for _ in range(repetitions))
+        self.deeper = len(planes) > 1
+        if self.deeper:
+            self.down = _Block(SparseConv3d, width, planes[1], 2, down, stride=2)
+            self.below = _Level(planes[1:], repetitions, level + 1)
+            self.up = _Block(SparseInverseConv3d, planes[1], width, 2, down)
+            widths = [2 * width] + [width] * (repetitions - 1)
+            self.decoder = nn.ModuleList(_Block(SubMConv3d, before, width, 3, subm) for before in widths)
+
+    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
+        for block in self.encoder:
+            grid = block(grid)
+        if not self.deeper:
+            return grid
+        risen = self.up(self.below(self.down(grid)))
+        grid = grid.replace_feature(torch.cat([grid.features, risen.features], 1))
+        for block in self.decoder:
+            grid = block(grid)
+        return grid
+
+
+class _Block(nn.Module):
+    """BatchNorm, ReLU, convolution."""
+
+    def __init__(self, convolution: type[nn.Module], before: int, after: int, kernel: int, key: str, **options: int):
+        super().__init__()
+        self.activation = _activation(before)
+        self.convolution = convolution(before, after, kernel, indice_key=key, **options, **_CONVOLUTION)
+
+    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
+        return self.convolution(grid.replace_feature(self.activation(grid.features)))
+
+
+def _activation(width: int) -> nn.Sequential:
+    """BatchNorm with SCN's constants, then ReLU."""
+    return nn.Sequential(nn.BatchNorm1d(width, eps=1e-4, momentum=0.1), nn.ReLU(inplace=True))
