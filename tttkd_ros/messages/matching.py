@@ -41,14 +41,11 @@ class StampMatcher(Generic[Payload]):
     def nearest(self, camera: str, stamp: int) -> Payload | None:
         """What `camera` saw nearest to the sweep at `stamp`, within the tolerance; of two as near, the earlier.
 
-        A sweep that jumps back discards the messages from what is now its future: they were recorded before the jump.
+        A sweep that jumps back discards what is not near it: that came before the jump.
         """
         with self._lock:
             if self._latest_sweep is not None and stamp < self._latest_sweep - self._tolerance:
-                for ring in self._rings.values():
-                    kept = [entry for entry in ring if entry[0] <= stamp + self._tolerance]
-                    ring.clear()
-                    ring.extend(kept)
+                self._keep(stamp - self._tolerance, stamp + self._tolerance)
             self._latest_sweep = stamp
             near = [entry for entry in self._rings[camera] if abs(entry[0] - stamp) <= self._tolerance]
             return min(near, key=lambda entry: (abs(entry[0] - stamp), entry[0]))[1] if near else None
@@ -63,6 +60,11 @@ class StampMatcher(Generic[Payload]):
         with self._lock:
             return self._jumps_back(camera, stamp)
 
+    def keep(self, first: float, last: float) -> None:
+        """Forget the messages stamped outside [first, last]."""
+        with self._lock:
+            self._keep(first, last)
+
     def clear(self) -> None:
         """Forget every message of every camera."""
         with self._lock:
@@ -74,6 +76,12 @@ class StampMatcher(Generic[Payload]):
     def _jumps_back(self, camera: str, stamp: int) -> bool:
         newest = self._newest(camera)
         return newest is not None and stamp < newest - self._tolerance
+
+    def _keep(self, first: float, last: float) -> None:
+        for ring in self._rings.values():
+            kept = [entry for entry in ring if first <= entry[0] <= last]
+            ring.clear()
+            ring.extend(kept)
 
     def _clear(self) -> None:
         self._rings.clear()

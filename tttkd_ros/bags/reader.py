@@ -1,0 +1,246 @@
+"""A bag as frames: each sweep with the images nearest in stamp and its truth, read as a stream."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tttkd_ros.bags import topics
+from tttkd_ros.bags.static_transforms import StaticTransforms
+from tttkd_ros.bags.storage import Bag, Record, open_bag
+from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.messages.image import decode_image
+from tttkd_ros.messages.matching import StampMatcher
+from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
+from tttkd_ros.messages.stamps import nanoseconds, stamp_of_raw
+
+log = logging.getLogger(__name__)
+
+TOLERANCE_NS = 50_000_000  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
+WAITING_SWEEPS = 16  # how far a sweep's images and truth may lie behind it in the bag, and so what is held in memory
+WAITING_IMAGES = 64  # of one camera: four to a sweep
+
+
+class _Stamped(NamedTuple):
+    stamp: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class _Camera:
+    name: str
+    topic: str
+    model: CameraModel
+    camera_from_lidar: np.ndarray
+
+
+class BagReader:
+    """The frames of a bag. Every call of `frames` reads the bag anew, in constant memory, and yields the same.
+
+    points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
+    a UINT8 field `label` of the sweeps is the truth. cameras: names (their images' namespaces), by default every camera
+    that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
+    or what `load_rig` gives; it goes before /tf_static and CameraInfo. tolerance_ns: largest distance in stamp between
+    a sweep and its image. Raises ValueError for all that is wrong with the bag or does not fit it.
+
+    `cameras` and `unusable` (name -> reason) tell which cameras are there.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        points_topic: str | None = None,
+        cameras: Sequence[str] | None = None,
+        truth_topic: str | None = None,
+        rig: Path | str | dict[str, RigCamera] | None = None,
+        tolerance_ns: int = TOLERANCE_NS,
+    ):
+        self.path = Path(path)
+        self._tolerance_ns = tolerance_ns
+        rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
+        with open_bag(self.path) as bag:
+            self.points_topic = points_topic or topics.points_topic(bag.types)
+            topics.require(bag.types, self.points_topic, topics.CLOUD)
+            self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if topics.TRUTH_TOPIC in bag.types else None)
+            if self.truth_topic is not None:
+                topics.require(bag.types, self.truth_topic, topics.CLOUD)
+            self._sweeps = bag.counts[self.points_topic]
+            if not self._sweeps:
+                raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
+            self._cameras, self.unusable = _find_cameras(bag, self.points_topic, cameras, rig)
+        self.cameras = tuple(camera.name for camera in self._cameras)
+        for name, reason in self.unusable.items():
+            log.warning("camera %s of bag %s is left out: %s", name, self.path, reason)
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        return self._sweeps
+
+    def frames(self) -> Iterator[Frame]:
+        """Every sweep, in the order of recording; a view for each camera whose image is near enough and sound."""
+        beside = [camera.topic for camera in self._cameras] + ([self.truth_topic] if self.truth_topic else [])
+        matcher: StampMatcher[_Stamped] = StampMatcher(self._tolerance_ns, WAITING_IMAGES)
+        waiting: deque[_Stamped] = deque()
+        complained: set[str] = set()
+        with open_bag(self.path) as bag:
+
+            def oldest() -> Frame:
+                sweep = waiting.popleft()
+                frame = self._frame(bag, sweep, matcher, complained)
+                matcher.keep(sweep.stamp - self._tolerance_ns, float("inf"))
+                return frame
+
+            def complete(sweep: _Stamped) -> bool:
+                """Nothing nearer can come: every topic beside the sweeps has reached its stamp."""
+                newest = [matcher.newest(topic) for topic in beside]
+                return all(stamp is not None and stamp >= sweep.stamp for stamp in newest)
+
+            latest = None
+            for record in bag.messages([self.points_topic, *beside]):
+                message = _Stamped(stamp_of_raw(record.data), record)
+                if record.topic == self.points_topic:
+                    if latest is not None and message.stamp < latest - self._tolerance_ns:
+                        while waiting:  # time jumped: what waits has all that it will get
+                            yield oldest()
+                        matcher.keep(message.stamp - self._tolerance_ns, message.stamp + self._tolerance_ns)
+                    latest = message.stamp
+                    waiting.append(message)
+                else:
+                    if matcher.jumps_back(record.topic, message.stamp):
+                        while waiting:
+                            yield oldest()
+                    matcher.add(record.topic, message.stamp, message)
+                while waiting and (len(waiting) > WAITING_SWEEPS or complete(waiting[0])):
+                    yield oldest()
+            while waiting:
+                yield oldest()
+
+    def _frame(self, bag: Bag, sweep: _Stamped, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
+        try:
+            cloud = decode_cloud(bag.decode(sweep.record))
+        except ValueError as error:
+            raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
+        views = []
+        for camera in self._cameras:
+            near = matcher.nearest(camera.topic, sweep.stamp)
+            if near is None:
+                continue
+            try:
+                views.append(_view(bag, camera, near))
+            except ValueError as error:
+                if camera.name not in complained:
+                    complained.add(camera.name)
+                    log.warning("image of camera %s stamped %d, perhaps others: %s", camera.name, near.stamp, error)
+        labels = cloud.label
+        if self.truth_topic is not None:
+            near = matcher.nearest(self.truth_topic, sweep.stamp)
+            exact = near is not None and near.stamp == sweep.stamp
+            labels = self._truth(bag, near, len(cloud.points)) if exact else None
+        # Their own memory, lest a frame that is kept keeps its message, too.
+        return Frame(sweep.stamp, cloud.points, tuple(views), _own(cloud.intensity), _own(labels))
+
+    def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
+        """(N,) uint8"""
+        try:
+            labels = decode_field(bag.decode(truth.record), "label")
+        except ValueError as error:
+            raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
+        if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
+            raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: labels are {labels.dtype}, expected whole "
+                             f"numbers from 0 to {UNLABELLED}")
+        if len(labels) != size:
+            raise ValueError(f"bag {self.path}, stamp {truth.stamp}: truth for {len(labels)} points, but the sweep has "
+                             f"{size}")
+        return labels.astype(np.uint8)
+
+
+def _find_cameras(
+    bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: dict[str, RigCamera]
+) -> tuple[list[_Camera], dict[str, str]]:
+    """The usable cameras, and the reasons why the others are not. A wanted one must be usable."""
+    images = topics.camera_topics(bag.types)
+    missing = [name for name in wanted or () if name not in images]
+    if missing:
+        raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of "
+                         f"{', '.join(images) or 'none'}")
+    statics = StaticTransforms()
+    for record in bag.messages([topics.STATIC_TOPIC]):
+        statics.add(bag.decode(record))
+    lidar_frame = _first(bag, points_topic).header.frame_id
+    usable, unusable = [], {}
+    for name in images if wanted is None else wanted:
+        try:
+            model, place = _calibration(bag, name, lidar_frame, statics, rig.get(name))
+        except ValueError as error:
+            if wanted is not None:
+                raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
+            unusable[name] = str(error)
+        else:
+            usable.append(_Camera(name, images[name], model, place))
+    return usable, unusable
+
+
+def _calibration(
+    bag: Bag, name: str, lidar_frame: str, statics: StaticTransforms, rigged: RigCamera | None
+) -> tuple[CameraModel, np.ndarray]:
+    """Model and camera_from_lidar: the rig's where it has them, else the first CameraInfo's and /tf_static's."""
+    if rigged is not None and rigged.camera is not None:
+        return rigged.camera, rigged.camera_from_lidar
+    topic = topics.info_topic(name)
+    if bag.types.get(topic) != topics.CAMERA_INFO or not bag.counts[topic]:
+        raise ValueError(f"no CameraInfo on {topic}: give a rig file with its camera_info")
+    info = _first(bag, topic)
+    model = CameraModel.from_camera_info(info)
+    if rigged is not None:
+        return model, rigged.camera_from_lidar
+    try:
+        return model, statics.lookup(info.header.frame_id, lidar_frame)
+    except ValueError as error:
+        raise ValueError(f"{error}: give a rig file with its camera_from_lidar") from error
+
+
+def _first(bag: Bag, topic: str):
+    return bag.decode(next(bag.messages([topic])))
+
+
+def _view(bag: Bag, camera: _Camera, image: _Stamped) -> View:
+    pixels = decode_image(bag.decode(image.record))
+    height, width = pixels.shape[:2]
+    if (width, height) != (camera.model.width, camera.model.height):
+        raise ValueError(f"image is {width}x{height}, but its camera model is for "
+                         f"{camera.model.width}x{camera.model.height}")
+    return View(camera.name, image.stamp, pixels, camera.model, camera.camera_from_lidar)
+
+
+def _own(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else values.copy()
+
+
+def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Stamp (ns), labels (N,) uint8 and confidence (N,) float32 of each recorded ~/points_labeled, as recorded.
+
+    topic: where the bag has several that could be it.
+    """
+    with open_bag(path) as bag:
+        topic = topic or topics.labelled_topic(bag.types)
+        topics.require(bag.types, topic, topics.CLOUD)
+        for record in bag.messages([topic]):
+            message = bag.decode(record)
+            stamp = nanoseconds(message.header.stamp)
+            try:
+                labels, confidence = decode_field(message, "label"), decode_field(message, "confidence")
+            except ValueError as error:
+                raise ValueError(f"bag {path}, {topic} stamped {stamp}: {error}") from error
+            if labels.dtype != np.uint8:
+                raise ValueError(f"bag {path}, {topic} stamped {stamp}: labels are {labels.dtype}, expected uint8")
+            yield stamp, labels.copy(), confidence.astype(np.float32)

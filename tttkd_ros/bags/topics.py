@@ -1,0 +1,69 @@
+"""The topics of a bag: what `BagWriter` calls them, and how those of any other bag are found by type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS = "tf2_msgs/msg/TFMessage"
+
+POINTS_TOPIC = "/lidar/points"
+TRUTH_TOPIC = "/truth/points_labeled"
+STATIC_TOPIC = "/tf_static"
+LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
+# Unrectified first: a camera model describes the lens, and CameraInfo's k and d belong to the image as taken.
+IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
+
+
+def points_topic(types: Mapping[str, str]) -> str:
+    """The topic of the sweeps, of a bag whose topics have these types. Raises ValueError where it is not plain."""
+    clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
+    return POINTS_TOPIC if POINTS_TOPIC in clouds else _only(clouds, "sweeps", types)
+
+
+def labelled_topic(types: Mapping[str, str]) -> str:
+    """The topic of recorded predictions. Raises ValueError where it is not plain."""
+    clouds = [topic for topic, kind in types.items() if kind == CLOUD and topic.endswith(LABELLED)]
+    return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
+
+
+def camera_topics(types: Mapping[str, str]) -> dict[str, str]:
+    """Camera name -> image topic. A camera's name is the namespace of its images, without the first slash.
+
+    Of several image topics in one namespace the one as the camera took it counts, uncompressed before compressed.
+    """
+    found: dict[str, list[tuple[int, bool, str]]] = {}
+    for topic, kind in types.items():
+        if kind not in (IMAGE, COMPRESSED):
+            continue
+        name, _, image = topic.removesuffix("/compressed").rpartition("/")
+        rank = IMAGE_NAMES.index(image) if image in IMAGE_NAMES else len(IMAGE_NAMES)
+        found.setdefault(name.strip("/"), []).append((rank, kind == COMPRESSED, topic))
+    return {name: min(topics)[2] for name, topics in sorted(found.items())}
+
+
+def info_topic(camera: str) -> str:
+    """The CameraInfo topic of a camera."""
+    return f"/{camera}/camera_info"
+
+
+def require(types: Mapping[str, str], topic: str, kind: str) -> str:
+    """The topic, if the bag has it with that type; else ValueError."""
+    if types.get(topic) != kind:
+        raise ValueError(f"the bag has no {kind} topic {topic!r}; it has {described(types)}")
+    return topic
+
+
+def described(types: Mapping[str, str]) -> str:
+    """What a bag holds, for an error message."""
+    return ", ".join(f"{topic} ({kind})" for topic, kind in sorted(types.items())) or "no topics"
+
+
+def _only(clouds: list[str], what: str, types: Mapping[str, str]) -> str:
+    if len(clouds) != 1:
+        found = ", ".join(sorted(clouds)) or "no topic"
+        raise ValueError(f"{found} could be the {what}: name the topic, a {CLOUD}; the bag has {described(types)}")
+    return clouds[0]
