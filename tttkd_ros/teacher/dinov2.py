@@ -1,0 +1,137 @@
+"""Any DINOv2 (S, B, L, g, with or without registers) as a frozen teacher of patch features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tttkd_ros.teacher.engines import Engine, choose_engine
+from tttkd_ros.teacher.features import PatchFeatures
+from tttkd_ros.teacher.preprocessing import Preprocessing
+
+MODEL_TYPES = ("dinov2", "dinov2_with_registers")
+
+
+class Teacher:
+    """Images of any size in, patch features out; nothing in it can be trained.
+
+    dim: features of a patch. grid: patches (rows, cols) over the whole image. input_size: (h, w) that every image is
+    resized to. name: the model's. engine_name: what runs it.
+    """
+
+    def __init__(self, name: str, features: PatchFeatures, preprocessing: Preprocessing, input_size: tuple[int, int],
+                 engine: Engine, device: str | torch.device):
+        self.name, self.input_size = name, input_size
+        self.dim, self.grid, self.engine_name = features.dim, features.grid, engine.name
+        self._preprocessing, self._engine, self._device = preprocessing, engine, device
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
+        """images, each (H, W, 3) uint8 RGB -> (B, rows, cols, dim) float32, without gradient."""
+        pixels = self._preprocessing(images, self.input_size, self._device)
+        if not len(pixels):
+            return torch.empty(0, *self.grid, self.dim, device=self._device)
+        return self._engine(pixels).unflatten(1, self.grid)
+
+
+def load_teacher(
+    source: str | Path,
+    *,
+    input_size: tuple[int, int],
+    engine: str = "auto",
+    device: str | torch.device = "cpu",
+    local_files_only: bool = True,
+    threads: int = 1,
+) -> Teacher:
+    """source: a directory in Hugging Face's layout (config.json, model.safetensors, preprocessor_config.json), or a
+    hub name such as facebook/dinov2-small, looked up on the network only where local_files_only is False.
+
+    input_size: (h, w) in pixels, multiples of the patch size. engine: auto, eager, openvino or tensorrt.
+    threads: those that OpenVINO may use; eager follows torch.set_num_threads.
+    Raises ValueError saying what is wrong and what to do for anything that cannot be loaded as a DINOv2.
+    """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} asked for, but torch finds no CUDA device; use 'cpu'")
+    size = (int(input_size[0]), int(input_size[1]))
+    config = _config(source, local_files_only)
+    _check_size(source, config, size)
+    features = PatchFeatures(_model(source, config, local_files_only), size).to(device)
+    preprocessing = Preprocessing.from_file(_file(source, "preprocessor_config.json", local_files_only))
+    chosen = choose_engine(engine, features, size, device, threads)
+    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+    return Teacher(name, features, preprocessing, size, chosen, device)
+
+
+def _file(source: str | Path, name: str, local_files_only: bool) -> str | None:
+    """Path of one of a model's files, None where the model has no such file or there is no such model."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return str(path) if path.is_file() else None
+    from transformers.utils import cached_file
+
+    try:
+        return cached_file(str(source), name, local_files_only=local_files_only,
+                           _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError):  # no such repository, no network, not a valid name
+        return None
+
+
+def _config(source: str | Path, local_files_only: bool) -> Any:
+    from transformers import AutoConfig
+
+    if _file(source, "config.json", local_files_only) is None:
+        where = ("a directory with config.json and model.safetensors" if Path(source).exists() or local_files_only
+                 else "reachable on the Hugging Face hub")
+        raise ValueError(f"no teacher at {str(source)!r}: it is not {where}. Name such a directory, or fetch a hub "
+                         "model once at set-up with local_files_only=False, e.g. facebook/dinov2-small")
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"teacher {str(source)!r}: config.json cannot be read: {error}") from error
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(f"teacher {str(source)!r} is a {config.model_type!r} model; expected "
+                         f"{' or '.join(MODEL_TYPES)}")
+    return config
+
+
+def _check_size(source: str | Path, config: Any, size: tuple[int, int]) -> None:
+    patch, trained = _pair(config.patch_size), _pair(config.image_size)
+    if any(side <= 0 or side % step for side, step in zip(size, patch, strict=True)):
+        nearest = tuple(max(round(side / step), 1) * step for side, step in zip(size, patch, strict=True))
+        raise ValueError(f"teacher input size {size} (h, w) is not a multiple of the patch size {patch}; "
+                         f"the nearest that is: {nearest}")
+    grid = trained[0] // patch[0], trained[1] // patch[1]
+    if grid[0] != grid[1]:
+        raise ValueError(f"teacher {str(source)!r} has a position grid of {grid[0]}x{grid[1]} patches (image_size "
+                         f"{trained}); transformers interpolates square ones only")
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _model(source: str | Path, config: Any, local_files_only: bool) -> torch.nn.Module:
+    from safetensors import SafetensorError
+    from transformers import AutoModel
+
+    try:
+        # Safetensors only: a pickle may run code of its own when it is read.
+        model, info = AutoModel.from_pretrained(
+            source, config=config, use_safetensors=True, local_files_only=local_files_only, dtype=torch.float32,
+            output_loading_info=True)
+    except SafetensorError as error:
+        raise ValueError(f"teacher {str(source)!r}: its .safetensors file is damaged or cut short ({error}); "
+                         "fetch it again") from error
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"teacher {str(source)!r}: its weights cannot be loaded: {error}") from error
+    # transformers fills what a file lacks with random numbers. The mask token is for pretraining alone.
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("mask_token"))
+    if missing:
+        raise ValueError(f"teacher {str(source)!r}: its weights lack {len(missing)} tensors, {missing[0]} among them: "
+                         "config.json and model.safetensors belong to different models")
+    return model
