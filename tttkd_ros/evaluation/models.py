@@ -25,7 +25,7 @@ def load_models(
 ) -> tuple[Student, Teacher | None]:
     """Load both, the teacher for the input size that the student learnt from.
 
-    Raises ValueError or FileNotFoundError where one is missing or the two do not fit.
+    Raises ValueError or FileNotFoundError where one is missing or cannot be read.
     """
     from tttkd_ros.segmenter.checkpoint import load_student
 
@@ -35,8 +35,4 @@ def load_models(
     from tttkd_ros.teacher import load_teacher
 
     size = student.config.teacher_input
-    eyes = load_teacher(teacher or share(TEACHER), input_size=size, engine=engine, device=device)
-    if eyes.dim != student.config.teacher_dim:
-        raise ValueError(f"the teacher's features have {eyes.dim} values, the student was trained on "
-                         f"{student.config.teacher_dim} (of {student.config.teacher_name or 'an unnamed teacher'})")
-    return student, eyes
+    return student, load_teacher(teacher or share(TEACHER), input_size=size, engine=engine, device=device)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,26 +22,26 @@ _DPI = 160
 
 
 def sweep_figure(
-    path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet, *, reach: float = 45.0
+    path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet, *, reach: float = 36.0, side: float = 15.0
 ) -> None:
     """One sweep from above, a panel for each labelling: points (N, 3) metres, LiDAR frame; labels (N,) uint8.
 
-    x ahead points up. What lies further than `reach` metres ahead, or half of it to a side, is left out.
+    x ahead points up. What lies further than `reach` metres ahead, or `side` metres to a side, is left out.
     """
     used = np.unique(np.concatenate([labels[labels < len(class_set)] for labels in panels.values()]))
-    figure = _figure(5.2 * len(panels), 6.4)
-    inside = (np.abs(points[:, 1]) < reach / 2) & (points[:, 0] > -2) & (points[:, 0] < reach)
+    figure = _figure(5.2 * len(panels), 7.5)
+    inside = (np.abs(points[:, 1]) < side) & (points[:, 0] > -2) & (points[:, 0] < reach)
     order = np.flatnonzero(inside)[np.argsort(points[inside, 2])]  # what stands high is drawn last
     for place, (title, labels) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
         _bare(axes, title)
-        axes.scatter(-points[order, 1], points[order, 0], s=2.2, c=class_set.palette[labels[order]] / 255, linewidths=0)
+        axes.scatter(-points[order, 1], points[order, 0], s=7, c=class_set.palette[labels[order]] / 255, linewidths=0)
         axes.plot([0], [0], marker="^", markersize=9, color=_INK)
-        axes.plot([reach / 2 - 11, reach / 2 - 1], [0, 0], color=_INK, linewidth=1.5)
-        axes.text(reach / 2 - 6, 0.6, "10 m", color=_INK, ha="center", fontsize=8)
-        axes.set(xlim=(-reach / 2, reach / 2), ylim=(-2, reach), aspect="equal")
+        axes.plot([side - 11, side - 1], [0, 0], color=_INK, linewidth=1.5)
+        axes.text(side - 6, 0.4, "10 m", color=_INK, ha="center", fontsize=8)
+        axes.set(xlim=(-side, side), ylim=(-1.5, reach), aspect="equal")
     _legend(figure, class_set, used)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.09, wspace=0.03)
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.94, bottom=0.06, wspace=0.01)
     figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
 
 
@@ -48,7 +49,7 @@ def overlay_figure(
     path: Path, view: View, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet
 ) -> None:
     """The points that the camera sees, drawn on its image in their labels' colours, one row for each labelling."""
-    seen = project(torch.from_numpy(np.ascontiguousarray(points)), view.camera, view.camera_from_lidar)
+    seen = project(torch.tensor(points), view.camera, view.camera_from_lidar)
     visible = seen.visible.numpy()
     pixels, depth = seen.pixels.numpy()[visible], seen.depth.numpy()[visible]
     order = np.argsort(-depth)  # near points on top
@@ -72,20 +73,22 @@ def overlay_figure(
 
 def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
     """The points that the camera sees, on its image, coloured by depth: do points fall on their pixels?"""
-    seen = project(torch.from_numpy(np.ascontiguousarray(points)), view.camera, view.camera_from_lidar)
+    seen = project(torch.tensor(points), view.camera, view.camera_from_lidar)
     visible = seen.visible.numpy()
     pixels, depth = seen.pixels.numpy()[visible], seen.depth.numpy()[visible]
     height, width = view.image.shape[:2]
     row = 11.0 * height / width
-    figure = _figure(11.0, row + 0.5)
-    axes = figure.add_axes((0.01, 0.02, 0.91, row / (row + 0.5)))
+    figure = _figure(11.0, row + 0.1)
+    axes = figure.add_axes((0.01, 0.02, 0.91, 0.9))
     _bare(axes, f"{view.name}: {visible.sum():,} points on their pixels, colour is depth")
     axes.imshow(view.image, extent=(0, width, height, 0), interpolation="bilinear")
-    dots = axes.scatter(*pixels.T, s=1.6, c=depth, cmap="turbo_r", linewidths=0, vmin=3, vmax=50)
+    dots = axes.scatter(*pixels.T, s=2.5, c=depth, cmap="turbo_r", linewidths=0, norm=LogNorm(3, 60))
     axes.set(xlim=(0, width), ylim=(height, 0))
-    bar = figure.colorbar(dots, cax=figure.add_axes((0.93, 0.08, 0.012, 0.75)))
-    bar.set_label("metres", color=_INK)
+    bar = figure.colorbar(dots, cax=figure.add_axes((0.93, 0.06, 0.012, 0.82)))
+    bar.minorticks_off()
+    bar.set_label("metres", color=_INK, labelpad=1)
     bar.ax.tick_params(colors=_INK, labelsize=8)
+    bar.set_ticks([3, 5, 10, 20, 40, 60], labels=["3", "5", "10", "20", "40", "60"])
     figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
 
 
@@ -112,7 +115,7 @@ def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period
     axes.grid(color=_FAINT, alpha=0.35, linewidth=0.6)
     axes.spines[:].set_color(_FAINT)
     axes.set_title("Labels over time: bold is the mean of the drives", color=_INK, loc="left", fontsize=12)
-    axes.legend(facecolor=_NIGHT, edgecolor=_FAINT, labelcolor=_INK, loc="lower right")
+    axes.legend(facecolor=_NIGHT, edgecolor=_FAINT, labelcolor=_INK, loc="best")
     figure.tight_layout()
     figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
 

@@ -1,0 +1,135 @@
+"""Replay with a random student and a teacher that reads patch colours, on a few small made-up sweeps."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.evaluation.replay import Method, replay, visible_points
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.segmenter.student import Student, StudentConfig
+
+CAMERA = CameraModel(width=32, height=16, fx=16.0, fy=16.0, cx=16.0, cy=8.0)
+FORWARD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+
+
+class ColourTeacher:
+    """Patch features that are the patch's mean colour through a fixed random matrix. 4x8 patches."""
+
+    dim, grid = 8, (4, 8)
+
+    def __init__(self):
+        self._mix = torch.randn(3, self.dim, generator=torch.Generator().manual_seed(3))
+
+    def __call__(self, images):
+        patches = torch.stack([torch.tensor(i).float().reshape(4, 4, 8, 4, 3).mean((1, 3)) for i in images])
+        return (patches / 255 - 0.5) @ self._mix
+
+
+@pytest.fixture(scope="module")
+def drive():
+    """Six sweeps of 600 points, half of them behind the camera, with truth for all but ten."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for index in range(6):
+        points = rng.uniform((-9, -4, -2), (9, 4, 2), (600, 3)).astype(np.float32)
+        labels = (points[:, 1] > 0).astype(np.uint8)
+        labels[:10] = UNLABELLED
+        image = rng.integers(0, 255, (16, 32, 3)).astype(np.uint8)
+        frames.append(Frame(1000 + index, points, (View("camera", 1000 + index, image, CAMERA, FORWARD),), labels=labels))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def student(drive):
+    torch.manual_seed(0)
+    student = Student(StudentConfig(levels=2, voxel_size=0.4, teacher_dim=ColourTeacher.dim, teacher_input=(16, 32)))
+    with torch.no_grad():
+        logits = student.logits(student.eval()(torch.tensor(drive[0].points)))
+        student.class_head[-1].bias -= logits.mean(0)  # so that no class wins everywhere, whatever is learnt
+    return student
+
+
+def run(drive, student, name="ttt-kd-o", **settings):
+    config = TTTConfig(**{"stride": 1, "min_points": 10} | settings.pop("config", {}))
+    return replay(drive, student, ColourTeacher(), Method(name, config, **settings))
+
+
+def test_every_point_with_truth_is_counted_once_and_split_by_what_the_camera_sees(drive, student):
+    result = run(drive, student, "frozen")
+    assert result.matrices.sum((1, 2, 3)).tolist() == [590] * 6
+    seen = [int((visible_points(frame) & (frame.labels != UNLABELLED)).sum()) for frame in drive]
+    assert result.matrices[:, 1].sum((1, 2)).tolist() == seen
+    assert 0 < min(seen) < 590
+
+
+def test_online_steps_keep_to_the_stride_and_change_later_predictions_only(drive, student):
+    frozen, adapted = run(drive, student, "frozen"), run(drive, student, config={"stride": 2, "learning_rate": 5.0})
+    assert (adapted.steps_tried, adapted.steps_accepted) == (3, 3)
+    assert [stamp for stamp, _ in adapted.losses] == [1000, 1002, 1004]
+    np.testing.assert_array_equal(adapted.matrices[0], frozen.matrices[0])
+    assert (adapted.matrices[1:] != frozen.matrices[1:]).any()
+
+
+def test_offline_sweeps_do_not_depend_on_one_another(drive, student):
+    settings = {"name": "ttt-kd", "config": {"steps": 3, "learning_rate": 1.0}}
+    forth, back = run(drive, student, **settings), run(drive[::-1], student, **settings)
+    np.testing.assert_array_equal(forth.matrices, back.matrices[::-1])
+    assert forth.steps_accepted == len(drive)
+
+
+def test_the_same_run_twice_is_the_same_to_the_byte(drive, student):
+    settings = {"config": {"learning_rate": 1.0, "kd_points": 50}, "seed": 4}
+    first, second = (json.dumps(run(drive, student, **settings).summary()) for _ in range(2))
+    assert first == second
+    np.testing.assert_array_equal(run(drive, student, **settings).matrices, run(drive, student, **settings).matrices)
+
+
+def test_the_student_given_is_not_changed(drive, student):
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    run(drive, student, config={"learning_rate": 1.0})
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+@pytest.mark.parametrize("control", ["other-image", "mean-features"])
+def test_controls_learn_from_something_else(drive, student, control):
+    right = run(drive, student, config={"learning_rate": 1.0})
+    wrong = run(drive, student, config={"learning_rate": 1.0}, control=control)
+    assert wrong.steps_accepted == right.steps_accepted
+    assert [loss for _, loss in wrong.losses] != [loss for _, loss in right.losses]
+
+
+def test_a_shift_by_whole_voxels_changes_nothing_for_a_grid_without_absolute_position(drive, student):
+    shifted = run(drive, student, "frozen", shift_z=2.0)
+    agreement = 1 - np.abs(shifted.matrices - run(drive, student, "frozen").matrices).sum() / shifted.matrices.sum()
+    assert agreement > 0.99
+
+
+def test_figures_derive_from_the_sweeps_matrices(drive, student):
+    result = run(drive, student, "frozen")
+    assert result.miou() == result.curve(6)[-1]
+    assert result.miou(result.second_half) == result.curve(3)[-1]
+    assert result.summary()["miou"] == round(result.miou(), 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"name": "tent"}, "method is 'tent'"), ({"name": "frozen", "control": "other-image"}, "a method that adapts"),
+     ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan")],
+)
+def test_methods_that_make_no_sense_are_refused(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Method(**settings)
+
+
+def test_what_cannot_be_scored_is_refused(drive, student):
+    with pytest.raises(ValueError, match="needs a teacher"):
+        replay(drive, student)
+    with pytest.raises(ValueError, match="no truth"):
+        replay([Frame(7, drive[0].points)], student, method=Method("frozen"))
+    with pytest.raises(ValueError, match="no sweep"):
+        replay([], student, method=Method("frozen"))
