@@ -1,0 +1,64 @@
+"""Start the segmenter, which configures and activates itself, and RViz where asked.
+
+    ros2 launch tttkd_ros segment.launch.py rig:=config/rigs/kitti.yaml points:=/velodyne_points rviz:=true
+"""
+
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+
+# As installed (share/tttkd_ros/launch) and in the source tree, config/ lies beside launch/.
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+
+# Arguments that replace what params_file says, where they are given.
+OVERRIDES = {
+    "rig": "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it",
+    "model": "student checkpoint",
+    "teacher": "teacher's directory (transformers layout)",
+}
+
+ARGUMENTS = {
+    "params_file": (str(CONFIG / "segment.yaml"), "parameter file"),
+    "points": ("/lidar/points", "topic of the LiDAR's clouds"),
+    "use_sim_time": ("false", "take the time from /clock"),
+    "rviz": ("false", "open RViz with the package's layout"),
+}
+
+
+def _segmenter(context) -> list[Node]:
+    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
+    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
+    return [
+        Node(
+            package="tttkd_ros",
+            executable="segment",
+            name="segmenter",
+            output="screen",
+            parameters=[
+                LaunchConfiguration("params_file").perform(context),
+                {name: value for name, value in given.items() if value} | {"use_sim_time": use_sim_time},
+            ],
+            remappings=[("points", LaunchConfiguration("points").perform(context))],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value="", description=d) for n, d in OVERRIDES.items()),
+            *(DeclareLaunchArgument(n, default_value=v, description=d) for n, (v, d) in ARGUMENTS.items()),
+            OpaqueFunction(function=_segmenter),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                arguments=["-d", str(CONFIG / "segment.rviz")],
+                condition=IfCondition(LaunchConfiguration("rviz")),
+            ),
+        ]
+    )

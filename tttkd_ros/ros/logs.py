@@ -1,0 +1,30 @@
+"""The core's log, which knows no ROS, told to ROS: on the screen, in the log files and on /rosout."""
+
+from __future__ import annotations
+
+import logging
+
+
+class ToRos(logging.Handler):
+    """logger: rclpy's. One call per severity: rclpy refuses a call site that changes its severity."""
+
+    def __init__(self, logger):
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
+
+
+def forward(logger) -> None:
+    """Send what the package logs, from INFO on, to rclpy's `logger` and nowhere else."""
+    package = logging.getLogger("tttkd_ros")
+    package.handlers = [ToRos(logger)]
+    package.setLevel(logging.INFO)
+    package.propagate = False

@@ -1,0 +1,166 @@
+"""The managed node: a LiDAR topic in, labelled clouds out, adapting while it runs.
+
+Threads: the executor's, whose callbacks only stash what arrives; one that answers sweeps (`Inference`); the adaptation
+worker's (`Pipeline`); one that draws overlays when somebody looks at them.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
+
+from tttkd_ros.adaptation.worker import Counters
+from tttkd_ros.ros import outputs, parameters
+from tttkd_ros.ros.diagnostics import Diagnostics
+from tttkd_ros.ros.logs import forward
+from tttkd_ros.ros.runtime import Runtime
+from tttkd_ros.ros.statistics import Statistics
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmenterNode(LifecycleNode):
+    """options: as rclpy's Node takes them. Raises ValueError or rclpy's ParameterException for a refused parameter."""
+
+    def __init__(self, **options):
+        super().__init__("segmenter", **options)
+        self.settings = parameters.declare(self)
+        self._config = parameters.read_config(self)
+        self._runtime: Runtime | None = None
+        self._statistics = Statistics()
+        self._diagnostics = Diagnostics(self.get_name(), self._statistics)
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady: with use_sim_time the node's own clock stands still while no bag plays.
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/pause", self._on_pause)
+        self.create_service(Trigger, "~/resume", self._on_resume)
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    # The life of the node. rclpy swallows what a transition raises, so each reports its own failure.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._runtime = Runtime(self, self.settings, self._config, self._statistics)
+        except (ValueError, OSError) as error:
+            self.get_logger().fatal(f"cannot configure: {error}")
+            return FAILURE
+        except Exception:
+            self.get_logger().fatal(f"cannot configure:\n{traceback.format_exc()}")
+            return FAILURE
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._runtime.active = True
+        self.get_logger().info("active: waiting for sweeps")
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._runtime.active = False
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return SUCCESS
+
+    def close(self) -> None:
+        """Ends every thread that `on_configure` started."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.close()
+
+    def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        try:
+            config = parameters.changed_config(self._config, changed)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._config = config
+        if self._runtime is not None:
+            self._runtime.pipeline.config = config
+        return SetParametersResult(successful=True)
+
+    def _on_reset(self, request, response: Trigger.Response) -> Trigger.Response:
+        return self._serve(response, "reset", "back to the weights of the checkpoint")
+
+    def _on_pause(self, request, response: Trigger.Response) -> Trigger.Response:
+        return self._serve(response, "pause", "adaptation paused; sweeps are still answered")
+
+    def _on_resume(self, request, response: Trigger.Response) -> Trigger.Response:
+        return self._serve(response, "resume", "adaptation runs on")
+
+    def _serve(self, response: Trigger.Response, action: str, done: str) -> Trigger.Response:
+        """Call the pipeline's method `action`."""
+        response.success = self._runtime is not None
+        if response.success:
+            getattr(self._runtime.pipeline, action)()
+        response.message = done if response.success else "not configured: there is nothing to act on"
+        return response
+
+    def _report(self) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            statuses = self._diagnostics.statuses("unconfigured", "not configured", 0, Counters(), {})
+        else:
+            state = "active" if runtime.active else "inactive"
+            statuses = self._diagnostics.statuses(
+                state, self._adaptation(runtime), runtime.version, runtime.pipeline.counters, runtime.cameras.images
+            )
+        self._diagnostics_publisher.publish(outputs.diagnostics(self.get_clock().now().to_msg(), statuses))
+
+    def _adaptation(self, runtime: Runtime) -> str:
+        if not runtime.adapts:
+            return "off: needs a camera and a teacher"
+        if runtime.pipeline.paused:
+            return "paused"
+        return "running" if self._config.enabled else "off: ttt.enabled is false"
+
+
+def _activate(node: SegmenterNode) -> bool:
+    return node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs until interrupted. Returns 1 where a parameter is refused or where the node cannot activate itself.
+
+    A node that a lifecycle manager drives (autostart false) outlives a failure to configure: it stays unconfigured.
+    """
+    rclpy.init(args=args)
+    node = None
+    try:
+        try:
+            node = SegmenterNode()
+        except (ValueError, ParameterException) as error:
+            rclpy.logging.get_logger("segmenter").fatal(f"cannot start: {error}")
+            return 1
+        forward(node.get_logger())
+        if node.settings.autostart and not _activate(node):
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # the ordinary end
+    finally:
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What the node publishes, as messages; made from plain values, so that no part of it needs a running node."""
+
+from __future__ import annotations
+
+import array
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from std_msgs.msg import Header, String
+
+from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.classes import UNLABELLED, ClassSet
+from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
+from tttkd_ros.messages.stamps import split
+
+
+def labelled_cloud(msg: PointCloud2, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette) -> PointCloud2:
+    """The input's points in the input's order and shape, with its stamp and frame. labels, confidence: (N,)."""
+    encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity)
+    return PointCloud2(
+        header=msg.header,
+        height=msg.height,
+        width=msg.width,
+        fields=[
+            PointField(name=name, offset=offset, datatype=datatype, count=count)
+            for name, offset, datatype, count in encoded.fields
+        ],
+        is_bigendian=False,
+        point_step=encoded.point_step,
+        row_step=encoded.point_step * msg.width,
+        data=as_array(encoded.data),
+        is_dense=bool(np.isfinite(cloud.points).all()),
+    )
+
+
+def label_info(classes: ClassSet) -> String:
+    """JSON with every label's id, name and colour.
+
+    Not vision_msgs/LabelInfo: that has no colour, and a topic's type must not depend on what is installed.
+    """
+    entries = [
+        {"id": number, "name": name, "colour": list(colour)}
+        for number, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+    ]
+    return String(data=json.dumps({"class_set": classes.name, "unlabelled": UNLABELLED, "classes": entries}))
+
+
+def adaptation(report: StepReport, name: str) -> DiagnosticArray:
+    """A step's outcome at the stamp of its sweep: OK with message "accepted", or WARN with the reason."""
+    values = {
+        "accepted": report.accepted,
+        "reason": report.reason,
+        "version": report.version,
+        "loss": report.loss,
+        "cosine": report.cosine,
+        "points": report.points,
+        "steps": report.steps,
+        "learning_rate": report.learning_rate,
+        "stride": report.stride,
+        "cameras": ",".join(report.cameras),
+        "seconds": report.seconds,
+    }
+    level = DiagnosticStatus.OK if report.accepted else DiagnosticStatus.WARN
+    message = "accepted" if report.accepted else report.reason
+    return diagnostics(stamp_message(report.stamp), [status(f"{name}: adaptation", level, message, values)])
+
+
+def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+    return DiagnosticStatus(name=name, level=level, message=message, hardware_id="tttkd_ros", values=pairs)
+
+
+def diagnostics(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
+    return DiagnosticArray(header=Header(stamp=stamp), status=statuses)
+
+
+def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Image:
+    """image (H, W, 3) uint8 RGB; stamp: nanoseconds."""
+    height, width = image.shape[:2]
+    return Image(
+        header=Header(stamp=stamp_message(stamp), frame_id=frame_id),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=as_array(np.ascontiguousarray(image)),
+    )
+
+
+def as_array(data) -> array.array:
+    """The bytes as rclpy takes them in one piece: assigned an ndarray, it would check byte by byte."""
+    filled = array.array("B")
+    filled.frombytes(memoryview(data).cast("B"))
+    return filled
+
+
+def stamp_message(stamp: int) -> Time:
+    """stamp: nanoseconds."""
+    sec, nanosec = split(stamp)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

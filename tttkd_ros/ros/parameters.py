@@ -1,0 +1,67 @@
+"""ROS parameters from the two dataclasses that hold their defaults: `Settings` (fixed) and `TTTConfig` (dynamic)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from tttkd_ros.adaptation.config import RANGES, TTTConfig
+from tttkd_ros.ros.settings import Settings
+
+PREFIX = "ttt."
+DESCRIPTIONS = {
+    "enabled": "adapt while running",
+    "stride": "train on every n-th sweep",
+    "learning_rate": "of plain SGD",
+    "steps": "SGD steps on each sweep that trains",
+    "kd_points": "points per step, drawn at random among those that a camera sees",
+    "min_points": "a sweep with fewer points in view does not train",
+}
+
+
+def declare(node: Node) -> Settings:
+    """Declares every parameter and returns the fixed ones.
+
+    Raises rclpy's InvalidParameterValueException or ParameterException for a wrong type or range, ValueError for
+    what a range cannot express.
+    """
+    for f in fields(TTTConfig):
+        _declare(node, PREFIX + f.name, f.default, DESCRIPTIONS[f.name], RANGES.get(f.name), read_only=False)
+    values = {}
+    for f in fields(Settings):
+        low, high = f.metadata["low"], f.metadata["high"]
+        bounds = None if low is None else (low, high)
+        name = f.metadata["name"]
+        values[f.name] = _declare(node, name, f.default, f.metadata["description"], bounds, read_only=True)
+    values["cameras"] = tuple(name for name in values["cameras"] if name)
+    return Settings(**values)
+
+
+def read_config(node: Node) -> TTTConfig:
+    """The dynamic parameters as they stand."""
+    return TTTConfig(**{f.name: node.get_parameter(PREFIX + f.name).value for f in fields(TTTConfig)})
+
+
+def changed_config(config: TTTConfig, parameters: Iterable[Parameter]) -> TTTConfig:
+    """`config` with the dynamic ones among `parameters` replaced; ValueError where the whole does not hold."""
+    changes = {p.name[len(PREFIX):]: p.value for p in parameters if p.name.startswith(PREFIX)}
+    return replace(config, **changes)
+
+
+def _declare(node: Node, name: str, default: Any, description: str, bounds, *, read_only: bool) -> Any:
+    descriptor = ParameterDescriptor(description=description, read_only=read_only)
+    if bounds is not None:
+        low, high = bounds
+        if isinstance(default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+        else:
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+            ]
+    default = list(default) if isinstance(default, tuple) else default
+    return node.declare_parameter(name, default, descriptor).value

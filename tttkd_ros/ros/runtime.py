@@ -1,0 +1,143 @@
+"""What the node has from configure to cleanup: the pipeline, its threads, its subscriptions and its publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import String
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.pipeline import Pipeline
+from tttkd_ros.ros import outputs
+from tttkd_ros.ros.cameras import Cameras
+from tttkd_ros.ros.complaints import Complaints
+from tttkd_ros.ros.extrinsics import extrinsics
+from tttkd_ros.ros.files import resolve
+from tttkd_ros.ros.inference import Inference
+from tttkd_ros.ros.overlay import Overlays
+from tttkd_ros.ros.qos import LATCHED, output_qos, sensor_qos
+from tttkd_ros.ros.settings import Settings
+from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.teacher import load_teacher
+
+
+class Runtime:
+    """Raises ValueError or OSError where a file or the rig is missing or does not fit; then nothing is left behind.
+
+    While `active` is false sweeps are let pass, unanswered and uncounted.
+    """
+
+    def __init__(self, node: Node, settings: Settings, config: TTTConfig, statistics: Statistics):
+        self.active = False
+        self._node = node
+        self._statistics = statistics
+        self._close: list[Callable[[], object]] = []  # in the order of making; undone from the end
+        try:
+            self._make(node, settings, config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
+        log = node.get_logger()
+        complaints = Complaints(log.warning)
+        classes = CLASS_SETS[settings.class_set]
+        raw = settings.image_transport == "raw"
+        transforms = extrinsics(node, settings.cameras, settings.rig)
+        # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
+        self.cameras, drawn = (
+            Cameras(
+                settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
+                tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
+            )
+            for _ in range(2)
+        )
+        self.adapts = bool(settings.cameras and settings.teacher)
+
+        self._steps = self._publisher(DiagnosticArray, "~/adaptation", output_qos(settings.depth))
+        labelled = self._publisher(PointCloud2, "~/points_labeled", output_qos(settings.depth))
+        self._publisher(String, "~/label_info", LATCHED).publish(outputs.label_info(classes))
+        overlays = {name: self._publisher(Image, f"~/overlay/{name}", output_qos(1)) for name in settings.cameras}
+
+        self.pipeline = self._pipeline(settings, config)
+        self._close.append(self.pipeline.close)
+        self._overlays = Overlays(drawn, classes.palette, overlays, log.error)
+        self._close.append(self._overlays.close)
+        self._inference = Inference(
+            self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
+            self._overlays.submit, self._statistics, complaints, log.error, bound=settings.queue,
+        )
+        self._close.append(self._inference.close)
+
+        qos = sensor_qos(settings.reliability, settings.depth)
+        self._subscribe(PointCloud2, "points", self._on_points, qos)
+        for name in settings.cameras:
+            # Serialised: most images are never used, and making one a Python message holds up every other thread.
+            self._subscribe(
+                Image if raw else CompressedImage, f"{name}/image" if raw else f"{name}/image/compressed",
+                partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
+            )
+            self._subscribe(
+                CameraInfo, f"{name}/camera_info", partial(_both, self.cameras.add_info, drawn.add_info, name), qos
+            )
+
+    def close(self) -> None:
+        """Ends every thread after what it has in hand, and takes every topic off the graph."""
+        self.active = False
+        while self._close:
+            self._close.pop()()
+
+    @property
+    def version(self) -> int:
+        """Of the weights behind the last answer."""
+        return self._inference.version
+
+    def _pipeline(self, settings: Settings, config: TTTConfig) -> Pipeline:
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        # The segmenting and the training thread share the cores; with more threads each they only wait for each other.
+        torch.set_num_threads(settings.threads)
+        model = resolve(settings.model)
+        student = load_student(model, device, class_set=settings.class_set)
+        teacher, taught = None, "nothing: it only segments"
+        if self.adapts:
+            size = student.config.teacher_input
+            teacher = load_teacher(resolve(settings.teacher), input_size=size, engine=settings.engine, device=device)
+            taught = f"{teacher.name} ({teacher.engine_name}, {size[1]}x{size[0]})"
+        self._node.get_logger().info(f"student {model} on {device}; learns from {taught}")
+        return Pipeline(student, teacher, config, background=True, on_report=self._on_report, seed=settings.seed)
+
+    def _on_points(self, msg: PointCloud2) -> None:
+        if self.active:
+            self._inference.submit(msg)
+
+    def _on_report(self, report: StepReport) -> None:
+        """Called by the thread that made the frame, after it: the cameras' problems are those of this sweep."""
+        if not report.accepted and self.cameras.problems:
+            report = replace(report, reason=self.cameras.problems)
+        self._statistics.step(report)
+        self._steps.publish(outputs.adaptation(report, self._node.get_name()))
+
+    def _publisher(self, kind: type, topic: str, qos):
+        publisher = self._node.create_publisher(kind, topic, qos)
+        self._close.append(partial(self._node.destroy_publisher, publisher))
+        return publisher
+
+    def _subscribe(self, kind: type, topic: str, callback, qos, *, raw: bool = False) -> None:
+        subscription = self._node.create_subscription(kind, topic, callback, qos, raw=raw)
+        self._close.append(partial(self._node.destroy_subscription, subscription))
+
+
+def _both(first: Callable[[str, object], None], second: Callable[[str, object], None], camera: str, msg) -> None:
+    first(camera, msg)
+    second(camera, msg)

@@ -1,0 +1,82 @@
+"""The fixed parameters: read once, when the node starts; to change one, start the node anew."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.ros.qos import RELIABILITY
+
+
+def _parameter(name: str, default: Any, description: str, *, low=None, high=None, choices=()) -> Any:
+    """A field with its ROS parameter's name, description and bounds beside its one default."""
+    metadata = {"name": name, "description": description, "low": low, "high": high, "choices": tuple(choices)}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Raises ValueError naming the ROS parameter, its value and what was expected."""
+
+    autostart: bool = _parameter(
+        "autostart", True, "configure and activate at start; false: wait for a lifecycle manager"
+    )
+    model: str = _parameter(
+        "model", "models/student/student.safetensors", "student checkpoint; a relative path may name a file that ships"
+    )
+    teacher: str = _parameter(
+        "teacher", "models/teacher", "teacher's directory (transformers layout); empty: segment only, never adapt"
+    )
+    engine: str = _parameter(
+        "engine", "auto", "what runs the teacher", choices=("auto", "eager", "openvino", "tensorrt")
+    )
+    device: str = _parameter("device", "auto", "torch device of student and teacher: auto, cpu, cuda, cuda:0, ...")
+    class_set: str = _parameter("class_set", "outdoor10", "class set that the model must have", choices=CLASS_SETS)
+    cameras: tuple[str, ...] = _parameter(
+        "cameras", ("camera_front",),
+        "cameras to learn from: topics <camera>/image and <camera>/camera_info; [''] for none",
+    )
+    rig: str = _parameter(
+        "rig", "", "YAML file with camera_from_lidar of every camera; empty: look the transforms up in TF"
+    )
+    image_transport: str = _parameter(
+        "image_transport", "raw", "raw: <camera>/image; compressed: <camera>/image/compressed",
+        choices=("raw", "compressed"),
+    )
+    tolerance: float = _parameter(
+        "matching.tolerance", 0.05, "largest distance in stamp between a sweep and its image, seconds",
+        low=0.0, high=10.0,
+    )
+    history: int = _parameter("matching.depth", 10, "images kept per camera, still encoded", low=1, high=1000)
+    wait: float = _parameter(
+        "matching.wait", 0.1, "how long a training step (never a cloud) waits for its sweep's images, seconds",
+        low=0.0, high=10.0,
+    )
+    reliability: str = _parameter(
+        "qos.reliability", "best_effort", "of the subscriptions to points and images", choices=RELIABILITY
+    )
+    depth: int = _parameter("qos.depth", 5, "history depth of the middleware's queues", low=1, high=10000)
+    queue: int = _parameter(
+        "queue", 10, "sweeps that may wait for the student; beyond that the oldest is dropped and counted",
+        low=1, high=10000,
+    )
+    threads: int = _parameter(
+        "threads", 1, "CPU threads of each of the two models, the one that segments and the one that trains",
+        low=1, high=256,
+    )
+    seed: int = _parameter("seed", 0, "of the worker's random draws", low=0, high=2**31 - 1)
+
+    def __post_init__(self):
+        for f in fields(self):
+            _check(f, getattr(self, f.name))
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ValueError(f"parameter 'cameras' is {list(self.cameras)}: expected each camera once")
+
+
+def _check(f: Field, value: Any) -> None:
+    name, choices, low, high = (f.metadata[key] for key in ("name", "choices", "low", "high"))
+    if choices and value not in choices:
+        raise ValueError(f"parameter {name!r} is {value!r}: expected one of {', '.join(choices)}")
+    if low is not None and not low <= value <= high:
+        raise ValueError(f"parameter {name!r} is {value!r}: expected {low} to {high}")
