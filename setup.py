@@ -29,6 +29,7 @@ REQUIRES = [
     "rosbags>=0.11",
     "rosbags-image>=0.10",
     "safetensors>=0.4",
+    "scipy>=1.9",
     # 2.3.6 is the last release whose backward pass runs without a GPU; it has no wheel for CPython 3.12.
     "spconv-cu120==2.3.6; python_version < '3.12'",
     "spconv-cu126>=2.3.8; python_version >= '3.12'",
@@ -43,21 +44,14 @@ REQUIRES = [
 ROS = [
     "ros-rclpy[fastrtps]>=9.1",
     "ros-diagnostic-msgs",
-    "ros-geometry-msgs",
     "ros-lifecycle-msgs",
     "ros-sensor-msgs",
     "ros-std-msgs",
     "ros-std-srvs",
 ]
 
-DEV = [
-    "hypothesis>=6",
-    "pytest>=7",
-    "pytest-timeout>=2",
-    "pytest-xdist>=3",
-    "ruff>=0.6",
-    "scipy>=1.9",
-]
+# `colcon test` runs pytest because the extra of this name asks for it.
+TEST = ["hypothesis>=6", "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3"]
 
 setup(
     name=NAME,
@@ -76,7 +70,13 @@ setup(
     zip_safe=True,
     python_requires=">=3.10,<3.13",
     install_requires=REQUIRES,
-    extras_require={"ros": ROS, "gpu": ["torch-tensorrt"], "openvino": ["openvino"], "dev": DEV},
+    extras_require={
+        "ros": ROS,
+        "gpu": ["torch-tensorrt"],
+        "openvino": ["openvino"],
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.6"],
+    },
     entry_points={
         "console_scripts": [
             "tttkd = tttkd_ros.cli:main",

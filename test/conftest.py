@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported, and inherited by the processes that tests start: repeatable sums, and no threads in one another's way.
+# Before torch is imported, and inherited by the processes that tests start: repeatable sums, and no crowd of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
