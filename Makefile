@@ -42,7 +42,7 @@ clean:
 $(READY): setup.py setup.cfg pyproject.toml package.xml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet "$(TORCH)" \
-		|| $(VENV)/bin/pip install --quiet "$(TORCH)" --extra-index-url $(CPU_WHEELS)
+	$(VENV)/bin/pip install --quiet "$(TORCH)" || { echo "Not on the configured index: trying $(CPU_WHEELS)"; \
+		$(VENV)/bin/pip install --quiet "$(TORCH)" --extra-index-url $(CPU_WHEELS); }
 	$(VENV)/bin/pip install --quiet --editable '.[ros,openvino,dev]'
 	touch $@

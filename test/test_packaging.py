@@ -109,15 +109,15 @@ def test_ros_modules_are_rosdep_keys_of_the_manifest():
 
 def test_core_imports_no_ros():
     code = PROJECT / "tttkd_ros"
-    on_top = (code / "ros", code / "demo")  # the node and its tools, and the demo that drives them: nothing else speaks ROS
+    on_top = (code / "ros", code / "demo")  # the node with its tools, and the demo that drives them
     for path in code.rglob("*.py"):
         if path.parent not in on_top:
             assert not [name for name in imports(path) if ROS_MODULES.fullmatch(name)], path
 
 
 def test_command_starts_without_ros(tmp_path):
-    blocked = "import sys; sys.modules['rclpy'] = None; sys.argv = ['tttkd', '--help']; import tttkd_ros.cli as c; c.main()"
-    assert "evaluate" in run(sys.executable, "-c", blocked, cwd=tmp_path, PYTHONPATH=str(PROJECT))
+    without_ros = "import sys; sys.modules['rclpy'] = None; from tttkd_ros.cli import main; main()"
+    assert "evaluate" in run(sys.executable, "-c", without_ros, "--help", cwd=tmp_path, PYTHONPATH=str(PROJECT))
 
 
 def test_pip_puts_commands_on_the_path_and_files_in_the_prefix(source, tmp_path):
