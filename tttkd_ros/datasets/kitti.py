@@ -43,7 +43,7 @@ def kitti_raw_frames(folder: Path | str) -> Iterator[Frame]:
         yield Frame(stamp, points[:, :3].copy(), views, points[:, 3].copy())
 
 
-def convert_kitti(folder: Path, out: Path) -> None:
+def convert_kitti(folder: Path, out: Path, /) -> None:
     """Write a KITTI raw sequence as a bag.
 
     Args:

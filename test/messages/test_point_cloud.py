@@ -1,0 +1,253 @@
+import array
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.messages.point_cloud import decode_cloud, decode_field, encode_labelled, encode_points
+
+INT32, UINT32, UINT16, UINT8, FLOAT32, FLOAT64 = 5, 6, 4, 2, 7, 8
+
+
+def field(name, offset, datatype=FLOAT32, count=1):
+    return SimpleNamespace(name=name, offset=offset, datatype=datatype, count=count)
+
+
+XYZ = [field("x", 0), field("y", 4), field("z", 8)]
+
+
+def cloud(fields, point_step, data, width, height=1, row_step=None, big_endian=False):
+    row_step = width * point_step if row_step is None else row_step
+    return SimpleNamespace(
+        fields=fields, point_step=point_step, row_step=row_step, width=width, height=height, data=data,
+        is_bigendian=big_endian, is_dense=True,
+    )  # fmt: skip
+
+
+def structured(dtype, width, height=1, row_padding=0, seed=0):
+    """Random values under a structured dtype, as (values (H, W), message): each row followed by padding bytes."""
+    dtype = np.dtype(dtype)
+    rng = np.random.default_rng(seed)
+    values = np.zeros((height, width), dtype)
+    codes = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
+    fields, big = [], False
+    for name in dtype.names:
+        kind, offset = dtype.fields[name][:2]
+        values[name] = rng.integers(0, 100, (height, width)) + (0.25 if kind.kind == "f" else 0)
+        fields.append(field(name, offset, codes[kind.str[1:]]))
+        big |= kind.byteorder == ">"
+    rows = np.full((height, width * dtype.itemsize + row_padding), 0xAB, np.uint8)
+    rows[:, : width * dtype.itemsize] = values.view(np.uint8).reshape(height, -1)
+    return values, cloud(fields, dtype.itemsize, rows.reshape(-1), width, height, rows.shape[1], big)
+
+
+def xyz_of(values):
+    return np.stack([values[axis].reshape(-1) for axis in "xyz"], axis=1).astype(np.float32)
+
+
+def packed(points):
+    return cloud(XYZ, 12, np.ascontiguousarray(points, "<f4").reshape(-1).view(np.uint8), len(points))
+
+
+LAYOUTS = {
+    "packed": [("x", "<f4"), ("y", "<f4"), ("z", "<f4")],
+    "big-endian": [("x", ">f4"), ("y", ">f4"), ("z", ">f4"), ("intensity", ">f4")],
+    "float64": [("x", "<f8"), ("y", "<f8"), ("z", "<f8")],
+    "float64 x only": [("x", "<f8"), ("y", "<f4"), ("z", "<f4")],
+    "big-endian float64": [("x", ">f8"), ("y", ">f8"), ("z", ">f8")],
+    "axes out of order": [("z", "<f4"), ("x", "<f4"), ("y", "<f4")],
+    "axes apart": [("x", "<f4"), ("ring", "<u2"), ("y", "<f4"), ("time", "<f8"), ("z", "<f4")],
+    "unaligned step": [("ring", "<u1"), ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<u2")],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("height", "padding"), [(1, 0), (3, 0), (3, 7)], ids=["row", "organised", "padded rows"])
+def test_points_come_out_of_every_layout_row_by_row(layout, height, padding):
+    values, message = structured(LAYOUTS[layout], 5, height, padding)
+    points = decode_cloud(message).points
+    np.testing.assert_array_equal(points, xyz_of(values))
+    assert points.dtype == np.float32 and points.flags.c_contiguous and points.flags.writeable
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<u1", "<u2", ">u2", "<f8"])
+def test_intensity_of_every_type_becomes_float32(kind):
+    order = kind[0]
+    dtype = [("x", f"{order}f4"), ("y", f"{order}f4"), ("z", f"{order}f4"), ("intensity", kind)]
+    values, message = structured(dtype, 4, 2, 5)
+    intensity = decode_cloud(message).intensity
+    assert intensity.dtype == np.float32
+    np.testing.assert_array_equal(intensity, values["intensity"].reshape(-1))
+
+
+def test_a_cloud_without_intensity_and_label_has_none():
+    decoded = decode_cloud(packed(np.ones((2, 3))))
+    assert decoded.intensity is None and decoded.label is None
+
+
+def test_a_label_that_is_not_a_byte_is_not_taken_for_ours():
+    values, message = structured([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("label", "<u4")], 3)
+    assert decode_cloud(message).label is None
+    np.testing.assert_array_equal(decode_field(message, "label"), values["label"].reshape(-1))
+
+
+@pytest.mark.parametrize("container", [bytes, bytearray, lambda b: array.array("B", b), lambda b: np.frombuffer(b, "u1")])
+def test_data_in_every_container_that_messages_use(container):
+    points = np.arange(12, dtype=np.float32).reshape(4, 3)
+    message = packed(points)
+    message.data = container(message.data.tobytes())
+    decoded = decode_cloud(message).points
+    np.testing.assert_array_equal(decoded, points)
+    assert decoded.flags.writeable
+
+
+def test_points_that_are_not_finite_keep_their_place():
+    points = np.array([[1, 2, 3], [np.nan, 0, 0], [np.inf, -np.inf, 0], [4, 5, 6]], np.float32)
+    np.testing.assert_array_equal(decode_cloud(packed(points)).points, points)
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 1), (0, 0), (5, 0)])
+@pytest.mark.parametrize("fields", [XYZ, []], ids=["with fields", "without"])
+def test_an_empty_cloud_has_no_points(width, height, fields):
+    decoded = decode_cloud(cloud(fields, 12, b"", width, height))
+    assert decoded.points.shape == (0, 3) and decoded.points.dtype == np.float32
+
+
+def test_the_row_step_of_a_single_row_does_not_matter():
+    message = packed(np.ones((3, 3)))
+    message.row_step = 0
+    assert len(decode_cloud(message).points) == 3
+
+
+def test_fields_that_are_not_used_may_be_of_any_kind_and_overlap():
+    fields = [*XYZ, field("rgb", 12), field("rgba", 12, UINT32), field("strange", 90, 77)]
+    assert len(decode_cloud(cloud(fields, 16, np.zeros(32, np.uint8), 2)).points) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ([], "no field 'x'"),
+        (XYZ[:2], "no field 'z'"),
+        ([field("X", 0), field("Y", 4), field("Z", 8)], "no field 'x'"),
+        ([*XYZ, field("x", 8)], "'x' is declared twice"),
+        ([field("x", 0), field("y", 2), field("z", 8)], "'x' and 'y' overlap"),
+        ([field("x", 0), field("y", 0), field("z", 0)], "overlap"),
+        ([field("x", 0, FLOAT64), field("y", 4), field("z", 8)], "overlap"),
+        ([*XYZ, field("intensity", 10)], "'z' and 'intensity' overlap"),
+        ([field("x", 0), field("y", 4), field("z", 14)], "'z' takes bytes 14 to 18"),
+        ([*XYZ, field("intensity", 16)], "'intensity' takes bytes 16 to 20"),
+        ([field("x", 2**32 - 1), field("y", 4), field("z", 8)], "bytes 4294967295"),
+        ([field("x", 0, 9), field("y", 4), field("z", 8)], "unknown datatype 9"),
+        ([field("x", 0, 0), field("y", 4), field("z", 8)], "unknown datatype 0"),
+        ([field("x", 0, INT32), field("y", 4), field("z", 8)], "'x' has datatype 5, expected FLOAT32"),
+        ([field("x", 0, count=3)], "'x' has count 3"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        decode_cloud(cloud(fields, 16, np.zeros(32, np.uint8), 2))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (cloud(XYZ, 12, np.zeros(35, np.uint8), 3), "35 bytes, expected 36"),
+        (cloud(XYZ, 12, b"", 3), "0 bytes, expected 36"),
+        (cloud(XYZ, 12, np.zeros(79, np.uint8), 3, 2, row_step=40), "79 bytes, expected 80"),
+        (cloud(XYZ, 12, np.zeros(72, np.uint8), 3, 2, row_step=35), "row_step is 35, expected at least"),
+        (cloud(XYZ, 12, np.zeros(8, np.uint8), 2**32 - 1, 2**32 - 1), "8 bytes, expected"),
+        (cloud(XYZ, 0, np.zeros(8, np.uint8), 2), "within its 0 bytes"),
+        (cloud(XYZ, 8, np.zeros(16, np.uint8), 2), "within its 8 bytes"),
+    ],
+)
+def test_data_that_do_not_fit_the_layout_are_refused(message, words):
+    with pytest.raises(ValueError, match=words):
+        decode_cloud(message)
+
+
+def as_message(encoded):
+    return cloud(encoded.fields, encoded.point_step, encoded.data, encoded.width)
+
+
+def labelled(size, intensity=False, seed=0):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(size, 3)).astype(np.float32)
+    labels = rng.choice([0, 3, 9, UNLABELLED], size).astype(np.uint8)
+    confidence = rng.random(size, np.float32)
+    values = rng.random(size, np.float32) if intensity else None
+    return points, labels, confidence, values
+
+
+@pytest.mark.parametrize("intensity", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 8192, 20000])
+def test_a_labelled_cloud_reads_back_as_written(size, intensity):
+    points, labels, confidence, values = labelled(size, intensity)
+    message = as_message(encode_labelled(points, labels, confidence, OUTDOOR.palette, values))
+    decoded = decode_cloud(message)
+    np.testing.assert_array_equal(decoded.points, points)
+    np.testing.assert_array_equal(decode_field(message, "label"), labels)
+    np.testing.assert_array_equal(decode_field(message, "confidence"), confidence)
+    if size:
+        np.testing.assert_array_equal(decoded.label, labels)
+        assert (decoded.intensity is None) if values is None else np.array_equal(decoded.intensity, values)
+
+
+def test_the_fields_of_a_labelled_cloud_lie_four_bytes_apart():
+    points, labels, confidence, values = labelled(3, intensity=True)
+    encoded = encode_labelled(points, labels, confidence, OUTDOOR.palette, values)
+    assert [(f.name, f.offset, f.datatype) for f in encoded.fields] == [
+        ("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("intensity", 12, FLOAT32), ("label", 16, UINT8),
+        ("confidence", 20, FLOAT32), ("rgb", 24, FLOAT32),
+    ]  # fmt: skip
+    assert encoded.point_step == 28 and encoded.data.nbytes == 3 * 28 and encoded.data.flags.c_contiguous
+
+
+def test_the_bytes_around_a_label_are_zero():
+    points, labels, confidence, _ = labelled(100)
+    encoded = encode_labelled(points, labels, confidence, OUTDOOR.palette)
+    assert not encoded.data.reshape(100, 24)[:, 13:16].any()
+
+
+def test_a_colour_is_packed_as_rviz_reads_it():
+    points, _, confidence, _ = labelled(2)
+    encoded = encode_labelled(points, np.array([1, UNLABELLED], np.uint8), confidence, OUTDOOR.palette)
+    rgb = decode_field(as_message(encoded), "rgb").view(np.uint32)
+    for value, label in zip(rgb, (1, UNLABELLED), strict=True):
+        assert (value >> 16, value >> 8 & 255, value & 255) == tuple(OUTDOOR.palette[label])
+
+
+def test_encoding_leaves_points_that_are_not_finite_in_place():
+    points, labels, confidence, _ = labelled(3)
+    points[1] = np.nan
+    decoded = decode_cloud(as_message(encode_labelled(points, labels, confidence, OUTDOOR.palette)))
+    np.testing.assert_array_equal(decoded.points, points)
+
+
+@pytest.mark.parametrize("change", ["points", "labels", "confidence", "intensity", "dtype", "palette"])
+def test_encoding_refuses_arrays_that_do_not_belong_together(change):
+    points, labels, confidence, values = labelled(4, intensity=True)
+    palette = OUTDOOR.palette
+    if change == "points":
+        points = points[:, :2]
+    elif change == "labels":
+        labels = labels[:3]
+    elif change == "confidence":
+        confidence = confidence[:3]
+    elif change == "intensity":
+        values = values[:3]
+    elif change == "dtype":
+        labels = labels.astype(np.int64)
+    else:
+        palette = palette[:10]
+    with pytest.raises(ValueError, match="expected"):
+        encode_labelled(points, labels, confidence, palette, values)
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_plain_sweep_reads_back_as_written(size):
+    points, _, _, values = labelled(size, intensity=True)
+    decoded = decode_cloud(as_message(encode_points(points, values)))
+    np.testing.assert_array_equal(decoded.points, points)
+    assert size == 0 or np.array_equal(decoded.intensity, values)

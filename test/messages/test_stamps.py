@@ -1,0 +1,31 @@
+import struct
+from types import SimpleNamespace
+
+import pytest
+from rosbags.typesys import Stores, get_typestore
+
+from tttkd_ros.messages.stamps import nanoseconds, split, stamp_of_raw
+
+STAMP = 1_317_000_000_123_456_789
+
+
+def test_a_stamp_keeps_every_nanosecond():
+    sec, nanosec = split(STAMP)
+    assert nanoseconds(SimpleNamespace(sec=sec, nanosec=nanosec)) == STAMP
+
+
+def test_the_stamp_of_a_serialised_message_is_read_without_decoding_it():
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    sec, nanosec = split(STAMP)
+    time = store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
+    header = store.types["std_msgs/msg/Header"](stamp=time, frame_id="lidar")
+    assert stamp_of_raw(bytes(store.serialize_cdr(header, "std_msgs/msg/Header"))) == STAMP
+
+
+def test_a_big_endian_stamp_is_read():
+    assert stamp_of_raw(b"\x00\x00\x00\x00" + struct.pack(">iI", 12, 34)) == 12_000_000_034
+
+
+def test_a_message_too_short_for_a_stamp_is_refused():
+    with pytest.raises(ValueError, match="11 bytes, expected at least the 12"):
+        stamp_of_raw(bytes(11))
