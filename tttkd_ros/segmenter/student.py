@@ -77,7 +77,7 @@ class Student(nn.Module):
     @property
     def reach(self) -> float:
         """Metres from the sensor along an axis beyond which points are not usable."""
-        return GRID // 2 * self.config.voxel_size
+        return (GRID // 2 - 1) * self.config.voxel_size
 
     def logits(self, features: Tensor) -> Tensor:
         """rho_Y: (M, classes)."""

@@ -12,7 +12,9 @@ from tttkd_ros.segmenter.voxels import Voxels
 with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way that torch has deprecated
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.cuda.amp.custom")
     from spconv.core import ConvAlgo
-    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d
+    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d, functional
+
+    from tttkd_ros.segmenter.neighbours import index_pairs
 
 # The native algorithm is the only one that runs on a CPU as well; no convolution has a bias, because spconv's CPU
 # kernels compute it wrongly in eval mode (spconv issue 719).
@@ -28,6 +30,7 @@ class SparseUNet(nn.Module):
 
     def __init__(self, channels: int, levels: int, repetitions: int):
         super().__init__()
+        self.levels = levels
         self.stem = SubMConv3d(1, channels, 3, indice_key="level0", **_CONVOLUTION)
         self.body = _Level([channels * (1 + level) for level in range(levels)], repetitions)
         self.activation = _activation(channels)
@@ -36,6 +39,8 @@ class SparseUNet(nn.Module):
         """(V, channels) features of the voxels (V at least 1)."""
         ones = torch.ones(len(voxels.indices), 1, device=voxels.indices.device)
         grid = SparseConvTensor(ones, voxels.indices, voxels.spatial_shape, voxels.batch_size)
+        if not ones.is_cuda:
+            grid.indice_dict = index_pairs(voxels, self.levels)
         return self.activation(self.body(self.stem(grid)).features)
 
 
@@ -49,7 +54,7 @@ class _Level(nn.Module):
         self.encoder = nn.ModuleList(_Block(SubMConv3d, width, width, 3, subm) for _ in range(repetitions))
         self.deeper = len(planes) > 1
         if self.deeper:
-            self.down = _Block(SparseConv3d, width, planes[1], 2, down, stride=2)
+            self.down = _Block(_Downward, width, planes[1], 2, down, stride=2)
             self.below = _Level(planes[1:], repetitions, level + 1)
             self.up = _Block(SparseInverseConv3d, planes[1], width, 2, down)
             widths = [2 * width] + [width] * (repetitions - 1)
@@ -77,6 +82,21 @@ class _Block(nn.Module):
 
     def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
         return self.convolution(grid.replace_feature(self.activation(grid.features)))
+
+
+class _Downward(SparseConv3d):
+    """A strided convolution that takes the pairs prepared for it; spconv's own insists on building them."""
+
+    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
+        pairs = grid.find_indice_pair(self.indice_key)
+        if pairs is None:
+            return super().forward(grid)
+        features = functional.indice_conv(
+            grid.features, self.weight, pairs.indice_pairs, pairs.indice_pair_num, len(pairs.out_indices), self.algo
+        )
+        coarse = grid.replace_feature(features)
+        coarse.indices, coarse.spatial_shape = pairs.out_indices, pairs.out_spatial_shape
+        return coarse
 
 
 def _activation(width: int) -> nn.Sequential:

@@ -27,7 +27,16 @@ class Voxels:
 
 def in_grid(points: Tensor, voxel_size: float) -> Tensor:
     """(N,) bool: points (N, 3) that are finite and near enough to the sensor for any two of them to share the grid."""
-    return (points.abs() < GRID // 2 * voxel_size).all(1)  # false for NaN as well
+    return (points.abs() < (GRID // 2 - 1) * voxel_size).all(1)  # false for NaN as well
+
+
+def keys_of(indices: Tensor) -> Tensor:
+    """(V,) int64: one number for each of indices (V, 4), in the same order, and neighbours along z consecutive.
+
+    The last cell of an axis stays empty (see `voxelise`), so that the neighbour before cell 0 is never one that exists.
+    """
+    batch, x, y, z = indices.long().unbind(1)
+    return ((batch * GRID + x) * GRID + y) * GRID + z
 
 
 def voxelise(clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1) -> Voxels:
@@ -46,13 +55,13 @@ def voxelise(clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1) -> 
         if not len(points):
             continue
         span = points.amax(0) - points.amin(0)
-        if not (span < (GRID - 1) * voxel_size).all():  # written so that NaN is caught too
+        if not (span < (GRID - 2) * voxel_size).all():  # written so that NaN is caught too
             raise ValueError(
                 f"the cloud spans {[round(s, 1) for s in span.tolist()]} m, expected finite points less than "
-                f"{(GRID - 1) * voxel_size:g} m apart; drop the others first (in_grid tells which)"
+                f"{(GRID - 2) * voxel_size:g} m apart; drop the others first (in_grid tells which)"
             )
         cell = (points - points.amin(0)).div_(voxel_size).long()  # not negative, so truncation is floor
-        keys.append(((batch * GRID + cell[:, 0]) * GRID + cell[:, 1]) * GRID + cell[:, 2])
+        keys.append(keys_of(torch.cat([torch.full_like(cell[:, :1], batch), cell], 1)))
     if not keys:
         device = clouds[0].device if clouds else None
         indices = torch.empty(0, 4, dtype=torch.int32, device=device)
