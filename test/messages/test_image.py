@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from rosbags.typesys import Stores, get_typestore
 
+from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.image import PIXEL_BYTES, decode_image, decode_raw_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -130,7 +130,7 @@ def test_compressed_garbage_is_refused(data):
 
 
 def serialised(type_name, **fields):
-    store = get_typestore(Stores.ROS2_HUMBLE)
+    store = standard_types()
     time = store.types["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
     header = store.types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
     return bytes(store.serialize_cdr(store.types[type_name](header=header, **fields), type_name))

@@ -92,7 +92,9 @@ def test_a_label_that_is_not_a_byte_is_not_taken_for_ours():
     np.testing.assert_array_equal(decode_field(message, "label"), values["label"].reshape(-1))
 
 
-@pytest.mark.parametrize("container", [bytes, bytearray, lambda b: array.array("B", b), lambda b: np.frombuffer(b, "u1")])
+@pytest.mark.parametrize(
+    "container", [bytes, bytearray, lambda data: array.array("B", data), lambda data: np.frombuffer(data, np.uint8)]
+)
 def test_data_in_every_container_that_messages_use(container):
     points = np.arange(12, dtype=np.float32).reshape(4, 3)
     message = packed(points)

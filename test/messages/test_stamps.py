@@ -2,8 +2,8 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-from rosbags.typesys import Stores, get_typestore
 
+from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.stamps import nanoseconds, split, stamp_of_raw
 
 STAMP = 1_317_000_000_123_456_789
@@ -15,7 +15,7 @@ def test_a_stamp_keeps_every_nanosecond():
 
 
 def test_the_stamp_of_a_serialised_message_is_read_without_decoding_it():
-    store = get_typestore(Stores.ROS2_HUMBLE)
+    store = standard_types()
     sec, nanosec = split(STAMP)
     time = store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
     header = store.types["std_msgs/msg/Header"](stamp=time, frame_id="lidar")

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 
-# Definitions of the standard messages have not changed since Humble, the oldest distribution that is supported.
-TYPES = Stores.ROS2_HUMBLE
+from tttkd_ros.messages.definitions import standard_types
 
 
 class Record(NamedTuple):
@@ -66,7 +64,7 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise ValueError(f"{path} is no whole bag: metadata.yaml, which a recorder writes last, is missing")
     with _told(path):
-        reader = AnyReader([path], default_typestore=get_typestore(TYPES))
+        reader = AnyReader([path], default_typestore=standard_types())
         reader.open()
     try:
         yield Bag(path, reader)

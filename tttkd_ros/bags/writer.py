@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.storage import TYPES
 from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
+from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.point_cloud import CloudBytes, encode_labelled, encode_points
 from tttkd_ros.messages.stamps import SECOND, split
 
@@ -44,7 +43,7 @@ class BagWriter:
             raise ValueError(f"storage is {storage!r}, expected one of {', '.join(STORAGE)}")
         self._storage = STORAGE[storage]
         self._palette = class_set.palette
-        self._types = get_typestore(TYPES)
+        self._types = standard_types()
         self._connections = {}
         self._static: dict[str, np.ndarray] = {}  # camera -> camera_from_lidar
         self._infos: dict[str, tuple] = {}  # camera -> its model, and the message fields made from it

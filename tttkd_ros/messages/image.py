@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 from rosbags.image import ImageError, image_to_cvimage
+
+from tttkd_ros.messages.definitions import standard_types
 
 # Bytes from one pixel to the next, in the first plane, of the encodings that have a colour (or grey) meaning. "8UC3"
 # and its like say nothing of the channel order, and depth images are no pictures.
@@ -36,7 +37,7 @@ def decode_raw_image(cdr: bytes, type_name: str) -> np.ndarray:
     from rosbags.serde import SerdeError
 
     try:
-        msg = _typestore().deserialize_cdr(cdr, type_name)
+        msg = standard_types().deserialize_cdr(cdr, type_name)
     # Beside its own error the parser lets out whatever slicing and unpacking short data raises, asserts included.
     except (SerdeError, AssertionError, IndexError, UnicodeDecodeError, ValueError, OSError) as error:
         raise ValueError(f"{len(cdr)} bytes are no serialised {type_name}: {error}") from error
@@ -87,10 +88,3 @@ def _decompress(msg) -> np.ndarray:
             f"compressed image ({msg.format!r}, {len(msg.data)} bytes) cannot be decoded: damaged, or no JPEG or PNG"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-@cache
-def _typestore():
-    from rosbags.typesys import Stores, get_typestore
-
-    return get_typestore(Stores.ROS2_HUMBLE)

@@ -1,0 +1,355 @@
+import logging
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from tttkd_ros.bags import reader as reader_module
+from tttkd_ros.bags.reader import BagReader, read_labelled
+from tttkd_ros.bags.storage import Bag
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.rig import RigCamera, save_rig
+from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.point_cloud import encode_labelled
+
+CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
+COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
+START = 1_700_000_000 * 10**9
+MS = 10**6
+POINTS = np.arange(12, dtype=np.float32).reshape(4, 3)
+PIXELS = np.zeros((6, 8, 3), np.uint8)
+IDENTITY = (0.0, 0.0, 0.0, 1.0)
+
+
+def pixels(value):
+    return np.full((6, 8, 3), value, np.uint8)
+
+
+@pytest.fixture
+def rigged(make):
+    """Messages that make camera_front usable."""
+    place = make.transforms(("lidar", "camera_front_optical", (0.0, 0.0, 0.0), IDENTITY))
+    return [("/tf_static", TF, place, START), ("/camera_front/camera_info", INFO, make.info(START), START)]
+
+
+@pytest.fixture
+def sweep(make):
+    def message(stamp, recorded=None, topic="/lidar/points", **changes):
+        return topic, CLOUD, make.cloud(stamp, POINTS, **changes), stamp if recorded is None else recorded
+
+    return message
+
+
+@pytest.fixture
+def image(make):
+    def message(stamp, value, recorded=None, topic="/camera_front/image"):
+        return topic, IMAGE, make.image(stamp, pixels(value)), stamp if recorded is None else recorded
+
+    return message
+
+
+def seen(path, **options):
+    """Per frame: stamp in ms after START, and its image's value."""
+    frames = BagReader(path, **options).frames()
+    return [((f.stamp - START) // MS, [int(v.image[0, 0, 0]) for v in f.views]) for f in frames]
+
+
+@pytest.mark.parametrize("delay", [-30, -1, 0, 1, 30])
+def test_an_image_slightly_before_or_after_its_sweep_belongs_to_it(rigged, sweep, image, write_messages, delay):
+    messages = [*rigged]
+    for index in range(4):
+        stamp = START + (100 + index * 100) * MS
+        messages += sorted([sweep(stamp), image(stamp + delay * MS, index)], key=lambda message: message[3])
+    assert seen(write_messages(messages)) == [(100, [0]), (200, [1]), (300, [2]), (400, [3])]
+
+
+def test_the_nearest_of_many_images_is_taken(rigged, sweep, image, write_messages):
+    stamps = range(0, 300, 33)
+    messages = [*rigged, sweep(START + 100 * MS), sweep(START + 200 * MS)]
+    messages += [image(START + stamp * MS, index) for index, stamp in enumerate(stamps)]
+    path = write_messages(sorted(messages, key=lambda message: message[3]))
+    assert seen(path) == [(100, [3]), (200, [6])]  # images at 99 and 198 ms
+
+
+def test_an_image_that_was_recorded_much_later_than_its_stamp_is_found(rigged, sweep, image, write_messages):
+    sweeps = [sweep(START + index * 100 * MS) for index in range(12)]
+    images = [image(START + index * 100 * MS, index, recorded=START + (index * 100 + 450) * MS) for index in range(12)]
+    path = write_messages(sorted([*rigged, *sweeps, *images], key=lambda message: message[3]))
+    assert seen(path) == [(index * 100, [index]) for index in range(12)]
+
+
+def test_an_image_beyond_the_tolerance_is_not_taken(rigged, sweep, image, write_messages):
+    path = write_messages([*rigged, sweep(START), image(START + 60 * MS, 1)])
+    assert seen(path) == [(0, [])]
+    assert seen(path, tolerance_ns=60 * MS) == [(0, [1])]
+
+
+def test_a_camera_that_dies_costs_views_and_no_sweep(rigged, sweep, image, write_messages):
+    sweeps = [sweep(START + index * 100 * MS) for index in range(60)]
+    path = write_messages([*rigged, image(START, 7), *sweeps])
+    assert seen(path) == [(index * 100, [7] if index == 0 else []) for index in range(60)]
+
+
+def test_nothing_is_paired_across_a_jump_back_in_time(rigged, sweep, image, write_messages):
+    messages = [*rigged]
+    for turn in range(2):  # the same drive recorded twice, as a looping player sends it
+        for index in range(5):
+            recorded = START + (turn * 1000 + index * 100) * MS
+            stamp = START + index * 100 * MS
+            messages += [sweep(stamp, recorded), image(stamp + MS, 10 * turn + index, recorded + MS)]
+    expected = [(index * 100, [10 * turn + index]) for turn in range(2) for index in range(5)]
+    assert seen(write_messages(messages)) == expected
+
+
+def test_reading_twice_gives_the_same(frame, write_frames):
+    reader = BagReader(write_frames([frame(index, image_delay=-5 * MS) for index in range(6)]))
+    for first, second in zip(reader.frames(), reader.frames(), strict=True):
+        assert first.stamp == second.stamp and np.array_equal(first.points, second.points)
+        assert np.array_equal(first.views[0].image, second.views[0].image)
+
+
+def test_the_length_is_the_number_of_sweeps(frame, write_frames):
+    reader = BagReader(write_frames([frame(index) for index in range(7)]))
+    assert len(reader) == len(list(reader.frames())) == 7
+
+
+def test_frames_are_read_as_they_are_asked_for(frame, write_frames, monkeypatch):
+    reader = BagReader(write_frames([frame(index) for index in range(50)]))
+    taken = []
+    read = Bag.messages
+
+    def counted(bag, topics):
+        for record in read(bag, topics):
+            taken.append(record)
+            yield record
+
+    monkeypatch.setattr(Bag, "messages", counted)
+    frames = reader.frames()
+    next(frames)
+    assert len(taken) <= 6
+
+
+def test_waiting_for_a_lost_camera_holds_a_bounded_number_of_sweeps(rigged, sweep, image, write_messages, monkeypatch):
+    sweeps = [sweep(START + index * 100 * MS) for index in range(40)]
+    reader = BagReader(write_messages([*rigged, image(START - 200 * MS, 0), *sweeps]))
+    read, taken = Bag.messages, []
+
+    def counted(bag, topics):
+        for record in read(bag, topics):
+            taken.append(record)
+            yield record
+
+    monkeypatch.setattr(Bag, "messages", counted)
+    next(reader.frames())
+    assert len(taken) <= reader_module.WAITING_SWEEPS + 2
+
+
+def test_truth_is_matched_by_exact_stamp(frame, write_frames):
+    frames = [frame(0), frame(1, labels=False), frame(2)]
+    read = list(BagReader(write_frames(frames)).frames())
+    assert [each.labels is None for each in read] == [False, True, False]
+    np.testing.assert_array_equal(read[2].labels, frames[2].labels)
+
+
+def test_a_bag_without_truth_has_no_labels(frame, write_frames):
+    (read,) = BagReader(write_frames([frame(0, labels=False)])).frames()
+    assert read.labels is None
+
+
+def test_a_label_field_of_the_sweeps_is_the_truth_where_there_is_no_truth_topic(make, write_messages):
+    labels = np.array([1, 2, 255], np.uint8)
+    path = write_messages([("/lidar/points", CLOUD, labelled_message(make, labels, START), START)])
+    (read,) = BagReader(path).frames()
+    np.testing.assert_array_equal(read.labels, labels)
+
+
+def test_truth_for_another_number_of_points_is_refused(frame, make, write_messages, sweep):
+    field = make("sensor_msgs/msg/PointField", name="label", offset=0, datatype=2, count=1)
+    truth = make.cloud(START, POINTS, fields=[field], point_step=1, row_step=3, width=3)
+    path = write_messages([sweep(START), ("/truth/points_labeled", CLOUD, truth, START)])
+    with pytest.raises(ValueError, match="truth for 3 points, but the sweep has 4"):
+        list(BagReader(path).frames())
+
+
+def test_truth_that_is_no_label_is_refused(make, write_messages, sweep):
+    field = make("sensor_msgs/msg/PointField", name="label", offset=0, datatype=5, count=1)
+    data = np.array([1, 2, 3, 256], "<i4").view(np.uint8)
+    truth = make.cloud(START, POINTS, fields=[field], point_step=4, row_step=16, data=data)
+    path = write_messages([sweep(START), ("/truth/points_labeled", CLOUD, truth, START)])
+    with pytest.raises(ValueError, match="labels are int32, expected whole numbers from 0 to 255"):
+        list(BagReader(path).frames())
+
+
+def test_a_bag_without_a_cloud_is_refused(rigged, image, write_messages):
+    with pytest.raises(ValueError, match="no topic could be the sweeps.*/camera_front/image"):
+        BagReader(write_messages([*rigged, image(START, 0)]))
+
+
+def test_a_bag_with_two_clouds_asks_which(sweep, write_messages):
+    path = write_messages([sweep(START, topic="/left"), sweep(START, topic="/right")])
+    with pytest.raises(ValueError, match="/left, /right could be the sweeps: name the topic"):
+        BagReader(path)
+    assert len(list(BagReader(path, points_topic="/right").frames())) == 1
+
+
+def test_a_topic_that_is_not_there_is_refused_with_those_that_are(frame, write_frames):
+    path = write_frames([frame(0)])
+    with pytest.raises(ValueError, match="no sensor_msgs/msg/PointCloud2 topic '/velodyne'; it has /camera_front"):
+        BagReader(path, points_topic="/velodyne")
+    with pytest.raises(ValueError, match="'/labels'"):
+        BagReader(path, truth_topic="/labels")
+
+
+def test_a_bag_without_any_camera_gives_sweeps_without_views(frame, write_frames):
+    reader = BagReader(write_frames([frame(0, views=False)]))
+    assert reader.cameras == () and [each.views for each in reader.frames()] == [()]
+
+
+def test_a_bag_without_messages_is_refused(write_messages):
+    with pytest.raises(ValueError, match="the bag has no topics"):
+        BagReader(write_messages([]))
+
+
+def test_a_sweep_topic_without_messages_is_refused(tmp_path):
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/lidar/points", CLOUD, typestore=standard_types())
+    with pytest.raises(ValueError, match="holds no message on /lidar/points"):
+        BagReader(tmp_path / "bag")
+
+
+def test_a_malformed_sweep_is_named(sweep, write_messages):
+    reader = BagReader(write_messages([sweep(START), sweep(START + 1, width=5)]))
+    frames = reader.frames()
+    next(frames)
+    with pytest.raises(ValueError, match=f"sweep stamped {START + 1}: cloud data hold 48 bytes, expected 60"):
+        next(frames)
+
+
+def test_a_camera_that_is_not_calibrated_is_left_out_and_named(make, sweep, image, rigged, write_messages):
+    rigged[1] = ("/camera_front/camera_info", INFO, make.info(START, focal=0.0), START)
+    path = write_messages([*rigged, sweep(START), image(START, 1)])
+    reader = BagReader(path)
+    assert reader.cameras == () and "focal" in reader.unusable["camera_front"]
+    assert [each.views for each in reader.frames()] == [()]
+    with pytest.raises(ValueError, match="'camera_front': focal"):
+        BagReader(path, cameras=["camera_front"])
+
+
+@pytest.mark.parametrize("missing", ["camera_info", "tf_static"])
+def test_a_camera_without_its_calibration_is_left_out_with_the_remedy(rigged, sweep, image, write_messages, missing):
+    messages = [message for message in rigged if missing not in message[0]]
+    reader = BagReader(write_messages([*messages, sweep(START), image(START, 1)]))
+    assert "give a rig file" in reader.unusable["camera_front"]
+
+
+def test_a_camera_that_is_not_in_the_bag_is_refused(frame, write_frames):
+    with pytest.raises(ValueError, match="no images of camera rear; it has those of camera_front"):
+        BagReader(write_frames([frame(0)]), cameras=["rear"])
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_rig_goes_before_what_the_bag_says(frame, write_frames, tmp_path, as_file):
+    place = np.array([[1.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
+    rig = {"camera_front": RigCamera(place, CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))}
+    if as_file:
+        save_rig(tmp_path / "rig.yaml", rig)
+        rig_argument = tmp_path / "rig.yaml"
+    else:
+        rig_argument = rig
+    (read,) = BagReader(write_frames([frame(0)]), rig=rig_argument).frames()
+    np.testing.assert_array_equal(read.views[0].camera_from_lidar, place)
+    assert read.views[0].camera.fx == 9.0
+
+
+def test_a_rig_stands_in_for_calibration_that_the_bag_lacks(sweep, image, write_messages):
+    rig = {"camera_front": RigCamera(np.eye(4), CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))}
+    assert seen(write_messages([sweep(START), image(START, 3)]), rig=rig) == [(0, [3])]
+
+
+def test_a_missing_rig_is_refused(frame, write_frames, tmp_path):
+    with pytest.raises(ValueError, match="no rig file"):
+        BagReader(write_frames([frame(0)]), rig=tmp_path / "none.yaml")
+
+
+def test_an_image_that_cannot_be_used_costs_its_view_and_is_reported(
+    make, rigged, sweep, image, write_messages, caplog
+):
+    small = ("/camera_front/image", IMAGE, make.image(START + 100 * MS, PIXELS[:3]), START + 100 * MS)
+    strange = ("/camera_front/image", IMAGE, make.image(START + 200 * MS, PIXELS, "tactile"), START + 200 * MS)
+    sweeps = [sweep(START + index * 100 * MS) for index in range(4)]
+    images = [image(START, 1), small, strange, image(START + 300 * MS, 4)]
+    path = write_messages(sorted([*rigged, *sweeps, *images], key=lambda message: message[3]))
+    with caplog.at_level(logging.WARNING):
+        assert seen(path) == [(0, [1]), (100, []), (200, []), (300, [4])]
+    assert "camera camera_front" in caplog.text and "8x3" in caplog.text
+
+
+def test_compressed_images_are_read(make, rigged, sweep, write_messages):
+    data = cv2.imencode(".png", pixels(9))[1].reshape(-1)
+    message = make(COMPRESSED, header=make.header(START, "camera_front_optical"), format="png", data=data)
+    path = write_messages([*rigged, sweep(START), ("/camera_front/image/compressed", COMPRESSED, message, START)])
+    assert seen(path) == [(0, [9])]
+
+
+def test_extrinsics_go_through_the_vehicle_frame(make, sweep, image, write_messages):
+    half = np.sqrt(0.5)
+    place = make.transforms(
+        ("base_link", "lidar", (0.0, 0.0, 2.0), (0.0, 0.0, half, half)),
+        ("base_link", "mast", (1.0, 0.0, 0.0), IDENTITY),
+        ("mast", "camera_front_optical", (0.0, 0.0, 1.5), IDENTITY),
+    )
+    info = ("/camera_front/camera_info", INFO, make.info(START), START)
+    path = write_messages([("/tf_static", TF, place, START), info, sweep(START), image(START, 1)])
+    (read,) = BagReader(path).frames()
+    # The LiDAR's x axis is the vehicle's y axis; one metre along it from (0, 0, 2) is (0, 1, 2) in the vehicle.
+    np.testing.assert_allclose(read.views[0].camera_from_lidar @ [1, 0, 0, 1], [-1, 1, 0.5, 1], atol=1e-12)
+
+
+def test_a_path_without_a_bag_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no bag at .*none"):
+        BagReader(tmp_path / "none")
+
+
+def labelled_message(make, labels, stamp):
+    size = len(labels)
+    encoded = encode_labelled(
+        np.ones((size, 3), np.float32), labels, np.full(size, 0.5, np.float32), np.zeros((256, 3), np.uint8)
+    )
+    fields = [make("sensor_msgs/msg/PointField", **field._asdict()) for field in encoded.fields]
+    return make.cloud(
+        stamp, POINTS, fields=fields, width=size, point_step=encoded.point_step,
+        row_step=size * encoded.point_step, data=encoded.data,
+    )  # fmt: skip
+
+
+def test_recorded_predictions_come_with_their_stamps(make, frame, write_messages):
+    labels = [np.array([1, 2, 255], np.uint8), np.array([], np.uint8), np.array([0], np.uint8)]
+    messages = [
+        ("/segmenter/points_labeled", CLOUD, labelled_message(make, each, START + index), START + 10 * index)
+        for index, each in enumerate(labels)
+    ]
+    read = list(read_labelled(write_messages(messages)))
+    assert [stamp for stamp, _, _ in read] == [START, START + 1, START + 2]
+    for (_, found, confidence), expected in zip(read, labels, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert confidence.dtype == np.float32 and (confidence == 0.5).all() and len(confidence) == len(expected)
+
+
+def test_a_truth_is_not_taken_for_predictions(frame, write_frames):
+    path = write_frames([frame(0)])
+    with pytest.raises(ValueError, match="no topic could be the predictions"):
+        next(read_labelled(path))
+    assert len(list(read_labelled(path, "/truth/points_labeled"))) == 1
+
+
+def test_a_cloud_without_labels_is_no_prediction(frame, write_frames):
+    with pytest.raises(ValueError, match="/lidar/points stamped .*: cloud has no field 'label'"):
+        next(read_labelled(write_frames([frame(0)]), "/lidar/points"))
+
+
+def test_a_view_has_its_own_stamp(frame, write_frames):
+    only = frame(0, image_delay=7 * MS)
+    (read,) = BagReader(write_frames([replace(only, labels=None)])).frames()
+    assert read.views[0].stamp == only.stamp + 7 * MS

@@ -1,0 +1,78 @@
+import random
+import shutil
+
+import pytest
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.bags.storage import open_bag
+
+
+@pytest.fixture
+def bag(frame, write_frames):
+    return write_frames([frame(index) for index in range(4)])
+
+
+def read_all(path):
+    with open_bag(path) as bag:
+        return [bag.decode(record) for record in bag.messages(bag.types)]
+
+
+def test_a_bag_is_opened_by_its_folder_or_its_file(bag):
+    assert len(read_all(bag)) == len(read_all(bag / "bag.mcap")) == 17
+
+
+def test_no_topics_are_no_messages(bag):
+    with open_bag(bag) as opened:
+        assert list(opened.messages([])) == list(opened.messages(["/none"])) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 0.9999])
+def test_a_truncated_mcap_is_refused(bag, share):
+    file = bag / "bag.mcap"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        BagReader(bag)
+
+
+def test_a_recording_that_was_never_finished_is_refused(bag):
+    (bag / "metadata.yaml").unlink()
+    with pytest.raises(ValueError, match="no whole bag: metadata.yaml"):
+        BagReader(bag)
+
+
+def test_a_bag_whose_file_is_gone_is_refused(bag):
+    (bag / "bag.mcap").unlink()
+    with pytest.raises(ValueError, match="bag.mcap"):
+        BagReader(bag)
+
+
+@pytest.mark.parametrize("name", ["metadata.yaml", "bag.mcap"])
+def test_garbage_in_place_of_a_file_is_refused(bag, name):
+    (bag / name).write_bytes(b"\x00garbage: [" * 100)
+    with pytest.raises(ValueError, match="damaged"):
+        BagReader(bag)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no bag")
+    with pytest.raises(ValueError, match="unknown kind"):
+        BagReader(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_flipped_bytes_end_in_frames_or_a_value_error(frame, write_frames, tmp_path, storage):
+    source = write_frames([frame(index) for index in range(2)], storage=storage)
+    (name,) = (path.name for path in source.iterdir() if path.name != "metadata.yaml")
+    whole, target = (source / name).read_bytes(), tmp_path / "flipped"
+    shutil.copytree(source, target)
+    rng = random.Random(0)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 30)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        (target / name).write_bytes(damaged)
+        try:
+            frames = list(BagReader(target).frames())
+        except ValueError:
+            continue
+        assert len(frames) <= 2

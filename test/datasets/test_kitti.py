@@ -1,0 +1,118 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.datasets.kitti import convert_kitti, kitti_raw_frames, read_calibration
+from tttkd_ros.geometry.rig import load_rig
+
+CALIBRATION = """\
+P2: 700 0 600 70 0 700 170 0 0 0 1 0
+R0_rect: 1 0 0 0 1 0 0 0 1
+Tr_velo_to_cam: 0 -1 0 0.5 0 0 -1 -0.1 1 0 0 -0.3
+"""
+
+
+@pytest.fixture
+def sequence(tmp_path):
+    folder = tmp_path / "sequence"
+    folder.mkdir()
+    (folder / "calib.txt").write_text(CALIBRATION)
+    for index in range(3):
+        points = np.full((5, 4), index, "<f4")
+        points[:, 3] = 0.25
+        points.tofile(folder / f"{index:010}.bin")
+        cv2.imwrite(str(folder / f"{index:010}.png"), np.full((6, 8, 3), (index, 0, 200), np.uint8))  # blue, green, red
+    return folder
+
+
+def test_a_folder_becomes_frames_at_ten_hertz(sequence):
+    frames = list(kitti_raw_frames(sequence))
+    assert np.diff([frame.stamp for frame in frames]).tolist() == [10**8, 10**8]
+    for index, frame in enumerate(frames):
+        assert frame.points.dtype == np.float32 and (frame.points == index).all() and frame.points.shape == (5, 3)
+        assert (frame.intensity == 0.25).all() and frame.labels is None
+        (view,) = frame.views
+        assert view.stamp == frame.stamp and tuple(view.image[0, 0]) == (200, 0, index)
+        assert (view.camera.width, view.camera.height) == (8, 6)
+
+
+def test_the_offset_of_the_colour_camera_is_part_of_the_extrinsics(sequence):
+    intrinsics, camera_from_lidar = read_calibration(sequence / "calib.txt")
+    np.testing.assert_array_equal(intrinsics, [[700, 0, 600], [0, 700, 170], [0, 0, 1]])
+    np.testing.assert_allclose(camera_from_lidar[:3, 3], [0.5 + 70 / 700, -0.1, -0.3])
+
+
+def test_a_sweep_without_a_picture_has_no_view(sequence):
+    (sequence / "0000000001.png").unlink()
+    assert [len(frame.views) for frame in kitti_raw_frames(sequence)] == [1, 0, 1]
+
+
+def test_a_folder_without_sweeps_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no sweeps"):
+        next(kitti_raw_frames(tmp_path))
+
+
+def test_a_sweep_cut_short_is_refused(sequence):
+    path = sequence / "0000000000.bin"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="77 bytes, expected a multiple of 16"):
+        next(kitti_raw_frames(sequence))
+
+
+def test_a_damaged_picture_is_refused(sequence):
+    (sequence / "0000000000.png").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match="0000000000.png cannot be decoded"):
+        next(kitti_raw_frames(sequence))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("P2", "P7", "no P2 of 3x4 numbers"),
+        ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1", "no R0_rect of 3x3 numbers"),
+        ("0.5", "half", "no Tr_velo_to_cam of 3x4 numbers"),
+        ("P2: 700", "P2: 0", "no projection of a pinhole camera"),
+    ],
+)
+def test_a_calibration_that_is_not_whole_is_refused(sequence, old, new, words):
+    (sequence / "calib.txt").write_text(CALIBRATION.replace(old, new))
+    with pytest.raises(ValueError, match=words):
+        next(kitti_raw_frames(sequence))
+
+
+def test_a_missing_calibration_is_refused(sequence):
+    (sequence / "calib.txt").unlink()
+    with pytest.raises(ValueError, match="no calibration at"):
+        next(kitti_raw_frames(sequence))
+
+
+def test_a_converted_sequence_projects_as_kitti_says(shared_data, tmp_path):
+    folder = shared_data("kitti_raw_2011_09_26_seq")
+    convert_kitti(folder, tmp_path / "bag")
+    rows = dict(line.split(":") for line in (folder / "calib.txt").read_text().splitlines())
+    calibration = {name: np.array(text.split(), np.float64) for name, text in rows.items()}
+    rectify, velo = np.eye(4), np.eye(4)
+    rectify[:3, :3] = calibration["R0_rect"].reshape(3, 3)
+    velo[:3] = calibration["Tr_velo_to_cam"].reshape(3, 4)
+    lidar_to_image = calibration["P2"].reshape(3, 4) @ rectify @ velo
+
+    frames = list(BagReader(tmp_path / "bag").frames())
+    assert len(frames) == 12
+    for frame, source in zip(frames, kitti_raw_frames(folder), strict=True):
+        np.testing.assert_array_equal(frame.points, source.points)
+        (view,) = frame.views
+        np.testing.assert_array_equal(view.image, source.views[0].image)
+        homogeneous = np.column_stack([frame.points.astype(np.float64), np.ones(len(frame.points))])
+        u, v, scale = lidar_to_image @ homogeneous.T
+        pixels, valid = view.camera.project(torch.from_numpy((homogeneous @ view.camera_from_lidar.T)[:, :3].copy()))
+        assert valid.sum() > 14000
+        np.testing.assert_allclose(pixels[valid], np.column_stack([u, v])[valid] / scale[valid, None], atol=1e-3)
+
+
+def test_the_rig_that_ships_is_that_of_the_sequence(shared_data, request):
+    (frame, *_) = kitti_raw_frames(shared_data("kitti_raw_2011_09_26_seq"))
+    rig = load_rig(request.config.rootpath / "config/rigs/kitti.yaml")[frame.views[0].name]
+    np.testing.assert_allclose(rig.camera_from_lidar, frame.views[0].camera_from_lidar, atol=1e-6)
+    assert rig.camera == frame.views[0].camera
