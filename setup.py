@@ -37,7 +37,7 @@ REQUIRES = [
     "torch>=2.6",
     "torchmetrics>=1.4",
     "transformers>=5",
-    "tyro>=0.9",
+    "tyro>=1.0",
 ]
 
 # ROS 2 Kilted's rclpy as wheels, for a machine without a ROS distribution.
