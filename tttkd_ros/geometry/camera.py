@@ -84,10 +84,11 @@ class CameraModel:
 
     @cached_property
     def limit(self) -> float:
-        """Where the distortion stops rising: a tangent (radius in the z = 1 plane), or a fisheye's angle in radians.
+        """The widest ray that can meet the image: a tangent (radius in the z = 1 plane), or a fisheye's angle, radians.
 
-        Past it the polynomial turns and would fold rays from far outside the view back into the image. Tangential
-        distortion moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off.
+        It lies where the distorted radius leaves the image's farthest corner, or where it stops rising: past that the
+        polynomial turns and would fold rays from far outside the view back into the image. Tangential distortion
+        moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off.
         """
         angles = np.linspace(0.0, math.pi if self.is_fisheye else _STEEPEST, _SAMPLES)
         if self.is_fisheye:
@@ -97,32 +98,43 @@ class CameraModel:
             radii = undistorted * self._radial_factor(undistorted**2)
             if self.distortion:
                 radii = radii - 3 * math.hypot(*self.distortion[2:4]) * undistorted**2
-        falling = np.flatnonzero(np.diff(radii) <= 0)
-        return float(undistorted[falling[0] if len(falling) else -1])
+        corner = math.hypot(max(abs(self.cx), abs(self.width - self.cx)) / self.fx,
+                            max(abs(self.cy), abs(self.height - self.cy)) / self.fy)
+        falling = np.append(np.diff(radii) <= 0, True)  # the last sample ends the range in any case
+        beyond = radii > corner
+        return float(undistorted[np.flatnonzero(falling | beyond)[0]])
 
     def project(self, points_camera: Tensor) -> tuple[Tensor, Tensor]:
         """points_camera (N, 3), metres, optical frame -> pixels (N, 2) as (u, v), valid (N,) bool.
 
         valid: in front of the camera (a fisheye: within its range of angles), within the distortion's rising range
-        and inside the image. Points that are not valid have pixels that mean nothing, NaN among them.
+        and inside the image. Points for which the camera has no pixel have NaN.
         """
         x, y, z = points_camera.unbind(1)
         if self.is_fisheye:
             radius = torch.hypot(x, y)
-            angle = torch.atan2(radius, z)
-            in_range = (angle < self.limit) & (radius + z.abs() > 0)
+            in_range = torch.atan2(radius, z) < self.limit
+        else:
+            in_range = (z > 0) & (x * x + y * y < (z * self.limit).square())
+        # Most of a sweep is outside one camera's view: only the rest pays for the distortion.
+        index = in_range.nonzero().squeeze(1)
+        x, y, z = (value.index_select(0, index) for value in (x, y, z))
+        if self.is_fisheye:
+            radius = radius.index_select(0, index)
             # On the axis the direction is undefined and the scale tends to 1/z.
-            scale = torch.where(radius > 0, self._fisheye_radius(angle) / radius, 1 / z)
+            scale = torch.where(radius > 0, self._fisheye_radius(torch.atan2(radius, z)) / radius, 1 / z)
             x, y = x * scale, y * scale
         else:
             x, y = x / z, y / z
-            squared = x * x + y * y
-            in_range = (z > 0) & (squared < self.limit**2)
             if self.distortion:
-                x, y = self._distort(x, y, squared)
+                x, y = self._distort(x, y)
         u, v = x * self.fx + self.cx, y * self.fy + self.cy
         inside = (u >= 0) & (u < self.width) & (v >= 0) & (v < self.height)
-        return torch.stack((u, v), 1), in_range & inside
+        pixels = torch.full_like(points_camera[:, :2], torch.nan)
+        pixels[index] = torch.stack((u, v), 1)
+        valid = torch.zeros_like(in_range)
+        valid[index] = inside
+        return pixels, valid
 
     def _fisheye_radius(self, angle):
         k1, k2, k3, k4 = self.distortion
@@ -139,8 +151,9 @@ class CameraModel:
             factor = factor / (1 + squared * (k4 + squared * (k5 + squared * k6)))
         return factor
 
-    def _distort(self, x: Tensor, y: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+    def _distort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         p1, p2 = self.distortion[2:4]
-        factor, product = self._radial_factor(squared), x * y
+        squared, product = x * x + y * y, x * y
+        factor = self._radial_factor(squared)
         return (x * factor + 2 * p1 * product + p2 * (squared + 2 * x * x),
                 y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * product)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import apply
@@ -23,8 +24,8 @@ TOLERANCE_SHARE = 0.05  # ... or by less than this share of the distance
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """pixels (N, 2) float32 as (u, v), NaN where the camera has no pixel for the point; depth (N,) float32, metres from
-    the camera's centre along the ray (a fisheye sees beyond 90 degrees, where z is negative); visible (N,) bool."""
+    """pixels (N, 2) float32 as (u, v); depth (N,) float32, metres from the camera's centre along the ray (a fisheye
+    sees beyond 90 degrees, where z is negative), NaN where the point is outside the image. visible (N,) bool."""
 
     pixels: Tensor
     depth: Tensor
@@ -41,11 +42,12 @@ def project(
     """
     in_camera = apply(camera_from_lidar, points.float())
     pixels, visible = camera.project(in_camera)
-    depth = torch.linalg.vector_norm(in_camera, dim=1)
-    pixels = torch.where(visible[:, None], pixels, torch.nan)
+    inside = visible.nonzero().squeeze(1)
+    distance = in_camera.T.index_select(1, inside).square_().sum(0).sqrt_()
+    depth = torch.full_like(pixels[:, 0], torch.nan)
+    depth[inside] = distance
     if occlusion:
-        inside = visible.nonzero().squeeze(1)
-        visible[inside] = ~_hidden(pixels[inside], depth[inside], camera)
+        visible[inside] = ~_hidden(pixels[inside], distance, camera)
     return Projection(pixels, depth, visible)
 
 
@@ -72,13 +74,17 @@ def _hidden(pixels: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
     cell = max(camera.width / CELLS_ACROSS, 1.0)
     rows, cols = math.ceil(camera.height / cell), math.ceil(camera.width / cell)
     row, col = (pixels[:, 1] / cell).long().clamp_(max=rows - 1), (pixels[:, 0] / cell).long().clamp_(max=cols - 1)
-    index = row * cols + col
-    # Negative depths, so that the nearest return is the maximum and pooling takes it. -inf: no return.
-    nearest = depth.new_full((rows * cols,), -torch.inf).scatter_reduce_(0, index, -depth, "amax")
+    # Empty cells all around spare the edges a case of their own; infinity: no return.
+    index = (row + REACH) * (cols + 2) + (col + 1)
+    nearest = depth.new_full(((rows + 2 * REACH) * (cols + 2),), torch.inf).scatter_reduce_(0, index, depth, "amin")
+    nearest = nearest.view(rows + 2 * REACH, cols + 2)
     # One cell to each side bridges the gaps between the returns of a ring.
-    strip = max_pool2d(nearest.view(1, rows, cols), (1, 3), stride=1, padding=(0, 1))
-    padded = pad(strip, (0, 0, REACH, REACH), value=-torch.inf)
-    reach = max_pool2d(padded, (REACH, 1), stride=1)[0]  # row i: the nearest of padded rows i .. i + REACH - 1
-    above, below = reach[:rows], reach[REACH + 1 :]
-    surface = -torch.minimum(above, below).reshape(-1)[index]
+    nearest = _least(nearest[:, step : step + cols] for step in range(3))
+    above = _least(nearest[step : step + rows] for step in range(REACH))
+    below = _least(nearest[step : step + rows] for step in range(REACH + 1, 2 * REACH + 1))
+    surface = torch.maximum(above, below).view(-1)[row * cols + col]
     return depth > surface + (surface * TOLERANCE_SHARE).clamp_(min=TOLERANCE_M)
+
+
+def _least(grids: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.minimum, grids)

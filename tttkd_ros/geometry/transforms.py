@@ -68,8 +68,9 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 def apply(matrix: np.ndarray, points: Points) -> Points:
     """matrix (4, 4), points (N, 3) array or tensor -> (N, 3) of the same kind, type and device."""
     if isinstance(points, Tensor):
-        rotation_t = torch.as_tensor(matrix[:3, :3].T.copy(), dtype=points.dtype, device=points.device)
-        translation = torch.as_tensor(matrix[:3, 3].copy(), dtype=points.dtype, device=points.device)
-        return torch.addmm(translation, points, rotation_t)
+        rotation = torch.as_tensor(matrix[:3, :3].copy(), dtype=points.dtype, device=points.device)
+        translation = torch.as_tensor(matrix[:3, 3:].copy(), dtype=points.dtype, device=points.device)
+        # The wide product is several times faster than the narrow one, and leaves x, y and z contiguous.
+        return torch.addmm(translation, rotation, points.T).T
     points = np.asarray(points)
     return points @ matrix[:3, :3].T.astype(points.dtype) + matrix[:3, 3].astype(points.dtype)

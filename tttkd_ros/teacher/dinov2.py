@@ -118,7 +118,10 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 def _model(source: str | Path, config: Any, local_files_only: bool) -> torch.nn.Module:
     from safetensors import SafetensorError
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    if local_files_only:
+        logging.disable_progress_bar()  # there is nothing to wait for, and a robot's log is no terminal
     try:
         # Safetensors only: a pickle may run code of its own when it is read.
         model, info = AutoModel.from_pretrained(

@@ -19,7 +19,8 @@ class PatchFeatures(nn.Module):
         patch = embeddings.patch_embeddings.patch_size
         self.grid = (input_size[0] // patch[0], input_size[1] // patch[1])
         self.dim = model.config.hidden_size
-        self.patches, self.encoder, self.layernorm = embeddings.patch_embeddings, model.encoder, model.layernorm
+        self.patches, self.layernorm = embeddings.patch_embeddings, model.layernorm
+        self.layers = nn.Sequential(*model.encoder.layer)
         with torch.no_grad():
             tokens = embeddings.cls_token.new_empty(1, 1 + self.grid[0] * self.grid[1], self.dim)
             position = embeddings.interpolate_pos_encoding(tokens, *input_size)
@@ -35,7 +36,7 @@ class PatchFeatures(nn.Module):
         """pixels (B, 3, h, w), normalised -> (B, rows * cols, dim)."""
         tokens = self.patches(pixels) + self.position
         tokens = torch.cat((self.prefix.expand(tokens.shape[0], -1, -1), tokens), 1)
-        tokens = self.layernorm(self.encoder(tokens).last_hidden_state)
+        tokens = self.layernorm(self.layers(tokens))
         return tokens[:, self.prefix.shape[1] :]
 
     def train(self, mode: bool = True) -> PatchFeatures:

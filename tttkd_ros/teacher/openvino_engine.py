@@ -1,0 +1,49 @@
+"""The teacher compiled by OpenVINO for this machine's processor."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import openvino
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import Tensor
+
+from tttkd_ros.teacher.features import PatchFeatures
+
+
+class OpenVinoEngine:
+    """One image at a time, of a fixed size. precision: an OpenVINO element type, None for the processor's choice.
+
+    Not thread-safe: only the adaptation worker calls it.
+    """
+
+    name = "openvino"
+
+    def __init__(self, features: PatchFeatures, size: tuple[int, int], threads: int, precision: str | None = None):
+        example = torch.zeros(1, 3, *size)
+        # The front end itself, because openvino.convert_model reports its use over the network by default.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # about shapes, which are fixed here
+            decoder = TorchScriptPythonDecoder(copy.deepcopy(features).cpu(), example_input=example)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape(list(example.shape))
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # the cores are shared with inference, which must be free to take them
+        }
+        if precision is not None:
+            config["INFERENCE_PRECISION_HINT"] = precision
+        self._request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        images = pixels.cpu().numpy()
+        # Copied, since the request overwrites its output at the next call.
+        rows = [torch.from_numpy(self._request.infer({0: image[None]}, share_inputs=True)[0].copy())
+                for image in images]
+        return torch.cat(rows).to(pixels.device)
