@@ -9,7 +9,7 @@ from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.point_cloud import encode_points
+from tttkd_ros.messages.point_cloud import encode_labelled, encode_points
 
 START = 1_700_000_000 * 10**9
 PERIOD = 10**8
@@ -55,6 +55,17 @@ class Messages:
             "data": encoded.data, "is_dense": True,
         }  # fmt: skip
         return self("sensor_msgs/msg/PointCloud2", **(values | changes))
+
+    def labelled(self, stamp: int, labels: np.ndarray):
+        """A labelled cloud, confidence 0.5."""
+        size = len(labels)
+        points, confidence = np.ones((size, 3), np.float32), np.full(size, 0.5, np.float32)
+        encoded = encode_labelled(points, labels, confidence, np.zeros((256, 3), np.uint8))
+        fields = [self("sensor_msgs/msg/PointField", **field._asdict()) for field in encoded.fields]
+        return self.cloud(
+            stamp, points, fields=fields, point_step=encoded.point_step, row_step=size * encoded.point_step,
+            data=encoded.data,
+        )  # fmt: skip
 
     def image(self, stamp: int, pixels: np.ndarray, encoding: str = "rgb8"):
         return self(

@@ -1,4 +1,6 @@
 import logging
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import cv2
@@ -7,12 +9,11 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from tttkd_ros.bags import reader as reader_module
-from tttkd_ros.bags.reader import BagReader, read_labelled
+from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import Bag
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, save_rig
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.point_cloud import encode_labelled
 
 CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
@@ -160,7 +161,7 @@ def test_a_bag_without_truth_has_no_labels(frame, write_frames):
 
 def test_a_label_field_of_the_sweeps_is_the_truth_where_there_is_no_truth_topic(make, write_messages):
     labels = np.array([1, 2, 255], np.uint8)
-    path = write_messages([("/lidar/points", CLOUD, labelled_message(make, labels, START), START)])
+    path = write_messages([("/lidar/points", CLOUD, make.labelled(START, labels), START)])
     (read,) = BagReader(path).frames()
     np.testing.assert_array_equal(read.labels, labels)
 
@@ -217,6 +218,19 @@ def test_a_sweep_topic_without_messages_is_refused(tmp_path):
         writer.add_connection("/lidar/points", CLOUD, typestore=standard_types())
     with pytest.raises(ValueError, match="holds no message on /lidar/points"):
         BagReader(tmp_path / "bag")
+
+
+def test_a_bag_that_lacks_sweeps_which_it_counts_is_refused(frame, write_frames):
+    path = write_frames([frame(index) for index in range(4)], storage="sqlite3")
+    reader = BagReader(path)
+    with closing(sqlite3.connect(path / "bag.db3")) as database, database:
+        database.execute("DELETE FROM messages WHERE timestamp > ?", (frame(0).stamp,))
+    with pytest.raises(ValueError, match="counts 4 sweeps, but has 1"):
+        list(reader.frames())
+    with closing(sqlite3.connect(path / "bag.db3")) as database, database:
+        database.execute("DELETE FROM messages")
+    with pytest.raises(ValueError, match="counts 4 messages on /lidar/points, but has none"):
+        BagReader(path)
 
 
 def test_a_malformed_sweep_is_named(sweep, write_messages):
@@ -310,43 +324,6 @@ def test_extrinsics_go_through_the_vehicle_frame(make, sweep, image, write_messa
 def test_a_path_without_a_bag_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no bag at .*none"):
         BagReader(tmp_path / "none")
-
-
-def labelled_message(make, labels, stamp):
-    size = len(labels)
-    encoded = encode_labelled(
-        np.ones((size, 3), np.float32), labels, np.full(size, 0.5, np.float32), np.zeros((256, 3), np.uint8)
-    )
-    fields = [make("sensor_msgs/msg/PointField", **field._asdict()) for field in encoded.fields]
-    return make.cloud(
-        stamp, POINTS, fields=fields, width=size, point_step=encoded.point_step,
-        row_step=size * encoded.point_step, data=encoded.data,
-    )  # fmt: skip
-
-
-def test_recorded_predictions_come_with_their_stamps(make, frame, write_messages):
-    labels = [np.array([1, 2, 255], np.uint8), np.array([], np.uint8), np.array([0], np.uint8)]
-    messages = [
-        ("/segmenter/points_labeled", CLOUD, labelled_message(make, each, START + index), START + 10 * index)
-        for index, each in enumerate(labels)
-    ]
-    read = list(read_labelled(write_messages(messages)))
-    assert [stamp for stamp, _, _ in read] == [START, START + 1, START + 2]
-    for (_, found, confidence), expected in zip(read, labels, strict=True):
-        np.testing.assert_array_equal(found, expected)
-        assert confidence.dtype == np.float32 and (confidence == 0.5).all() and len(confidence) == len(expected)
-
-
-def test_a_truth_is_not_taken_for_predictions(frame, write_frames):
-    path = write_frames([frame(0)])
-    with pytest.raises(ValueError, match="no topic could be the predictions"):
-        next(read_labelled(path))
-    assert len(list(read_labelled(path, "/truth/points_labeled"))) == 1
-
-
-def test_a_cloud_without_labels_is_no_prediction(frame, write_frames):
-    with pytest.raises(ValueError, match="/lidar/points stamped .*: cloud has no field 'label'"):
-        next(read_labelled(write_frames([frame(0)]), "/lidar/points"))
 
 
 def test_a_view_has_its_own_stamp(frame, write_frames):

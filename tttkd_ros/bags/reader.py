@@ -21,7 +21,7 @@ from tttkd_ros.geometry.rig import RigCamera, load_rig
 from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import StampMatcher
 from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
-from tttkd_ros.messages.stamps import nanoseconds, stamp_of_raw
+from tttkd_ros.messages.stamps import stamp_of_raw
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +105,11 @@ class BagReader:
                 newest = [matcher.newest(topic) for topic in beside]
                 return all(stamp is not None and stamp >= sweep.stamp for stamp in newest)
 
-            latest = None
+            latest, found = None, 0
             for record in bag.messages([self.points_topic, *beside]):
                 message = _Stamped(stamp_of_raw(record.data), record)
                 if record.topic == self.points_topic:
+                    found += 1
                     if latest is not None and message.stamp < latest - self._tolerance_ns:
                         while waiting:  # time jumped: what waits has all that it will get
                             yield oldest()
@@ -124,6 +125,8 @@ class BagReader:
                     yield oldest()
             while waiting:
                 yield oldest()
+        if found != self._sweeps:
+            raise ValueError(f"bag {self.path} is damaged: it counts {self._sweeps} sweeps, but has {found}")
 
     def _frame(self, bag: Bag, sweep: _Stamped, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
         try:
@@ -175,7 +178,10 @@ def _find_cameras(
                          f"{', '.join(images) or 'none'}")
     statics = StaticTransforms()
     for record in bag.messages([topics.STATIC_TOPIC]):
-        statics.add(bag.decode(record))
+        try:
+            statics.add(bag.decode(record))
+        except ValueError as error:
+            raise ValueError(f"bag {bag.path}, {topics.STATIC_TOPIC}: {error}") from error
     lidar_frame = _first(bag, points_topic).header.frame_id
     usable, unusable = [], {}
     for name in images if wanted is None else wanted:
@@ -210,7 +216,10 @@ def _calibration(
 
 
 def _first(bag: Bag, topic: str):
-    return bag.decode(next(bag.messages([topic])))
+    record = next(bag.messages([topic]), None)
+    if record is None:
+        raise ValueError(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has none")
+    return bag.decode(record)
 
 
 def _view(bag: Bag, camera: _Camera, image: _Stamped) -> View:
@@ -224,23 +233,3 @@ def _view(bag: Bag, camera: _Camera, image: _Stamped) -> View:
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:
     return None if values is None else values.copy()
-
-
-def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Stamp (ns), labels (N,) uint8 and confidence (N,) float32 of each recorded ~/points_labeled, as recorded.
-
-    topic: where the bag has several that could be it.
-    """
-    with open_bag(path) as bag:
-        topic = topic or topics.labelled_topic(bag.types)
-        topics.require(bag.types, topic, topics.CLOUD)
-        for record in bag.messages([topic]):
-            message = bag.decode(record)
-            stamp = nanoseconds(message.header.stamp)
-            try:
-                labels, confidence = decode_field(message, "label"), decode_field(message, "confidence")
-            except ValueError as error:
-                raise ValueError(f"bag {path}, {topic} stamped {stamp}: {error}") from error
-            if labels.dtype != np.uint8:
-                raise ValueError(f"bag {path}, {topic} stamped {stamp}: labels are {labels.dtype}, expected uint8")
-            yield stamp, labels.copy(), confidence.astype(np.float32)

@@ -59,15 +59,17 @@ def decode_cloud(msg) -> Cloud:
     without x, y, z, for fields that do not fit the layout, and for data that are too short.
     """
     layout = _Layout(msg)
-    if not layout.size:
-        return Cloud(np.zeros((0, 3), np.float32))
+    label = layout.fields.get("label")
+    has_intensity, has_label = "intensity" in layout.fields, label is not None and label.datatype == UINT8
+    if not layout.size:  # drivers may leave the rest of an empty cloud unset
+        empty = np.zeros(0, np.float32), np.zeros(0, np.uint8)
+        return Cloud(np.zeros((0, 3), np.float32), empty[0] if has_intensity else None, empty[1] if has_label else None)
     axes = [layout.field(name) for name in "xyz"]
     for field in axes:
         if field.datatype not in (7, 8):
             raise ValueError(f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 or FLOAT64")
-    intensity = layout.field("intensity") if "intensity" in layout.fields else None
-    label = layout.fields.get("label")
-    label = layout.field("label") if label is not None and label.datatype == UINT8 else None
+    intensity = layout.field("intensity") if has_intensity else None
+    label = layout.field("label") if has_label else None
     _check_apart([*axes, *(field for field in (intensity, label) if field is not None)])
     return Cloud(
         layout.points(axes),

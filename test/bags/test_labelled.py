@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from tttkd_ros.bags.labelled import read_labelled
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
+START = 1_700_000_000 * 10**9
+
+
+def test_recorded_predictions_come_with_their_stamps(make, write_messages):
+    labels = [np.array([1, 2, 255], np.uint8), np.array([], np.uint8), np.array([0], np.uint8)]
+    messages = [
+        ("/segmenter/points_labeled", CLOUD, make.labelled(START + index, each), START + 10 * index)
+        for index, each in enumerate(labels)
+    ]
+    read = list(read_labelled(write_messages(messages)))
+    assert [stamp for stamp, _, _ in read] == [START, START + 1, START + 2]
+    for (_, found, confidence), expected in zip(read, labels, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert confidence.dtype == np.float32 and (confidence == 0.5).all() and len(confidence) == len(expected)
+
+
+def test_a_truth_is_not_taken_for_predictions(frame, write_frames):
+    path = write_frames([frame(0)])
+    with pytest.raises(ValueError, match="no topic could be the predictions"):
+        next(read_labelled(path))
+    assert len(list(read_labelled(path, "/truth/points_labeled"))) == 1
+
+
+def test_a_cloud_without_labels_is_no_prediction(frame, write_frames):
+    with pytest.raises(ValueError, match="/lidar/points stamped .*: cloud has no field 'label'"):
+        next(read_labelled(write_frames([frame(0)]), "/lidar/points"))
