@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 # Lowest and highest value of every numeric setting; the node's parameters and the command line take theirs from here.
 RANGES: dict[str, tuple[float, float]] = {
@@ -31,8 +32,7 @@ class TTTConfig:
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if isinstance(low, int) and (isinstance(value, bool) or value != int(value)):
-                raise ValueError(f"{name} is {value}, expected a whole number")
-            if not low <= value <= high:
-                raise ValueError(f"{name} is {value}, expected {low:g} to {high:g}")
+            value, kind = getattr(self, name), Integral if isinstance(low, int) else Real
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                whole = "a whole number" if kind is Integral else "a number"
+                raise ValueError(f"{name} is {value!r}, expected {whole} from {low:g} to {high:g}")

@@ -1,0 +1,204 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.ttt_kd import TTTKD, configure
+
+CONFIG = TTTConfig(stride=1)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_backbone_is_trained_and_nothing_else(student):
+    trained = {id(parameter) for parameter in configure(student)}
+    assert trained == {id(parameter) for parameter in student.backbone.parameters()}
+    assert all(parameter.requires_grad == (id(parameter) in trained) for parameter in student.parameters())
+
+
+def test_batch_norm_uses_its_running_statistics_while_convolutions_train(student):
+    configure(student)
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm1d)]
+    convolutions = [module for module in student.modules() if hasattr(module, "indice_key")]
+    assert norms
+    assert not any(module.training for module in norms)
+    assert all(module.training for module in convolutions)
+
+
+def test_the_loss_goes_down(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    losses = [adapter.step(make_frame(seed=seed), CONFIG).loss for seed in range(30)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+def test_statistics_and_projectors_stay_byte_identical_and_the_backbone_moves(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
+    for seed in range(5):
+        assert adapter.step(make_frame(seed=seed), CONFIG).accepted
+    after = adapter._student.state_dict()
+    trained = {f"backbone.{name}" for name in adapter.weights().tensors}
+    frozen = before.keys() - trained
+    assert {"teacher_mean", "class_head.0.weight", "backbone.activation.0.running_var"} <= frozen
+    assert all(before[name].numpy().tobytes() == after[name].numpy().tobytes() for name in frozen)
+    affine = [name for name in trained if name.endswith("activation.0.weight")]
+    assert affine
+    assert any(not torch.equal(before[name], after[name]) for name in affine)
+
+
+def test_the_student_that_was_handed_in_is_not_touched(student, teacher, make_frame):
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    TTTKD(student, teacher).step(make_frame(), CONFIG)
+    assert same(before, student.state_dict())
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_reset_restores_the_shipped_weights_and_repeats_the_same_run(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher, seed=3)
+    shipped = adapter.weights()
+    few = dataclasses.replace(CONFIG, kd_points=50)  # so that chance has a part in it
+    runs = []
+    for _ in range(2):
+        for seed in range(3):
+            adapter.step(make_frame(seed=seed), few)
+        runs.append(adapter.weights())
+        adapter.reset()
+        assert same(adapter.weights().tensors, shipped.tensors)
+        assert adapter.weights().version == 0
+    assert same(runs[0].tensors, runs[1].tensors)
+    assert not same(runs[0].tensors, shipped.tensors)
+
+
+def test_two_adapters_of_the_same_seed_agree_bit_for_bit(student, teacher, make_frame):
+    adapters = [TTTKD(student, teacher, seed=1) for _ in range(2)]
+    for adapter in adapters:
+        adapter.step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
+    assert same(*(adapter.weights().tensors for adapter in adapters))
+
+
+def test_the_version_rises_with_accepted_steps_only(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    versions = [adapter.step(frame, CONFIG).version for frame in (make_frame(), make_frame(views=()), make_frame())]
+    assert versions == [1, 1, 2]
+
+
+def test_published_weights_do_not_change_with_later_steps(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    weights = adapter.weights()
+    copies = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+    adapter.step(make_frame(), CONFIG)
+    assert same(weights.tensors, copies)
+
+
+def test_a_report_says_what_was_done(student, teacher, make_frame):
+    config = TTTConfig(stride=7, learning_rate=0.05, steps=3)
+    report = TTTKD(student, teacher).step(make_frame(stamp=42), config)
+    assert (report.stamp, report.accepted, report.reason, report.version) == (42, True, "", 1)
+    assert (report.steps, report.learning_rate, report.stride, report.cameras) == (3, 0.05, 7, ("front",))
+    assert report.loss == -report.cosine
+    assert report.points > 100
+    assert report.seconds > 0
+
+
+class Sick:
+    """A teacher with another's answers, spoilt."""
+
+    def __init__(self, teacher, spoil):
+        self.dim, self.grid, self._teacher, self._spoil = teacher.dim, teacher.grid, teacher, spoil
+
+    def __call__(self, images):
+        return self._spoil(self._teacher(images))
+
+
+def spoil_gradient(value):
+    """Make one element of the gradient `value`, in the first weights that are trained."""
+
+    def hook(gradient):
+        gradient = gradient.clone()
+        gradient.view(-1)[0] = value
+        return gradient
+
+    return lambda adapter: adapter._trained[0].register_hook(hook).remove
+
+
+def spoil_features(adapter):
+    healthy, adapter._teacher = adapter._teacher, Sick(adapter._teacher, lambda features: features * torch.nan)
+    return lambda: setattr(adapter, "_teacher", healthy)
+
+
+def spoil_nothing(_):
+    return lambda: None
+
+
+BAD_STEPS = {
+    "features": (spoil_features, CONFIG, "the loss is not finite"),
+    "gradient": (spoil_gradient(torch.inf), CONFIG, "the gradient is not finite"),
+    "weights": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0), "the weights are not finite"),
+    "second step": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, steps=5), "is not finite"),
+    "view": (spoil_nothing, TTTConfig(min_points=100_000), "points in view of a camera, expected 100000"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "config", "reason"), BAD_STEPS.values(), ids=BAD_STEPS)
+def test_a_rejected_step_leaves_no_trace(student, teacher, make_frame, spoil, config, reason):
+    good = dataclasses.replace(CONFIG, kd_points=50)  # so that a disturbed random state would show
+    tried, spared = TTTKD(student, teacher), TTTKD(student, teacher)
+    for adapter in (tried, spared):
+        assert adapter.step(make_frame(seed=1), good).accepted
+    cure = spoil(tried)
+    report = tried.step(make_frame(seed=5), config)
+    cure()
+    assert not report.accepted
+    assert reason in report.reason
+    assert report.version == 1
+    assert same(tried.weights().tensors, spared.weights().tensors)
+    for adapter in (tried, spared):
+        assert adapter.step(make_frame(seed=2), good).version == 2
+    assert same(tried.weights().tensors, spared.weights().tensors)
+
+
+def test_a_step_that_raises_leaves_no_trace(student, teacher, make_frame):
+    adapter = TTTKD(student, Sick(teacher, lambda features: features[..., :2]))
+    with pytest.raises(RuntimeError):
+        adapter.step(make_frame(), CONFIG)
+    assert same(adapter.weights().tensors, TTTKD(student, teacher).weights().tensors)
+
+
+def test_a_frame_without_an_image_is_rejected(student, teacher, make_frame):
+    report = TTTKD(student, teacher).step(make_frame(views=()), CONFIG)
+    assert (report.accepted, report.reason, report.points, report.cameras) == (False, "no camera image", 0, ())
+
+
+def test_points_that_are_not_usable_do_not_disturb_a_step(student, teacher, make_frame):
+    frame = make_frame()
+    odd = np.array([[np.nan, 0, 0], [5, 0, np.inf], [1e8, 0, 0]], np.float32)
+    mixed = dataclasses.replace(frame, points=np.concatenate([odd, frame.points]))
+    adapters = [TTTKD(student, teacher) for _ in range(2)]
+    reports = [adapter.step(f, CONFIG) for adapter, f in zip(adapters, (frame, mixed), strict=True)]
+    assert reports[1].accepted
+    assert reports[0].loss == pytest.approx(reports[1].loss)
+    assert reports[0].points == reports[1].points
+
+
+def test_an_empty_sweep_is_rejected(student, teacher, make_frame):
+    frame = dataclasses.replace(make_frame(), points=np.empty((0, 3), np.float32))
+    assert "0 points in view" in TTTKD(student, teacher).step(frame, CONFIG).reason
+
+
+def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, monkeypatch):
+    sizes = []
+    distilled = type(student).distilled
+    monkeypatch.setattr(type(student), "distilled", lambda self, f: sizes.append(len(f)) or distilled(self, f))
+    TTTKD(student, teacher).step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
+    assert sizes == [50, 50]
+
+
+def test_a_teacher_of_another_width_is_refused_with_both(student, teacher):
+    teacher.dim = 384
+    with pytest.raises(ValueError, match=r"384.*6 \(toy\)"):
+        TTTKD(student, teacher)

@@ -1,0 +1,230 @@
+import threading
+from types import MappingProxyType
+
+import pytest
+import torch
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.ttt_kd import StepReport, Weights
+from tttkd_ros.adaptation.worker import AdaptationWorker
+
+PATIENCE = 10  # seconds until a test that hangs fails
+
+
+class Adapter:
+    """Adds 1 to its only weight at every step; a step can be held up, and fails for a frame that is an exception."""
+
+    def __init__(self):
+        self.weight, self.version = torch.zeros(1), 0
+        self.frames, self.configs = [], []
+        self.entered, self.gate = threading.Semaphore(0), threading.Event()
+        self.gate.set()
+
+    def step(self, frame, config):
+        self.frames.append(frame)
+        self.configs.append(config)
+        self.entered.release()
+        assert self.gate.wait(PATIENCE)
+        accepted = frame != "bad"
+        if accepted:
+            self.weight += 1
+            self.version += 1
+        return StepReport(0, self.version, accepted, "" if accepted else "bad frame")
+
+    def weights(self):
+        return Weights(self.version, MappingProxyType({"weight": self.weight.clone()}))
+
+    def reset(self):
+        self.weight.zero_()
+        self.version = 0
+
+
+class Reports(list):
+    """A listener that can be waited for."""
+
+    def __init__(self):
+        self._arrived = threading.Semaphore(0)
+
+    def __call__(self, report):
+        self.append(report)
+        self._arrived.release()
+
+    def wait(self, count=1):
+        for _ in range(count):
+            assert self._arrived.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture
+def adapter():
+    return Adapter()
+
+
+@pytest.fixture
+def reports():
+    return Reports()
+
+
+@pytest.fixture
+def worker(adapter, reports):
+    worker = AdaptationWorker(adapter, TTTConfig(), reports)
+    yield worker
+    adapter.gate.set()
+    worker.close()
+
+
+def busy_with(worker, adapter, frame="first"):
+    """Hand in a job and return once its step is under way; it stays there until the gate opens."""
+    adapter.gate.clear()
+    worker.submit(0, lambda: frame)
+    assert adapter.entered.acquire(timeout=PATIENCE)
+
+
+def raises():
+    raise OSError("the image is cut short")
+
+
+def test_accepted_weights_are_published_with_their_version(worker, reports):
+    assert worker.published.version == 0
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert (worker.published.version, worker.published.tensors["weight"].item()) == (1, 1)
+
+
+def test_rejected_weights_are_not_published(worker, reports):
+    before = worker.published
+    worker.submit(0, lambda: "bad")
+    reports.wait()
+    assert worker.published is before
+    assert worker.counters.rejected == 1
+
+
+def test_only_the_newest_waiting_job_is_done_and_the_others_are_never_built(worker, adapter, reports):
+    busy_with(worker, adapter)
+    built = []
+    for name in ("second", "third", "fourth"):
+        worker.submit(0, lambda name=name: built.append(name) or name)
+    adapter.gate.set()
+    reports.wait(2)
+    assert built == ["fourth"]
+    assert adapter.frames == ["first", "fourth"]
+    assert (worker.counters.submitted, worker.counters.replaced, worker.counters.accepted) == (4, 2, 2)
+
+
+def test_submit_does_not_wait_for_the_step(worker, adapter):
+    busy_with(worker, adapter)
+    worker.submit(1, lambda: "second")  # returns although the gate is shut
+    assert adapter.frames == ["first"]
+
+
+def test_an_exception_in_a_job_is_reported_and_survived(worker, reports):
+    worker.submit(7, raises)
+    reports.wait()
+    assert (reports[0].stamp, reports[0].accepted) == (7, False)
+    assert reports[0].reason == "OSError: the image is cut short"
+    worker.submit(8, lambda: "frame")
+    reports.wait()
+    assert reports[1].accepted
+    assert (worker.counters.failed, worker.counters.rejected, worker.counters.accepted) == (1, 1, 1)
+
+
+def test_an_exception_in_the_listener_is_survived(adapter):
+    told = Reports()
+
+    def listener(report):
+        told(report)
+        raise RuntimeError("listener")
+
+    worker = AdaptationWorker(adapter, TTTConfig(), listener)
+    for _ in range(2):
+        worker.submit(0, lambda: "frame")
+        told.wait()
+    worker.close()
+    assert worker.counters.accepted == 2
+
+
+def test_a_new_configuration_applies_from_the_next_step(worker, adapter, reports):
+    busy_with(worker, adapter)
+    worker.config = TTTConfig(learning_rate=0.5)
+    worker.submit(0, lambda: "second")
+    adapter.gate.set()
+    reports.wait(2)
+    assert [config.learning_rate for config in adapter.configs] == [0.1, 0.5]
+
+
+def test_a_paused_worker_takes_no_job_until_it_is_resumed(worker, adapter, reports):
+    worker.pause()
+    worker.submit(0, lambda: "while paused")
+    worker.resume()
+    worker.submit(0, lambda: "after")
+    reports.wait()
+    assert adapter.frames == ["after"]
+
+
+def test_pausing_drops_the_waiting_job_and_finishes_the_running_one(worker, adapter, reports):
+    busy_with(worker, adapter)
+    worker.submit(0, lambda: "waiting")
+    worker.pause()
+    adapter.gate.set()
+    reports.wait()
+    worker.close()
+    assert adapter.frames == ["first"]
+    assert worker.published.version == 1
+
+
+def test_reset_publishes_the_shipped_weights_at_once(worker, reports):
+    shipped = worker.published
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    worker.reset()
+    assert worker.published is shipped
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert (worker.published.version, worker.published.tensors["weight"].item()) == (1, 1)
+
+
+def test_a_step_that_is_running_at_reset_counts_for_nothing(worker, adapter, reports):
+    busy_with(worker, adapter)
+    worker.reset()
+    adapter.gate.set()
+    reports.wait()
+    assert (reports[0].accepted, reports[0].reason, reports[0].version) == (False, "reset during the step", 0)
+    assert worker.published.version == 0
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert worker.published.tensors["weight"].item() == 1
+
+
+def test_close_ends_the_thread_and_later_jobs_are_ignored(worker, adapter):
+    worker.close()
+    worker.submit(0, lambda: "late")
+    worker.close()
+    assert not any(thread.name == "adaptation" for thread in threading.enumerate())
+    assert adapter.frames == []
+
+
+def test_inline_the_step_is_done_when_submit_returns(adapter, reports):
+    worker = AdaptationWorker(adapter, TTTConfig(), reports, background=False)
+    worker.submit(0, lambda: "frame")
+    assert worker.published.version == 1
+    worker.submit(0, raises)
+    assert [report.accepted for report in reports] == [True, False]
+    worker.close()
+
+
+def test_weights_are_seen_whole_while_steps_go_on(worker, adapter, reports):
+    """A reader beside the worker never sees a weight that does not belong to its version."""
+    seen, done = set(), threading.Event()
+
+    def read():
+        while not done.is_set():
+            weights = worker.published
+            seen.add((weights.version, weights.tensors["weight"].item()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(50):
+        worker.submit(0, lambda: "frame")
+        reports.wait()
+    done.set()
+    reader.join()
+    assert all(version == weight for version, weight in seen)

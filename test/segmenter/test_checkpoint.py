@@ -1,0 +1,119 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
+from tttkd_ros.segmenter.student import Student, StudentConfig
+
+SMALL = StudentConfig(
+    base_channels=4, levels=2, head_width=8, teacher_dim=6, teacher_input=(28, 56), teacher_name="toy"
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    student = Student(SMALL)
+    student.teacher_mean.normal_()
+    path = tmp_path / "deep" / "student.safetensors"
+    save_student(student, path, {"seed": "7"})
+    return student, path
+
+
+def rewritten(path, tensors=None, **metadata):
+    """The same file with some of its tensors or metadata replaced."""
+    with safe_open(path, framework="pt") as file:
+        stated = file.metadata() | metadata
+        old = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors(old) if tensors else old, path, stated)
+
+
+def test_what_was_saved_is_loaded_in_eval_mode(saved):
+    student, path = saved
+    loaded = load_student(path)
+    assert loaded.config == SMALL
+    assert not loaded.training
+    expected = student.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_describe_tells_configuration_and_origin(saved):
+    assert describe(saved[1]) == (SMALL, {"seed": "7"})
+
+
+def test_saving_leaves_nothing_but_the_file(saved):
+    save_student(*saved, {})
+    assert [file.name for file in saved[1].parent.iterdir()] == ["student.safetensors"]
+
+
+def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
+    student, path = saved
+    before = path.read_bytes()
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_student(student, path, {})
+    assert path.read_bytes() == before
+    assert len(list(path.parent.iterdir())) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_student(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 300, -5])
+def test_a_truncated_file_is_refused(saved, keep):
+    path = saved[1]
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="cut short"):
+        load_student(path)
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="no student"):
+        load_student(path)
+
+
+def test_another_teacher_width_is_refused_with_both(saved):
+    with pytest.raises(ValueError, match=r"6 features \(toy\).*384"):
+        load_student(saved[1], teacher_dim=384)
+
+
+def test_another_class_set_is_refused_with_both(saved):
+    with pytest.raises(ValueError, match="outdoor10.*indoor"):
+        load_student(saved[1], class_set="indoor")
+
+
+def test_other_class_names_are_refused(saved):
+    rewritten(saved[1], classes=json.dumps(["car", "tree"]))
+    with pytest.raises(ValueError, match="tree"):
+        load_student(saved[1])
+
+
+def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
+    def spoil(tensors):
+        tensors["teacher_mean"] = torch.zeros(5)
+        tensors["extra"] = tensors.pop("class_head.0.bias")
+        return tensors
+
+    rewritten(saved[1], spoil)
+    with pytest.raises(ValueError) as error:
+        load_student(saved[1])
+    for part in ("class_head.0.bias is missing", "extra is unknown", r"teacher_mean has shape (5,), expected (6,)"):
+        assert part in str(error.value)
+
+
+def test_a_configuration_of_another_version_is_refused_by_field(saved):
+    rewritten(saved[1], config=json.dumps({"colour": "red"}))
+    with pytest.raises(ValueError, match="colour"):
+        load_student(saved[1])

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tttkd_ros.segmenter.student import Student, StudentConfig
+
+SMALL = StudentConfig(voxel_size=0.2, base_channels=4, levels=3, head_width=8, teacher_dim=6)
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(0)
+    return Student(SMALL)
+
+
+def test_every_point_gets_features_logits_and_a_teacher_feature(student):
+    features = student.eval()(torch.rand(40, 3) * 5)
+    assert features.shape == (40, 4)
+    assert student.logits(features).shape == (40, 10)
+    assert student.distilled(features).shape == (40, 6)
+
+
+def test_a_batch_gives_what_its_clouds_give_alone(student):
+    clouds = [torch.rand(40, 3) * 5, torch.empty(0, 3), torch.rand(30, 3) * 5]
+    with torch.no_grad():
+        together = student.eval()(clouds)
+        apart = torch.cat([student(cloud) for cloud in clouds])
+    torch.testing.assert_close(together, apart)
+
+
+def test_points_of_one_voxel_get_the_same(student):
+    with torch.no_grad():
+        features = student.eval()(torch.tensor([[0.0, 0, 0], [0, 0, 0], [0.1, 0.1, 0.1], [2, 2, 2]]))
+    assert torch.equal(features[0], features[1])
+    assert torch.equal(features[0], features[2])
+
+
+def test_no_absolute_position_reaches_the_network(student):
+    points = torch.randint(0, 80, (200, 3)) / 8.0
+    with torch.no_grad():
+        torch.testing.assert_close(student.eval()(points), student(points + torch.tensor([4.0, -2.0, 1.5])))
+
+
+def test_an_empty_cloud_gives_empty_features(student):
+    features = student.eval()(torch.empty(0, 3))
+    assert features.shape == (0, 4)
+    assert student.logits(features).shape == (0, 10)
+
+
+def test_points_that_are_not_finite_are_refused_and_not_usable(student):
+    points = torch.tensor([[0.0, 0, 0], [float("nan"), 0, 0], [0, student.reach * 1.01, 0]])
+    assert student.usable(points).tolist() == [True, False, False]
+    with pytest.raises(ValueError, match="in_grid"):
+        student(points)
+
+
+def joint_training(steps: int) -> tuple[Student, list[float]]:
+    torch.manual_seed(0)
+    student = Student(SMALL).train()
+    optimiser = torch.optim.Adam(student.parameters(), 1e-2)
+    random = np.random.default_rng(0)
+    losses = []
+    for _ in range(steps):
+        clouds = [torch.tensor(random.uniform(0, 6, (300, 3)), dtype=torch.float32) for _ in range(2)]
+        for cloud in clouds:
+            cloud[:200, 2] = 0  # a floor, and a cloud of single points above it
+        labels = torch.arange(300).ge(200).long().repeat(2)
+        features = student(clouds)
+        loss = cross_entropy(student.logits(features), labels) + student.distilled(features).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return student, losses
+
+
+def test_joint_training_learns_and_moves_the_running_statistics():
+    student, losses = joint_training(20)
+    assert losses[-1] < 0.75 * losses[0]
+    assert student.backbone.activation[0].running_var.ne(1).all()
+
+
+def test_two_identical_trainings_give_identical_weights():
+    first, second = (joint_training(3)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"class_set": "indoor"}, "'indoor'.*outdoor10"), ({"voxel_size": 0.0}, "voxel_size is 0.0"),
+     ({"voxel_size": float("nan")}, "voxel_size"), ({"levels": 0}, "levels is 0")],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        StudentConfig(**wrong)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from tttkd_ros.segmenter.voxels import GRID, in_grid, voxelise
+
+
+def test_points_of_one_voxel_share_it_and_the_inverse_finds_it():
+    points = torch.tensor([[0.0, 0, 0], [0.05, 0.02, 0.09], [0.25, 0, 0], [0.05, 0.02, 0.09]])
+    voxels = voxelise([points], 0.1)
+    assert voxels.indices.tolist() == [[0, 0, 0, 0], [0, 2, 0, 0]]
+    assert voxels.inverse.tolist() == [0, 0, 1, 0]
+
+
+def test_a_shifted_cloud_has_the_same_voxels():
+    points = torch.randint(0, 400, (500, 3)) / 16.0  # with the shift too, exact in float32
+    shift = torch.tensor([12.5, -3.0, 1.75])
+    assert torch.equal(voxelise([points], 0.25).indices, voxelise([points + shift], 0.25).indices)
+
+
+def test_clouds_of_a_batch_are_kept_apart_and_empty_ones_keep_their_number():
+    a, b = torch.rand(50, 3), torch.rand(70, 3)
+    voxels = voxelise([a, torch.empty(0, 3), b], 0.1)
+    assert voxels.batch_size == 3
+    assert set(voxels.indices[voxels.inverse[:50], 0].tolist()) == {0}
+    assert set(voxels.indices[voxels.inverse[50:], 0].tolist()) == {2}
+
+
+def test_the_spatial_shape_is_a_multiple_that_holds_all_voxels():
+    voxels = voxelise([torch.tensor([[0.0, 0, 0], [6.45, 0, 0.3]])], 0.1, multiple=64)
+    assert voxels.spatial_shape == [128, 64, 64]
+
+
+@pytest.mark.parametrize("clouds", [[], [torch.empty(0, 3)], [torch.empty(0, 3)] * 2])
+def test_no_points_make_no_voxels(clouds):
+    voxels = voxelise(clouds, 0.1)
+    assert voxels.indices.shape == (0, 4)
+    assert voxels.inverse.shape == (0,)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 1e9])
+def test_points_that_fit_no_grid_are_refused(odd):
+    points = torch.zeros(3, 3)
+    points[1, 2] = odd
+    with pytest.raises(ValueError, match="apart"):
+        voxelise([points], 0.1)
+
+
+def test_in_grid_keeps_what_voxelise_takes():
+    limit = (GRID // 2 - 1) * 0.1
+    points = torch.tensor([[limit * 0.999] * 3, [-limit * 0.999] * 3, [0, 0, limit * 1.001], [0, float("nan"), 0]])
+    kept = in_grid(points, 0.1)
+    assert kept.tolist() == [True, True, False, False]
+    assert len(voxelise([points[kept]], 0.1).indices) == 2
+
+
+def test_points_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"\(4, 2\).*\(N, 3\)"):
+        voxelise([torch.zeros(4, 2)], 0.1)

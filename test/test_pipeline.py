@@ -1,0 +1,218 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.ttt_kd import TTTKD
+from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.pipeline import Pipeline, Segmenter, load_pipeline
+from tttkd_ros.segmenter.checkpoint import save_student
+from tttkd_ros.segmenter.student import Student, StudentConfig
+
+CAMERA = CameraModel(width=80, height=40, fx=40.0, fy=40.0, cx=40.0, cy=20.0)
+CAMERA_FROM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+PATIENCE = 10  # seconds until a test that hangs fails
+
+
+class Teacher:
+    dim, grid = 6, (4, 8)
+
+    def __call__(self, images):
+        return torch.linspace(-1, 1, 32 * 6).view(1, 4, 8, 6).expand(len(images), 4, 8, 6)
+
+
+def frame(stamp=0):
+    points = np.random.default_rng(stamp).uniform([2, -4, -2], [10, 4, 2], (400, 3)).astype(np.float32)
+    view = View("front", stamp, np.zeros((40, 80, 3), np.uint8), CAMERA, CAMERA_FROM_LIDAR)
+    return Frame(stamp, points, (view,))
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(0)
+    return Student(StudentConfig(voxel_size=0.3, base_channels=4, levels=2, head_width=8, teacher_dim=6)).eval()
+
+
+@pytest.fixture
+def run(student):
+    """run(pipeline settings) makes a pipeline; .reports of it; closed at the end."""
+    made = []
+
+    def make(config=None, background=False, teacher=None, **settings):
+        reports = []
+        config = config or TTTConfig(stride=1, learning_rate=1.0)
+        pipeline = Pipeline(
+            student, teacher or Teacher(), config, background=background, on_report=reports.append, **settings
+        )
+        made.append(pipeline)
+        return pipeline, reports
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+def process(pipeline, stamps):
+    return [pipeline.process(stamp, frame(stamp).points, lambda stamp=stamp: frame(stamp)) for stamp in stamps]
+
+
+def test_every_point_gets_a_label_and_its_probability(student):
+    points = frame().points
+    prediction = Segmenter(student).segment(points)
+    with torch.no_grad():
+        probability = student.logits(student(torch.tensor(points))).softmax(1)
+    assert (prediction.labels.dtype, prediction.confidence.dtype) == (np.uint8, np.float32)
+    assert np.array_equal(prediction.labels, probability.argmax(1).numpy())
+    np.testing.assert_allclose(prediction.confidence, probability.amax(1).numpy(), rtol=1e-5)
+
+
+def test_points_that_cannot_be_segmented_keep_their_place_unlabelled(student):
+    points = frame().points
+    clean = Segmenter(student).segment(points)
+    odd = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf], [1e30, 0, 0], [0, 7e2, 0]], np.float32)
+    mixed = Segmenter(student).segment(np.insert(points, [0, 10, 10, 200, 400], odd, axis=0))
+    holes = [0, 11, 12, 203, 404]
+    assert (mixed.labels[holes] == UNLABELLED).all()
+    assert (mixed.confidence[holes] == 0).all()
+    assert np.array_equal(np.delete(mixed.labels, holes), clean.labels)
+
+
+@pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((4, 3), np.nan), np.zeros((1, 3)), np.ones((5, 3))])
+def test_clouds_of_no_or_one_place_are_answered(student, points):
+    prediction = Segmenter(student).segment(points)
+    assert prediction.labels.shape == prediction.confidence.shape == (len(points),)
+    assert ((prediction.labels == UNLABELLED) == ~np.isfinite(points).all(1)).all()
+
+
+def test_a_cloud_of_another_shape_is_refused(student):
+    with pytest.raises(ValueError, match=r"\(5, 4\).*\(N, 3\)"):
+        Segmenter(student).segment(np.zeros((5, 4)))
+
+
+def test_a_message_s_read_only_points_are_taken(student):
+    points = np.frombuffer(frame().points.tobytes(), np.float32).reshape(-1, 3)
+    assert len(Segmenter(student).segment(points).labels) == len(points)
+
+
+def test_loaded_weights_speak_and_are_named(student):
+    adapter = TTTKD(student, Teacher())
+    adapter.step(frame(), TTTConfig(learning_rate=1.0))
+    segmenter = Segmenter(student)
+    before = segmenter.segment(frame().points)
+    segmenter.load(adapter.weights())
+    after = segmenter.segment(frame().points)
+    assert (before.version, after.version) == (0, 1)
+    assert not np.array_equal(before.confidence, after.confidence)
+
+
+def test_weights_of_another_backbone_are_refused(student):
+    other = Student(StudentConfig(levels=3, base_channels=4, teacher_dim=6))
+    with pytest.raises(ValueError, match="another backbone"):
+        Segmenter(student).load(TTTKD(other, Teacher()).weights())
+
+
+def test_a_sweep_is_predicted_before_it_is_learnt_from(run):
+    pipeline, reports = run()
+    assert [prediction.version for prediction in process(pipeline, range(3))] == [0, 1, 2]
+    assert [report.version for report in reports] == [1, 2, 3]
+
+
+def test_a_step_is_taken_on_every_stride_th_sweep_from_the_first_on(run):
+    pipeline, reports = run(TTTConfig(stride=3))
+    process(pipeline, range(8))
+    assert [report.stamp for report in reports] == [0, 3, 6]
+
+
+def test_a_new_stride_counts_from_the_next_sweep(run):
+    pipeline, reports = run(TTTConfig(stride=100))
+    process(pipeline, range(4))
+    pipeline.config = TTTConfig(stride=2)
+    process(pipeline, range(4, 7))
+    assert [(report.stamp, report.stride) for report in reports] == [(0, 100), (4, 2), (6, 2)]
+
+
+def test_a_step_that_is_due_waits_for_a_sweep_with_an_image(run):
+    pipeline, reports = run(TTTConfig(stride=3))
+    for stamp in range(8):
+        image = stamp not in (0, 1, 5)
+        pipeline.process(stamp, frame(stamp).points, (lambda stamp=stamp: frame(stamp)) if image else None)
+    assert [report.stamp for report in reports] == [2, 6]
+
+
+def test_switched_off_or_paused_it_segments_with_the_weights_it_has(run):
+    pipeline, reports = run()
+    process(pipeline, [0])
+    pipeline.config = TTTConfig(enabled=False, stride=1)
+    process(pipeline, [1])
+    pipeline.config = TTTConfig(stride=1)
+    pipeline.pause()
+    assert pipeline.paused
+    assert process(pipeline, [2, 3])[-1].version == 1
+    pipeline.resume()
+    process(pipeline, [4])
+    assert [report.stamp for report in reports] == [0, 4]
+
+
+def test_reset_brings_back_the_shipped_predictions(run):
+    pipeline, _ = run()
+    first = process(pipeline, range(4))[0]
+    pipeline.reset()
+    again = process(pipeline, [0])[0]
+    assert again.version == 0
+    assert np.array_equal(first.confidence, again.confidence)
+
+
+def test_a_job_that_raises_costs_a_step_and_no_cloud(run):
+    def make_frame():
+        raise ValueError("unknown encoding 'weird'")
+
+    pipeline, reports = run()
+    prediction = pipeline.process(0, frame().points, make_frame)
+    assert len(prediction.labels) == 400
+    assert "unknown encoding 'weird'" in reports[0].reason
+    assert pipeline.counters.failed == 1
+
+
+def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):
+    runs = [process(run(TTTConfig(stride=1, kd_points=50, learning_rate=1.0), seed=4)[0], range(4)) for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        assert one.confidence.tobytes() == other.confidence.tobytes()
+
+
+def test_without_a_teacher_it_only_segments(student):
+    pipeline = Pipeline(student, None, TTTConfig(stride=1), background=True)
+    process(pipeline, range(2))
+    for action in (pipeline.pause, pipeline.resume, pipeline.reset, pipeline.close):
+        action()
+    assert (pipeline.counters.submitted, pipeline.paused) == (0, False)
+
+
+def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
+    entered, gate = threading.Event(), threading.Event()
+
+    class Slow(Teacher):
+        def __call__(self, images):
+            entered.set()
+            assert gate.wait(PATIENCE)
+            return super().__call__(images)
+
+    pipeline, reports = run(background=True, teacher=Slow())
+    process(pipeline, [0])
+    assert entered.wait(PATIENCE)
+    assert [prediction.version for prediction in process(pipeline, range(1, 4))] == [0, 0, 0]
+    pipeline.pause()
+    gate.set()
+    pipeline.close()
+    assert [report.stamp for report in reports] == [0]
+    assert process(pipeline, [4])[0].version == 1
+
+
+def test_a_pipeline_is_loaded_from_files_without_a_teacher(student, tmp_path):
+    save_student(student, tmp_path / "student.safetensors", {})
+    pipeline = load_pipeline(tmp_path / "student.safetensors", None, TTTConfig(), background=False)
+    expected = Segmenter(student).segment(frame().points)
+    assert np.array_equal(process(pipeline, [0])[0].labels, expected.labels)
