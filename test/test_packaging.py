@@ -125,8 +125,9 @@ def test_pip_puts_commands_on_the_path_and_files_in_the_prefix(source, tmp_path)
     if importlib.util.find_spec("pip") is None:
         pytest.skip("this environment has no pip")
     prefix = tmp_path / "prefix"
-    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--prefix")
-    run(*pip, prefix, ".", cwd=source)
+    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation")
+    # Without --ignore-installed, pip would first remove the package from the environment that runs this test.
+    run(*pip, "--ignore-installed", "--prefix", prefix, ".", cwd=source)
     assert {"tttkd", "segment"} <= {path.name for path in (prefix / "bin").iterdir()}
     where = run(
         sys.executable, "-c", "from tttkd_ros.paths import share; print(share('config/segment.yaml'))",
