@@ -26,7 +26,7 @@ class OpenVinoEngine:
         example = torch.zeros(1, 3, *size)
         # The front end itself, because openvino.convert_model reports its use over the network by default.
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # about shapes, which are fixed here
+            warnings.simplefilter("ignore")  # about shapes, fixed here, and about tracing, OpenVINO's way in
             decoder = TorchScriptPythonDecoder(copy.deepcopy(features).cpu(), example_input=example)
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.rig import RigCamera, load_rig, save_rig
+from tttkd_ros.geometry.transforms import transform
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(path, text):
+    path = path / "rig.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_saved_rig_is_read_back_exactly(tmp_path):
+    model = CameraModel(640, 480, 501.3, 499.7, 320.5, 239.1, "rational_polynomial", (0.1, 1e-7, 0, 0, 1, 2, 3, 4e-11))
+    rig = {"left": RigCamera(transform((0.1, 1 / 3, -2), (0.1, 0.2, 0.3, 0.9)), model),
+           "right": RigCamera(transform((0, 0, 1), (0, 0, 0, 1)))}
+    save_rig(tmp_path / "rig.yaml", rig)
+
+    loaded = load_rig(tmp_path / "rig.yaml")
+
+    assert list(loaded) == ["left", "right"]
+    assert loaded["left"].camera == model
+    assert loaded["right"].camera is None
+    np.testing.assert_array_equal(loaded["left"].camera_from_lidar, rig["left"].camera_from_lidar)
+
+
+def test_translation_and_rotation_say_where_a_camera_is(tmp_path):
+    path = write(tmp_path, "cameras: {a: {camera_from_lidar: {translation: [1, 2, 3], rotation: [0, 0, 0.5, 0.5]}}}")
+    np.testing.assert_allclose(load_rig(path)["a"].camera_from_lidar, transform((1, 2, 3), (0, 0, 1, 1)), atol=1e-12)
+
+
+def test_the_shipped_rigs_load():
+    paths = sorted((ROOT / "config/rigs").glob("*.yaml"))
+    assert ROOT / "config/rigs/kitti.yaml" in paths
+    assert all(load_rig(path) for path in paths)
+
+
+def test_a_missing_rig_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no rig file at .*absent.yaml"):
+        load_rig(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("text, said", [
+    ("cameras: [", "not YAML"),
+    ("", "no mapping 'cameras'"),
+    ("cameras: 3", "no mapping 'cameras'"),
+    ("cameras: {a: 3}", "camera 'a': camera is 3"),
+    ("cameras: {a: {}}", "camera 'a': camera_from_lidar is None"),
+    ("cameras: {a: {camera_from_lidar: {translation: [0, 0, 0]}}}", "expected 'matrix'"),
+    ("cameras: {a: {camera_from_lidar: {translation: [0, 0, 0], rotation: [0, 0, 0, 0]}}}", "no rotation"),
+    ("cameras: {a: {camera_from_lidar: {matrix: [[1, 0], [0, 1]]}}}", r"\(4, 4\)"),
+    ("cameras: {a: {camera_from_lidar: {translation: [0, 0, x], rotation: [0, 0, 0, 1]}}}", "camera 'a'"),
+    ("cameras: {a: {camera_from_lidar: {translation: [0, 0, 0], rotation: [0, 0, 0, 1]}, camera_info: {width: 3}}}",
+     "lacks height, k"),
+    ("cameras: {a: {camera_from_lidar: {translation: [0, 0, 0], rotation: [0, 0, 0, 1]}, "
+     "camera_info: {width: 3, height: 3, k: [0, 0, 0, 0, 0, 0, 0, 0, 0]}}}", "focal"),
+])
+def test_a_rig_that_cannot_be_used_says_why(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said):
+        load_rig(write(tmp_path, text))

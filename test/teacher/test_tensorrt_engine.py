@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from tttkd_ros.teacher.engines import agreement
+from tttkd_ros.teacher.features import PatchFeatures
+
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device", allow_module_level=True)
+pytest.importorskip("torch_tensorrt", reason="torch_tensorrt is not installed")
+
+from tttkd_ros.teacher.tensorrt_engine import TensorRtEngine, engine_key  # noqa: E402 (needs the modules above)
+
+SIZE = (70, 140)  # 5 x 10 patches
+
+
+@pytest.fixture(scope="module")
+def on_gpu(build_model):
+    return PatchFeatures(build_model(), SIZE).cuda()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.float32])
+def test_tensorrt_agrees_with_eager(on_gpu, cache, precision):
+    least, mean = agreement(TensorRtEngine(on_gpu, SIZE, precision, cache), on_gpu, SIZE, "cuda")
+    assert least > 0.99
+    assert mean > 0.999
+
+
+def test_a_built_engine_is_kept(on_gpu, cache, monkeypatch):
+    TensorRtEngine(on_gpu, SIZE, torch.float32, cache)
+    monkeypatch.setattr("tttkd_ros.teacher.tensorrt_engine._build", lambda *_: pytest.fail("built again"))
+    TensorRtEngine(on_gpu, SIZE, torch.float32, cache)
+
+
+def test_other_weights_or_precision_make_another_engine(on_gpu, build_model):
+    device = torch.device("cuda")
+    key = engine_key(on_gpu, SIZE, torch.float16, device)
+    assert key != engine_key(on_gpu, SIZE, torch.float32, device)
+    other = PatchFeatures(build_model(layerscale_value=0.5), SIZE).cuda()
+    assert key != engine_key(other, SIZE, torch.float16, device)
