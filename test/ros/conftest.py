@@ -1,0 +1,235 @@
+"""A tiny student, a tiny teacher and a rig; the node as its own process; and somebody to talk DDS to it."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+from tttkd_ros.messages.stamps import nanoseconds  # noqa: E402
+
+WIDTH, HEIGHT, FOCAL = 112, 56, 60.0
+RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Models:
+    student: Path
+    teacher: Path
+    rig: Path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Models:
+    """Random weights of the right shapes: they label nonsense, but in the way that real ones do."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    from tttkd_ros.segmenter.checkpoint import save_student
+    from tttkd_ros.segmenter.student import Student, StudentConfig
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    config = StudentConfig(
+        base_channels=4, levels=2, head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
+    )
+    save_student(Student(config), folder / "student.safetensors", {"made": "at random, for tests"})
+    shape = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, patch_size=14, image_size=28)
+    Dinov2Model(shape).save_pretrained(folder / "teacher")
+    (folder / "teacher/preprocessor_config.json").write_text(json.dumps({
+        "image_processor_type": "BitImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25],
+    }))
+    (folder / "rig.yaml").write_text(  # LiDAR x forward, y left, z up; camera x right, y down, z forward
+        "cameras: {camera_front: {camera_from_lidar: {matrix: "
+        "[[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]}}}\n"
+    )
+    return Models(folder / "student.safetensors", folder / "teacher", folder / "rig.yaml")
+
+
+class NodeProcess:
+    """`python -m tttkd_ros.ros.node` with its output in a file."""
+
+    def __init__(self, log: Path, parameters: dict[str, object], *arguments: str):
+        command = [sys.executable, "-m", "tttkd_ros.ros.node", "--ros-args", "-r", "points:=/lidar/points", *arguments]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={json.dumps(value)}"]
+        self._log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY,
+                                            env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.log:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            assert time.monotonic() < deadline, f"no {text!r} within {seconds} s:\n{self.log}"
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def start_node(tmp_path_factory):
+    """`start_node(parameters, *arguments)`: a process that ends with the module at the latest."""
+    running: list[NodeProcess] = []
+
+    def start(parameters: dict[str, object], *arguments: str) -> NodeProcess:
+        running.append(NodeProcess(tmp_path_factory.mktemp("node") / "log", parameters, *arguments))
+        return running[-1]
+
+    yield start
+    for node in running:
+        if node.process.poll() is None:
+            node.process.kill()
+        node.process.wait()
+
+
+@dataclass
+class Heard:
+    """What the node published, by topic, in the order of arrival."""
+
+    messages: dict[str, list] = field(default_factory=lambda: defaultdict(list))
+
+    def __getitem__(self, topic: str) -> list:
+        return self.messages[topic]
+
+
+class Talker:
+    """Publishes sweeps and images, listens to what comes back, calls services; everything within `until`."""
+
+    def __init__(self, name: str = "segmenter"):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+        self.node = rclpy.create_node("talker", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.name = name
+        self.heard = Heard()
+        self.points = self.node.create_publisher(PointCloud2, "/lidar/points", RELIABLE)
+        self.images = self.node.create_publisher(Image, "/camera_front/image", RELIABLE)
+        self.infos = self.node.create_publisher(CameraInfo, "/camera_front/camera_info", RELIABLE)
+        self.listen(PointCloud2, f"/{name}/points_labeled")
+        self.listen(DiagnosticArray, f"/{name}/adaptation")
+        self.listen(String, f"/{name}/label_info", LATCHED)
+        self.listen(DiagnosticArray, "/diagnostics")
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
+        return self.node.create_subscription(kind, topic, self.heard[topic].append, qos)
+
+    def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def connected(self) -> bool:
+        outgoing = (self.points, self.images, self.infos)
+        topics = (f"/{self.name}/points_labeled", f"/{self.name}/adaptation")
+        return all(p.get_subscription_count() for p in outgoing) and all(map(self.node.count_publishers, topics))
+
+    def call(self, kind: type, service: str, request=None):
+        client = self.node.create_client(kind, service)
+        self.until(client.service_is_ready)
+        future = client.call_async(request or kind.Request())
+        self.until(future.done)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def labelled(self) -> list[PointCloud2]:
+        return self.heard[f"/{self.name}/points_labeled"]
+
+    def reports(self) -> dict[int, dict[str, str]]:
+        """What ~/adaptation said, by the sweep's stamp."""
+        messages = self.heard[f"/{self.name}/adaptation"]
+        return {nanoseconds(message.header.stamp): values(message.status[0]) for message in messages}
+
+    def answer(self, *clouds: PointCloud2) -> list[PointCloud2]:
+        """Send the clouds and wait for as many answers."""
+        before = len(self.labelled())
+        for message in clouds:
+            self.points.publish(message)
+        self.until(lambda: len(self.labelled()) >= before + len(clouds))
+        return self.labelled()[before:]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+def values(status) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+def set_header(message, stamp: int, frame: str):
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    message.header.frame_id = frame
+    return message
+
+
+def points(count: int = 500, seed: int = 0) -> np.ndarray:
+    """(count, 4) float32 x, y, z, intensity before the camera."""
+    draw = np.random.default_rng(seed)
+    return draw.uniform((3, -4, -1.5, 0), (20, 4, 1.5, 1), (count, 4)).astype(np.float32)
+
+
+def cloud(stamp: int, data: np.ndarray | None = None, names=("x", "y", "z", "intensity"), frame="lidar") -> PointCloud2:
+    """data (N, len(names)) float32."""
+    data = points() if data is None else data
+    message = PointCloud2(height=1, width=len(data), point_step=4 * len(names), row_step=data.nbytes, is_dense=True)
+    message.fields = [PointField(name=n, offset=4 * i, datatype=7, count=1) for i, n in enumerate(names)]
+    message.data = array.array("B", data.tobytes())
+    return set_header(message, stamp, frame)
+
+
+def image(stamp: int, width: int = WIDTH, height: int = HEIGHT, encoding: str = "rgb8") -> Image:
+    pixels = np.random.default_rng(stamp % 2**32).integers(0, 255, (height, width, 3), np.uint8)
+    message = Image(width=width, height=height, step=3 * width, encoding=encoding)
+    message.data = array.array("B", pixels.tobytes())
+    return set_header(message, stamp, "camera_front_optical")
+
+
+def info(focal: float = FOCAL, coefficients: int = 5) -> CameraInfo:
+    message = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob", d=[0.0] * coefficients)
+    message.k = [focal, 0.0, WIDTH / 2, 0.0, focal, HEIGHT / 2, 0.0, 0.0, 1.0]
+    return set_header(message, 0, "camera_front_optical")
+
+
+@pytest.fixture(scope="session")
+def ros() -> SimpleNamespace:
+    """The makers of messages, for tests that cannot import this file."""
+    return SimpleNamespace(cloud=cloud, image=image, info=info, points=points, values=values, Talker=Talker)
