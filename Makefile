@@ -29,7 +29,7 @@ demo: $(READY)
 	$(VENV)/bin/tttkd demo
 
 test: $(READY)
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
