@@ -132,7 +132,6 @@ class TTTKD:
         outcome = {"reason": "", "points": len(index)}
         if len(index) < config.min_points:
             return outcome | {"reason": f"{len(index)} points in view of a camera, expected {config.min_points}"}
-        optimiser = torch.optim.SGD(self._trained, lr=config.learning_rate)
         for number in range(config.steps):
             drawn = torch.randperm(len(index), generator=self._random)[: config.kd_points].to(device)
             features = self._student(points)[index[drawn]]
@@ -140,12 +139,12 @@ class TTTKD:
             outcome |= {"loss": loss.item(), "cosine": -loss.item(), "steps": number + 1}
             if not torch.isfinite(loss):
                 return outcome | {"reason": "the loss is not finite"}
-            optimiser.zero_grad()
+            self._forget_gradient()
             loss.backward()
             if not _finite(parameter.grad for parameter in self._trained):
                 return outcome | {"reason": "the gradient is not finite"}
-            optimiser.step()
-        optimiser.zero_grad()
+            self._descend_gradient(config.learning_rate)
+        self._forget_gradient()
         if not _finite(self._trained):
             return outcome | {"reason": "the weights are not finite after the step"}
         return outcome
@@ -154,8 +153,18 @@ class TTTKD:
     def _restore(self, tensors: Iterable[Tensor], random_state: Tensor) -> None:
         for parameter, value in zip(self._trained, tensors, strict=True):
             parameter.copy_(value)
-            parameter.grad = None
+        self._forget_gradient()
         self._random.set_state(random_state)
+
+    @torch.no_grad()
+    def _descend_gradient(self, learning_rate: float) -> None:
+        """Plain SGD. Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts."""
+        for parameter in self._trained:
+            parameter.sub_(parameter.grad, alpha=learning_rate)
+
+    def _forget_gradient(self) -> None:
+        for parameter in self._trained:
+            parameter.grad = None
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

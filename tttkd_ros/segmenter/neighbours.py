@@ -1,8 +1,9 @@
 """Which voxels meet in a convolution: spconv's index pairs, built for the CPU.
 
 spconv's own CPU builder numbers a grid's cells in 32 bits: a large sweep, or a batch of small ones, wraps around
-without a word and connects voxels that are far apart (spconv issues 607, 656). This one takes as long and has 64 bits.
-On a GPU spconv has them too, and builds its own.
+without a word and connects voxels that are far apart (spconv issues 607, 656). It also keeps Python's global lock all
+the while, so that a sweep would wait for a step. This one takes as long, has 64 bits and lets other threads run. On a
+GPU spconv has 64 bits too, and builds its own.
 """
 
 from __future__ import annotations
