@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from tttkd_ros.ros.complaints import KINDS, Complaints
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def time():
+    return [0.0]
+
+
+@pytest.fixture
+def complaints(said, time):
+    return Complaints(said.append, every_s=10.0, clock=lambda: time[0])
+
+
+def test_a_kind_is_said_once_and_its_repetitions_are_counted(complaints, said, time):
+    for second in range(10):
+        time[0] = second
+        complaints.about("points", f"{second} bytes short")
+    assert said == ["points: 0 bytes short"]
+    time[0] = 10.0
+    complaints.about("points", "3 bytes short")
+    assert said[1:] == ["points: 3 bytes short (9 more like it since it was last said)"]
+
+
+def test_another_kind_and_another_source_are_said_at_once(complaints, said):
+    complaints.about("points", "too short")
+    complaints.about("points", "no x")
+    complaints.about("camera", "too short")
+    assert said == ["points: too short", "points: no x", "camera: too short"]
+
+
+def test_ever_new_kinds_do_not_fill_the_memory(complaints):
+    for number in range(3 * KINDS):
+        complaints.about("points", f"field {chr(0x4E00 + number)}")
+    assert len(complaints._seen) <= KINDS

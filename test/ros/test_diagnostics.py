@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+
+from tttkd_ros.adaptation.ttt_kd import StepReport  # noqa: E402
+from tttkd_ros.adaptation.worker import Counters  # noqa: E402
+from tttkd_ros.ros.diagnostics import Diagnostics  # noqa: E402
+from tttkd_ros.ros.statistics import Statistics  # noqa: E402
+
+
+@pytest.fixture
+def statistics():
+    return Statistics()
+
+
+@pytest.fixture
+def look(statistics):
+    diagnostics = Diagnostics("segmenter", statistics)
+
+    def look(state="active", adaptation="running"):
+        return diagnostics.statuses(state, adaptation, 4, Counters(submitted=9, replaced=2), {"left": 7})
+
+    return look
+
+
+def test_a_running_node_is_well(statistics, look):
+    statistics.count("sweeps in")
+    statistics.count("sweeps out")
+    assert [(s.level, s.message) for s in look()] == [(DiagnosticStatus.OK, "active"), (DiagnosticStatus.OK, "running")]
+
+
+def test_a_dropped_sweep_is_a_warning_until_the_next_look(statistics, look):
+    statistics.count("sweeps in")
+    statistics.count("sweeps dropped")
+    first = look()[0]
+    assert (first.level, first.message) == (DiagnosticStatus.WARN, "1 sweeps dropped")
+    statistics.count("sweeps in")
+    assert look()[0].level == DiagnosticStatus.OK
+
+
+def test_an_active_node_without_sweeps_is_a_warning(look):
+    assert (look()[0].level, look()[0].message) == (DiagnosticStatus.WARN, "active, but no sweep came")
+
+
+def test_an_inactive_node_is_a_warning(look):
+    assert (look("inactive")[0].level, look("inactive")[0].message) == (DiagnosticStatus.WARN, "inactive")
+
+
+def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
+    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="the loss is not finite"))
+    status = look()[1]
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "1 steps rejected")
+    values = {pair.key: pair.value for pair in status.values}
+    assert values["rejected: the loss is not finite"] == "1"
+    assert (values["jobs"], values["replaced"], values["version"], values["images of left"]) == ("9", "2", "4", "7")

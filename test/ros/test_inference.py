@@ -1,0 +1,100 @@
+"""The answering thread with a pipeline that can be held up or made to fail."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from tttkd_ros.classes import OUTDOOR  # noqa: E402
+from tttkd_ros.pipeline import Prediction  # noqa: E402
+from tttkd_ros.ros.complaints import Complaints  # noqa: E402
+from tttkd_ros.ros.inference import Inference  # noqa: E402
+from tttkd_ros.ros.statistics import Statistics  # noqa: E402
+
+
+class Pipeline:
+    """Waits for `go` before each sweep; fails on sweeps at a stamp in `failing`."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.started = threading.Event()
+        self.failing = set()
+        self.make_frames = []
+
+    def process(self, stamp, points, make_frame):
+        self.started.set()
+        self.go.wait(10)
+        self.make_frames.append(make_frame)
+        if stamp in self.failing:
+            raise RuntimeError("out of memory")
+        return Prediction(np.zeros(len(points), np.uint8), np.ones(len(points), np.float32), 3)
+
+
+@pytest.fixture
+def pipeline():
+    return Pipeline()
+
+
+@pytest.fixture
+def outcome():
+    """What the thread did: published, told afterwards, warned, reported as errors, counted."""
+    return {"published": [], "after": [], "warnings": [], "errors": [], "statistics": Statistics()}
+
+
+@pytest.fixture
+def inference(pipeline, outcome):
+    inference = Inference(
+        pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
+        Complaints(outcome["warnings"].append), outcome["errors"].append, bound=2,
+    )
+    yield inference
+    pipeline.go.set()
+    inference.close()
+
+
+def stamps(answers):
+    return [answer.header.stamp.nanosec for answer in answers]
+
+
+def wait_for(condition):
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("waited in vain")
+
+
+def test_a_student_that_lags_drops_the_oldest_sweeps_and_keeps_the_order(inference, pipeline, outcome, ros):
+    inference.submit(ros.cloud(0))
+    assert pipeline.started.wait(10)  # 0 is in hand, so that two of the following four can wait
+    for stamp in range(1, 5):
+        inference.submit(ros.cloud(stamp))
+    pipeline.go.set()
+    wait_for(lambda: len(outcome["after"]) == 3)
+    assert stamps(outcome["published"]) == [0, 3, 4]
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps out"], counts["sweeps dropped"]) == (5, 3, 2)
+    assert outcome["warnings"] == ["points: the student is slower than the sweeps: dropped the oldest that waited"]
+
+
+def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inference, pipeline, outcome, ros):
+    pipeline.go.set()
+    pipeline.failing = {1}
+    inference.submit(ros.cloud(1))
+    inference.submit(ros.cloud(2))
+    wait_for(lambda: outcome["after"])
+    assert stamps(outcome["published"]) == [2]
+    assert "sweep at 1 failed" in outcome["errors"][0] and "RuntimeError: out of memory" in outcome["errors"][0]
+    assert outcome["statistics"].counts()["sweeps failed"] == 1
+
+
+def test_without_cameras_no_step_is_asked_for(inference, pipeline, outcome, ros):
+    pipeline.go.set()
+    inference.submit(ros.cloud(1))
+    wait_for(lambda: outcome["after"])
+    assert pipeline.make_frames == [None]
+    assert inference.version == 3

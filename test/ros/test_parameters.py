@@ -1,0 +1,113 @@
+"""Parameters in an rclpy node of this process; nothing is sent."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy")
+
+from rclpy.exceptions import InvalidParameterValueException  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
+from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
+from tttkd_ros.ros import parameters  # noqa: E402
+from tttkd_ros.ros.settings import Settings  # noqa: E402
+from tttkd_ros.teacher.engines import ENGINES  # noqa: E402
+
+FILE = Path(__file__).resolve().parents[2] / "config/segment.yaml"
+
+
+@pytest.fixture
+def make_node():
+    """`make_node(name=value, ...)`: a bare node with these first values."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    nodes = []
+
+    def make(**overrides):
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
+        nodes.append(rclpy.create_node("bare", context=context, parameter_overrides=overrides))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def test_the_parameter_file_lists_every_parameter_with_its_default(make_node):
+    node = make_node()
+    parameters.declare(node)
+    automatic = {"use_sim_time", "start_type_description_service"}  # rclpy's own
+    declared = {name: p.value for name, p in node.get_parameters_by_prefix("").items() if name not in automatic}
+    assert yaml.safe_load(FILE.read_text())["/**"]["ros__parameters"] == declared
+
+
+def test_the_parameter_file_explains_every_parameter():
+    lines = [line for line in FILE.read_text().splitlines() if line.startswith("    ") and ":" in line.split("#")[0]]
+    assert len(lines) == len(fields(Settings)) + len(fields(TTTConfig))
+    assert all(" # " in line for line in lines)
+    fixed = [line for line in lines if line.endswith("(fixed)")]
+    assert len(fixed) == len(fields(Settings))
+
+
+def test_defaults_are_those_of_the_dataclasses(make_node):
+    node = make_node()
+    assert parameters.declare(node) == Settings()
+    assert parameters.read_config(node) == TTTConfig()
+
+
+def test_every_dynamic_parameter_has_a_description(make_node):
+    node = make_node()
+    parameters.declare(node)
+    for f in fields(TTTConfig):
+        assert node.describe_parameter(f"ttt.{f.name}").description
+
+
+def test_first_values_are_taken_over(make_node):
+    node = make_node(cameras=["left", "right"], ttt__stride=7, qos__depth=3)
+    settings = parameters.declare(node)
+    assert (settings.cameras, settings.depth) == (("left", "right"), 3)
+    assert parameters.read_config(node) == TTTConfig(stride=7)
+
+
+def test_an_empty_name_stands_for_no_camera(make_node):
+    assert parameters.declare(make_node(cameras=[""])).cameras == ()
+
+
+@pytest.mark.parametrize("overrides", [{"ttt__stride": 0}, {"queue": 0}, {"matching__tolerance": -0.1}])
+def test_a_first_value_out_of_range_is_refused_by_name(make_node, overrides):
+    (name,) = overrides
+    with pytest.raises(InvalidParameterValueException, match=name.replace("__", ".")):
+        parameters.declare(make_node(**overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [({"engine": "steam"}, "parameter 'engine' is 'steam': expected one of auto, eager"),
+     ({"qos__reliability": "certain"}, "'qos.reliability' is 'certain': expected one of best_effort, reliable"),
+     ({"image_transport": "theora"}, "expected one of raw, compressed"),
+     ({"cameras": ["left", "left"]}, "expected each camera once")],
+)
+def test_a_wrong_choice_is_refused_with_the_right_ones(make_node, overrides, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        parameters.declare(make_node(**overrides))
+
+
+def test_every_engine_can_be_chosen():
+    for engine in ENGINES:
+        assert Settings(engine=engine).engine == engine
+
+
+def test_only_dynamic_parameters_change_the_config():
+    changed = parameters.changed_config(TTTConfig(), [Parameter("ttt.steps", value=3), Parameter("seed", value=9)])
+    assert changed == TTTConfig(steps=3)
+
+
+def test_a_config_that_does_not_hold_is_refused_whole():
+    with pytest.raises(ValueError, match="stride"):
+        parameters.changed_config(TTTConfig(), [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)])

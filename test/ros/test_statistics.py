@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.ros.statistics import KINDS, WINDOW, Statistics
+
+
+def test_reasons_that_differ_in_numbers_are_counted_together():
+    statistics = Statistics()
+    for number in (3, 12):
+        reason = f"{number} points in view of a camera, expected 32"
+        statistics.step(StepReport(stamp=0, version=0, accepted=False, reason=reason))
+    statistics.step(StepReport(stamp=0, version=1, accepted=True))
+    assert statistics.rejections() == {"rejected: # points in view of a camera, expected #": 2}
+    assert (statistics.counts()["accepted"], statistics.counts()["rejected"]) == (1, 2)
+
+
+def test_ever_new_reasons_are_counted_as_others():
+    statistics = Statistics()
+    for number in range(KINDS + 5):
+        statistics.step(StepReport(stamp=0, version=0, accepted=False, reason=chr(0x4E00 + number)))
+    assert statistics.rejections()["rejected: other"] == 5
+
+
+def test_percentiles_look_back_on_the_window_only():
+    statistics = Statistics()
+    for _ in range(WINDOW):
+        statistics.took({"latency": 9.0})
+    for number in range(1, WINDOW + 1):
+        statistics.took({"latency": number / WINDOW, "decode": 0.002})
+    figures = statistics.milliseconds()
+    assert figures["decode p50 ms"] == pytest.approx(2)
+    assert figures["latency p50 ms"] == pytest.approx(500, rel=0.01)
+    assert figures["latency p95 ms"] == pytest.approx(950, rel=0.01)
+    assert figures["latency p99 ms"] == pytest.approx(990, rel=0.01)
+
+
+def test_without_a_sweep_there_are_no_figures():
+    assert Statistics().milliseconds() == {}
