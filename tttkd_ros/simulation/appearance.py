@@ -8,9 +8,7 @@ import numpy as np
 
 from tttkd_ros.simulation.parts import PART, ROUGHNESS
 from tttkd_ros.simulation.raycast import BOX, CYLINDER, Primitives
-from tttkd_ros.simulation.street import _hue
-
-_GROUND_PARTS = ("road", "lane-marking", "parking", "sidewalk", "kerb", "grass")
+from tttkd_ros.simulation.street import hue
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +29,21 @@ class Look:
     def draw(cls, rng: np.random.Generator) -> Look:
         azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 1.3)
         sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-        warmth = np.array([1.0, 0.97, 0.92]) + rng.normal(0, 0.04, 3)
-        strength = rng.uniform(0.3, 1.0)
+        warmth = np.array([1.0, 0.97, 0.92]) + rng.normal(0, 0.03, 3)
         overcast = rng.random()
         zenith = np.array([0.35, 0.55, 0.9]) * (1 - overcast) + np.array([0.75, 0.77, 0.8]) * overcast
         ground = np.full((len(PART), 3), 0.5)
-        asphalt = rng.uniform(0.2, 0.45) * (1 + rng.normal(0, 0.04, 3))
+        asphalt = rng.uniform(0.2, 0.34) * (np.array([0.97, 1.0, 1.03]) + rng.normal(0, 0.02, 3))
         ground[PART["road"]] = asphalt
-        ground[PART["lane-marking"]] = np.minimum(asphalt + rng.uniform(0.3, 0.5), 1)
-        ground[PART["parking"]] = _hue(rng, (0.42, 0.34, 0.31), 0.08)
-        ground[PART["sidewalk"]] = _hue(rng, (0.58, 0.56, 0.52), 0.06)
-        ground[PART["kerb"]] = _hue(rng, (0.65, 0.65, 0.63), 0.04)
-        ground[PART["grass"]] = _hue(rng, (0.26, 0.38, 0.14), 0.1)
-        return cls(sun, warmth * strength, np.full(3, rng.uniform(0.35, 0.6)), np.stack((zenith * 0.4 + 0.55, zenith)), ground, _noise(rng),
-                   rng.uniform(60, 250), rng.uniform(0.75, 1.25), rng.uniform(0.005, 0.03))
+        ground[PART["lane-marking"]] = asphalt + rng.uniform(0.35, 0.5)
+        ground[PART["parking"]] = hue(rng, (0.52, 0.30, 0.26), 0.04)
+        ground[PART["sidewalk"]] = hue(rng, (0.72, 0.67, 0.56), 0.04)
+        ground[PART["kerb"]] = hue(rng, (0.80, 0.80, 0.78), 0.03)
+        ground[PART["grass"]] = hue(rng, (0.28, 0.45, 0.12), 0.05)
+        return cls(
+            sun, warmth * rng.uniform(0.5, 0.9), np.full(3, rng.uniform(0.45, 0.6)), np.stack((zenith * 0.4 + 0.55, zenith)), ground, _noise(rng),
+            haze=rng.uniform(150, 400), gamma=rng.uniform(0.85, 1.15), grain=rng.uniform(0.005, 0.02),
+        )
 
 
 def _noise(rng) -> np.ndarray:

@@ -60,12 +60,13 @@ def drive(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -
     """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
     world = world_named(world) if isinstance(world, str) else world
     rng = np.random.default_rng(seed)
-    street = build(world.style, sweeps * skip * SPEED + 2 * _SIGHT, rng)
+    start = _SIGHT / 2
+    street = build(world.style, sweeps * skip * SPEED + 2 * _SIGHT, rng, start)
     look = Look.draw(rng)
     bob = rng.uniform(0, 2 * np.pi, 3)
     for i in range(sweeps):
         time = i * skip
-        s = _SIGHT / 2 + SPEED * time
+        s = start + SPEED * time
         pose = _pose(street, world, s, time, bob)
         solids = street.primitives(s, time, _SIGHT)
         points, intensity, labels = sweep(street, world.lidar, pose, solids, rng)

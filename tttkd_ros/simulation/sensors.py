@@ -23,10 +23,10 @@ class Lidar:
     """
 
     elevations: tuple[float, ...]
-    sector: float = 55.0
+    sector: float = 48.0
     step: float = 0.4
     height: float = 1.73
-    max_range: float = 60.0
+    max_range: float = 45.0
     noise: float = 0.02
     dropout: float = 0.05
     tilt: float = 0.0
@@ -67,7 +67,7 @@ class Camera:
 
     width: int = 392
     height: int = 140
-    fov: float = 82.0
+    fov: float = 72.0
     position: tuple[float, float, float] = (0.27, 0.0, -0.08)
 
     @cached_property
@@ -109,10 +109,10 @@ def _beams(top: float, bottom: float, count: int) -> tuple[float, ...]:
 
 
 LIDARS = {
-    # Few beams, tilted and mounted low: as sparse as one of A2D2's five 16-beam sensors doubled up.
-    "a2d2": Lidar(_beams(8, -18, 20), step=0.5, height=1.35, noise=0.01, dropout=0.02, tilt=3.0),
+    # Few beams, tilted and mounted low, as A2D2's 16-beam sensors are where two of them overlap.
+    "a2d2": Lidar(_beams(5, -21, 26), step=0.5, height=1.45, noise=0.01, dropout=0.02, tilt=2.0),
     # The HDL-64E: its upper half twice as dense as its lower one.
-    "kitti": Lidar((*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.4, height=1.73, noise=0.03, dropout=0.12),
+    "kitti": Lidar((*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.03, dropout=0.10),
     # The HDL-32E.
     "nuscenes": Lidar(_beams(10.67, -30.67, 32), step=0.4, height=1.84, noise=0.02, dropout=0.08),
 }

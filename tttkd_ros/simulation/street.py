@@ -11,7 +11,8 @@ from tttkd_ros.simulation.raycast import BOX, CYLINDER, ELLIPSOID, Primitives
 
 _SIDES = (-1, 1)
 _KERB_HEIGHT = 0.14
-_OWN_LANE_SPEED = (7.9, 8.1)
+_OWN_LANE_SPEED = (7.9, 8.1)  # metres per second
+_HEADWAY = 22.0  # metres to the next vehicle of the ego vehicle's own lane
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class Street:
         return self
 
 
-def build(style: Style, length: float, rng: np.random.Generator) -> Street:
-    """Draw a street of `length` metres."""
+def build(style: Style, length: float, rng: np.random.Generator, start: float) -> Street:
+    """Draw a street of `length` metres. No traffic is ahead of or behind an ego vehicle that sets out from `start` so close as to fill its view."""
     crossings = np.cumsum(rng.uniform(0.6, 1.4, int(2 * length / style.block) + 2) * style.block)
     crossings = crossings[crossings < length]
     parking = rng.random((len(crossings) + 1, 2)) < style.parking_share
@@ -134,7 +135,7 @@ def build(style: Style, length: float, rng: np.random.Generator) -> Street:
         _buildings(street, side, rng)
         _kerbside(street, side, rng)
         _greenery(street, side, rng)
-        _moving(street, side, rng)
+        _moving(street, side, rng, start)
     return street.freeze()
 
 
@@ -157,14 +158,14 @@ def _buildings(street, side, rng):
         clear = np.abs(middle - street.crossings).min(initial=np.inf) > length / 2 + style.lane + 2
         if clear:
             height, depth = style.building_height * rng.uniform(0.6, 1.5), rng.uniform(6, 12)
-            colour = _hue(rng, (0.75, 0.68, 0.58), 0.2)
+            colour = hue(rng, (0.82, 0.72, 0.58), 0.14)
             front = style.lane + style.parking_width + style.sidewalk + style.verge * rng.uniform(0.7, 1.5)
             solids = [(BOX, (0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
             if rng.random() < 0.6:
-                solids.append((BOX, (0, 0, height + 0.5), (length / 2 + 0.3, depth / 2 + 0.3, 0.5), "roof", _hue(rng, (0.45, 0.25, 0.2), 0.1)))
+                solids.append((BOX, (0, 0, height + 0.5), (length / 2 + 0.3, depth / 2 + 0.3, 0.5), "roof", hue(rng, (0.45, 0.25, 0.2), 0.1)))
             if rng.random() < style.balconies:
                 floors, each = np.arange(3.2, height - 1, 3.0), np.arange(-length / 2 + 2, length / 2 - 2, 5.0)
-                shade = _hue(rng, (0.6, 0.6, 0.6), 0.15)
+                shade = hue(rng, (0.6, 0.6, 0.6), 0.15)
                 solids += [(BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", shade) for z in floors for x in each]
             street.place(rng, middle, side * (front + depth / 2), rng.normal(0, 0.01), solids)
         s += length + style.building_gap * rng.uniform(0.2, 2.0)
@@ -183,7 +184,7 @@ def _kerbside(street, side, rng):
     for s in _gaps(rng, style.poles, street.length):
         street.place(rng, s, side * (_edge(street, s, side) + 0.5), 0.0, pole(rng))
     for s in _gaps(rng, style.bins, street.length):
-        colour = _hue(rng, (0.25, 0.3, 0.3), 0.2)
+        colour = hue(rng, (0.12, 0.30, 0.22), 0.08)
         height = rng.uniform(0.4, 0.65)
         solids = [(BOX, (0, 0, height + _KERB_HEIGHT), (rng.uniform(0.25, 0.6), rng.uniform(0.25, 0.4), height), "bin", colour)]
         street.place(rng, s, side * (_edge(street, s, side) + rng.uniform(0.6, style.sidewalk)), rng.normal(0, 0.3), solids)
@@ -198,24 +199,25 @@ def _greenery(street, side, rng):
     for s in _gaps(rng, style.hedges, street.length):
         length, height = rng.uniform(0.8, 5), rng.uniform(0.4, 1.1)
         kind = BOX if length > 2 else ELLIPSOID
-        solids = [(kind, (0, 0, height + 0.1), (length / 2, rng.uniform(0.4, 0.8), height), "hedge", _hue(rng, (0.18, 0.34, 0.12), 0.08))]
+        solids = [(kind, (0, 0, height + 0.1), (length / 2, rng.uniform(0.4, 0.8), height), "hedge", hue(rng, (0.18, 0.34, 0.12), 0.08))]
         if not street.crossing(s):
             street.place(rng, s, side * (_edge(street, s, side) + style.sidewalk + rng.uniform(0.6, 1.2)), rng.normal(0, 0.05), solids)
     for s in _gaps(rng, style.fences, street.length):
         length, height = rng.uniform(3, 9), rng.uniform(0.45, 0.9)
-        solids = [(BOX, (0, 0, height + _KERB_HEIGHT), (length / 2, 0.04, height), "fence", _hue(rng, (0.45, 0.38, 0.3), 0.2))]
+        solids = [(BOX, (0, 0, height + _KERB_HEIGHT), (length / 2, 0.04, height), "fence", hue(rng, (0.45, 0.30, 0.20), 0.08))]
         if not street.crossing(s):
             street.place(rng, s, side * (_edge(street, s, side) + style.sidewalk + rng.uniform(0.1, 0.4)), 0.0, solids)
 
 
-def _moving(street, side, rng):
+def _moving(street, side, rng, start):
     style = street.style
     heading = 0.0 if side < 0 else np.pi
     for s in _gaps(rng, style.traffic, 2 * street.length, start=-street.length / 2, least=12.0):
         vehicle = truck if rng.random() < style.traffic_trucks else car
         # Traffic of the ego vehicle's own lane keeps its speed, roughly; the other lane's comes towards it.
         speed = rng.uniform(*_OWN_LANE_SPEED) if side < 0 else -rng.uniform(5, 11)
-        street.place(rng, s, side * style.lane / 2, heading, vehicle(rng, style.vehicle_size), speed)
+        if side > 0 or abs(s - start) > _HEADWAY:
+            street.place(rng, s, side * style.lane / 2, heading, vehicle(rng, style.vehicle_size), speed)
     for s in _gaps(rng, style.people, street.length):
         d = _edge(street, s, side) + rng.uniform(0.4, style.sidewalk)
         walk = rng.choice((-1, 0, 1)) * rng.uniform(0.8, 1.6)
@@ -227,9 +229,9 @@ def _moving(street, side, rng):
         street.place(rng, s, side * d, heading + turn, bike(rng, ridden), (rng.uniform(2, 5) if side < 0 else -rng.uniform(2, 5)) * ridden)
 
 
-def _hue(rng, mean, spread):
+def hue(rng, mean, spread):
     """A colour about `mean`: brightness varies most, hue less."""
-    return np.clip(np.array(mean) * rng.uniform(0.6, 1.3) + rng.normal(0, spread / 2, 3), 0.03, 0.97)
+    return np.clip(np.array(mean) * rng.uniform(0.8, 1.2) + rng.normal(0, spread / 2, 3), 0.03, 0.97)
 
 
 def _paint(rng):
@@ -295,8 +297,8 @@ def person(rng):
 
 def tree(rng, size):
     trunk, radius = size * rng.uniform(1.6, 3.2), size * rng.uniform(1.0, 2.2)
-    green = _hue(rng, (0.2, 0.36, 0.12), 0.1) if rng.random() < 0.85 else _hue(rng, (0.5, 0.33, 0.1), 0.1)
-    solids = [(CYLINDER, (0, 0, trunk / 2 + 0.3), (rng.uniform(0.08, 0.22) * size,) * 2 + (trunk / 2 + 0.4,), "trunk", _hue(rng, (0.32, 0.24, 0.17), 0.06))]
+    green = hue(rng, (0.2, 0.36, 0.12), 0.1) if rng.random() < 0.85 else hue(rng, (0.5, 0.33, 0.1), 0.1)
+    solids = [(CYLINDER, (0, 0, trunk / 2 + 0.3), (rng.uniform(0.08, 0.22) * size,) * 2 + (trunk / 2 + 0.4,), "trunk", hue(rng, (0.32, 0.24, 0.17), 0.06))]
     for _ in range(rng.integers(1, 4)):
         offset = rng.normal(0, 0.35 * radius, 3)
         solids.append((ELLIPSOID, (offset[0], offset[1], trunk + radius * 0.8 + offset[2]), radius * rng.uniform(0.6, 1.1, 3), "crown", green))
@@ -305,7 +307,7 @@ def tree(rng, size):
 
 def pole(rng):
     height = rng.uniform(2.2, 6.5)
-    grey = _hue(rng, (0.5, 0.5, 0.52), 0.06)
+    grey = hue(rng, (0.5, 0.5, 0.52), 0.06)
     solids = [(CYLINDER, (0, 0, height / 2), (0.06, 0.06, height / 2), "pole", grey)]
     if height < 4 and rng.random() < 0.8:
         shade = np.array(((0.8, 0.1, 0.1), (0.1, 0.25, 0.7), (0.9, 0.8, 0.1), (0.9, 0.9, 0.9))[rng.integers(4)])

@@ -26,7 +26,7 @@ FIRST_SEED = 1_000_000  # drives of the teacher's images; no other command start
 
 
 def train_teacher(
-    out: Path = Path("models/teacher"), *, drives: int = 200, images_per_drive: int = 14, steps: int = 800, batch: int = 16, width: int = 192, layers: int = 6,
+    out: Path = Path("models/teacher"), *, drives: int = 240, images_per_drive: int = 10, steps: int = 700, batch: int = 16, width: int = 192, layers: int = 6,
     heads: int = 3, learning_rate: float = 1e-3, seed: int = 0, threads: int = 1,
 ) -> None:
     """Train the stand-in teacher on images of simulated drives and save it as a Hugging Face DINOv2 directory.
@@ -83,6 +83,7 @@ def train_teacher(
     resume = out / "training.pt"
     run(steps, step, {"vit": vit, "head": head, "optimiser": optimiser, "schedule": schedule}, title="teacher", resume=resume)
     vit.eval().save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     preprocessor = {"image_processor_type": "BitImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
                     "image_mean": MEAN, "image_std": STD}
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
