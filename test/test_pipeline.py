@@ -9,8 +9,7 @@ from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.pipeline import Pipeline, Segmenter, load_pipeline
-from tttkd_ros.segmenter.checkpoint import save_student
+from tttkd_ros.pipeline import Pipeline, Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 CAMERA = CameraModel(width=80, height=40, fx=40.0, fy=40.0, cx=40.0, cy=20.0)
@@ -209,10 +208,3 @@ def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
     pipeline.close()
     assert [report.stamp for report in reports] == [0]
     assert process(pipeline, [4])[0].version == 1
-
-
-def test_a_pipeline_is_loaded_from_files_without_a_teacher(student, tmp_path):
-    save_student(student, tmp_path / "student.safetensors", {})
-    pipeline = load_pipeline(tmp_path / "student.safetensors", None, TTTConfig(), background=False)
-    expected = Segmenter(student).segment(frame().points)
-    assert np.array_equal(process(pipeline, [0])[0].labels, expected.labels)

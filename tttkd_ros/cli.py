@@ -26,14 +26,21 @@ COMMANDS = {
 
 
 def _choice(commands: dict[str, Any]) -> Any:
-    options = (Annotated[Any, subcommand(name, constructor=_choice(f) if isinstance(f, dict) else f)] for name, f in commands.items())
-    return Union[tuple(options)]  # noqa: UP007: built from a tuple
+    options = (
+        Annotated[Any, subcommand(name, constructor=_choice(f) if isinstance(f, dict) else f)]
+        for name, f in commands.items()
+    )
+    return Union[tuple(options)]  # noqa: UP007 (built from a tuple)
 
 
 def main() -> None:
     """Run the command that the arguments name; a mistake in its input ends with one line, not a traceback."""
     try:
-        tyro.cli(_choice(COMMANDS), prog="tttkd", description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.")
+        tyro.cli(
+            _choice(COMMANDS),
+            prog="tttkd",
+            description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
+        )
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
         Console(stderr=True).print(f"tttkd: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(1)

@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -150,26 +149,3 @@ class Pipeline:
         """End the worker's thread, after the step that it is in."""
         if self._worker:
             self._worker.close()
-
-
-def load_pipeline(
-    model_path: str | Path,
-    teacher_path: str | Path | None,
-    config: TTTConfig,
-    *,
-    background: bool,
-    engine: str = "auto",
-    device: str = "cpu",
-    on_report: Callable[[StepReport], None] | None = None,
-    seed: int = 0,
-) -> Pipeline:
-    """A pipeline from files. The teacher gets images of the size that the student's had in training."""
-    from tttkd_ros.segmenter.checkpoint import load_student
-
-    student = load_student(model_path, device)
-    teacher = None
-    if teacher_path is not None:
-        from tttkd_ros.teacher import load_teacher  # here, because transformers takes seconds to import
-
-        teacher = load_teacher(teacher_path, input_size=student.config.teacher_input, engine=engine, device=device)
-    return Pipeline(student, teacher, config, background=background, on_report=on_report, seed=seed)

@@ -10,8 +10,13 @@ from tttkd_ros.simulation.sensors import LIDARS, Camera
 def solids(kind, centre, half, yaw):
     count = len(kind)
     return Primitives(
-        np.array(kind), np.array(centre, np.float32), np.array(half, np.float32), np.array(yaw, np.float32), np.zeros(count, np.int16),
-        np.zeros((count, 3), np.float32), np.zeros(count, np.float32),
+        np.array(kind),
+        np.array(centre, np.float32),
+        np.array(half, np.float32),
+        np.array(yaw, np.float32),
+        np.zeros(count, np.int16),
+        np.zeros((count, 3), np.float32),
+        np.zeros(count, np.float32),
     )
 
 
@@ -35,7 +40,9 @@ def test_turning_a_box_shows_its_other_side():
 
 
 def test_the_nearer_of_two_solids_is_hit():
-    _, hit = cast(OneRay(), np.eye(3), np.zeros(3), solids([BOX, BOX], [[20, 0, 0], [10, 0, 0]], [[1, 1, 1]] * 2, [0, 0]), 100)
+    _, hit = cast(
+        OneRay(), np.eye(3), np.zeros(3), solids([BOX, BOX], [[20, 0, 0], [10, 0, 0]], [[1, 1, 1]] * 2, [0, 0]), 100
+    )
     assert hit[0, 0] == 1
 
 
@@ -59,7 +66,9 @@ def test_culling_loses_no_hit(grid):
     count = 150
     centre = rng.uniform((-10, -30, -3), (60, 30, 6), (count, 3))
     centre = centre[np.linalg.norm(centre, axis=1) > 6]  # none around the sensor
-    scene = solids(rng.integers(0, 3, len(centre)), centre, rng.uniform(0.1, 3, centre.shape), rng.uniform(0, 6, len(centre)))
+    scene = solids(
+        rng.integers(0, 3, len(centre)), centre, rng.uniform(0.1, 3, centre.shape), rng.uniform(0, 6, len(centre))
+    )
     rotation = np.eye(3) if not isinstance(grid, Camera) else Camera().camera_from_lidar[:3, :3].T
     culled = cast(grid, rotation, np.zeros(3), scene, 80)[1]
     whole = cast(Unculled(grid), rotation, np.zeros(3), scene, 80)[1]

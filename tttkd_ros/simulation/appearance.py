@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tttkd_ros.simulation.objects import hue
 from tttkd_ros.simulation.parts import PART, ROUGHNESS
 from tttkd_ros.simulation.raycast import BOX, CYLINDER, Primitives
-from tttkd_ros.simulation.street import hue
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,15 @@ class Look:
         ground[PART["kerb"]] = hue(rng, (0.80, 0.80, 0.78), 0.03)
         ground[PART["grass"]] = hue(rng, (0.28, 0.45, 0.12), 0.05)
         return cls(
-            sun, warmth * rng.uniform(0.5, 0.9), np.full(3, rng.uniform(0.45, 0.6)), np.stack((zenith * 0.4 + 0.55, zenith)), ground, _noise(rng),
-            haze=rng.uniform(150, 400), gamma=rng.uniform(0.85, 1.15), grain=rng.uniform(0.005, 0.02),
+            sun,
+            warmth * rng.uniform(0.5, 0.9),
+            np.full(3, rng.uniform(0.45, 0.6)),
+            np.stack((zenith * 0.4 + 0.55, zenith)),
+            ground,
+            _noise(rng),
+            haze=rng.uniform(150, 400),
+            gamma=rng.uniform(0.85, 1.15),
+            grain=rng.uniform(0.005, 0.02),
         )
 
 
@@ -52,13 +59,21 @@ def _noise(rng) -> np.ndarray:
     for scale in (8, 16, 32, 64, 128, 256):
         coarse = np.fft.rfft2(rng.normal(size=(256, 256)))
         frequency = np.hypot(np.fft.fftfreq(256)[:, None] * 256, np.fft.rfftfreq(256)[None] * 256)
-        band = np.fft.irfft2(coarse * np.exp(-((frequency - scale) / (scale / 2)) ** 2), (256, 256))
+        band = np.fft.irfft2(coarse * np.exp(-(((frequency - scale) / (scale / 2)) ** 2)), (256, 256))
         octaves += band / band.std() / np.sqrt(scale)
     return (octaves / np.abs(octaves).max()).astype(np.float32)
 
 
-def shade(look: Look, part: np.ndarray, points: np.ndarray, distance: np.ndarray, directions: np.ndarray, index: np.ndarray, solids: Primitives,
-          rng: np.random.Generator) -> np.ndarray:
+def shade(
+    look: Look,
+    part: np.ndarray,
+    points: np.ndarray,
+    distance: np.ndarray,
+    directions: np.ndarray,
+    index: np.ndarray,
+    solids: Primitives,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """(K, 3) uint8 colours of K pixels.
 
     part: (K,). points: (K, 3) world hits (anything for sky). distance: (K,) metres. directions: (K, 3) world unit rays.
@@ -75,7 +90,10 @@ def shade(look: Look, part: np.ndarray, points: np.ndarray, distance: np.ndarray
         metres = local * solids.half[owner]
         normal[on], along = _normals(solids, owner, local)
         albedo[on] = solids.colour[owner]
-        surface[on] = np.stack((np.where(along == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1) + 17.0 * solids.pattern[owner, None]
+        surface[on] = (
+            np.stack((np.where(along == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1)
+            + 17.0 * solids.pattern[owner, None]
+        )
     glass = part == PART["window"]
     albedo[glass] = 0.25 * albedo[glass] + 0.08
     albedo = albedo * _texture(look, part, surface, points)[:, None]
@@ -101,7 +119,9 @@ def _normals(solids: Primitives, owner: np.ndarray, local: np.ndarray) -> tuple[
     normal = np.where((solids.kind[owner] == BOX)[:, None], flat, curved)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     cos, sin = np.cos(solids.yaw[owner]), np.sin(solids.yaw[owner])
-    return np.stack((cos * normal[:, 0] - sin * normal[:, 1], sin * normal[:, 0] + cos * normal[:, 1], normal[:, 2]), 1), along
+    return np.stack(
+        (cos * normal[:, 0] - sin * normal[:, 1], sin * normal[:, 0] + cos * normal[:, 1], normal[:, 2]), 1
+    ), along
 
 
 def _lookup(texture: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -111,8 +131,14 @@ def _lookup(texture: np.ndarray, surface: np.ndarray) -> np.ndarray:
 
 
 def _texture(look: Look, part: np.ndarray, surface: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(K,) brightness factor: noise as rough as the part, and the regular patterns of slabs, cobbles, panels and bars."""
-    factor = 1 + 2 * ROUGHNESS[part] * _lookup(look.texture, surface) + ROUGHNESS[part] * _lookup(look.texture, surface * 0.2)
+    """(K,) brightness factor: noise as rough as the part, and the regular patterns of slabs, cobbles, panels and
+    bars.
+    """
+    factor = (
+        1
+        + 2 * ROUGHNESS[part] * _lookup(look.texture, surface)
+        + ROUGHNESS[part] * _lookup(look.texture, surface * 0.2)
+    )
     slab = part == PART["sidewalk"]
     factor[slab] *= np.where((np.mod(points[slab, :2], 0.8) < 0.06).any(1), 0.75, 1.0)
     cobble = part == PART["parking"]

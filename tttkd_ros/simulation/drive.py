@@ -9,10 +9,11 @@ import numpy as np
 
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.simulation.appearance import Look, shade
+from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
 from tttkd_ros.simulation.raycast import GROUND, NOTHING, Primitives, cast
 from tttkd_ros.simulation.sensors import LIDARS, Camera, Lidar
-from tttkd_ros.simulation.street import Street, Style, build
+from tttkd_ros.simulation.street import Street, Style
 
 PERIOD = 0.1  # seconds between sweeps
 SPEED = 8.0  # metres per second
@@ -32,9 +33,29 @@ class World:
 _SUBURB = Style()
 # Narrower, older and greener, with larger vehicles: other layout and size statistics, as well as another sensor.
 _TOWN = Style(
-    lane=2.9, parking_width=2.1, parking_share=0.6, sidewalk=2.0, verge=1.2, block=55, building_length=12, building_height=11, building_gap=2,
-    balconies=0.5, parked_cars=12, parked_trucks=90, traffic=50, traffic_trucks=0.2, trees=11, tree_size=1.25, hedges=12, fences=20, poles=12, bins=20,
-    people=9, bikes=14, vehicle_size=1.08,
+    lane=2.9,
+    parking_width=2.1,
+    parking_share=0.6,
+    sidewalk=2.0,
+    verge=1.2,
+    block=55,
+    building_length=12,
+    building_height=11,
+    building_gap=2,
+    balconies=0.5,
+    parked_cars=12,
+    parked_trucks=90,
+    traffic=50,
+    traffic_trucks=0.2,
+    trees=11,
+    tree_size=1.25,
+    hedges=12,
+    fences=20,
+    poles=12,
+    bins=20,
+    people=9,
+    bikes=14,
+    vehicle_size=1.08,
 )
 WORLDS = {
     "a2d2": World(_SUBURB, LIDARS["a2d2"]),
@@ -51,7 +72,9 @@ def world_named(name: str) -> World:
 
 
 def frames(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -> Iterator[Frame]:
-    """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for the same seed."""
+    """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for
+    the same seed.
+    """
     for frame, _ in drive(world, seed, sweeps, skip=skip):
         yield frame
 
@@ -92,7 +115,9 @@ def _pose(street: Street, world: World, s: float, time: float, bob: np.ndarray) 
 
 
 def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):
-    """Cast a grid of rays at solids and ground: reach, hit (rows, columns), part and world points, world directions (..., 3)."""
+    """Cast a grid of rays at solids and ground: reach, hit (rows, columns), part and world points, world directions
+    (..., 3).
+    """
     distance, hit = cast(grid, pose[:3, :3], pose[:3, 3], solids, reach)
     directions = np.einsum("ij,jrc->rci", pose[:3, :3], grid.directions)
     with np.errstate(divide="ignore", over="ignore"):
@@ -130,7 +155,9 @@ def _windows(solids: Primitives, owner: np.ndarray, part: np.ndarray, points: np
 
 
 def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rng: np.random.Generator):
-    """One sweep from `pose` (world from LiDAR): points (N, 3) float32 in the LiDAR frame, intensity (N,) float32, labels (N,) uint8."""
+    """One sweep from `pose` (world from LiDAR): points (N, 3) float32 in the LiDAR frame, intensity (N,) float32,
+    labels (N,) uint8.
+    """
     distance, hit, part, _, _ = _trace(street, lidar, pose, solids, lidar.max_range)
     porous = rng.random(distance.shape) < POROSITY[part]
     lost = rng.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
@@ -143,13 +170,22 @@ def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rn
     return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part]
 
 
-def photograph(street: Street, camera: Camera, pose: np.ndarray, solids: Primitives, look: Look, rng: np.random.Generator):
+def photograph(
+    street: Street, camera: Camera, pose: np.ndarray, solids: Primitives, look: Look, rng: np.random.Generator
+):
     """The camera's image (H, W, 3) uint8 from the LiDAR's `pose`, and the map of `PARTS` (H, W) uint8 that it shows."""
     world_from_camera = pose @ np.linalg.inv(camera.camera_from_lidar)
     distance, hit, part, points, directions = _trace(street, camera, world_from_camera, solids, _SIGHT)
     length = np.linalg.norm(directions, axis=2)
     flat = part.ravel()
     colours = shade(
-        look, flat, points.reshape(-1, 3), (distance * length).ravel(), (directions / length[..., None]).reshape(-1, 3), hit.ravel(), solids, rng
+        look,
+        flat,
+        points.reshape(-1, 3),
+        (distance * length).ravel(),
+        (directions / length[..., None]).reshape(-1, 3),
+        hit.ravel(),
+        solids,
+        rng,
     )
     return colours.reshape(camera.height, camera.width, 3), part.astype(np.uint8)

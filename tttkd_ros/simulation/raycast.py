@@ -1,4 +1,4 @@
-"""Ray casting of analytic primitives over a sensor's grid of rays, each primitive culled to the rows and columns it can fill."""
+"""Ray casting of analytic solids over a sensor's grid of rays, each culled to the rows and columns that it can fill."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1
 class Primitives:
     """M solids in the world frame, turned about the vertical only.
 
-    kind: (M,) BOX, ELLIPSOID or CYLINDER (upright). centre, half: (M, 3) metres. yaw: (M,) radians. part: (M,) indices into `PARTS`.
-    colour: (M, 3) 0..1. pattern: (M,) a random number in 0..1 that shifts each solid's texture.
+    kind: (M,) BOX, ELLIPSOID or CYLINDER (upright). centre, half: (M, 3) metres. yaw: (M,) radians. part: (M,) indices
+    into `PARTS`. colour: (M, 3) 0..1. pattern: (M,) a random number in 0..1 that shifts each solid's texture.
     """
 
     kind: np.ndarray
@@ -38,7 +38,9 @@ class Primitives:
         """(K, 3) points in the frame of solid `index` (K,), scaled so that its faces lie at -1 and 1."""
         offset = points - self.centre[index]
         cos, sin = np.cos(self.yaw[index]), np.sin(self.yaw[index])
-        turned = np.stack((cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0], offset[:, 2]), 1)
+        turned = np.stack(
+            (cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0], offset[:, 2]), 1
+        )
         return turned / self.half[index]
 
 
@@ -48,11 +50,16 @@ class RayGrid(Protocol):
     directions: np.ndarray  # (3, rows, columns) float32 in the sensor frame
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """(M, 4) int: first row, last row + 1, first column, last column + 1 that each box's corners (M, 8, 3), sensor frame, can fill."""
+        """(M, 4) int: first row, last row + 1, first column, last column + 1 that boxes can fill.
+
+        corners: (M, 8, 3) of each box, metres, sensor frame.
+        """
         ...
 
 
-def cast(grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Primitives, max_range: float) -> tuple[np.ndarray, np.ndarray]:
+def cast(
+    grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Primitives, max_range: float
+) -> tuple[np.ndarray, np.ndarray]:
     """First hit of every ray: range along the ray's (unscaled) direction and the solid's index, both (rows, columns).
 
     rotation (3, 3) and origin (3,) place the sensor in the world. Rays without a hit keep `max_range` and `NOTHING`.

@@ -17,7 +17,8 @@ OPTICAL_FROM_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.
 class Lidar:
     """A spinning LiDAR's forward sector.
 
-    elevations: degrees, highest beam first. sector: degrees to either side. step: degrees between columns. height: metres over the road.
+    elevations: degrees, highest beam first. sector: degrees to either side. step: degrees between columns. height:
+    metres over the road.
     noise: standard deviation of the range, metres. dropout: share of returns lost at random, growing with range.
     tilt: degrees by which the beam plane is rolled, as on sensors that are not mounted level.
     """
@@ -44,16 +45,24 @@ class Lidar:
         """(3, beams, columns) float32 unit vectors."""
         elevation = self._elevation[:, None] + np.deg2rad(self.tilt) * np.sin(2 * self._azimuth)[None]
         azimuth = np.broadcast_to(self._azimuth, elevation.shape)
-        return np.stack((np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))).astype(np.float32)
+        return np.stack(
+            (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
+        ).astype(np.float32)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
         x, y, z = np.moveaxis(corners, 2, 0)
         azimuth, elevation = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
         slack = np.deg2rad(self.step + 0.2)
-        columns = (np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)), np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)))
+        columns = (
+            np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)),
+            np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)),
+        )
         # The middle of a near face stands higher (or lower) in view than its corners do.
         lift = np.maximum(np.abs(elevation).max(1) * 0.5, np.deg2rad(0.5)) + abs(np.deg2rad(self.tilt))
-        rows = (np.searchsorted(-self._elevation, -(elevation.max(1) + lift)), np.searchsorted(-self._elevation, -(elevation.min(1) - lift)))
+        rows = (
+            np.searchsorted(-self._elevation, -(elevation.max(1) + lift)),
+            np.searchsorted(-self._elevation, -(elevation.min(1) - lift)),
+        )
         windows = np.stack((*rows, *columns), 1)
         # A solid beside or around the sensor wraps past +-180 degrees: cast every ray.
         windows[(x.min(1) < 0.5) & (x.max(1) > 0)] = (0, len(self.elevations), 0, len(self._azimuth))
@@ -63,7 +72,10 @@ class Lidar:
 
 @dataclass(frozen=True)
 class Camera:
-    """An undistorted pinhole camera looking ahead. position: metres in the LiDAR frame. fov: degrees across the width."""
+    """An undistorted pinhole camera looking ahead.
+
+    position: metres in the LiDAR frame. fov: degrees across the width.
+    """
 
     width: int = 392
     height: int = 140
@@ -112,7 +124,9 @@ LIDARS = {
     # Few beams, tilted and mounted low, as A2D2's 16-beam sensors are where two of them overlap.
     "a2d2": Lidar(_beams(5, -21, 26), step=0.5, height=1.45, noise=0.01, dropout=0.02, tilt=2.0),
     # The HDL-64E: its upper half twice as dense as its lower one.
-    "kitti": Lidar((*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.03, dropout=0.10),
+    "kitti": Lidar(
+        (*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.03, dropout=0.10
+    ),
     # The HDL-32E.
     "nuscenes": Lidar(_beams(10.67, -30.67, 32), step=0.4, height=1.84, noise=0.02, dropout=0.08),
 }

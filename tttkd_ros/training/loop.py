@@ -17,19 +17,32 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-def run(steps: int, step: Callable[[int], float], state: dict[str, Stateful], *, title: str, resume: Path | None = None, every: int = 100) -> None:
+def run(
+    steps: int,
+    step: Callable[[int], float],
+    state: dict[str, Stateful],
+    *,
+    title: str,
+    resume: Path | None = None,
+    every: int = 100,
+) -> None:
     """Call `step(i)` for i in 0..steps - 1 and show the loss that it returns.
 
-    With `resume`, the state is kept in that file every `every` steps and taken up from there when it exists, so that an interrupted training goes
-    on where it was. `step` must draw what is random from (seed, i) alone: then a resumed training equals an uninterrupted one.
+    With `resume`, the state is kept in that file every `every` steps and taken up from there when it exists, so that
+    an interrupted training goes on where it was. `step` must draw what is random from (seed, i) alone: then a resumed
+    training equals an uninterrupted one.
 
-    Raises ValueError when the file belongs to a training of another length, FloatingPointError when the loss stops being finite.
+    Raises ValueError when the file belongs to a training of another length, FloatingPointError when the loss stops
+    being finite.
     """
     first = 0
     if resume is not None and resume.exists():
         saved = torch.load(resume, weights_only=True)
         if saved["steps"] != steps:
-            raise ValueError(f"{resume} holds a training of {saved['steps']} steps, this one has {steps}: delete it, or give the same settings")
+            raise ValueError(
+                f"{resume} holds a training of {saved['steps']} steps, this one has {steps}: "
+                "delete it, or give the same settings"
+            )
         for name, part in state.items():
             part.load_state_dict(saved[name])
         first = saved["next"]
@@ -44,5 +57,8 @@ def run(steps: int, step: Callable[[int], float], state: dict[str, Stateful], *,
             bar.update(task, advance=1, note=f"loss {smooth:.3f}")
             if resume is not None and ((i + 1) % every == 0 or i + 1 == steps):
                 partial = resume.with_suffix(".partial")
-                torch.save({"steps": steps, "next": i + 1, **{name: part.state_dict() for name, part in state.items()}}, partial)
+                torch.save(
+                    {"steps": steps, "next": i + 1, **{name: part.state_dict() for name, part in state.items()}},
+                    partial,
+                )
                 os.replace(partial, resume)

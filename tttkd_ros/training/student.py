@@ -1,4 +1,4 @@
-"""Joint training of the student (TTT-KD): class labels and the frozen teacher's features on a labelled source domain."""
+"""Joint training of the student (TTT-KD): class labels and a frozen teacher's features on a labelled source domain."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import CLASS_SETS, UNLABELLED
+from tttkd_ros.progress import progress
 from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
-from tttkd_ros.progress import progress
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.teacher.dinov2 import Teacher, load_teacher
 from tttkd_ros.training.loop import run
@@ -27,7 +27,9 @@ INPUT_SIZE = (140, 392)
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One labelled sweep: points (N, 3), labels (N,) int64, and for M visible points their index and teacher feature (M, D) float16."""
+    """One labelled sweep: points (N, 3), labels (N,) int64, and for M visible points their index and teacher feature
+    (M, D) float16.
+    """
 
     points: Tensor
     labels: Tensor
@@ -36,10 +38,23 @@ class Example:
 
 
 def train_student(
-    out: Path = Path("models/student/student.safetensors"), *, world: str = "a2d2", teacher: Path = Path("models/teacher"), drives: int = 100, sweeps_per_drive: int = 10,
-    epochs: int = 8, batch: int = 4, learning_rate: float = 5e-3, distillation: float = 1.0, kd_points: int = 2048, voxel_size: float = 0.1, seed: int = 0, threads: int = 1,
+    out: Path = Path("models/student/student.safetensors"),
+    *,
+    world: str = "a2d2",
+    teacher: Path = Path("models/teacher"),
+    drives: int = 100,
+    sweeps_per_drive: int = 10,
+    epochs: int = 8,
+    batch: int = 4,
+    learning_rate: float = 5e-3,
+    distillation: float = 1.0,
+    kd_points: int = 2048,
+    voxel_size: float = 0.1,
+    seed: int = 0,
+    threads: int = 1,
 ) -> None:
-    """Train a student jointly on a simulated domain: cross-entropy with its labels plus the distillation of the teacher's features.
+    """Train a student jointly on a simulated domain: cross-entropy with its labels plus the distillation of the
+    teacher's features.
 
     Args:
         out: checkpoint to write.
@@ -60,7 +75,9 @@ def train_student(
     torch.manual_seed(seed)
     frozen = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
     examples, mean = _examples(world, frozen, drives, sweeps_per_drive, FIRST_SEED + seed * drives, kd_points)
-    student = Student(StudentConfig(voxel_size=voxel_size, teacher_dim=frozen.dim, teacher_input=INPUT_SIZE, teacher_name=frozen.name)).train()
+    student = Student(
+        StudentConfig(voxel_size=voxel_size, teacher_dim=frozen.dim, teacher_input=INPUT_SIZE, teacher_name=frozen.name)
+    ).train()
     student.teacher_mean.copy_(mean)
     classes = len(CLASS_SETS[student.config.class_set])
     counts = torch.bincount(torch.cat([e.labels[e.labels != UNLABELLED] for e in examples]), minlength=classes)
@@ -69,14 +86,18 @@ def train_student(
     per_epoch = len(examples) // batch
     optimiser = torch.optim.AdamW(student.parameters(), learning_rate, weight_decay=1e-4)
     # The paper's cycle: from a tenth of the peak, down to a thousandth of the start.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * per_epoch, div_factor=10, final_div_factor=1000)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, total_steps=epochs * per_epoch, div_factor=10, final_div_factor=1000
+    )
 
     def step(i: int) -> float:
         order = np.random.default_rng((seed, i // per_epoch)).permutation(len(examples))
         rng = np.random.default_rng((seed, 1, i))
         chosen = [examples[k] for k in order[(i % per_epoch) * batch : (i % per_epoch + 1) * batch]]
         features = student([augment(e.points, rng) for e in chosen])
-        loss = cross_entropy(student.logits(features), torch.cat([e.labels for e in chosen]), weights, ignore_index=UNLABELLED)
+        loss = cross_entropy(
+            student.logits(features), torch.cat([e.labels for e in chosen]), weights, ignore_index=UNLABELLED
+        )
         if distillation:
             starts = np.cumsum([0, *(len(e.points) for e in chosen[:-1])])
             visible = torch.cat([e.visible + int(start) for e, start in zip(chosen, starts, strict=True)])
@@ -91,15 +112,36 @@ def train_student(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     resume = out.with_suffix(".training.pt")
-    run(epochs * per_epoch, step, {"student": student, "optimiser": optimiser, "schedule": schedule}, title="student", resume=resume)
-    settings = dict(world=world, drives=drives, sweeps_per_drive=sweeps_per_drive, epochs=epochs, batch=batch, learning_rate=learning_rate,
-                    distillation=distillation, kd_points=kd_points, seed=seed)
-    save_student(student.eval(), out, {"command": "tttkd train student", "data": "simulation", **{k: str(v) for k, v in settings.items()}})
+    run(
+        epochs * per_epoch,
+        step,
+        {"student": student, "optimiser": optimiser, "schedule": schedule},
+        title="student",
+        resume=resume,
+    )
+    settings = dict(
+        world=world,
+        drives=drives,
+        sweeps_per_drive=sweeps_per_drive,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        distillation=distillation,
+        kd_points=kd_points,
+        seed=seed,
+    )
+    save_student(
+        student.eval(),
+        out,
+        {"command": "tttkd train student", "data": "simulation", **{k: str(v) for k, v in settings.items()}},
+    )
     resume.unlink()
     print(f"{out} sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
 
 
-def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, budget: int) -> tuple[list[Example], Tensor]:
+def _examples(
+    world: str, teacher: Teacher, drives: int, each: int, seed: int, budget: int
+) -> tuple[list[Example], Tensor]:
     """Labelled sweeps of `drives` drives, and the mean of the teacher's features over their visible points (D,)."""
     examples = []
     rng = torch.Generator().manual_seed(seed)
@@ -116,7 +158,9 @@ def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, b
 
 
 def augment(points: Tensor, rng: np.random.Generator) -> Tensor:
-    """xMUDA's augmentation of (N, 3) points: a small random linear map, a mirrored y axis, any turn about the vertical, a shift within a voxel."""
+    """xMUDA's augmentation of (N, 3) points: a small random linear map, a mirrored y axis, any turn about the
+    vertical, a shift within a voxel.
+    """
     matrix = np.eye(3) + rng.normal(0, 0.1, (3, 3))
     matrix[1] *= rng.choice((-1, 1))
     angle = rng.uniform(0, 2 * np.pi)

@@ -1,7 +1,9 @@
-"""The stand-in teacher: a small Vision Transformer of DINOv2's architecture, taught with 2D part masks of rendered images.
+"""The stand-in teacher: a small Vision Transformer of DINOv2's architecture, taught with 2D part masks of rendered
+images.
 
-It is not DINOv2. It exists so that the whole of TTT-KD can be run and tested where no foundation model can be downloaded; with a real DINOv2
-directory at hand, use that one. It sees no LiDAR and no image of any drive that evaluation uses.
+It is not DINOv2. It exists so that the whole of TTT-KD can be run and tested where no foundation model can be
+downloaded; with a real DINOv2 directory at hand, use that one. It sees no LiDAR and no image of any drive that
+evaluation uses.
 """
 
 from __future__ import annotations
@@ -26,8 +28,18 @@ FIRST_SEED = 1_000_000  # drives of the teacher's images; no other command start
 
 
 def train_teacher(
-    out: Path = Path("models/teacher"), *, drives: int = 240, images_per_drive: int = 10, steps: int = 700, batch: int = 16, width: int = 192, layers: int = 6,
-    heads: int = 3, learning_rate: float = 1e-3, seed: int = 0, threads: int = 1,
+    out: Path = Path("models/teacher"),
+    *,
+    drives: int = 240,
+    images_per_drive: int = 10,
+    steps: int = 700,
+    batch: int = 16,
+    width: int = 192,
+    layers: int = 6,
+    heads: int = 3,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    threads: int = 1,
 ) -> None:
     """Train the stand-in teacher on images of simulated drives and save it as a Hugging Face DINOv2 directory.
 
@@ -49,13 +61,17 @@ def train_teacher(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     images, masks = _render(drives, images_per_drive, FIRST_SEED + seed * drives)
-    config = Dinov2Config(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14, image_size=196)
+    config = Dinov2Config(
+        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14, image_size=196
+    )
     vit = Dinov2Model(config).train()
     cells = 14 // CELL
     head = nn.Linear(width, cells * cells * len(PARTS))
     parameters = [*vit.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
+    )
     frequency = np.bincount(masks.ravel(), minlength=len(PARTS)) / masks.size
     weights = torch.from_numpy(1 / np.log(1.1 + frequency)).float()  # rare parts count more
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
@@ -70,7 +86,12 @@ def train_teacher(
         x = _jitter(x, rng)
         tokens = vit((x - mean) / std).last_hidden_state[:, 1:]
         rows, columns = y.shape[1] // cells, y.shape[2] // cells
-        logits = head(tokens).view(batch, rows, columns, cells, cells, len(PARTS)).permute(0, 5, 1, 3, 2, 4).reshape(batch, len(PARTS), *y.shape[1:])
+        logits = (
+            head(tokens)
+            .view(batch, rows, columns, cells, cells, len(PARTS))
+            .permute(0, 5, 1, 3, 2, 4)
+            .reshape(batch, len(PARTS), *y.shape[1:])
+        )
         loss = cross_entropy(logits, y, weights)
         optimiser.zero_grad()
         loss.backward()
@@ -81,11 +102,23 @@ def train_teacher(
 
     out.mkdir(parents=True, exist_ok=True)
     resume = out / "training.pt"
-    run(steps, step, {"vit": vit, "head": head, "optimiser": optimiser, "schedule": schedule}, title="teacher", resume=resume)
+    run(
+        steps,
+        step,
+        {"vit": vit, "head": head, "optimiser": optimiser, "schedule": schedule},
+        title="teacher",
+        resume=resume,
+    )
     vit.eval().save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
-    preprocessor = {"image_processor_type": "BitImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-                    "image_mean": MEAN, "image_std": STD}
+    preprocessor = {
+        "image_processor_type": "BitImageProcessor",
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": MEAN,
+        "image_std": STD,
+    }
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
     resume.unlink()
     print(f"{out}/model.safetensors sha256 {hashlib.sha256((out / 'model.safetensors').read_bytes()).hexdigest()}")
@@ -107,7 +140,12 @@ def _render(drives: int, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def _majority(parts: np.ndarray) -> np.ndarray:
     """The most frequent part of each CELL x CELL cell of (H, W) -> (H / CELL, W / CELL) uint8."""
     height, width = parts.shape[0] // CELL, parts.shape[1] // CELL
-    cells = parts[: height * CELL, : width * CELL].reshape(height, CELL, width, CELL).swapaxes(1, 2).reshape(height * width, -1)
+    cells = (
+        parts[: height * CELL, : width * CELL]
+        .reshape(height, CELL, width, CELL)
+        .swapaxes(1, 2)
+        .reshape(height * width, -1)
+    )
     counts = np.zeros((len(cells), len(PARTS)), np.uint8)
     for pixel in cells.T:
         counts[np.arange(len(cells)), pixel] += 1
