@@ -40,7 +40,8 @@ def drive():
         labels = (points[:, 1] > 0).astype(np.uint8)
         labels[:10] = UNLABELLED
         image = rng.integers(0, 255, (16, 32, 3)).astype(np.uint8)
-        frames.append(Frame(1000 + index, points, (View("camera", 1000 + index, image, CAMERA, FORWARD),), labels=labels))
+        view = View("camera", 1000 + index, image, CAMERA, FORWARD)
+        frames.append(Frame(1000 + index, points, (view,), labels=labels))
     return frames
 
 

@@ -11,6 +11,8 @@ def demo(
     seeds: tuple[int, ...] = (901, 902, 903),
     sweeps: int = 300,
     kitti: Path = Path("../shared/data/kitti_raw_2011_09_26_seq"),
+    model: Path | None = None,
+    teacher: Path | None = None,
     processes: int = 2,
 ) -> None:
     """Run the node on drives that it has never seen, frozen and adapting, and show what adaptation brings.
@@ -27,6 +29,8 @@ def demo(
         seeds: one drive each; none of them was used in training or in choosing settings.
         sweeps: length of each drive, at 10 Hz.
         kitti: folder of a raw KITTI sequence with calib.txt; left out where it is absent.
+        model: student checkpoint; the one that ships if not given.
+        teacher: teacher's directory; the one that ships if not given.
         processes: how many drives are simulated, or controls run, at a time.
     """
     import sys
@@ -35,6 +39,8 @@ def demo(
 
     from tttkd_ros.demo.processes import ChildError, interruptible
     from tttkd_ros.demo.run import run_demo
+    from tttkd_ros.evaluation.models import STUDENT, TEACHER
+    from tttkd_ros.paths import share
 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds are {seeds}, expected at least one and none twice")
@@ -44,7 +50,10 @@ def demo(
         raise ValueError(f"processes is {processes}, expected at least 1")
     try:
         with interruptible():
-            run_demo(out, seeds, sweeps, kitti, processes)
+            run_demo(
+                out, seeds, sweeps, kitti, model=model or share(STUDENT), teacher=teacher or share(TEACHER),
+                processes=processes,
+            )
     except ChildError as error:
         Console(stderr=True).print(f"demo: {error}", style="red", markup=False, highlight=False)
         sys.exit(1)

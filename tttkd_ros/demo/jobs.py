@@ -45,13 +45,15 @@ def mount_difference() -> float:
     return round(LIDARS[SOURCE].height - LIDARS[WORLD].height, 3)
 
 
-def control(bag: Path, method: str, stride: int, control_name: str | None, shift_z: float) -> Result:
-    """One lossless run in process with the models that ship."""
+def control(
+    bag: Path, model: Path, teacher: Path, method: str, stride: int, control_name: str | None, shift_z: float
+) -> Result:
+    """One lossless run in process."""
     from tttkd_ros.adaptation.config import TTTConfig
     from tttkd_ros.evaluation.drives import BagDrive
     from tttkd_ros.evaluation.models import load_models
     from tttkd_ros.evaluation.replay import Method, replay
 
     run = Method(method, TTTConfig(stride=stride), control=control_name, shift_z=shift_z)
-    student, teacher = load_models(with_teacher=run.adapts)
-    return replay(BagDrive(bag), student, teacher, run)
+    student, eyes = load_models(model, str(teacher), with_teacher=run.adapts)
+    return replay(BagDrive(bag), student, eyes, run)

@@ -20,7 +20,7 @@ from lifecycle_msgs.srv import GetState
 from tttkd_ros.demo.processes import Child
 from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, NODE, POINTS
 
-_START = 120.0  # seconds for the node to load its models and become active
+_START = 300.0  # seconds for the node to load its models and become active; an engine may be built first
 _DOMAINS = range(10, 100)  # ROS domain ids whose ports are free on every platform
 
 
@@ -66,11 +66,11 @@ def run_live(
             "tttkd_ros.ros.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
             out / "player.log", domain=domain,
         ))
-        player.wait(seconds / rate + 90)
-        recorder.wait_for(lambda: not recorder.running, "done", 60)
+        # Waiting on the node: should it end early, its log is the one to show.
+        node.wait_for(lambda: not player.running, "done with the bag that is played to it", seconds / rate + 90)
+        player.wait(1)
+        node.wait_for(lambda: not recorder.running, "done answering", 60)
         recorder.wait(1)
-        if not node.running:
-            raise node.error("ended before the run did")
         if (code := node.end()) != 0:
             raise node.error(f"did not shut down cleanly: code {code}")
     return run

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_PATIENCE = 10.0  # seconds for a process to end after a signal, before the next, stronger one
+_PATIENCE = 30.0  # seconds for a process to end after a signal, before the next, stronger one
 _TAIL = 25  # lines of a log shown with a failure
 
 

@@ -15,7 +15,7 @@ from tttkd_ros.demo import jobs
 from tttkd_ros.demo.live import run_live
 from tttkd_ros.demo.processes import ChildError
 from tttkd_ros.demo.recordings import score_live
-from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, summarise, table
+from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, delivery_table, label_table, summarise
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.report import write_json
 from tttkd_ros.progress import progress
@@ -31,9 +31,12 @@ LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50}
 KITTI_RATE = 0.2  # of real time: whole 120,000-point sweeps, on two cores
 
 
-def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, processes: int) -> None:
+def run_demo(
+    out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, *, model: Path, teacher: Path, processes: int
+) -> None:
     """As `demo`. Raises ChildError with the end of its log where one of the processes fails."""
     console = Console()
+    models = {"model": str(model.resolve()), "teacher": str(teacher.resolve())}
     _make_room(out)
     console.rule("1. Simulating drives through the target world")
     bags = [out / f"drive_{seed}" for seed in seeds]
@@ -51,7 +54,7 @@ def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, proces
                 folder = _run_folder(out, drive.seed, mode)
                 run = run_live(
                     bag, sweeps, folder, rig=jobs.rig_path(bag), cameras=["camera_front"],
-                    parameters=LOSSLESS | parameters, seconds=sweeps / 10,
+                    parameters=LOSSLESS | models | parameters, seconds=sweeps / 10,
                 )
                 score = score_live(mode, BagDrive(bag), run.recording, run.sent_times(), OUTDOOR)
                 if score.delivery.received == 0:
@@ -63,7 +66,7 @@ def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, proces
 
     console.rule("3. Controls, in process: what must not explain the gain")
     controls = _controls()
-    calls = [(jobs.control, (bag, *arguments)) for bag in bags for arguments in controls.values()]
+    calls = [(jobs.control, (bag, model, teacher, *arguments)) for bag in bags for arguments in controls.values()]
     results = iter(_in_processes(processes, "drives x controls", calls))
     for drive in drives:
         drive.controls = {name: next(results) for name in controls}
@@ -71,7 +74,7 @@ def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, proces
     summary = summarise(drives, stride=STRIDE, learning_rate=TTTConfig.learning_rate)
     if kitti.is_dir():
         console.rule("4. The node on recorded KITTI sweeps")
-        summary["kitti"] = _run_kitti(out, kitti)
+        summary["kitti"] = _run_kitti(out, kitti, LOSSLESS | models)
     else:
         console.print(f"KITTI is left out: no folder {kitti}")
 
@@ -80,10 +83,10 @@ def run_demo(out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, proces
     for bag in bags[1:]:
         shutil.rmtree(bag)
     write_json(out / "summary.json", summary)
-    console.print(table(drives, _titles()))
+    console.print(label_table(drives, _titles()), delivery_table(drives, _titles()))
     if "kitti" in summary:
-        console.print("KITTI: {sweeps_received}/{sweeps_sent} sweeps answered, {steps_accepted} steps".format(
-            **summary["kitti"]))
+        answered = "KITTI: {sweeps_received} of {sweeps_sent} sweeps answered, {steps_accepted} steps accepted"
+        console.print(answered.format(**summary["kitti"]))
     console.print(f"Figures and pictures are in {out}/: summary.json, "
                   + ", ".join(sorted(path.name for path in out.glob("*.png"))))
 
@@ -103,7 +106,7 @@ def _run_folder(out: Path, seed: int, mode: str) -> Path:
 
 
 def _controls() -> dict[str, tuple[str, int, str | None, float]]:
-    """Name -> method, stride, control and shift in z, as `jobs.control` takes them."""
+    """Name -> method, stride, control and shift in z: the last arguments of `jobs.control`."""
     controls: dict[str, tuple[str, int, str | None, float]] = {}
     for stride in (STRIDE, 1):
         for name in ("other-image", "mean-features"):
@@ -115,9 +118,9 @@ def _controls() -> dict[str, tuple[str, int, str | None, float]]:
 def _titles() -> dict[str, str]:
     titles = {FROZEN: "frozen", ADAPTED: f"adapting, stride {STRIDE}", EVERY_SWEEP: "adapting, stride 1"}
     for stride in (STRIDE, 1):
-        titles[f"other-image_stride_{stride}"] = f"control: another sweep's images, stride {stride}"
-        titles[f"mean-features_stride_{stride}"] = f"control: one mean feature map, stride {stride}"
-    titles["rigid_shift"] = f"check: frozen, cloud shifted by {jobs.mount_difference()} m in z"
+        titles[f"other-image_stride_{stride}"] = f"  other image, stride {stride}"
+        titles[f"mean-features_stride_{stride}"] = f"  mean feature, stride {stride}"
+    titles["rigid_shift"] = f"  frozen, z {jobs.mount_difference():+g} m"
     return titles
 
 
@@ -133,7 +136,7 @@ def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]
         return [result.get() for result in waiting]
 
 
-def _run_kitti(out: Path, kitti: Path) -> dict:
+def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     from tttkd_ros.datasets.kitti import convert_kitti
     from tttkd_ros.demo.pictures import kitti_pictures
     from tttkd_ros.demo.recordings import answers, steps
@@ -147,7 +150,7 @@ def _run_kitti(out: Path, kitti: Path) -> dict:
     seconds = (frames[-1].stamp - frames[0].stamp) * 1e-9
     run = run_live(
         bag, len(frames), folder, rig=jobs.rig_path(bag), cameras=[view.name for view in views],
-        parameters=LOSSLESS, rate=KITTI_RATE, seconds=seconds,
+        parameters=parameters, rate=KITTI_RATE, seconds=seconds,
     )
     received = sum(1 for _ in answers(run.recording))
     if received == 0:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tttkd_ros.demo.recordings import LiveScore, percentiles
@@ -57,31 +58,44 @@ def summarise(drives: Sequence[DriveFigures], *, stride: int, learning_rate: flo
     }
 
 
-def table(drives: Sequence[DriveFigures], titles: dict[str, str]) -> Table:
-    """Runs and controls by row. titles: run or control -> what to call it."""
-    grid = Table(title="mIoU in per cent, over DDS in real time; controls in process", title_justify="left")
-    grid.add_column("")
-    for drive in drives:
-        grid.add_column(f"drive {drive.seed}", justify="right")
-    for heading in ("mean", "gain", "2nd half", "gain", "answered", "steps", "latency ms p50 / p95 / p99"):
+def label_table(drives: Sequence[DriveFigures], titles: dict[str, str]) -> Table:
+    """mIoU of runs and controls. titles: run or control -> what to call it."""
+    seeds = ", ".join(str(drive.seed) for drive in drives)
+    grid = _grid(f"mIoU in per cent, mean of drives {seeds}")
+    for heading in ("whole run", "gain", "2nd half", "gain", "each drive"):
         grid.add_column(heading, justify="right")
     modes = list(drives[0].live)
     for name in modes + list(drives[0].controls):
-        live = name in modes
-        cells = [titles[name], *(f"{_whole(_result(drive, name)):.1f}" for drive in drives)]
-        cells.append(f"{_mean(drives, name, _whole):.1f}")
-        cells.append("" if name == FROZEN else f"{_gain(drives, name, _whole):+.1f}")
-        cells.append(f"{_mean(drives, name, _second_half):.1f}")
-        cells.append("" if name == FROZEN else f"{_gain(drives, name, _second_half):+.1f}")
-        if live:
-            scores = [drive.live[name] for drive in drives]
-            received, sent = (sum(getattr(s.delivery, key) for s in scores) for key in ("received", "sent"))
-            latency = percentiles(np.concatenate([s.latency_ms for s in scores]))
-            cells += [f"{received}/{sent}", str(sum(s.steps_accepted for s in scores)),
-                      " / ".join(f"{value:.0f}" for value in latency.values())]
-        else:
-            cells += ["", str(sum(drive.controls[name].steps_accepted for drive in drives)), ""]
-        grid.add_row(*cells, style=None if live else "dim", end_section=name == modes[-1])
+        cells = [titles[name]]
+        for part in (_whole, _second_half):
+            cells.append(f"{_mean(drives, name, part):.1f}")
+            cells.append("" if name == FROZEN else f"{_gain(drives, name, part):+.1f}")
+        cells.append(" ".join(f"{_whole(_result(drive, name)):.1f}" for drive in drives))
+        grid.add_row(*cells, style=None if name in modes else "dim")
+        if name == modes[-1]:
+            grid.add_row("controls, in process", style="dim")
+    return grid
+
+
+def delivery_table(drives: Sequence[DriveFigures], titles: dict[str, str]) -> Table:
+    """How the live runs came back, all drives together. titles: run -> what to call it."""
+    grid = _grid("Over DDS, in real time")
+    for heading in ("sweeps answered", "steps", "latency p50", "p95", "p99 (ms)"):
+        grid.add_column(heading, justify="right")
+    for mode in drives[0].live:
+        scores = [drive.live[mode] for drive in drives]
+        received, sent = (sum(getattr(score.delivery, key) for score in scores) for key in ("received", "sent"))
+        latency = percentiles(np.concatenate([score.latency_ms for score in scores]))
+        steps = sum(score.steps_accepted for score in scores)
+        grid.add_row(
+            titles[mode], f"{received} of {sent}", str(steps), *(f"{value:.0f}" for value in latency.values())
+        )
+    return grid
+
+
+def _grid(title: str) -> Table:
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("")
     return grid
 
 

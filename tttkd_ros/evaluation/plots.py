@@ -22,7 +22,13 @@ _DPI = 160
 
 
 def sweep_figure(
-    path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet, *, reach: float = 36.0, side: float = 15.0
+    path: Path,
+    points: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    class_set: ClassSet,
+    *,
+    reach: float = 36.0,
+    side: float = 15.0,
 ) -> None:
     """One sweep from above, a panel for each labelling: points (N, 3) metres, LiDAR frame; labels (N,) uint8.
 

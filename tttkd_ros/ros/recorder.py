@@ -20,8 +20,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
+from tttkd_ros.bags.writer import METADATA_VERSION
+from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.ros.player import message_class
 
 QUEUE = 100  # messages kept while the disk is slow
@@ -57,7 +58,7 @@ def record(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        writer = stack.enter_context(Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP))
+        writer = stack.enter_context(Writer(bag, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         recorder = _Recorder(writer, topics)
@@ -81,7 +82,6 @@ class _Recorder:
         self.counts = dict.fromkeys(topics, 0)
         self.last: float | None = None  # monotonic seconds of the newest arrival
         self._writer = writer
-        self._types = get_typestore(Stores.LATEST)
         self._awaited = set(topics)
 
     def subscribe(self) -> None:
@@ -102,7 +102,7 @@ class _Recorder:
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            connection = self._writer.add_connection(topic, type_name, typestore=self._types)
+            connection = self._writer.add_connection(topic, type_name, typestore=standard_types())
             self.node.create_subscription(kind, topic, self._writing(topic, connection), profile, raw=True)
             self._awaited.remove(topic)
             print(f"recording {topic}", flush=True)

@@ -1,0 +1,58 @@
+"""`tttkd evaluate` on a short simulated bag, with random models."""
+
+import json
+
+import pytest
+import torch
+
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.segmenter.checkpoint import save_student
+from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.simulation.drive import frames
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    from transformers import Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    torch.manual_seed(0)
+    student = Student(StudentConfig(levels=2, voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
+    save_student(student, folder / "student.safetensors", {"made": "for a test"})
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder / "teacher")
+    with BagWriter(folder / "bag") as bag:
+        for frame in frames("kitti", 1, 4):
+            bag.write_frame(frame)
+    return folder
+
+
+def run(files, **settings):
+    evaluate(files / "bag", model=files / "student.safetensors", teacher=str(files / "teacher"), engine="eager",
+             **settings)
+
+
+def test_every_method_is_a_row_and_the_file_is_the_same_bytes_each_time(files, tmp_path, capsys):
+    for name in ("first.json", "second.json"):
+        run(files, method=("frozen", "ttt-kd-o", "ttt-kd"), stride=2, json_file=tmp_path / name)
+    printed = capsys.readouterr().out
+    assert "frozen" in printed and "ttt-kd-o, stride 2, lr 0.1" in printed
+    first = (tmp_path / "first.json").read_bytes()
+    assert first == (tmp_path / "second.json").read_bytes()
+    results = json.loads(first)["results"]
+    assert [(result["method"], result["steps_accepted"]) for result in results] == [
+        ("frozen", 0), ("ttt-kd-o", 2), ("ttt-kd", 4)
+    ]
+    assert all(0 <= result["miou"] <= 100 and result["sweeps"] == 4 for result in results)
+
+
+def test_frozen_needs_no_teacher_and_a_limit_shortens_the_run(files, tmp_path):
+    evaluate(files / "bag", method=("frozen",), model=files / "student.safetensors", teacher="nowhere", limit=2,
+             json_file=tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["results"][0]["sweeps"] == 2
+
+
+def test_no_bag_is_said_plainly(files):
+    with pytest.raises(ValueError, match="nowhere"):
+        evaluate(files / "nowhere", model=files / "student.safetensors", method=("frozen",))

@@ -1,0 +1,192 @@
+"""The demo: its processes, its reading of recordings, and the whole of it in small."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.demo.processes import Child, ChildError
+from tttkd_ros.demo.recordings import LABELLED, latencies, percentiles, score_recording
+from tttkd_ros.demo.run import MODES, run_demo
+from tttkd_ros.frame import Frame
+from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.point_cloud import encode_labelled
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
+SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "miou_adapted_second_half",
+           "steps_accepted", "latency_ms", "stride", "learning_rate"}
+
+
+def sweeps(number):
+    rng = np.random.default_rng(0)
+    return [
+        Frame(1000 + i, rng.normal(size=(50, 3)).astype(np.float32), labels=rng.integers(0, 10, 50).astype(np.uint8))
+        for i in range(number)
+    ]
+
+
+def record(path, frames, *, arrived=lambda stamp: stamp, frame_id="lidar"):
+    """A recording in which the node answered every one of `frames` with its truth."""
+    types = standard_types().types
+    with BagWriter(path) as bag:
+        for frame in frames:
+            cloud = encode_labelled(frame.points, frame.labels, np.ones(len(frame.points), np.float32), OUTDOOR.palette)
+            stamp = types["builtin_interfaces/msg/Time"](sec=0, nanosec=frame.stamp)
+            message = types[CLOUD](
+                header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id), height=1, width=cloud.width,
+                fields=[types["sensor_msgs/msg/PointField"](*field) for field in cloud.fields], is_bigendian=False,
+                point_step=cloud.point_step, row_step=cloud.point_step * cloud.width, data=cloud.data, is_dense=True,
+            )
+            bag.write(LABELLED, CLOUD, message, arrived(frame.stamp))
+    return path
+
+
+def test_answers_are_scored_by_stamp(tmp_path):
+    drive = sweeps(4)
+    result, delivery = score_recording("run", drive, record(tmp_path / "bag", drive), OUTDOOR)
+    assert result.miou() == 100
+    assert delivery.complete
+
+
+def test_a_sweep_without_an_answer_counts_as_unlabelled(tmp_path):
+    drive = sweeps(4)
+    result, delivery = score_recording("run", drive, record(tmp_path / "bag", drive[:1] + drive[2:]), OUTDOOR)
+    assert [matrix[..., -1].sum() for matrix in result.matrices] == [0, 50, 0, 0]
+    assert (delivery.received, delivery.sent, delivery.complete) == (3, 4, False)
+
+
+def test_answers_out_of_order_are_scored_and_told(tmp_path):
+    drive = sweeps(3)
+    clock = count(10**9)
+    recording = record(tmp_path / "bag", [drive[1], drive[0], drive[2]], arrived=lambda _: next(clock))
+    result, delivery = score_recording("run", drive, recording, OUTDOOR)
+    assert result.miou() == 100
+    assert not delivery.in_order
+
+
+@pytest.mark.parametrize("change", ["frame", "points"])
+def test_an_answer_to_something_else_is_no_answer(tmp_path, change):
+    drive = sweeps(2)
+    answered = drive if change == "frame" else [Frame(f.stamp, f.points + 1, labels=f.labels) for f in drive]
+    recording = record(tmp_path / "bag", answered, frame_id="map" if change == "frame" else "lidar")
+    result, delivery = score_recording("run", drive, recording, OUTDOOR)
+    assert result.matrices[..., -1].sum() == 100
+    assert not delivery.intact
+
+
+def test_latency_runs_from_sending_to_arrival(tmp_path):
+    drive = sweeps(3)
+    recording = record(tmp_path / "bag", drive, arrived=lambda stamp: 5_000_000 + stamp * 1_000_000)
+    measured = latencies(recording, [f.stamp for f in drive], [f.stamp * 1_000_000 for f in drive])
+    assert measured.tolist() == [5.0, 5.0, 5.0]
+    assert percentiles(measured) == {"p50": 5.0, "p95": 5.0, "p99": 5.0}
+
+
+def stubborn(tmp_path, monkeypatch):
+    """A module that ignores being interrupted and terminated."""
+    (tmp_path / "stubborn.py").write_text(
+        "import signal, time\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("tttkd_ros.demo.processes._PATIENCE", 0.2)
+    return "stubborn"
+
+
+def test_even_a_deaf_child_is_ended(tmp_path, monkeypatch):
+    with Child(stubborn(tmp_path, monkeypatch), [], tmp_path / "log", domain=1) as child:
+        child.wait_for(lambda: "deaf" in child.output(), "deaf", 20)
+    assert not child.running
+
+
+def test_a_child_that_fails_is_quoted(tmp_path):
+    with Child("no_such_module_here", [], tmp_path / "log", domain=1) as child, pytest.raises(ChildError) as failure:
+        child.wait_for(lambda: False, "ready", 20)
+    assert "ended with code 1 before ready" in str(failure.value)
+    assert "No module named no_such_module_here" in str(failure.value)
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="not an earlier demo's output"):
+        run_demo(tmp_path, (1,), 10, tmp_path, model=tmp_path, teacher=tmp_path, processes=1)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A small student and a small teacher, both random."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    from tttkd_ros.segmenter.checkpoint import save_student
+    from tttkd_ros.segmenter.student import Student, StudentConfig
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    student = Student(StudentConfig(levels=3, voxel_size=0.2, teacher_dim=32, teacher_input=(70, 196)))
+    save_student(student, folder / "student.safetensors", {"made": "for a test"})
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=70, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder / "teacher")
+    return {"model": folder / "student.safetensors", "teacher": folder / "teacher"}
+
+
+def test_the_whole_demo_in_small(tmp_path, models):
+    pytest.importorskip("rclpy")
+    out = tmp_path / "out"
+    run_demo(out, (5,), 12, tmp_path / "no_kitti", processes=2, **models)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY
+    assert (summary["sweeps_sent"], summary["sweeps_received"]) == (12, 12)
+    assert summary["every_run_answered_in_full"]
+    assert summary["steps_accepted"] >= 1
+    live = summary["drives"][0]["live"]
+    assert set(live) == set(MODES)
+    assert live["frozen"]["steps_accepted"] == 0
+    assert live["stride_1"]["steps_accepted"] > live["adapted"]["steps_accepted"]
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    for name in ("sweep", "overlay", "miou_over_time"):
+        assert min(Image.open(out / f"{name}.png").size) > 600
+    assert (out / "runs" / "5_adapted" / "recording" / "metadata.yaml").exists()
+
+
+def test_interrupting_the_demo_leaves_no_process_behind(tmp_path, models):
+    pytest.importorskip("rclpy")
+    script = (
+        "from pathlib import Path\nfrom tttkd_ros.demo import demo\nif __name__ == '__main__':\n"
+        f"    demo(out=Path({str(tmp_path / 'out')!r}), seeds=(5,), sweeps=200, kitti=Path('none'),\n"
+        f"         model=Path({str(models['model'])!r}), teacher=Path({str(models['teacher'])!r}))\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    demo = subprocess.Popen([sys.executable, tmp_path / "run.py"], env=environment, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True)
+    player = tmp_path / "out" / "runs" / "5_frozen" / "sent.csv"
+    deadline = time.monotonic() + 120
+    while not player.exists() and demo.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    demo.terminate()
+    _, errors = demo.communicate(timeout=60)
+    assert player.exists(), errors
+    assert demo.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    ours = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(p)]
+    assert ours == []
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
