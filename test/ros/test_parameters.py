@@ -23,14 +23,15 @@ FILE = Path(__file__).resolve().parents[2] / "config/segment.yaml"
 
 @pytest.fixture
 def make_node():
-    """`make_node(name=value, ...)`: a bare node with these first values."""
+    """`make_node("-p", "name:=value", name=value)`: a bare node with these first values."""
     context = rclpy.Context()
     rclpy.init(context=context)
     nodes = []
 
-    def make(**overrides):
+    def make(*arguments, **overrides):
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
-        nodes.append(rclpy.create_node("bare", context=context, parameter_overrides=overrides))
+        arguments = ["--ros-args", *arguments] if arguments else None
+        nodes.append(rclpy.create_node("bare", context=context, cli_args=arguments, parameter_overrides=overrides))
         return nodes[-1]
 
     yield make
@@ -75,8 +76,9 @@ def test_first_values_are_taken_over(make_node):
     assert parameters.read_config(node) == TTTConfig(stride=7)
 
 
-def test_an_empty_name_stands_for_no_camera(make_node):
-    assert parameters.declare(make_node(cameras=[""])).cameras == ()
+@pytest.mark.parametrize("none", ["[]", "['']"])
+def test_no_camera_can_be_asked_for(make_node, none):
+    assert parameters.declare(make_node("-p", f"cameras:={none}")).cameras == ()
 
 
 @pytest.mark.parametrize("overrides", [{"ttt__stride": 0}, {"queue": 0}, {"matching__tolerance": -0.1}])

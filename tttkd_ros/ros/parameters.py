@@ -38,7 +38,8 @@ def declare(node: Node) -> Settings:
         bounds = None if low is None else (low, high)
         name = f.metadata["name"]
         values[f.name] = _declare(node, name, f.default, f.metadata["description"], bounds, read_only=True)
-    values["cameras"] = tuple(name for name in values["cameras"] if name)
+    # rcl drops an empty list's type, and with it the value; a list of one empty name is how older ones spell it.
+    values["cameras"] = tuple(name for name in values["cameras"] or () if name)
     return Settings(**values)
 
 
