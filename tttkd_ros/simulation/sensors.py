@@ -125,7 +125,7 @@ LIDARS = {
     "a2d2": Lidar(_beams(5, -21, 26), step=0.5, height=1.45, noise=0.01, dropout=0.02, tilt=2.0),
     # The HDL-64E: its upper half twice as dense as its lower one.
     "kitti": Lidar(
-        (*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.03, dropout=0.10
+        (*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.04, dropout=0.15
     ),
     # The HDL-32E.
     "nuscenes": Lidar(_beams(10.67, -30.67, 32), step=0.4, height=1.84, noise=0.02, dropout=0.08),
