@@ -141,6 +141,7 @@ def models(tmp_path_factory):
     return {"model": folder / "student.safetensors", "teacher": folder / "teacher"}
 
 
+@pytest.mark.timeout(600)  # on a busy machine: 3 nodes, 3 players, 3 recorders and 2 pools start one after another
 def test_the_whole_demo_in_small(tmp_path, models):
     pytest.importorskip("rclpy")
     out = tmp_path / "out"

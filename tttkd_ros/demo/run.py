@@ -26,8 +26,9 @@ MODES: dict[str, dict[str, object]] = {
     ADAPTED: {},
     EVERY_SWEEP: {"ttt.stride": 1},
 }
-# The demo's sweeps must all be answered, so nothing may be dropped in transport or while the machine hiccups.
-LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50}
+# The demo's sweeps must all be answered, and with their own images at hand, so nothing may be dropped in transport or
+# while the machine hiccups, for 5 s.
+LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50, "matching.depth": 50}
 KITTI_RATE = 0.2  # of real time: whole 120,000-point sweeps, on two cores
 
 

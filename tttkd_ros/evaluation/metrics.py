@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from tttkd_ros.classes import UNLABELLED
 
@@ -23,12 +21,10 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
         wrong = ids[(ids >= classes) & (ids != UNLABELLED)]
         if wrong.size:
             raise ValueError(f"{name} label {wrong[0]} is not below {classes} nor {UNLABELLED} (unlabelled)")
-    target = torch.from_numpy(truth.astype(np.int64))
-    answer = torch.from_numpy(np.minimum(predicted, classes).astype(np.int64))
-    matrix = multiclass_confusion_matrix(
-        answer, target, num_classes=classes + 1, ignore_index=UNLABELLED, validate_args=False
-    )
-    return matrix[:classes].numpy()
+    known = truth != UNLABELLED
+    columns = classes + 1
+    pairs = truth[known].astype(np.int64) * columns + np.minimum(predicted[known], classes)
+    return np.bincount(pairs, minlength=classes * columns).reshape(classes, columns)
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
