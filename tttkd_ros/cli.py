@@ -9,35 +9,31 @@ import tyro
 from rich.console import Console
 from tyro.conf import subcommand
 
-from tttkd_ros.datasets.kitti import convert_kitti
+from tttkd_ros.datasets.command import convert
 from tttkd_ros.demo import demo
 from tttkd_ros.evaluation.command import evaluate
 from tttkd_ros.simulation.command import simulate
 from tttkd_ros.training.student import train_student
 from tttkd_ros.training.teacher import train_teacher
 
-COMMANDS = {
-    "simulate": simulate,
-    "convert": {"kitti": convert_kitti},
-    "train": {"teacher": train_teacher, "student": train_student},
-    "evaluate": evaluate,
-    "demo": demo,
-}
+
+def _one_of(commands: dict[str, Any]) -> Any:
+    """The type that tyro reads a choice of functions from."""
+    return Union[tuple(Annotated[Any, subcommand(name, constructor=f)] for name, f in commands.items())]  # noqa: UP007
 
 
-def _choice(commands: dict[str, Any]) -> Any:
-    options = (
-        Annotated[Any, subcommand(name, constructor=_choice(f) if isinstance(f, dict) else f)]
-        for name, f in commands.items()
-    )
-    return Union[tuple(options)]  # noqa: UP007 (built from a tuple)
+TRAIN = {"teacher": train_teacher, "student": train_student}
+COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
+    _one_of({"simulate": simulate, "convert": convert, "evaluate": evaluate, "demo": demo}),
+    Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
+]
 
 
 def main() -> None:
     """Run the command that the arguments name; a mistake in its input ends with one line, not a traceback."""
     try:
         tyro.cli(
-            _choice(COMMANDS),
+            COMMANDS,
             prog="tttkd",
             description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
         )

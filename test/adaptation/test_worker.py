@@ -148,7 +148,7 @@ def test_a_new_configuration_applies_from_the_next_step(worker, adapter, reports
     worker.submit(0, lambda: "second")
     adapter.gate.set()
     reports.wait(2)
-    assert [config.learning_rate for config in adapter.configs] == [0.1, 0.5]
+    assert [config.learning_rate for config in adapter.configs] == [TTTConfig().learning_rate, 0.5]
 
 
 def test_a_paused_worker_takes_no_job_until_it_is_resumed(worker, adapter, reports):

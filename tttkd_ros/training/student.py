@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class Example:
 def train_student(
     out: Path = Path("models/student/student.safetensors"),
     *,
-    world: str = "a2d2",
+    world: Literal["a2d2", "kitti", "nuscenes"] = "a2d2",
     teacher: Path = Path("models/teacher"),
     drives: int = 100,
     sweeps_per_drive: int = 10,
