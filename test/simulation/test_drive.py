@@ -73,7 +73,7 @@ def test_points_fall_on_pixels_of_their_own_class(world):
 
 def test_the_target_world_is_denser_than_the_source():
     counts = {name: np.mean([len(f.points) for f in frames(name, 2, 3)]) for name in ("a2d2", "kitti")}
-    assert counts["kitti"] > 3 * counts["a2d2"]
+    assert counts["kitti"] > 2.5 * counts["a2d2"]
 
 
 def test_the_demo_rig_is_the_simulated_camera():
