@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import torch
@@ -15,6 +16,9 @@ with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way t
     from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d, functional
 
     from tttkd_ros.segmenter.neighbours import index_pairs
+
+# ... and asks torch, once a process, a question that has been renamed since.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 # The native algorithm is the only one that runs on a CPU as well; no convolution has a bias, because spconv's CPU
 # kernels compute it wrongly in eval mode (spconv issue 719).
