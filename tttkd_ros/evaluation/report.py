@@ -7,28 +7,26 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tttkd_ros.evaluation.result import Result
 
 
 def table(results: Sequence[Result], *, title: str = "") -> Table:
-    """Methods by row; mIoU in per cent over the whole run, its second half, and by camera coverage; then each class."""
-    columns = Table(title=title, title_justify="left")
-    columns.add_column("method")
-    for heading in ("mIoU", "2nd half", "seen", "unseen", "steps"):
-        columns.add_column(heading, justify="right")
-    for name in results[0].class_names:
-        columns.add_column(name, justify="right", style="dim")
+    """Figures by row, methods by column: mIoU in per cent over the whole run, its second half and by camera coverage;
+    steps; then the IoU of each class. Fits a terminal of 80 columns with up to three methods."""
+    rows = Table("", title=title, title_justify="left", box=SIMPLE_HEAD)
+    summaries = [result.summary() for result in results]
     for result in results:
-        summary = result.summary()
-        columns.add_row(
-            describe(result),
-            *(_percent(summary[key]) for key in ("miou", "miou_second_half", "miou_visible", "miou_not_visible")),
-            f"{result.steps_accepted}/{result.steps_tried}",
-            *(_percent(value) for value in summary["iou"].values()),
-        )
-    return columns
+        rows.add_column(describe(result), justify="right")
+    headings = {"mIoU": "miou", "2nd half": "miou_second_half", "seen": "miou_visible", "unseen": "miou_not_visible"}
+    for heading, key in headings.items():
+        rows.add_row(heading, *(_percent(summary[key]) for summary in summaries))
+    rows.add_row("steps", *(f"{result.steps_accepted}/{result.steps_tried}" for result in results), end_section=True)
+    for name in results[0].class_names:
+        rows.add_row(name, *(_percent(summary["iou"][name]) for summary in summaries), style="dim")
+    return rows
 
 
 def describe(result: Result) -> str:
