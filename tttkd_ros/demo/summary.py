@@ -62,7 +62,7 @@ def label_table(drives: Sequence[DriveFigures], titles: dict[str, str]) -> Table
     """mIoU of runs and controls. titles: run or control -> what to call it."""
     seeds = ", ".join(str(drive.seed) for drive in drives)
     grid = _grid(f"mIoU in per cent, mean of drives {seeds}")
-    for heading in ("whole run", "gain", "2nd half", "gain", "each drive"):
+    for heading in ("whole", "gain", "2nd half", "gain", "each drive"):
         grid.add_column(heading, justify="right")
     modes = list(drives[0].live)
     for name in modes + list(drives[0].controls):
