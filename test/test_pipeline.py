@@ -208,3 +208,26 @@ def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
     pipeline.close()
     assert [report.stamp for report in reports] == [0]
     assert process(pipeline, [4])[0].version == 1
+
+
+def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
+    """Two threads in spconv's kernels at once, each with a model of its own, must not reach into one another's sums."""
+    frames = [frame(stamp) for stamp in range(8)]
+    segmenter, config = Segmenter(student), TTTConfig(stride=1, learning_rate=1.0)
+    alone = [segmenter.segment(f.points).confidence for f in frames]
+
+    def train():
+        adapter = TTTKD(student, Teacher())
+        return [adapter.step(f, config).loss for f in frames * 5]
+
+    losses, beside = train(), []
+    thread = threading.Thread(target=lambda: beside.extend(train()))
+    thread.start()
+    predicted = 0
+    while thread.is_alive():
+        for f, confidence in zip(frames, alone, strict=True):
+            np.testing.assert_array_equal(segmenter.segment(f.points).confidence, confidence)
+            predicted += 1
+    thread.join()
+    assert beside == losses
+    assert predicted > 0
