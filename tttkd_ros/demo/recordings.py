@@ -15,6 +15,7 @@ from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.replay import score
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.messages.point_cloud import decode_cloud
+from tttkd_ros.messages.stamps import nanoseconds
 
 NODE = "/segmenter"
 POINTS = "/lidar/points"
@@ -72,7 +73,7 @@ def answers(recording: Path) -> Iterator[Answer]:
     """The labelled clouds of a recording, in the order of their arrival."""
     for arrived, message in _messages(recording, LABELLED):
         cloud = decode_cloud(message)
-        yield Answer(_stamp(message), arrived, message.header.frame_id, cloud.points, cloud.label)
+        yield Answer(nanoseconds(message.header.stamp), arrived, message.header.frame_id, cloud.points, cloud.label)
 
 
 def score_recording(name: str, drive: Drive, recording: Path, class_set: ClassSet) -> tuple[Result, Delivery]:
@@ -105,7 +106,8 @@ def latencies(recording: Path, drive_stamps: Sequence[int], sent: Sequence[int])
         raise ValueError(f"{len(sent)} sweeps were sent, but the drive has {len(drive_stamps)}")
     sent_at = dict(zip(drive_stamps, sent, strict=True))
     return np.array([
-        (arrived - sent_at[_stamp(message)]) * 1e-6 for arrived, message in _messages(recording, LABELLED)
+        (arrived - sent_at[nanoseconds(message.header.stamp)]) * 1e-6
+        for arrived, message in _messages(recording, LABELLED)
     ])
 
 
@@ -131,7 +133,3 @@ def _messages(recording: Path, topic: str) -> Iterator[tuple[int, object]]:
         wanted = [connection for connection in reader.connections if connection.topic == topic]
         for connection, arrived, data in reader.messages(wanted):
             yield arrived, reader.deserialize(data, connection.msgtype)
-
-
-def _stamp(message) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
