@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 _FORMAT = "tttkd_ros student 1"
@@ -18,7 +18,6 @@ _FORMAT = "tttkd_ros student 1"
 
 def save_student(student: Student, path: str | Path, provenance: Mapping[str, str]) -> None:
     """Write a checkpoint whole or not at all. provenance: how it was made (command, seed, data), free text."""
-    path = Path(path)
     metadata = {
         "format": _FORMAT,
         "config": json.dumps(asdict(student.config)),
@@ -26,16 +25,7 @@ def save_student(student: Student, path: str | Path, provenance: Mapping[str, st
         "provenance": json.dumps(dict(provenance)),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, save(tensors, metadata))
 
 
 def load_student(
@@ -56,9 +46,9 @@ def load_student(
             f"but the teacher given has {teacher_dim}; use the teacher that the model was trained with"
         )
     student = Student(config)
-    differences = _differences(student.state_dict(), tensors)
-    if differences:
-        raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(differences)}")
+    wrong = differences(student.state_dict(), tensors)
+    if wrong:
+        raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(wrong)}")
     student.load_state_dict(tensors)
     return student.to(device).eval()
 
@@ -91,7 +81,7 @@ def _read(path: Path, tensors: bool) -> tuple[StudentConfig, dict[str, str], dic
     return config, json.loads(metadata["provenance"]), weights
 
 
-def _differences(expected: Mapping, found: Mapping) -> list[str]:
+def differences(expected: Mapping, found: Mapping) -> list[str]:
     """At most four ways in which tensors differ from what is expected."""
     lines = [f"{name} is missing" for name in expected.keys() - found.keys()]
     lines += [f"{name} is unknown" for name in found.keys() - expected.keys()]

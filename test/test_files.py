@@ -1,0 +1,111 @@
+"""Whole files: errors, kills and a full disk in the middle of a write."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tttkd_ros.files import write_whole
+
+SIZE = 4_000_000
+KILLS = 60
+ENDLESS = """
+import sys
+from tttkd_ros.files import write_whole
+number = int(sys.argv[2])
+print("begun", flush=True)
+while True:
+    number = (number + 1) % 256
+    write_whole(sys.argv[1], bytes([number]) * int(sys.argv[3]))
+"""
+LIMITED = """
+import resource, sys
+from tttkd_ros.files import write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+write_whole(sys.argv[1], b"new" * 100_000)
+"""
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list(folder.glob(".*.unfinished"))
+
+
+def test_the_content_replaces_the_old_one_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "deep" / "file"
+    for content in (b"old and long", b"new"):
+        write_whole(path, content)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, name):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail) if name == "fsync" else monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_content_beyond_what_the_disk_takes_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    child = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True)
+    assert "OSError: [Errno 27] File too large" in child.stderr
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_killed_at_any_moment_leaves_one_whole_content(tmp_path):
+    path, draw, in_the_middle = tmp_path / "file", random.Random(0), 0
+    write_whole(path, bytes(SIZE))
+    for _ in range(KILLS):
+        command = [sys.executable, "-c", ENDLESS, str(path), str(path.read_bytes()[0]), str(SIZE)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            time.sleep(draw.uniform(0, 0.02))
+            child.kill()
+        content = path.read_bytes()
+        assert content == content[:1] * SIZE
+        assert len(unfinished(tmp_path)) <= 1
+        in_the_middle += len(unfinished(tmp_path))
+    assert in_the_middle > KILLS / 4  # else the kills have shown little
+
+
+def test_the_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    monkeypatch.setattr(Path, "replace", lambda *paths: (events.append("named"), replace(*paths)))
+    write_whole(tmp_path / "file", b"content")
+    assert events[0].startswith(f"{tmp_path}/.file.")
+    assert events[1:] == ["named", str(tmp_path)]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    path = tmp_path / "odd [name]"
+    (tmp_path / ".odd [name].1234abcd.unfinished").write_bytes(b"half")
+    (tmp_path / ".other.1234abcd.unfinished").write_bytes(b"half")
+    write_whole(path, b"whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".other.1234abcd.unfinished", path.name]
+
+
+def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
+    target, link = tmp_path / "disk" / "file", tmp_path / "link"
+    write_whole(target, b"old")
+    link.symlink_to(target)
+    write_whole(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"

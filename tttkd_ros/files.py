@@ -1,0 +1,35 @@
+"""Files that are there whole or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+from pathlib import Path
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Put a file in place of what is at `path`; parents are made. A symbolic link stays, its target is replaced.
+
+    Whatever happens until this returns (an error, a kill, a power cut), `path` holds all of its old content or all of
+    the new one, and once it has returned, the new one. Raises OSError, leaving the old file and nothing else. What a
+    killed writer left beside it is removed; of two writers at once, one may be refused for that.
+    """
+    path = Path(os.path.realpath(path))  # the unfinished file must be on the file system of the finished one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        left.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with none of the new content
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself
+    finally:
+        os.close(folder)
