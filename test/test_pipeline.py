@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -41,12 +42,11 @@ def run(student):
     """run(pipeline settings) makes a pipeline; .reports of it; closed at the end."""
     made = []
 
-    def make(config=None, background=False, teacher=None, **settings):
+    def make(config=None, background=False, teacher=None, seed=0):
         reports = []
         config = config or TTTConfig(stride=1, learning_rate=1.0)
-        pipeline = Pipeline(
-            student, teacher or Teacher(), config, background=background, on_report=reports.append, **settings
-        )
+        build = partial(TTTKD, student, teacher or Teacher(), seed)
+        pipeline = Pipeline(student, build, config, background=background, on_report=reports.append)
         made.append(pipeline)
         return pipeline, reports
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tttkd_ros.adaptation.adapter import OTHER_BACKBONE, Adapter, StepReport, Weights, overwrite
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.targets import Teacher
-from tttkd_ros.adaptation.ttt_kd import TTTKD, StepReport, Weights
-from tttkd_ros.adaptation.worker import AdaptationWorker, Counters
+from tttkd_ros.adaptation.governor import Share
+from tttkd_ros.adaptation.worker import FAILED, RUNNING, AdaptationWorker, Counters
 from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.devices import Lane
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
@@ -36,7 +37,7 @@ class Segmenter:
 
     def __init__(self, student: Student):
         self._student = copy.deepcopy(student).requires_grad_(False).eval()
-        self._adaptable = dict(self._student.backbone.named_parameters())
+        self._lane = Lane(student.teacher_mean.device, urgent=True)
         self._version = 0
 
     @torch.inference_mode()
@@ -50,48 +51,45 @@ class Segmenter:
         cloud = torch.tensor(points)  # a copy: a message's array is read-only
         usable = self._student.usable(cloud)
         if usable.any():
-            device = self._student.teacher_mean.device
-            probability = self._student.logits(self._student(cloud[usable].to(device))).softmax(1)
-            best = probability.max(1)
-            labels[usable.numpy()] = best.indices.cpu().numpy()
-            confidence[usable.numpy()] = best.values.cpu().numpy()
+            with self._lane():
+                device = self._student.teacher_mean.device
+                best = self._student.logits(self._student(cloud[usable].to(device))).softmax(1).max(1)
+                labels[usable.numpy()] = best.indices.cpu().numpy()
+                confidence[usable.numpy()] = best.values.cpu().numpy()
         return Prediction(labels, confidence, self._version)
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
         """Take over weights, all of them, before the next `segment`."""
-        if weights.tensors.keys() != self._adaptable.keys():
-            raise ValueError("these weights belong to another backbone; hand over those of a copy of this student")
-        for name, tensor in weights.tensors.items():
-            self._adaptable[name].copy_(tensor)
+        with self._lane():
+            overwrite(self._student.backbone, weights)
         self._version = weights.version
 
 
 class Pipeline:
     """Segments every sweep at once with the newest weights; adapts beside (background) or after it (replay).
 
-    teacher: None for a pipeline that only segments. on_report: told of every step, from the thread that took it.
+    build: makes what adapts a copy of this student, in the thread that will use it; None for a pipeline that only
+    segments. on_report: told of every step, from the thread that took it.
     """
 
     def __init__(
         self,
         student: Student,
-        teacher: Teacher | None,
+        build: Callable[[], Adapter] | None,
         config: TTTConfig,
         *,
         background: bool,
         on_report: Callable[[StepReport], None] | None = None,
-        seed: int = 0,
     ):
         self._segmenter = Segmenter(student)
         self._config = config
+        self._share = Share()
         self._worker: AdaptationWorker | None = None
-        self._adopted: Weights | None = None
+        self._loaded = self._fixed = shipped = Weights.copied(0, student.backbone)
         self._sweeps = math.inf  # since the last step: the first sweep is due
-        if teacher is not None:
-            adapter = TTTKD(student, teacher, seed)
-            self._worker = AdaptationWorker(adapter, config, on_report, background=background)
-            self._adopted = self._worker.published
+        if build is not None:
+            self._worker = AdaptationWorker(build, shipped, config, on_report, background=background)
 
     def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
         """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
@@ -99,18 +97,30 @@ class Pipeline:
         The sweep is predicted before it is learnt from. make_frame: None if the sweep has no usable image; a step that
         is due then falls to the next sweep that has.
         """
-        if self._worker and self._worker.published is not self._adopted:
-            self._adopted = self._worker.published
-            self._segmenter.load(self._adopted)
+        if (newest := self.weights) is not self._loaded:
+            self._segmenter.load(newest)
+            self._loaded = newest
         prediction = self._segmenter.segment(points)
         self._sweeps += 1
-        if self._worker and make_frame and self._config.enabled and not self.paused and self._due():
+        in_force = self.in_force
+        if make_frame and self._takes_steps() and self._sweeps >= in_force.stride:
             self._sweeps = 0
+            self._worker.config = in_force
             self._worker.submit(stamp, make_frame)
         return prediction
 
-    def _due(self) -> bool:
-        return self._sweeps >= self._config.stride
+    def shed(self, share: Share) -> None:
+        """Leave adaptation this share of the machine from the next sweep on."""
+        self._share = share
+
+    @property
+    def in_force(self) -> TTTConfig:
+        """The configuration, less what was shed."""
+        return self._share.of(self._config)
+
+    def _takes_steps(self) -> bool:
+        """A pipeline whose adapter is not there yet does: the newest sweep waits for it."""
+        return self._worker is not None and self._config.enabled and not self.paused and self._worker.state != FAILED
 
     @property
     def config(self) -> TTTConfig:
@@ -120,8 +130,6 @@ class Pipeline:
     @config.setter
     def config(self, config: TTTConfig) -> None:
         self._config = config
-        if self._worker:
-            self._worker.config = config
 
     @property
     def paused(self) -> bool:
@@ -130,6 +138,27 @@ class Pipeline:
     @property
     def counters(self) -> Counters:
         return self._worker.counters if self._worker else Counters()
+
+    @property
+    def weights(self) -> Weights:
+        """The newest accepted ones, whole; the same object until there are newer ones."""
+        return self._worker.published if self._worker else self._fixed
+
+    @property
+    def adaptation(self) -> str:
+        """"running", or in words why not."""
+        if self._worker is None:
+            return "off: needs a camera and a teacher"
+        if self._worker.state != RUNNING:
+            return ": ".join(filter(None, (self._worker.state, self._worker.failure)))
+        if self._worker.paused:
+            return "paused"
+        return "running" if self._config.enabled else "off: ttt.enabled is false"
+
+    @property
+    def failed(self) -> bool:
+        """Whether adaptation is over, for a reason that `adaptation` gives."""
+        return self._worker is not None and self._worker.state == FAILED
 
     def pause(self) -> None:
         """Keep segmenting with the weights as they are."""
@@ -144,6 +173,18 @@ class Pipeline:
         """Segment with the shipped weights from the next sweep on."""
         if self._worker:
             self._worker.reset()
+
+    def adopt(self, weights: Weights) -> None:
+        """Segment with these weights from the next sweep on, and adapt on from them.
+
+        Raises ValueError where they are another backbone's.
+        """
+        if not weights.fit(self._loaded.tensors):
+            raise ValueError(OTHER_BACKBONE)
+        if self._worker:
+            self._worker.adopt(weights)
+        else:
+            self._fixed = weights
 
     def close(self) -> None:
         """End the worker's thread, after the step that it is in."""

@@ -4,11 +4,12 @@ from types import MappingProxyType
 import pytest
 import torch
 
+from tttkd_ros.adaptation.adapter import AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.ttt_kd import StepReport, Weights
-from tttkd_ros.adaptation.worker import AdaptationWorker
+from tttkd_ros.adaptation.worker import FAILED, RESTARTS, STARTING, AdaptationWorker
 
 PATIENCE = 10  # seconds until a test that hangs fails
+SHIPPED = Weights(0, MappingProxyType({"weight": torch.zeros(1)}))
 
 
 class Adapter:
@@ -19,12 +20,15 @@ class Adapter:
         self.frames, self.configs = [], []
         self.entered, self.gate = threading.Semaphore(0), threading.Event()
         self.gate.set()
+        self.closed = False
 
     def step(self, frame, config):
         self.frames.append(frame)
         self.configs.append(config)
         self.entered.release()
         assert self.gate.wait(PATIENCE)
+        if frame == "deadly":
+            raise AdapterDied("it died")
         accepted = frame != "bad"
         if accepted:
             self.weight += 1
@@ -34,9 +38,12 @@ class Adapter:
     def weights(self):
         return Weights(self.version, MappingProxyType({"weight": self.weight.clone()}))
 
-    def reset(self):
-        self.weight.zero_()
-        self.version = 0
+    def adopt(self, weights):
+        self.weight.copy_(weights.tensors["weight"])
+        self.version = weights.version
+
+    def close(self):
+        self.closed = True
 
 
 class Reports(list):
@@ -66,7 +73,7 @@ def reports():
 
 @pytest.fixture
 def worker(adapter, reports):
-    worker = AdaptationWorker(adapter, TTTConfig(), reports)
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports)
     yield worker
     adapter.gate.set()
     worker.close()
@@ -134,7 +141,7 @@ def test_an_exception_in_the_listener_is_survived(adapter):
         told(report)
         raise RuntimeError("listener")
 
-    worker = AdaptationWorker(adapter, TTTConfig(), listener)
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), listener)
     for _ in range(2):
         worker.submit(0, lambda: "frame")
         told.wait()
@@ -187,11 +194,73 @@ def test_a_step_that_is_running_at_reset_counts_for_nothing(worker, adapter, rep
     worker.reset()
     adapter.gate.set()
     reports.wait()
-    assert (reports[0].accepted, reports[0].reason, reports[0].version) == (False, "reset during the step", 0)
+    assert (reports[0].accepted, reports[0].reason, reports[0].version) == (False, "reset or loaded during the step", 0)
     assert worker.published.version == 0
     worker.submit(0, lambda: "frame")
     reports.wait()
     assert worker.published.tensors["weight"].item() == 1
+
+
+def test_adopted_weights_are_published_at_once_and_gone_on_from(worker, reports):
+    saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
+    worker.adopt(saved)
+    assert worker.published is saved
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert (worker.published.version, worker.published.tensors["weight"].item()) == (8, 6)
+
+
+def test_an_adapter_that_dies_is_replaced_and_its_heir_goes_on_from_what_was_published(reports):
+    made = []
+    worker = AdaptationWorker(lambda: made.append(Adapter()) or made[-1], SHIPPED, TTTConfig(), reports)
+    for frame in ("frame", "deadly", "frame"):
+        worker.submit(0, lambda frame=frame: frame)
+        reports.wait()
+    worker.close()
+    assert [report.reason for report in reports] == ["", "it died", ""]
+    assert (worker.published.version, worker.published.tensors["weight"].item()) == (2, 2)
+    assert (len(made), worker.counters.restarts) == (2, 1)
+
+
+def test_adapters_that_keep_dying_are_given_up_with_the_reason(reports):
+    worker = AdaptationWorker(Adapter, SHIPPED, TTTConfig(), reports)
+    for _ in range(RESTARTS + 1):
+        worker.submit(0, lambda: "deadly")
+        reports.wait()
+    worker.close()
+    assert (worker.state, worker.failure) == (FAILED, f"it died, after {RESTARTS} restarts")
+    worker.submit(0, lambda: "late")
+    assert worker.counters.submitted == RESTARTS + 1
+
+
+def test_an_adapter_that_cannot_be_built_is_reported_and_not_tried_again():
+    def build():
+        built.append(1)
+        raise ValueError("no such teacher")
+
+    built = []
+    worker = AdaptationWorker(build, SHIPPED, TTTConfig())
+    worker.close()
+    assert (worker.state, worker.failure, len(built)) == (FAILED, "ValueError: no such teacher", 1)
+
+
+def test_the_newest_job_waits_for_an_adapter_that_is_still_being_built(reports):
+    gate, adapter = threading.Event(), Adapter()
+    worker = AdaptationWorker(lambda: gate.wait(PATIENCE) and adapter, SHIPPED, TTTConfig(), reports)
+    for stamp in range(3):
+        worker.submit(stamp, lambda stamp=stamp: stamp)
+    assert worker.state == STARTING
+    gate.set()
+    reports.wait()
+    worker.close()
+    assert adapter.frames == [2]
+
+
+def test_closing_lets_go_of_the_adapter(worker, adapter, reports):
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    worker.close()
+    assert adapter.closed
 
 
 def test_close_ends_the_thread_and_later_jobs_are_ignored(worker, adapter):
@@ -203,7 +272,7 @@ def test_close_ends_the_thread_and_later_jobs_are_ignored(worker, adapter):
 
 
 def test_inline_the_step_is_done_when_submit_returns(adapter, reports):
-    worker = AdaptationWorker(adapter, TTTConfig(), reports, background=False)
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports, background=False)
     worker.submit(0, lambda: "frame")
     assert worker.published.version == 1
     worker.submit(0, raises)

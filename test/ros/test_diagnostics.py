@@ -6,9 +6,9 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 
-from tttkd_ros.adaptation.ttt_kd import StepReport  # noqa: E402
+from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
 from tttkd_ros.adaptation.worker import Counters  # noqa: E402
-from tttkd_ros.ros.diagnostics import Diagnostics  # noqa: E402
+from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
 from tttkd_ros.ros.statistics import Statistics  # noqa: E402
 
 
@@ -21,8 +21,9 @@ def statistics():
 def look(statistics):
     diagnostics = Diagnostics("segmenter", statistics)
 
-    def look(state="active", adaptation="running"):
-        return diagnostics.statuses(state, adaptation, 4, Counters(submitted=9, replaced=2), {"left": 7})
+    def look(state="active", adaptation="running", failed=False):
+        jobs = Counters(submitted=9, replaced=2)
+        return diagnostics.statuses(Snapshot(state, adaptation, failed, 4, 10, jobs, {"left": 7}))
 
     return look
 
@@ -57,3 +58,8 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
     values = {pair.key: pair.value for pair in status.values}
     assert values["rejected: the loss is not finite"] == "1"
     assert (values["jobs"], values["replaced"], values["version"], values["images of left"]) == ("9", "2", "4", "7")
+
+
+def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
+    status = look(adaptation="failed: it died, after 3 restarts", failed=True)[1]
+    assert (status.level, status.message) == (DiagnosticStatus.ERROR, "failed: it died, after 3 restarts")

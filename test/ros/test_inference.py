@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from tttkd_ros.adaptation.governor import Governor  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
 from tttkd_ros.pipeline import Prediction  # noqa: E402
 from tttkd_ros.ros.complaints import Complaints  # noqa: E402
@@ -24,6 +25,9 @@ class Pipeline:
         self.started = threading.Event()
         self.failing = set()
         self.make_frames = []
+
+    def shed(self, share):
+        pass
 
     def process(self, stamp, points, make_frame):
         self.started.set()
@@ -49,7 +53,7 @@ def outcome():
 def inference(pipeline, outcome):
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
-        Complaints(outcome["warnings"].append), outcome["errors"].append, bound=2,
+        Complaints(outcome["warnings"].append), outcome["errors"].append, bound=2, governor=Governor(60.0),
     )
     yield inference
     pipeline.go.set()
@@ -98,3 +102,22 @@ def test_without_cameras_no_step_is_asked_for(inference, pipeline, outcome, ros)
     wait_for(lambda: outcome["after"])
     assert pipeline.make_frames == [None]
     assert inference.version == 3
+
+
+def test_once_adaptation_has_nothing_left_to_give_late_sweeps_make_way(inference, pipeline, outcome, ros):
+    inference._governor = Governor(1e-9)  # so short that every answer misses it
+    pipeline.go.set()
+    for stamp in range(20):
+        inference.submit(ros.cloud(stamp))
+        wait_for(lambda stamp=stamp: len(outcome["after"]) == stamp + 1)
+    assert inference._governor.exhausted
+    pipeline.go.clear()
+    pipeline.started.clear()
+    inference.submit(ros.cloud(20))
+    assert pipeline.started.wait(10)
+    for stamp in (21, 22):
+        inference.submit(ros.cloud(stamp))
+    pipeline.go.set()
+    wait_for(lambda: len(outcome["after"]) == 22)
+    assert stamps(outcome["published"])[-2:] == [20, 22]  # 21 waited too long, and 22 was there in its place
+    assert outcome["statistics"].counts()["sweeps dropped"] == 1

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.ros.statistics import KINDS, WINDOW, Statistics
 
 

@@ -5,50 +5,17 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
+from tttkd_ros.devices import Lane
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
-
-_NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The adapted tensors, by name within the backbone; a copy that nobody writes to. Version 0: as shipped."""
-
-    version: int
-    tensors: MappingProxyType[str, Tensor]
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What became of one attempt to adapt.
-
-    stamp: of the sweep, nanoseconds. version: of the weights after the attempt. reason: why not, empty if accepted.
-    loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view of a
-    camera. steps: gradient steps taken. seconds: wall clock.
-    """
-
-    stamp: int
-    version: int
-    accepted: bool
-    reason: str = ""
-    loss: float = _NAN
-    cosine: float = _NAN
-    points: int = 0
-    steps: int = 0
-    learning_rate: float = _NAN
-    stride: int = 0
-    seconds: float = 0.0
-    cameras: tuple[str, ...] = ()
 
 
 def configure(student: Student) -> list[nn.Parameter]:
@@ -79,17 +46,18 @@ class TTTKD:
         self._student = copy.deepcopy(student)
         self._trained = configure(self._student)
         self._teacher = teacher
+        self._lane = Lane(self._student.teacher_mean.device, urgent=False)
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
         self._version = 0
-        self._shipped = self.weights()
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
         """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights as they were."""
         start = time.perf_counter()
         before = [parameter.detach().clone() for parameter in self._trained], self._random.get_state()
         try:
-            outcome = self._descend(frame, config)
+            with self._lane():
+                outcome = self._descend(frame, config)
         except BaseException:
             self._restore(*before)
             raise
@@ -105,18 +73,25 @@ class TTTKD:
             stride=config.stride,
             seconds=time.perf_counter() - start,
             cameras=tuple(view.name for view in frame.views),
+            ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             **outcome,
         )
 
     def weights(self) -> Weights:
         """A copy of the adapted tensors."""
-        tensors = {name: value.detach().clone() for name, value in self._student.backbone.named_parameters()}
-        return Weights(self._version, MappingProxyType(tensors))
+        with self._lane():
+            return Weights.copied(self._version, self._student.backbone)
 
-    def reset(self) -> None:
-        """Back to the weights, the version and the random state of the beginning."""
-        self._restore(self._shipped.tensors.values(), self._fresh_random)
-        self._version = 0
+    def adopt(self, weights: Weights) -> None:
+        """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
+        overwrite(self._student.backbone, weights)
+        self._forget_gradient()
+        self._version = weights.version
+        if not weights.version:
+            self._random.set_state(self._fresh_random)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def _descend(self, frame: Frame, config: TTTConfig) -> dict:
         if not frame.views:

@@ -8,22 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.ttt_kd import TTTKD, StepReport, Weights
 from tttkd_ros.frame import Frame
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+RESTARTS = 3  # of an adapter that dies; then adaptation is over until the next start
+STARTING, RUNNING, FAILED = "starting", "running", "failed"
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Jobs handed in, and what became of them. replaced: by a newer one, a pause or a reset before their turn came."""
+    """Jobs handed in, and what became of them. replaced: by a newer one, a pause, a reset or a failure before their
+    turn came. restarts: new adapters in place of ones that died."""
 
     submitted: int = 0
     replaced: int = 0
     accepted: int = 0
     rejected: int = 0
     failed: int = 0  # of the rejected: by an exception
+    restarts: int = 0
 
 
 class _Job(NamedTuple):
@@ -34,31 +39,40 @@ class _Job(NamedTuple):
 class AdaptationWorker:
     """Takes one step at a time, always for the newest sweep handed in, and publishes the weights of accepted ones.
 
-    background: True starts a thread, and `submit` returns at once; False takes the step within `submit`. Whatever a job
-    raises is logged, reported as a rejected step and survived. on_report is called from the thread that took the step.
+    build: makes the adapter, in the thread that will use it. shipped: the weights that it begins with. background: True
+    starts a thread, and `submit` returns at once; False builds now and takes the step within `submit`. Whatever a job
+    raises is logged, reported as a rejected step and survived. An adapter that dies is built anew and goes on from the
+    published weights, `RESTARTS` times. on_report is called from the thread that took the step.
 
     All methods may be called from any thread. None but an inline `submit`, and `close`, waits for a step.
     """
 
     def __init__(
         self,
-        adapter: TTTKD,
+        build: Callable[[], Adapter],
+        shipped: Weights,
         config: TTTConfig,
         on_report: Callable[[StepReport], None] | None = None,
         *,
         background: bool = True,
     ):
         self.config = config  # an immutable whole, read once per step: a change applies at the next step boundary
-        self._adapter = adapter
+        self._build = build
         self._on_report = on_report
         self._lock = threading.Condition()
         self._slot: _Job | None = None
-        self._paused = self._closed = self._stale = False
+        self._paused = self._closed = False
         self._counters = Counters()
-        self._shipped = self._published = adapter.weights()
-        self._thread = threading.Thread(target=self._work, name="adaptation", daemon=True) if background else None
-        if self._thread:
+        self._state, self._failure = STARTING, ""
+        self._shipped = self._published = shipped
+        self._owed: Weights | None = None  # what the adapter has to go on from at its next step
+        self._adapter: Adapter | None = None
+        self._thread: threading.Thread | None = None
+        if background:
+            self._thread = threading.Thread(target=self._work, name="adaptation", daemon=True)
             self._thread.start()
+        else:
+            self._adapter, self._state = build(), RUNNING
 
     @property
     def published(self) -> Weights:
@@ -73,10 +87,20 @@ class AdaptationWorker:
     def paused(self) -> bool:
         return self._paused
 
+    @property
+    def state(self) -> str:
+        """`STARTING` until the first step can be taken, `RUNNING`, or `FAILED`."""
+        return self._state
+
+    @property
+    def failure(self) -> str:
+        """Why the adapter is not, or is no longer, there; empty while it is."""
+        return self._failure
+
     def submit(self, stamp: int, make_frame: Callable[[], Frame]) -> None:
         """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded."""
         with self._lock:
-            if self._paused or self._closed:
+            if self._paused or self._closed or self._state == FAILED:
                 return
             self._count(submitted=1, replaced=int(self._slot is not None))
             self._slot = _Job(stamp, make_frame)
@@ -96,61 +120,115 @@ class AdaptationWorker:
 
     def reset(self) -> None:
         """Publish the shipped weights again, at once: a step that is running will count for nothing."""
+        self.adopt(self._shipped)
+
+    def adopt(self, weights: Weights) -> None:
+        """Publish these weights, at once, and go on from them: a step that is running will count for nothing."""
         with self._lock:
-            self._stale = True
-            self._published = self._shipped
+            self._owed = self._published = weights
             self._drop_job()
 
     def close(self) -> None:
-        """Finish the running step and end the thread."""
+        """Finish the running step, end the thread and let go of the adapter."""
         with self._lock:
             self._closed = True
             self._drop_job()
             self._lock.notify()
-        if self._thread and self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._let_go()
+        elif self._thread is not threading.current_thread():
             self._thread.join()
 
     def _work(self) -> None:
-        while True:
+        try:
+            while not self._closed and self._state != FAILED:
+                if self._adapter is None:
+                    self._start()
+                    continue
+                with self._lock:
+                    self._lock.wait_for(lambda: self._slot or self._closed)
+                self._take_step()
+        except BaseException as error:  # a thread must not end without a word
+            log.exception("the adaptation thread ended")
+            self._fail(f"the thread ended: {type(error).__name__}: {error}")
+        finally:
+            self._let_go()
+
+    def _start(self) -> None:
+        try:
+            self._adapter = self._build()
+        except AdapterDied as error:
+            self._survive(error)
+        except Exception as error:  # a file, a library or a device is not what was expected: trying again is no use
+            log.exception("adaptation cannot start")
+            self._fail(f"{type(error).__name__}: {error}")
+        else:
             with self._lock:
-                self._lock.wait_for(lambda: self._slot or self._closed)
-                if self._closed:
-                    return
-            self._take_step()
+                self._state, self._failure = RUNNING, ""
+
+    def _survive(self, death: AdapterDied) -> None:
+        """Have a new adapter take the place of one that died, if it is not the last."""
+        self._adapter = None
+        if self._counters.restarts >= RESTARTS:
+            self._fail(f"{death}, after {RESTARTS} restarts")
+            return
+        log.error("%s; starting another", death)
+        with self._lock:
+            self._count(restarts=1)
+            self._state, self._failure = STARTING, str(death)
+            self._owed = self._published
+
+    def _fail(self, reason: str) -> None:
+        log.error("adaptation is over, sweeps are segmented with the weights as they are: %s", reason)
+        with self._lock:
+            self._state, self._failure = FAILED, reason
+            self._drop_job()
+
+    def _let_go(self) -> None:
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            adapter.close()
 
     def _take_step(self) -> None:
         with self._lock:
             job, self._slot = self._slot, None
             if job is None:  # withdrawn meanwhile
                 return
-            stale, self._stale = self._stale, False
-        report = self._attempt(job, self.config, stale)
-        weights = self._adapter.weights() if report.accepted else None
+            owed, self._owed = self._owed, None
+        report, weights, death = self._attempt(job, owed)
         with self._lock:
-            if weights and self._stale:
-                report = replace(report, version=self._shipped.version, accepted=False, reason="reset during the step")
+            if weights and self._owed:
+                weights = None
+                report = replace(
+                    report, version=self._published.version, accepted=False, reason="reset or loaded during the step"
+                )
             elif weights:
                 self._published = weights
             self._count(accepted=int(report.accepted), rejected=int(not report.accepted))
         self._tell(report)
+        if death is not None:
+            self._survive(death)
 
-    def _attempt(self, job: _Job, config: TTTConfig, stale: bool) -> StepReport:
+    def _attempt(self, job: _Job, owed: Weights | None) -> tuple[StepReport, Weights | None, AdapterDied | None]:
+        config, death = self.config, None
         try:
-            if stale:
-                self._adapter.reset()
-            return self._adapter.step(job.make_frame(), config)
+            if owed is not None:
+                self._adapter.adopt(owed)
+            report = self._adapter.step(job.make_frame(), config)
+            return report, self._adapter.weights() if report.accepted else None, None
+        except AdapterDied as error:
+            reason, death = str(error), error
         except Exception as error:  # whatever a driver, a decoder or a kernel raises must not end adaptation for good
-            _LOG.exception("the step for the sweep at %d ns failed", job.stamp)
-            with self._lock:
-                self._count(failed=1)
-            return StepReport(
-                stamp=job.stamp,
-                version=self._published.version,
-                accepted=False,
-                reason=f"{type(error).__name__}: {error}",
-                learning_rate=config.learning_rate,
-                stride=config.stride,
-            )
+            log.exception("the step for the sweep at %d ns failed", job.stamp)
+            reason = f"{type(error).__name__}: {error}"
+            self._owed = self._owed or owed  # it may not have got that far
+        with self._lock:
+            self._count(failed=1)
+        failed = StepReport(
+            stamp=job.stamp, version=self._published.version, accepted=False, reason=reason,
+            learning_rate=config.learning_rate, stride=config.stride,
+        )
+        return failed, None, death
 
     def _tell(self, report: StepReport) -> None:
         if self._on_report is None:
@@ -158,7 +236,7 @@ class AdaptationWorker:
         try:
             self._on_report(report)
         except Exception:  # a listener's fault is not adaptation's
-            _LOG.exception("on_report failed for the sweep at %d ns", report.stamp)
+            log.exception("on_report failed for the sweep at %d ns", report.stamp)
 
     def _drop_job(self) -> None:
         if self._slot is not None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
+from tttkd_ros.adaptation.adapter import StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
-from tttkd_ros.adaptation.ttt_kd import TTTKD, StepReport
+from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
 from tttkd_ros.evaluation.metrics import confusion
@@ -136,9 +138,8 @@ def visible_points(frame: Frame) -> np.ndarray:
 
 
 def _online(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[tuple[Frame, np.ndarray]]:
-    config = replace(method.config, enabled=method.adapts)
-    teacher = teacher if method.adapts else None
-    pipeline = Pipeline(student, teacher, config, background=False, on_report=reports.append, seed=method.seed)
+    build = partial(TTTKD, student, teacher, seed=method.seed) if method.adapts else None
+    pipeline = Pipeline(student, build, method.config, background=False, on_report=reports.append)
     try:
         for frame in drive:
             yield frame, pipeline.process(frame.stamp, frame.points, lambda frame=frame: frame).labels
@@ -149,8 +150,9 @@ def _online(drive: Drive, student, teacher, method: Method, reports: list) -> It
 def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[tuple[Frame, np.ndarray]]:
     adapter = TTTKD(student, teacher, seed=method.seed)
     segmenter = Segmenter(student)
+    shipped = Weights.copied(0, student.backbone)
     for frame in drive:
-        adapter.reset()
+        adapter.adopt(shipped)
         reports.append(adapter.step(frame, method.config))
         segmenter.load(adapter.weights())
         yield frame, segmenter.segment(frame.points).labels

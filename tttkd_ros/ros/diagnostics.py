@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from tttkd_ros.adaptation.worker import Counters
@@ -12,6 +16,23 @@ SWEEPS = ("sweeps in", "sweeps out", "sweeps dropped", "sweeps undecodable", "sw
 LOST = SWEEPS[2:]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of the node.
+
+    state: of its life. adaptation: "running", or why not. failed: whether that is for good. version: of the weights
+    behind the last answer. stride: in force. images: received, by camera.
+    """
+
+    state: str
+    adaptation: str = "not configured"
+    failed: bool = False
+    version: int = 0
+    stride: int = 0
+    jobs: Counters = field(default_factory=Counters)
+    images: Mapping[str, int] = field(default_factory=dict)
+
+
 class Diagnostics:
     """Turns running totals into statuses; a total that has grown since the last look is a warning."""
 
@@ -20,42 +41,36 @@ class Diagnostics:
         self._statistics = statistics
         self._before = statistics.counts()
 
-    def statuses(
-        self, state: str, adaptation: str, version: int, jobs: Counters, images: dict[str, int]
-    ) -> list[DiagnosticStatus]:
-        """state: of the node's life. adaptation: "running", or why not. version: of the weights behind the last answer.
-
-        images: received, by camera.
-        """
+    def statuses(self, now: Snapshot) -> list[DiagnosticStatus]:
         counts = self._statistics.counts()
         grown = counts - self._before
         self._before = counts
-        return [
-            self._sweeps(state, counts, grown),
-            self._adaptation(adaptation, version, jobs, images, grown),
-        ]
+        return [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
 
-    def _sweeps(self, state, counts, grown) -> DiagnosticStatus:
+    def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
-        message = "; ".join(lost) or (state if grown["sweeps in"] or state != "active" else "active, but no sweep came")
+        idle = now.state == "active" and not grown["sweeps in"]
+        message = "; ".join(lost) or ("active, but no sweep came" if idle else now.state)
         level = DiagnosticStatus.WARN if lost or message != "active" else DiagnosticStatus.OK
-        values = {"state": state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
+        values = {"state": now.state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
         return status(f"{self._name}: sweeps", level, message, values)
 
-    def _adaptation(self, adaptation, version, jobs, images, grown) -> DiagnosticStatus:
-        failing = grown["rejected"] > 0
-        message = f"{grown['rejected']} steps rejected" if failing else adaptation
+    def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
+        rejected = grown["rejected"] > 0
+        message = f"{grown['rejected']} steps rejected" if rejected and not now.failed else now.adaptation
         values = {
-            "adaptation": adaptation,
-            "paused": adaptation == "paused",
-            "version": version,
-            "jobs": jobs.submitted,
-            "replaced": jobs.replaced,
-            "accepted": jobs.accepted,
-            "rejected": jobs.rejected,
-            "failed": jobs.failed,
+            "adaptation": now.adaptation,
+            "paused": now.adaptation == "paused",
+            "version": now.version,
+            "stride": now.stride,
+            "jobs": now.jobs.submitted,
+            "replaced": now.jobs.replaced,
+            "accepted": now.jobs.accepted,
+            "rejected": now.jobs.rejected,
+            "failed": now.jobs.failed,
+            "restarts": now.jobs.restarts,
             **self._statistics.rejections(),
-            **{f"images of {camera}": number for camera, number in images.items()},
+            **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.WARN if failing else DiagnosticStatus.OK
+        level = DiagnosticStatus.ERROR if now.failed else DiagnosticStatus.WARN if rejected else DiagnosticStatus.OK
         return status(f"{self._name}: adaptation", level, message, values)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from sensor_msgs.msg import PointCloud2
 
+from tttkd_ros.adaptation.governor import Governor
+from tttkd_ros.messages.matching import Moment
 from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.pipeline import Pipeline
@@ -25,6 +27,7 @@ from tttkd_ros.ros.sweeps import SweepQueue
 class Sweep:
     msg: PointCloud2
     arrived: float  # seconds, time.monotonic()
+    moment: Moment | None  # as the cameras noted it
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,10 @@ class Answered:
 class Inference:
     """Decode, segment, encode, publish; then `after` is told, for what may come later than the answer.
 
-    A sweep that cannot be decoded has no points to answer with: it is counted and complained about. Any other failure
-    is reported as an error and the thread lives on with the next sweep.
+    The governor is told how long each took. Once adaptation has nothing left to give, a sweep that waited for longer
+    than the deadline makes way for newer ones, and is counted. A sweep that cannot be decoded has no points to answer
+    with: it is counted and complained about. Any other failure is reported as an error and the thread lives on with the
+    next sweep.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Inference:
         error: Callable[[str], object],
         *,
         bound: int,
+        governor: Governor,
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -65,6 +71,7 @@ class Inference:
         self._statistics = statistics
         self._complaints = complaints
         self._error = error
+        self._governor = governor
         self.version = 0  # of the weights behind the last answer
         self._queue: SweepQueue[Sweep] = SweepQueue(bound)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -73,9 +80,9 @@ class Inference:
     def submit(self, msg: PointCloud2) -> None:
         """Never waits."""
         self._statistics.count("sweeps in")
-        if not self._queue.put(Sweep(msg, time.monotonic())):
-            self._statistics.count("sweeps dropped")
-            self._complaints.about("points", "the student is slower than the sweeps: dropped the oldest that waited")
+        moment = self._cameras.add_sweep(nanoseconds(msg.header.stamp)) if self._cameras else None
+        if not self._queue.put(Sweep(msg, time.monotonic(), moment)):
+            self._drop()
 
     def close(self) -> None:
         """Ends after the sweep in hand; sweeps still waiting are not answered."""
@@ -84,11 +91,22 @@ class Inference:
 
     def _run(self) -> None:
         while (sweep := self._queue.take()) is not None:
+            if self._too_late(sweep):
+                self._drop()
+                continue
             try:
                 self._answer(sweep)
             except Exception:
                 self._statistics.count("sweeps failed")
                 self._error(f"sweep at {nanoseconds(sweep.msg.header.stamp)} failed:\n{traceback.format_exc()}")
+
+    def _too_late(self, sweep: Sweep) -> bool:
+        waited = time.monotonic() - sweep.arrived
+        return self._governor.exhausted and len(self._queue) > 0 and waited > self._governor.deadline_s
+
+    def _drop(self) -> None:
+        self._statistics.count("sweeps dropped")
+        self._complaints.about("points", "the student is slower than the sweeps: dropped the oldest that waited")
 
     def _answer(self, sweep: Sweep) -> None:
         msg = sweep.msg
@@ -101,7 +119,7 @@ class Inference:
             return
         times.append(time.monotonic())
         stamp, frame_id, cameras = nanoseconds(msg.header.stamp), msg.header.frame_id, self._cameras
-        make_frame = None if cameras is None else lambda: cameras.frame(stamp, cloud.points, frame_id)
+        make_frame = None if cameras is None else lambda: cameras.frame(sweep.moment, cloud.points, frame_id)
         prediction = self._pipeline.process(stamp, cloud.points, make_frame)
         self.version = prediction.version
         times.append(time.monotonic())
@@ -111,5 +129,15 @@ class Inference:
         times.append(time.monotonic())
         self._statistics.count("sweeps out")
         stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
-        self._statistics.took({s: b - a for s, a, b in stages} | {"latency": times[-1] - sweep.arrived})
+        latency = times[-1] - sweep.arrived
+        self._statistics.took({s: b - a for s, a, b in stages} | {"latency": latency})
+        self._govern(stamp, sweep.arrived, latency)
         self._after(Answered(stamp, frame_id, cloud.points, prediction.labels))
+
+    def _govern(self, stamp: int, arrived: float, latency: float) -> None:
+        before = self._governor.share
+        self._governor.observe(stamp, arrived, latency)
+        share = self._governor.share
+        if share.stretch > before.stretch:
+            self._complaints.about("deadline", f"latency is near it: stride stretched to {share.stretch} times")
+        self._pipeline.shed(share)

@@ -19,9 +19,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.ros import outputs, parameters
-from tttkd_ros.ros.diagnostics import Diagnostics
+from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.logs import forward
 from tttkd_ros.ros.runtime import Runtime
 from tttkd_ros.ros.statistics import Statistics
@@ -111,22 +110,9 @@ class SegmenterNode(LifecycleNode):
         return response
 
     def _report(self) -> None:
-        runtime = self._runtime
-        if runtime is None:
-            statuses = self._diagnostics.statuses("unconfigured", "not configured", 0, Counters(), {})
-        else:
-            state = "active" if runtime.active else "inactive"
-            statuses = self._diagnostics.statuses(
-                state, self._adaptation(runtime), runtime.version, runtime.pipeline.counters, runtime.cameras.images
-            )
-        self._diagnostics_publisher.publish(outputs.diagnostics(self.get_clock().now().to_msg(), statuses))
-
-    def _adaptation(self, runtime: Runtime) -> str:
-        if not runtime.adapts:
-            return "off: needs a camera and a teacher"
-        if runtime.pipeline.paused:
-            return "paused"
-        return "running" if self._config.enabled else "off: ttt.enabled is false"
+        now = Snapshot("unconfigured") if self._runtime is None else self._runtime.snapshot()
+        message = outputs.diagnostics(self.get_clock().now().to_msg(), self._diagnostics.statuses(now))
+        self._diagnostics_publisher.publish(message)
 
 
 def _activate(node: SegmenterNode) -> bool:

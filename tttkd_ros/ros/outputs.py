@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header, String
 
-from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
 from tttkd_ros.messages.stamps import split
@@ -32,7 +32,7 @@ def labelled_cloud(msg: PointCloud2, cloud: Cloud, labels: np.ndarray, confidenc
         is_bigendian=False,
         point_step=encoded.point_step,
         row_step=encoded.point_step * msg.width,
-        data=as_array(encoded.data),
+        data=encoded.buffer,
         is_dense=bool(np.isfinite(cloud.points).all()),
     )
 
@@ -62,6 +62,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "learning_rate": report.learning_rate,
         "stride": report.stride,
         "cameras": ",".join(report.cameras),
+        "ages": ",".join(f"{age:.3f}" for age in report.ages),
         "seconds": report.seconds,
     }
     level = DiagnosticStatus.OK if report.accepted else DiagnosticStatus.WARN

@@ -12,13 +12,17 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
+from tttkd_ros.adaptation.adapter import Adapter, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.adaptation.governor import Governor
+from tttkd_ros.adaptation.loading import load_ttt_kd
+from tttkd_ros.adaptation.process import AdapterProcess
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.complaints import Complaints
+from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.extrinsics import extrinsics
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
@@ -26,8 +30,10 @@ from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.qos import LATCHED, output_qos, sensor_qos
 from tttkd_ros.ros.settings import Settings
 from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.ros.tf import listen
 from tttkd_ros.segmenter.checkpoint import load_student
-from tttkd_ros.teacher import load_teacher
+from tttkd_ros.segmenter.student import Student
+from tttkd_ros.teacher import check_teacher
 
 
 class Runtime:
@@ -52,12 +58,16 @@ class Runtime:
         complaints = Complaints(log.warning)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
-        transforms = extrinsics(node, settings.cameras, settings.rig)
+        tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
+        if tf:
+            self._close.append(tf.close)
+        transforms = extrinsics(settings.cameras, settings.rig, tf and tf.buffer)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
                 settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
+                offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
             )
             for _ in range(2)
         )
@@ -75,6 +85,7 @@ class Runtime:
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
             self._overlays.submit, self._statistics, complaints, log.error, bound=settings.queue,
+            governor=Governor(settings.deadline),
         )
         self._close.append(self._inference.close)
 
@@ -96,10 +107,13 @@ class Runtime:
         while self._close:
             self._close.pop()()
 
-    @property
-    def version(self) -> int:
-        """Of the weights behind the last answer."""
-        return self._inference.version
+    def snapshot(self) -> Snapshot:
+        """For /diagnostics."""
+        pipeline = self.pipeline
+        return Snapshot(
+            "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, self._inference.version,
+            pipeline.in_force.stride, pipeline.counters, self.cameras.images,
+        )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> Pipeline:
         device = settings.device
@@ -109,13 +123,22 @@ class Runtime:
         torch.set_num_threads(settings.threads)
         model = resolve(settings.model)
         student = load_student(model, device, class_set=settings.class_set)
-        teacher, taught = None, "nothing: it only segments"
-        if self.adapts:
-            size = student.config.teacher_input
-            teacher = load_teacher(resolve(settings.teacher), input_size=size, engine=settings.engine, device=device)
-            taught = f"{teacher.name} ({teacher.engine_name}, {size[1]}x{size[0]})"
-        self._node.get_logger().info(f"student {model} on {device}; learns from {taught}")
-        return Pipeline(student, teacher, config, background=True, on_report=self._on_report, seed=settings.seed)
+        build = self._adapter(settings, student, device) if self.adapts else None
+        doing = f"adapts in {'a thread' if torch.device(device).type == 'cuda' else 'a process of its own'}"
+        self._node.get_logger().info(f"student {model} on {device}; {doing if build else 'it only segments'}")
+        return Pipeline(student, build, config, background=True, on_report=self._on_report)
+
+    def _adapter(self, settings: Settings, student: Student, device: str) -> Callable[[], Adapter]:
+        """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
+        teacher = resolve(settings.teacher)
+        check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
+        build = partial(
+            load_ttt_kd, resolve(settings.model), teacher,
+            engine=settings.engine, device=device, threads=settings.threads, seed=settings.seed,
+        )
+        if torch.device(device).type == "cuda":
+            return build
+        return partial(AdapterProcess, build, Weights.copied(0, student.backbone))
 
     def _on_points(self, msg: PointCloud2) -> None:
         if self.active:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tttkd_ros.adaptation.ttt_kd import StepReport
+from tttkd_ros.adaptation.adapter import StepReport
 
 STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from the sweep's arrival to its answer
 WINDOW = 600  # sweeps that the percentiles look back on: a minute at 10 Hz

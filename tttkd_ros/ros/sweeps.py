@@ -28,6 +28,10 @@ class SweepQueue(Generic[T]):
             self._changed.notify()
             return not full
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._items)
+
     def take(self) -> T | None:
         """The oldest item; waits for one. None once the queue is closed: what still waited is not handed out."""
         with self._changed:

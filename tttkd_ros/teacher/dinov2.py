@@ -67,6 +67,17 @@ def load_teacher(
     return Teacher(name, features, preprocessing, size, chosen, device)
 
 
+def check_teacher(
+    source: str | Path, *, dim: int, input_size: tuple[int, int], local_files_only: bool = True
+) -> None:
+    """Raise the ValueError that config.json gives rise to in `load_teacher`, or one for features not `dim` wide."""
+    config = _config(source, local_files_only)
+    _check_size(source, config, input_size)
+    if config.hidden_size != dim:
+        raise ValueError(f"teacher {str(source)!r} has {config.hidden_size} features, but the student was trained with "
+                         f"one of {dim}; use that teacher")
+
+
 def _file(source: str | Path, name: str, local_files_only: bool) -> str | None:
     """Path of one of a model's files, None where the model has no such file or there is no such model."""
     if Path(source).is_dir():

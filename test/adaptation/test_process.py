@@ -1,0 +1,144 @@
+"""An adapter in a process of its own: what crosses, and what becomes of a child that dies, hangs or is orphaned."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import MappingProxyType
+
+import pytest
+import torch
+
+from tttkd_ros.adaptation.adapter import AdapterDied, Weights
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.process import AdapterProcess
+
+sys.path.append(os.path.dirname(__file__))  # the children's, too
+from counting_adapter import SHIPPED, Counting, refuse  # noqa: E402
+
+PATIENCE = 20  # seconds until a test that hangs fails
+
+
+@pytest.fixture
+def child():
+    made = []
+
+    def make(build=Counting, **options):
+        made.append(AdapterProcess(build, SHIPPED, **options))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.close()
+
+
+def sums(weights):
+    return [tensor.unique().tolist() for tensor in weights.tensors.values()]
+
+
+def pid_of(process):
+    return int(process.step("frame", TTTConfig()).cosine)
+
+
+def ended(pid):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_steps_are_taken_in_another_process_and_their_weights_cross(child):
+    process = child()
+    assert pid_of(process) != os.getpid()
+    process.step("frame", TTTConfig())
+    assert process.weights().version == 2
+    assert sums(process.weights()) == [[2.0], [2.0]]
+    assert process.weights().tensors["first"].shape == (2, 3)
+
+
+def test_weights_that_were_handed_out_stay_as_they_are(child):
+    process = child()
+    process.step("frame", TTTConfig())
+    before = process.weights()
+    process.step("frame", TTTConfig())
+    assert sums(before) == [[1.0], [1.0]]
+
+
+def test_a_rejected_step_is_reported_and_changes_nothing(child):
+    process = child()
+    assert process.step("reject", TTTConfig()).reason == "not wanted"
+    assert (process.weights().version, sums(process.weights())) == (0, [[0.0], [0.0]])
+
+
+def test_adopted_weights_are_gone_on_from(child):
+    process = child()
+    process.adopt(Weights(40, MappingProxyType({name: torch.full_like(t, 5) for name, t in SHIPPED.tensors.items()})))
+    process.step("frame", TTTConfig())
+    assert (process.weights().version, sums(process.weights())) == (41, [[6.0], [6.0]])
+
+
+def test_what_is_raised_there_is_raised_here_and_the_child_lives_on(child):
+    process = child()
+    with pytest.raises(OSError, match="no such image"):
+        process.step("raise", TTTConfig())
+    assert process.step("frame", TTTConfig()).version == 1
+
+
+def test_an_adapter_that_cannot_be_built_says_why():
+    with pytest.raises(ValueError, match="no teacher at 'nowhere'"):
+        AdapterProcess(refuse, SHIPPED)
+
+
+def test_what_the_child_logs_is_logged_here(child, caplog):
+    child().step("frame", TTTConfig(learning_rate=0.25))
+    assert "a step at 0.25" in caplog.messages
+
+
+def test_a_crash_ends_the_child_alone_and_says_how(child):
+    process = child()
+    with pytest.raises(AdapterDied, match="SIGSEGV"):
+        process.step("die", TTTConfig())
+    with pytest.raises(AdapterDied):
+        process.step("frame", TTTConfig())
+
+
+def test_a_child_that_was_killed_between_two_steps_is_noticed(child):
+    process = child()
+    os.kill(pid_of(process), signal.SIGKILL)
+    with pytest.raises(AdapterDied, match="SIGKILL"):
+        process.step("frame", TTTConfig())
+
+
+def test_a_child_that_hangs_is_killed(child):
+    process = child(patience_s=3.0)
+    pid = pid_of(process)
+    with pytest.raises(AdapterDied, match="no answer within 3 s"):
+        process.step("hang", TTTConfig())
+    assert ended(pid)
+
+
+def test_closing_ends_the_child(child):
+    process = child()
+    pid = pid_of(process)
+    process.close()
+    assert ended(pid)
+
+
+def test_a_child_whose_parent_was_killed_ends_by_itself():
+    code = (
+        "import os, counting_adapter as fakes\n"
+        "from tttkd_ros.adaptation.config import TTTConfig\n"
+        "from tttkd_ros.adaptation.process import AdapterProcess\n"
+        "process = AdapterProcess(fakes.Counting, fakes.SHIPPED)\n"
+        "print(int(process.step('frame', TTTConfig()).cosine), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, env=os.environ | path)
+    assert ended(int(parent.stdout))

@@ -1,0 +1,98 @@
+"""What every method of test-time adaptation offers, and what it hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.devices import wait_for_stream
+from tttkd_ros.frame import Frame
+
+_NAN = float("nan")
+OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a copy of this student"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The adapted tensors, by name within the backbone; a copy that nobody writes to. Version 0: as shipped."""
+
+    version: int
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def copied(cls, version: int, backbone: nn.Module) -> Weights:
+        tensors = {name: tensor.detach().clone() for name, tensor in adaptable(backbone).items()}
+        wait_for_stream(next(iter(tensors.values())).device)  # whoever takes them over works in another one
+        return cls(version, MappingProxyType(tensors))
+
+    def fit(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether these tensors have the same names and shapes."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()} == {
+            name: tensor.shape for name, tensor in tensors.items()
+        }
+
+
+def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
+    """All that a method may change: the parameters, and BatchNorm's running mean and variance."""
+    return {name: tensor for name, tensor in backbone.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
+
+
+@torch.no_grad()
+def overwrite(backbone: nn.Module, weights: Weights) -> None:
+    """Copy weights into a backbone. Raises ValueError where they are another backbone's."""
+    mine = adaptable(backbone)
+    if not weights.fit(mine):
+        raise ValueError(OTHER_BACKBONE)
+    for name, tensor in weights.tensors.items():
+        mine[name].copy_(tensor)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What became of one attempt to adapt.
+
+    stamp: of the sweep, nanoseconds. version: of the weights after the attempt. reason: why not, empty if accepted.
+    loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view of a
+    camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used; ages:
+    of those images, their stamp minus the sweep's, seconds.
+    """
+
+    stamp: int
+    version: int
+    accepted: bool
+    reason: str = ""
+    loss: float = _NAN
+    cosine: float = _NAN
+    points: int = 0
+    steps: int = 0
+    learning_rate: float = _NAN
+    stride: int = 0
+    seconds: float = 0.0
+    cameras: tuple[str, ...] = ()
+    ages: tuple[float, ...] = ()
+
+
+class Adapter(Protocol):
+    """One method at work on its private copy of a student; used by one thread."""
+
+    def step(self, frame: Frame, config: TTTConfig) -> StepReport:
+        """Adapt to a frame. What is not accepted leaves the weights as they were."""
+
+    def weights(self) -> Weights:
+        """A copy of the adapted tensors."""
+
+    def adopt(self, weights: Weights) -> None:
+        """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
+
+    def close(self) -> None:
+        """Let go of threads and processes."""
+
+
+class AdapterDied(RuntimeError):
+    """An adapter is gone for good, and what it knew with it; a new one can take its place."""

@@ -1,0 +1,186 @@
+"""An adapter in a process of its own: on a CPU its steps then never hold the interpreter lock that predictions need.
+
+(spconv's CPU kernels keep the lock while they gather and scatter: beside a step in a thread, a prediction takes twice
+its time. On a GPU both only wait for kernels, and a thread does.) A crash in a kernel ends that process, not the node.
+
+The weights cross in shared memory; frames, settings and reports through a pipe. Linux only: memfd_create.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.frame import Frame
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 120.0  # for any answer; one that takes longer will not come
+NICENESS = 10  # of the child: where cores are short, predictions go first
+
+
+class AdapterProcess:
+    """The adapter that `build` makes in the child, with an adapter's methods.
+
+    build: picklable, so a function of a module or a `functools.partial` of one. shipped: the weights that it begins
+    with. Raises what `build` raises; every method raises `AdapterDied` once the child is gone.
+    """
+
+    def __init__(self, build: Callable[[], Adapter], shipped: Weights, *, patience_s: float = PATIENCE_S):
+        self._patience_s = patience_s
+        self._version = shipped.version
+        order = pickle.dumps(build)  # before there is anything to clean up
+        memory = os.memfd_create("tttkd_ros weights")
+        self._connection, theirs = Pipe()
+        try:
+            os.ftruncate(memory, 4 * sum(tensor.numel() for tensor in shipped.tensors.values()))
+            self._shared = _views(mmap.mmap(memory, 0), shipped.tensors)
+            _copy(shipped.tensors, self._shared)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno()), str(memory)],
+                pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        finally:
+            theirs.close()
+            os.close(memory)
+        try:
+            self._ask(order)
+        except BaseException:
+            self.close()
+            raise
+
+    def step(self, frame: Frame, config: TTTConfig) -> StepReport:
+        report = self._ask(("step", frame, config))
+        self._version = report.version
+        return report
+
+    def weights(self) -> Weights:
+        # The child writes to its memory only when asked for something, and it is not asked now.
+        tensors = {name: tensor.clone() for name, tensor in self._shared.items()}
+        return Weights(self._version, MappingProxyType(tensors))
+
+    def adopt(self, weights: Weights) -> None:
+        _copy(weights.tensors, self._shared)
+        self._ask(("adopt", weights.version))
+        self._version = weights.version
+
+    def close(self) -> None:
+        """Hang up, which ends the child; one that does not end is killed."""
+        self._connection.close()
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, request: Any) -> Any:
+        try:
+            self._connection.send(request)
+            kind, content = self._receive()
+            while kind == "log":
+                logging.getLogger(content.name).handle(content)
+                kind, content = self._receive()
+        except (EOFError, OSError) as error:
+            self.close()
+            raise AdapterDied(f"the adaptation process ended with {_ending(self._process.returncode)}") from error
+        if kind == "error":
+            error, told = content
+            raise error from RuntimeError(told)
+        return content
+
+    def _receive(self) -> tuple[str, Any]:
+        if self._connection.poll(self._patience_s):
+            return self._connection.recv()
+        self._process.kill()
+        self.close()
+        raise AdapterDied(f"the adaptation process gave no answer within {self._patience_s:g} s and was killed")
+
+
+def _serve(connection: Connection, memory: mmap.mmap) -> None:
+    """The child: build the adapter, then do what is asked until the parent hangs up."""
+    adapter: Adapter | None = None
+    shared: dict[str, Tensor] = {}
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        try:
+            match request:
+                case bytes():
+                    adapter, answer = pickle.loads(request)(), None
+                    shared = _views(memory, adapter.weights().tensors)
+                case "step", frame, config:
+                    answer = adapter.step(frame, config)
+                    if answer.accepted:
+                        _copy(adapter.weights().tensors, shared)
+                case "adopt", version:
+                    answer = adapter.adopt(Weights(version, shared))
+            connection.send(("answer", answer))
+        except Exception as error:  # it is the parent's to deal with
+            connection.send(("error", (_sendable(error), traceback.format_exc())))
+
+
+def _views(memory: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of these names and shapes, one after the other in memory."""
+    flat = torch.frombuffer(memory, dtype=torch.float32)
+    parts = flat.split([tensor.numel() for tensor in like.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
+
+
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an exception's constructor may want anything
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _ending(code: int | None) -> str:
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
+
+
+class _ToParent(logging.Handler):
+    def __init__(self, connection: Connection):
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args, record.exc_info = self.format(record), None, None
+        self._connection.send(("log", record))
+
+
+def _main() -> None:
+    connection = Connection(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the parent says when to end
+    os.nice(NICENESS)
+    package = logging.getLogger("tttkd_ros")
+    package.handlers, package.propagate = [_ToParent(connection)], False
+    package.setLevel(logging.INFO)
+    _serve(connection, mmap.mmap(int(sys.argv[2]), 0))
+
+
+if __name__ == "__main__":
+    _main()
