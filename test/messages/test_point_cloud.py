@@ -104,6 +104,31 @@ def test_data_in_every_container_that_messages_use(container):
     assert decoded.flags.writeable
 
 
+@pytest.mark.parametrize("container", [bytes, lambda data: array.array("B", data)])
+@pytest.mark.parametrize("point_step", [12, 16, 22, 48])
+def test_points_come_out_bit_for_bit_whatever_lies_behind_them(point_step, container):
+    size = 1001  # no multiple of a vector's width
+    data = np.random.default_rng(0).integers(0, 256, size * point_step, np.uint8)  # some of these floats are NaN
+    decoded = decode_cloud(cloud(XYZ, point_step, container(data.tobytes()), size)).points
+    np.testing.assert_array_equal(decoded.view(np.uint8).reshape(size, 12), data.reshape(size, point_step)[:, :12])
+
+
+def test_a_point_is_encoded_bit_for_bit():
+    random = np.random.default_rng(0).integers(0, 256, 1001 * 12, np.uint8)
+    points, labels, confidence, values = random.view(np.float32).reshape(-1, 3), *labelled(1001, intensity=True)[1:]
+    encoded = encode_labelled(points, labels, confidence, OUTDOOR.palette, values)
+    np.testing.assert_array_equal(encoded.data.reshape(1001, 28)[:, :12], random.reshape(1001, 12))
+
+
+def test_columns_that_stride_through_other_memory_are_encoded():
+    points, labels, confidence, values = (column[::2] for column in labelled(6, intensity=True))
+    encoded = encode_labelled(points, labels, confidence, OUTDOOR.palette, values)
+    decoded = decode_cloud(as_message(encoded))
+    np.testing.assert_array_equal(decoded.points, points)
+    np.testing.assert_array_equal(decoded.intensity, values)
+    np.testing.assert_array_equal(decoded.label, labels)
+
+
 def test_points_that_are_not_finite_keep_their_place():
     points = np.array([[1, 2, 3], [np.nan, 0, 0], [np.inf, -np.inf, 0], [4, 5, 6]], np.float32)
     np.testing.assert_array_equal(decode_cloud(packed(points)).points, points)
