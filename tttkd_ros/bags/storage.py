@@ -1,4 +1,4 @@
-"""Any bag that rosbags can open (a rosbag2 folder, an .mcap, a .db3), its failures told as ValueError."""
+"""Any ROS 2 bag (a rosbag2 folder, an .mcap, a .db3), its failures told as ValueError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
 
 from tttkd_ros.messages.definitions import standard_types
 
@@ -25,13 +25,17 @@ class Record(NamedTuple):
 class Bag:
     """An open bag. types: topic -> message type. counts: topic -> number of messages."""
 
-    def __init__(self, path: Path, reader: AnyReader):
+    def __init__(self, path: Path, reader: Reader):
         self.path = path
         self._reader = reader
-        self.types = {connection.topic: connection.msgtype for connection in reader.connections}
+        self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
-        for connection in reader.connections:
-            self.counts[connection.topic] += connection.msgcount
+        for topic, kind, count in [(entry.topic, entry.msgtype, entry.msgcount) for entry in reader.connections]:
+            if not (isinstance(topic, str) and isinstance(kind, str) and isinstance(count, int)):
+                raise ValueError(f"a topic is {topic!r} of type {kind!r} with {count!r} messages")
+            if self.types.setdefault(topic, kind) != kind:
+                raise ValueError(f"topic {topic} holds both {self.types[topic]} and {kind}")
+            self.counts[topic] += count
 
     def messages(self, topics: Iterable[str]) -> Iterator[Record]:
         """The messages of these topics in the order of recording, read as they are asked for."""
@@ -44,15 +48,21 @@ class Bag:
         while True:
             with _told(self.path):
                 message = next(messages, None)
-            if message is None:
-                return
-            connection, time, data = message
+                if message is None:
+                    return
+                connection, time, data = message
+                if not (isinstance(time, int) and isinstance(data, bytes)):  # SQLite's cells are of any type
+                    raise ValueError(f"a message on {connection.topic} is {type(data).__name__} recorded at {time!r}")
             yield Record(connection.topic, connection.msgtype, time, data)
 
     def decode(self, record: Record):
-        """The message as an object with the fields of its ROS type."""
+        """The message as an object with the fields of its ROS type, by the standard definition of that.
+
+        The bag's own definitions are not used: code would have to be generated from what a file says, and its messages
+        might lack fields that the type's readers count on.
+        """
         with _told(self.path, f", message on {record.topic} recorded at {record.time}"):
-            return self._reader.deserialize(record.data, record.type)
+            return standard_types().deserialize_cdr(record.data, record.type)
 
 
 @contextmanager
@@ -64,10 +74,12 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise ValueError(f"{path} is no whole bag: metadata.yaml, which a recorder writes last, is missing")
     with _told(path):
-        reader = AnyReader([path], default_typestore=standard_types())
+        reader = Reader(path)
         reader.open()
     try:
-        yield Bag(path, reader)
+        with _told(path):
+            bag = Bag(path, reader)
+        yield bag
     finally:
         reader.close()
 
