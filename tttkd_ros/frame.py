@@ -29,7 +29,10 @@ class Frame:
     """One LiDAR sweep with what belongs to it.
 
     stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. intensity: (N,) float32.
-    labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth.
+    labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth. times: (N,) seconds from the stamp
+    to each point's own instant, where a simulation tells them. deskewed: (N, 3) float32, the points as if all had been
+    measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
+    trains on the points as they came, which are what it predicts on.
     """
 
     stamp: int
@@ -37,3 +40,10 @@ class Frame:
     views: tuple[View, ...] = ()
     intensity: np.ndarray | None = None
     labels: np.ndarray | None = None
+    times: np.ndarray | None = None
+    deskewed: np.ndarray | None = None
+
+    @property
+    def projectable(self) -> np.ndarray:
+        """(N, 3): the points to project on the views."""
+        return self.points if self.deskewed is None else self.deskewed

@@ -31,7 +31,7 @@ def teacher_targets(
     Where several cameras see a point, one of them is drawn (DITR, section 3.1). The index is on the CPU, the features
     are on the teacher's device. M is 0 for a frame without views; the teacher is not asked if no camera sees a point.
     """
-    points = torch.tensor(frame.points)  # a copy: a bag's arrays are read-only
+    points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
     chosen = torch.full((len(points),), -1)  # row of the (views x patches) table
     best = torch.full((len(points),), -1.0)
     rows, columns = teacher.grid

@@ -16,14 +16,16 @@ class StaticTransforms:
     def add(self, msg) -> None:
         """msg: a tf2_msgs/TFMessage. Raises ValueError where a transform is no rotation and translation."""
         for stamped in msg.transforms:
-            move, turn = stamped.transform.translation, stamped.transform.rotation
-            parent_from_child = transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
-            child, parent = _plain(stamped.child_frame_id), _plain(stamped.header.frame_id)
+            parent, child, parent_from_child = told(stamped)
             self._parents[child] = parent, parent_from_child
+
+    def parent(self, frame: str) -> tuple[str, np.ndarray] | None:
+        """The frame's parent and parent_from_frame (4, 4); None where it has none."""
+        return self._parents.get(plain(frame))
 
     def lookup(self, target: str, source: str) -> np.ndarray:
         """target_from_source (4, 4) float64. Raises ValueError where the two are not tied together."""
-        from_target, from_source = self._ancestors(_plain(target)), self._ancestors(_plain(source))
+        from_target, from_source = self._ancestors(plain(target)), self._ancestors(plain(source))
         common = next((frame for frame in from_source if frame in from_target), None)
         if common is None:
             known = ", ".join(sorted({*self._parents, *(parent for parent, _ in self._parents.values())}))
@@ -42,5 +44,12 @@ class StaticTransforms:
         return found
 
 
-def _plain(frame: str) -> str:
+def told(stamped) -> tuple[str, str, np.ndarray]:
+    """geometry_msgs/TransformStamped -> parent, child, parent_from_child (4, 4). ValueError: it is no rigid one."""
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    matrix = transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    return plain(stamped.header.frame_id), plain(stamped.child_frame_id), matrix
+
+
+def plain(frame: str) -> str:
     return frame.removeprefix("/")  # ROS 1 habits survive in drivers

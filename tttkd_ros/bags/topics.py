@@ -13,6 +13,7 @@ TRANSFORMS = "tf2_msgs/msg/TFMessage"
 POINTS_TOPIC = "/lidar/points"
 TRUTH_TOPIC = "/truth/points_labeled"
 STATIC_TOPIC = "/tf_static"
+MOVING_TOPIC = "/tf"
 LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
 # Unrectified first: a camera model describes the lens, and CameraInfo's k and d belong to the image as taken.
 IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")

@@ -17,6 +17,7 @@ from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.point_cloud import CloudBytes, encode_labelled, encode_points
+from tttkd_ros.messages.point_times import with_times
 from tttkd_ros.messages.stamps import SECOND, split
 
 STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -83,7 +84,9 @@ class BagWriter:
         """A sweep, its views and, if it has labels, its truth, each recorded at its own stamp."""
         self.write_static(frame.views, lidar_frame=lidar_frame, stamp=min([frame.stamp, *_stamps(frame.views)]))
         points = np.asarray(frame.points, np.float32)
-        self._write_cloud(topics.POINTS_TOPIC, encode_points(points, frame.intensity), frame.stamp, lidar_frame)
+        cloud = encode_points(points, frame.intensity)
+        cloud = cloud if frame.times is None else with_times(cloud, frame.times)
+        self._write_cloud(topics.POINTS_TOPIC, cloud, frame.stamp, lidar_frame)
         for view in frame.views:
             self._write_view(view)
         if frame.labels is not None:
@@ -105,10 +108,18 @@ class BagWriter:
         if not new:
             return
         stamp = min(_stamps(new)) if stamp is None else stamp
-        transforms = [self._transform(view, lidar_frame, stamp) for view in new]
+        transforms = [
+            self._transform(lidar_frame, optical_frame(view.name), inverse(view.camera_from_lidar), stamp)
+            for view in new
+        ]
         self._static |= {view.name: view.camera_from_lidar for view in new}
         message = self._make(topics.TRANSFORMS, transforms=transforms)
         self.write(topics.STATIC_TOPIC, topics.TRANSFORMS, message, stamp)
+
+    def write_pose(self, pose: np.ndarray, stamp: int, *, fixed_frame: str = "odom", lidar_frame: str = "lidar"):
+        """Where the LiDAR was, as odometry tells it on /tf. pose: (4, 4), fixed frame from LiDAR."""
+        message = self._make(topics.TRANSFORMS, transforms=[self._transform(fixed_frame, lidar_frame, pose, stamp)])
+        self.write(topics.MOVING_TOPIC, topics.TRANSFORMS, message, stamp)
 
     def _write_cloud(self, topic: str, cloud: CloudBytes, stamp: int, frame_id: str) -> None:
         message = self._make(
@@ -169,14 +180,13 @@ class BagWriter:
             ),
         }
 
-    def _transform(self, view: View, lidar_frame: str, stamp: int):
-        lidar_from_camera = inverse(view.camera_from_lidar)
-        x, y, z = lidar_from_camera[:3, 3].tolist()
-        qx, qy, qz, qw = Rotation.from_matrix(lidar_from_camera[:3, :3]).as_quat().tolist()
+    def _transform(self, parent: str, child: str, parent_from_child: np.ndarray, stamp: int):
+        x, y, z = parent_from_child[:3, 3].tolist()
+        qx, qy, qz, qw = Rotation.from_matrix(parent_from_child[:3, :3]).as_quat().tolist()
         return self._make(
             "geometry_msgs/msg/TransformStamped",
-            header=self._header(stamp, lidar_frame),
-            child_frame_id=optical_frame(view.name),
+            header=self._header(stamp, parent),
+            child_frame_id=child,
             transform=self._make(
                 "geometry_msgs/msg/Transform",
                 translation=self._make("geometry_msgs/msg/Vector3", x=x, y=y, z=z),

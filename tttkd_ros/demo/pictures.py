@@ -41,7 +41,7 @@ def sweep_pictures(
         labels = labels_at(recording, frame)
         panels[f"{title}: mIoU {mean_iou(result.matrices[index].sum(0)):.1f} on this sweep"] = labels
     sweep_figure(out / "sweep.png", frame.points, panels, class_set)
-    overlay_figure(out / "overlay.png", frame.views[0], frame.points, panels, class_set)
+    overlay_figure(out / "overlay.png", frame.views[0], frame.projectable, panels, class_set)
 
 
 def curves_picture(out: Path, runs: Mapping[str, list[Result]]) -> None:

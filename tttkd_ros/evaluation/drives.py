@@ -74,9 +74,10 @@ class Shifted:
         return len(self.drive)
 
     def __iter__(self) -> Iterator[Frame]:
-        shift = np.array([0.0, 0.0, self.z])
+        shift = np.array([0.0, 0.0, self.z], np.float32)
         unshift = np.eye(4)
-        unshift[:3, 3] = -shift
+        unshift[2, 3] = -self.z
         for frame in self.drive:
             views = tuple(replace(view, camera_from_lidar=view.camera_from_lidar @ unshift) for view in frame.views)
-            yield replace(frame, points=frame.points + shift.astype(np.float32), views=views)
+            deskewed = None if frame.deskewed is None else frame.deskewed + shift
+            yield replace(frame, points=frame.points + shift, deskewed=deskewed, views=views)

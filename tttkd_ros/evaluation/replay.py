@@ -131,7 +131,7 @@ def score(frame: Frame, labels: np.ndarray, classes: int) -> np.ndarray:
 def visible_points(frame: Frame) -> np.ndarray:
     """(N,) bool: the points that at least one of the frame's cameras sees."""
     visible = np.zeros(len(frame.points), bool)
-    points = torch.tensor(frame.points)  # a copy: a bag's arrays are read-only
+    points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
     for view in frame.views:
         visible |= project(points, view.camera, view.camera_from_lidar).visible.numpy()
     return visible

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Protocol
 
 import numpy as np
-from rclpy.node import Node
 from rclpy.time import Time
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, load_rig
-from tttkd_ros.geometry.transforms import transform
 from tttkd_ros.ros.files import resolve
+from tttkd_ros.ros.tf import matrix
 
 
 class Extrinsics(Protocol):
@@ -37,14 +35,13 @@ class FromRig:
 
 
 class FromTf:
-    """Static transforms by the messages' frames, kept once found.
+    """Static transforms by the messages' frames, kept once found: a camera does not move against the LiDAR.
 
-    buffer: a tf2_ros.Buffer that somebody else fills. listener: what fills it, kept alive.
+    buffer: a tf2_ros.Buffer that somebody else fills.
     """
 
-    def __init__(self, buffer, listener=None):
+    def __init__(self, buffer):
         self._buffer = buffer
-        self._listener = listener
         self._found: dict[tuple[str, str], np.ndarray] = {}
 
     def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str) -> np.ndarray:
@@ -55,17 +52,18 @@ class FromTf:
             # Asking first keeps the lookup from raising or waiting: the answer is there or it is not.
             if not self._buffer.can_transform(camera_frame, lidar_frame, Time()):
                 raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")
-            found = self._buffer.lookup_transform(camera_frame, lidar_frame, Time()).transform
-            t, q = found.translation, found.rotation
-            self._found[key] = transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+            self._found[key] = matrix(self._buffer.lookup_transform(camera_frame, lidar_frame, Time()))
         return self._found[key]
 
     def model(self, camera: str) -> CameraModel | None:
         return None
 
 
-def extrinsics(node: Node, cameras: tuple[str, ...], rig: str) -> Extrinsics:
-    """Raises ValueError where the rig file is missing or lacks a camera, or where there is neither rig nor tf2_ros."""
+def extrinsics(cameras: tuple[str, ...], rig: str, buffer) -> Extrinsics:
+    """buffer: a tf2_ros.Buffer, None where there is none.
+
+    Raises ValueError where the rig file is missing or lacks a camera, or where there is neither rig nor buffer.
+    """
     if rig:
         path = resolve(rig)
         known = load_rig(path)
@@ -75,12 +73,9 @@ def extrinsics(node: Node, cameras: tuple[str, ...], rig: str) -> Extrinsics:
         return FromRig(known)
     if not cameras:
         return FromRig({})
-    if importlib.util.find_spec("tf2_ros") is None:
+    if buffer is None:
         raise ValueError(
             "no rig file given (parameter 'rig'), and this ROS has no tf2_ros to look the transforms up in; name a rig "
             "file such as config/rigs/kitti.yaml, or set cameras to [''] to segment only"
         )
-    from tf2_ros import Buffer, TransformListener
-
-    buffer = Buffer(node=node)
-    return FromTf(buffer, TransformListener(buffer, node))
+    return FromTf(buffer)

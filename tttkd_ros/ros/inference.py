@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2
@@ -14,6 +15,7 @@ from sensor_msgs.msg import PointCloud2
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.messages.matching import Moment
 from tttkd_ros.messages.point_cloud import decode_cloud
+from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.cameras import Cameras
@@ -32,12 +34,13 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Answered:
-    """A sweep's points (N, 3) and labels (N,) after its answer was published."""
+    """A sweep's points (N, 3) and labels (N,) after its answer was published. times: as `Cameras.frame` takes them."""
 
     stamp: int
     frame_id: str
     points: np.ndarray
     labels: np.ndarray
+    times: Callable[[], np.ndarray | None]
 
 
 class Inference:
@@ -119,7 +122,10 @@ class Inference:
             return
         times.append(time.monotonic())
         stamp, frame_id, cameras = nanoseconds(msg.header.stamp), msg.header.frame_id, self._cameras
-        make_frame = None if cameras is None else lambda: cameras.frame(sweep.moment, cloud.points, frame_id)
+        told_times = partial(point_times, msg)  # unread until a frame asks for them
+        make_frame = None
+        if cameras:
+            make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)
         prediction = self._pipeline.process(stamp, cloud.points, make_frame)
         self.version = prediction.version
         times.append(time.monotonic())
@@ -132,7 +138,7 @@ class Inference:
         latency = times[-1] - sweep.arrived
         self._statistics.took({s: b - a for s, a, b in stages} | {"latency": latency})
         self._govern(stamp, sweep.arrived, latency)
-        self._after(Answered(stamp, frame_id, cloud.points, prediction.labels))
+        self._after(Answered(stamp, frame_id, cloud.points, prediction.labels, told_times))
 
     def _govern(self, stamp: int, arrived: float, latency: float) -> None:
         before = self._governor.share

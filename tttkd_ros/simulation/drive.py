@@ -12,13 +12,12 @@ from tttkd_ros.simulation.appearance import Look, shade
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
 from tttkd_ros.simulation.raycast import GROUND, NOTHING, Primitives, cast
+from tttkd_ros.simulation.ride import SIGHT, SPEED, Ride, Rolling, firings
 from tttkd_ros.simulation.sensors import LIDARS, Camera, Lidar
 from tttkd_ros.simulation.street import Street, Style
 
 PERIOD = 0.1  # seconds between sweeps
-SPEED = 8.0  # metres per second
 START = 1_700_000_000_000_000_000  # nanoseconds
-_SIGHT = 90.0  # metres that the camera renders; haze hides the rest
 
 
 @dataclass(frozen=True)
@@ -71,47 +70,56 @@ def world_named(name: str) -> World:
     return WORLDS[name]
 
 
-def frames(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -> Iterator[Frame]:
+def frames(
+    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+) -> Iterator[Frame]:
     """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for
-    the same seed.
+    the same seed. rolling: None for a sweep and an image that take no time.
     """
-    for frame, _ in drive(world, seed, sweeps, skip=skip):
+    for frame, _ in drive(world, seed, sweeps, skip=skip, rolling=rolling):
         yield frame
 
 
-def drive(world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD) -> Iterator[tuple[Frame, np.ndarray]]:
+def drive(
+    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+) -> Iterator[tuple[Frame, np.ndarray]]:
     """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
-    world = world_named(world) if isinstance(world, str) else world
-    rng = np.random.default_rng(seed)
-    start = _SIGHT / 2
-    street = build(world.style, sweeps * skip * SPEED + 2 * _SIGHT, rng, start)
-    look = Look.draw(rng)
-    bob = rng.uniform(0, 2 * np.pi, 3)
+    world, ride, look, rng = _setting(world, seed, sweeps, skip, rolling)
     for i in range(sweeps):
         time = i * skip
-        s = start + SPEED * time
-        pose = _pose(street, world, s, time, bob)
-        solids = street.primitives(s, time, _SIGHT)
-        points, intensity, labels = sweep(street, world.lidar, pose, solids, rng)
-        image, parts = photograph(street, world.camera, pose, solids, look, rng)
         stamp = START + round(time * 1e9)
-        view = View("camera_front", stamp, image, world.camera.model, world.camera.camera_from_lidar)
-        yield Frame(stamp, points, (view,), intensity, labels), parts
+        if rolling is None:
+            pose, solids = ride.pose(time), ride.solids(time)
+            points, intensity, labels = sweep(ride.street, world.lidar, pose, solids, rng)
+            times, image_stamp = None, stamp
+        else:
+            points, intensity, labels, times = rolling_sweep(ride, world.lidar, time, rolling.duration, rng)
+            pose, solids = ride.pose(time + rolling.image_delay), ride.solids(time + rolling.image_delay)
+            image_stamp = stamp + round(rolling.image_delay * 1e9)
+        image, parts = photograph(ride.street, world.camera, pose, solids, look, rng)
+        view = View("camera_front", image_stamp, image, world.camera.model, world.camera.camera_from_lidar)
+        yield Frame(stamp, points, (view,), intensity, labels, times), parts
 
 
-def _pose(street: Street, world: World, s: float, time: float, bob: np.ndarray) -> np.ndarray:
-    """(4, 4) world from LiDAR: in the right lane, with the slow sway of a vehicle on its springs."""
-    d = -street.style.lane / 2 + 0.2 * np.sin(0.4 * time + bob[0])
-    lateral, heading = street.centre(s)
-    roll, pitch = 0.01 * np.sin(1.3 * time + bob[1]), 0.01 * np.sin(0.9 * time + bob[2])
-    yaw = heading + 0.02 * np.sin(0.5 * time + bob[0])
-    about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
-    pose = np.eye(4)
-    pose[:3, :3] = about_z @ about_y @ about_x
-    pose[:3, 3] = s, lateral + d, world.lidar.height
-    return pose
+def odometry(
+    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the LiDAR was in the drive of the same arguments, a hundred times a second: stamps (K,) nanoseconds, poses
+    (K, 4, 4) world from LiDAR.
+    """
+    _, ride, _, _ = _setting(world, seed, sweeps, skip, rolling)
+    times = np.arange(-10, round(100 * (sweeps * skip + PERIOD))) / 100  # a tenth of a second more at both ends
+    return START + np.rint(times * 1e9).astype(np.int64), np.stack([ride.pose(time) for time in times])
+
+
+def _setting(world: str | World, seed: int, sweeps: int, skip: float, rolling: Rolling | None):
+    """The world, the ride through it, its look, and the random state that the sensors draw from."""
+    world = world_named(world) if isinstance(world, str) else world
+    rng = np.random.default_rng(seed)
+    speed = SPEED if rolling is None else rolling.speed
+    street = build(world.style, sweeps * skip * speed + 2 * SIGHT, rng, SIGHT / 2)
+    look = Look.draw(rng)
+    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3)), look, rng
 
 
 def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):
@@ -159,6 +167,26 @@ def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rn
     labels (N,) uint8.
     """
     distance, hit, part, _, _ = _trace(street, lidar, pose, solids, lidar.max_range)
+    points, intensity, labels, _ = _measure(lidar, distance, hit, part, rng)
+    return points, intensity, labels
+
+
+def rolling_sweep(ride: Ride, lidar: Lidar, time: float, duration: float, rng: np.random.Generator):
+    """As `sweep`, but column after column from `time` (seconds) on: each point in the LiDAR frame of its own instant.
+    Beside the rest times (N,) float64, seconds from `time` to that instant.
+    """
+    traced, times = [], []
+    for firing in firings(lidar, duration):
+        now = time + firing.time
+        traced.append(_trace(ride.street, firing, ride.pose(now), ride.solids(now), lidar.max_range)[:3])
+        times.append(np.full(traced[-1][0].shape, firing.time))
+    distance, hit, part = (np.concatenate(columns, 1) for columns in zip(*traced, strict=True))
+    points, intensity, labels, kept = _measure(lidar, distance, hit, part, rng)
+    return points, intensity, labels, np.concatenate(times, 1)[kept]
+
+
+def _measure(lidar: Lidar, distance: np.ndarray, hit: np.ndarray, part: np.ndarray, rng: np.random.Generator):
+    """What a LiDAR makes of its rays' hits, all (beams, columns): as `sweep`, and which rays gave a point, bool."""
     porous = rng.random(distance.shape) < POROSITY[part]
     lost = rng.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
     kept = (hit != NOTHING) & (part != PART["sky"]) & ~porous & ~lost
@@ -167,7 +195,7 @@ def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rn
     distance += np.where(part == PART["window"], 0.15, 0.0)  # panes are set back in the wall
     points = (lidar.directions[:, kept] * distance).T.astype(np.float32)
     intensity = np.clip(REFLECTIVITY[part] + rng.normal(0, 0.05, len(part)), 0, 1).astype(np.float32)
-    return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part]
+    return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part], kept
 
 
 def photograph(
@@ -175,7 +203,7 @@ def photograph(
 ):
     """The camera's image (H, W, 3) uint8 from the LiDAR's `pose`, and the map of `PARTS` (H, W) uint8 that it shows."""
     world_from_camera = pose @ np.linalg.inv(camera.camera_from_lidar)
-    distance, hit, part, points, directions = _trace(street, camera, world_from_camera, solids, _SIGHT)
+    distance, hit, part, points, directions = _trace(street, camera, world_from_camera, solids, SIGHT)
     length = np.linalg.norm(directions, axis=2)
     flat = part.ravel()
     colours = shade(
