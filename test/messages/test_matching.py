@@ -3,115 +3,361 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tttkd_ros.messages.matching import StampMatcher
+from tttkd_ros.messages.matching import ABSURD, StampMatcher, Unmatched
+
+TOLERANCE, DEPTH = 50, 5
+CAMERAS = ("one", "two", "three")
 
 
-def filled(stamps, *, tolerance=50, depth=10, camera="front"):
-    matcher = StampMatcher(tolerance, depth)
+def matcher_for(*cameras, tolerance=TOLERANCE, depth=DEPTH, **offsets):
+    return StampMatcher(dict.fromkeys(cameras or ("front",), 0) | offsets, tolerance, depth)
+
+
+def filled(stamps, **options):
+    matcher = matcher_for(**options)
     for stamp in stamps:
-        matcher.add(camera, stamp, f"image {stamp}")
+        matcher.add("front", stamp, f"image {stamp}")
     return matcher
+
+
+def nearest(matcher, stamp, camera="front"):
+    """What belongs to a sweep that arrives now."""
+    return answer(matcher, camera, matcher.sweep(stamp))
+
+
+def answer(matcher, camera, moment):
+    try:
+        return matcher.nearest(camera, moment)
+    except Unmatched:
+        return None
 
 
 @pytest.mark.parametrize(("sweep", "image"), [(100, 100), (120, 100), (160, 200), (199, 200), (250, 200), (50, 100)])
 def test_the_image_nearest_in_stamp_is_taken_before_or_after_the_sweep(sweep, image):
-    assert filled([100, 200]).nearest("front", sweep) == f"image {image}"
+    assert nearest(filled([100, 200]), sweep) == f"image {image}"
 
 
 def test_of_two_as_near_the_earlier_is_taken():
-    assert filled([100, 140]).nearest("front", 120) == "image 100"
+    assert nearest(filled([100, 140]), 120) == "image 100"
+
+
+def test_each_camera_has_its_offset():
+    matcher = matcher_for("front", late=30, early=-30)
+    for camera in ("front", "late", "early"):
+        for stamp in (70, 100, 130):
+            matcher.add(camera, stamp, stamp)
+    moment = matcher.sweep(100)
+    assert [matcher.nearest(camera, moment) for camera in ("front", "late", "early")] == [100, 130, 70]
 
 
 @pytest.mark.parametrize("sweep", [49, 151])
 def test_an_image_beyond_the_tolerance_is_not_taken(sweep):
-    assert filled([100]).nearest("front", sweep) is None
+    assert nearest(filled([100]), sweep) is None
+
+
+@pytest.mark.parametrize(
+    ("offset", "reason"),
+    [(0, "the nearest image is 2.000 s too old, the tolerance 0.05 s"),
+     (-4 * 10**9, "the nearest image is 2.000 s from the future, the tolerance 0.05 s")],
+)
+def test_the_reason_tells_on_which_side_the_nearest_image_lies_and_how_far(offset, reason):
+    matcher = matcher_for(front=offset, tolerance=50 * 10**6)
+    matcher.add("front", 10**9, "image")
+    with pytest.raises(Unmatched, match=reason):
+        matcher.nearest("front", matcher.sweep(3 * 10**9))
 
 
 def test_a_camera_that_was_never_heard_has_no_image():
-    assert filled([100]).nearest("rear", 100) is None
+    matcher = matcher_for()
+    with pytest.raises(Unmatched, match="no image"):
+        matcher.nearest("front", matcher.sweep(100))
 
 
 def test_cameras_do_not_answer_for_each_other():
-    matcher = filled([100])
+    matcher = matcher_for("front", "rear")
+    matcher.add("front", 100, "front")
     matcher.add("rear", 110, "rear")
-    assert (matcher.nearest("front", 110), matcher.nearest("rear", 110)) == ("image 100", "rear")
+    assert (nearest(matcher, 110, "front"), nearest(matcher, 110, "rear")) == ("front", "rear")
 
 
 def test_the_oldest_gives_way_when_the_ring_is_full():
     matcher = filled([100, 200, 300], depth=2)
-    assert matcher.nearest("front", 100) is None and matcher.nearest("front", 200) == "image 200"
+    assert nearest(matcher, 100) is None and nearest(matcher, 200) == "image 200"
 
 
 def test_an_image_that_was_overtaken_still_counts():
-    assert filled([100, 200, 160]).nearest("front", 155) == "image 160"
+    assert nearest(filled([100, 200, 160]), 155) == "image 160"
 
 
 def test_a_stamp_seen_before_replaces_what_was_kept_under_it():
     matcher = filled([100, 120], depth=2)
     matcher.add("front", 100, "again")
-    assert matcher.nearest("front", 100) == "again" and matcher.nearest("front", 120) == "image 120"
+    assert nearest(matcher, 100) == "again" and nearest(matcher, 120) == "image 120"
 
 
-def test_a_camera_that_jumps_back_clears_every_camera():
-    matcher = filled([1000])
+def test_a_camera_that_jumps_back_forgets_its_own_images_only():
+    matcher = matcher_for("front", "rear")
+    matcher.add("front", 1000, "front")
     matcher.add("rear", 1000, "rear")
+    matcher.add("front", 900, "after the jump")
+    moment = matcher.sweep(1000)
+    assert answer(matcher, "front", moment) is None and answer(matcher, "rear", moment) == "rear"
+
+
+def test_a_stamp_far_in_the_future_costs_no_more_than_what_the_camera_had():
+    matcher = filled([100, 200, 10**18, 300, 400])
+    assert [nearest(matcher, stamp) for stamp in (300, 400)] == ["image 300", "image 400"]
+
+
+def test_images_from_before_the_sweeps_jumped_back_are_forgotten():
+    matcher = filled([800, 900, 1000])
+    assert nearest(matcher, 1000) == "image 1000"
+    assert nearest(matcher, 900) is None
+
+
+def test_images_of_a_camera_that_jumped_before_the_sweeps_did_are_kept():
+    matcher = filled([900, 1000])
+    matcher.sweep(1000)
     matcher.add("front", 100, "after the jump")
-    assert matcher.nearest("rear", 1000) is None
-    assert matcher.nearest("front", 100) == "after the jump"
+    assert nearest(matcher, 100) == "after the jump"
 
 
-def test_a_sweep_that_jumps_back_is_not_paired_with_what_came_before_the_jump():
-    matcher = filled([1000, 1040])
-    assert matcher.nearest("front", 1000) == "image 1000"
-    assert matcher.nearest("front", 500) is None
-    assert matcher.newest("front") is None
+def test_a_sweep_from_before_the_jump_gets_nothing_from_after_it():
+    matcher = filled([900, 1000])
+    moment = matcher.sweep(1000)
+    matcher.add("front", 100, "after the jump")
+    matcher.sweep(100)
+    matcher.add("front", 1000, "after the jump")
+    with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
+        matcher.nearest("front", moment)
 
 
-def test_clearing_forgets_everything():
+def test_a_sweep_gets_nothing_from_after_its_cameras_jump():
+    matcher = filled([900, 1000])
+    moment = matcher.sweep(900)
+    for stamp in (100, 900):
+        matcher.add("front", stamp, "after the jump")
+    assert answer(matcher, "front", moment) is None
+
+
+def test_an_image_from_before_the_jump_that_comes_after_it_is_not_kept():
+    matcher = filled([900])
+    matcher.sweep(1000)
+    matcher.sweep(100)
+    matcher.add("front", 1000, "straggler")
+    assert nearest(matcher, 1000) is None
+
+
+def test_images_that_a_wrong_stamp_made_look_new_are_forgotten_when_time_jumps():
+    matcher = filled([800])
+    matcher.sweep(900)
+    for stamp in (10**18, 900):
+        matcher.add("front", stamp, "before the jump")
+    matcher.sweep(100)
+    assert nearest(matcher, 900) is None
+
+
+def test_a_camera_that_has_followed_the_jump_is_heard_when_the_time_of_the_jump_comes_again():
+    matcher = filled([900])
+    for sweep, image in ((1000, 1000), (100, 100), (960, 1000)):
+        matcher.sweep(sweep)
+        matcher.add("front", image, "image")
+    assert nearest(matcher, 1000) == "image"
+
+
+def test_what_is_from_before_a_jump_is_judged_with_the_cameras_offset():
+    matcher = matcher_for(front=900)
+    matcher.sweep(1000)
+    moment = matcher.sweep(100)
+    matcher.add("front", 1000, "image")
+    assert matcher.nearest("front", moment) == "image"
+
+
+def test_sweeps_that_creep_back_have_jumped_once_they_are_beyond_the_tolerance():
+    matcher = filled([80])
+    assert [nearest(matcher, stamp) for stamp in (100, 60, 50, 49)] == [*3 * ["image 80"], None]
+
+
+def test_one_wrong_stamp_of_a_sweep_does_not_end_the_matching():
     matcher = filled([100])
-    matcher.clear()
-    assert matcher.nearest("front", 100) is None
+    matcher.sweep(100)
+    matcher.sweep(10**18)
+    matcher.sweep(200)
+    matcher.add("front", 200, "image 200")
+    assert nearest(matcher, 200) == "image 200"
 
 
-def test_keeping_a_span_forgets_the_rest():
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [([], True), ([900], True), ([1000], False), ([1010], False), ([980], True), ([880, 980], False),
+     ([930, 970], True), ([1000 + ABSURD + 1], True)],
+    ids=["never heard", "too old", "exact", "later", "no period yet", "the next is no nearer", "the next is nearer",
+         "absurdly late"],
+)
+def test_a_nearer_image_is_expected_where_the_camera_as_it_goes_would_send_one(stamps, expected):
+    matcher = filled(stamps)
+    assert matcher.expects("front", matcher.sweep(1000)) is expected
+
+
+def test_nothing_is_expected_for_a_sweep_from_before_a_jump():
+    matcher = matcher_for()
+    moment = matcher.sweep(1000)
+    matcher.sweep(100)
+    assert not matcher.expects("front", moment)
+
+
+@pytest.mark.parametrize(("stamps", "reached"), [([], False), ([999], False), ([1000], True), ([1010, 999], True),
+                                                 ([1001 + ABSURD], False)])
+def test_a_sweep_is_reached_by_an_image_as_late(stamps, reached):
+    matcher = filled(stamps)
+    assert matcher.reached("front", matcher.sweep(1000)) is reached
+
+
+def test_forgetting_lets_go_of_what_is_too_old():
     matcher = filled([100, 200, 300])
-    matcher.keep(150, 250)
-    assert [matcher.nearest("front", stamp) for stamp in (100, 200, 300)] == [None, "image 200", None]
+    matcher.forget(matcher.sweep(250))
+    assert [nearest(matcher, stamp) for stamp in (250, 300)] == ["image 200", "image 300"]
+    assert nearest(filled([100, 200, 300]), 100) == "image 100"
+    matcher = filled([100, 200, 300])
+    matcher.forget(matcher.sweep(251))
+    assert nearest(matcher, 230) is None
 
 
 @pytest.mark.parametrize(("tolerance", "depth"), [(-1, 1), (0, 0)])
 def test_limits_that_make_no_sense_are_refused(tolerance, depth):
     with pytest.raises(ValueError, match="expected"):
-        StampMatcher(tolerance, depth)
+        matcher_for(tolerance=tolerance, depth=depth)
 
 
-@given(st.lists(st.integers(0, 1000), max_size=40), st.integers(0, 1000))
-def test_what_is_returned_lies_within_the_tolerance_and_nothing_newer_is_nearer(stamps, sweep):
-    matcher = StampMatcher(50, 8)
+class AnyStream(RuleBasedStateMachine):
+    """Whatever arrives, in whatever order: every image is the number of its arrival."""
+
+    cameras = ("front", "rear")
+    stamps = st.integers(0, 500) | st.sampled_from([-(2**31) * 10**9, 0, ABSURD, 2**31 * 10**9])
+
+    def __init__(self):
+        super().__init__()
+        self.matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH)
+        self.images: list[tuple[str, int]] = []
+        self.moments = []
+
+    @rule(camera=st.sampled_from(cameras), stamp=stamps)
+    def image(self, camera, stamp):
+        self.matcher.add(camera, stamp, len(self.images))
+        self.images.append((camera, stamp))
+
+    @rule(stamp=stamps)
+    def sweep(self, stamp):
+        self.moments.append(self.matcher.sweep(stamp))
+
+    @rule(t=st.integers(0, 500))
+    def everything_turns_good(self, t):
+        """After one sweep that everybody takes part in, whatever came before, the next pairs everywhere."""
+        for stamp in (t, t + 1000):
+            self.sweep(stamp)
+            self.image("front", stamp)
+            self.image("rear", stamp + 20)
+        count = len(self.images)
+        assert [answer(self.matcher, camera, self.moments[-1]) for camera in self.cameras] == [count - 2, count - 1]
+
+    @invariant()
+    def answers_lie_within_the_tolerance_and_are_the_last_of_their_stamp(self):
+        for moment in self.moments[-3:]:
+            for camera, offset in (("front", 0), ("rear", 20)):
+                found = answer(self.matcher, camera, moment)
+                if found is None:
+                    continue
+                name, stamp = self.images[found]
+                assert name == camera and abs(stamp - moment.stamp - offset) <= TOLERANCE
+                assert (camera, stamp) not in self.images[found + 1:]
+
+    @invariant()
+    def memory_is_bounded(self):
+        assert all(len(ring.images) <= DEPTH for ring in self.matcher._rings.values())
+
+
+TestAnyStream = AnyStream.TestCase
+
+
+@given(st.lists(st.integers(-TOLERANCE, 0), max_size=40), st.integers(0, 2000), st.integers(-100, 100))
+def test_without_jumps_the_answer_is_the_nearest_of_the_newest_images(overtaken, sweep, offset):
+    """Each image is stamped up to the tolerance before the one that should have come last."""
+    stamps = [60 * index + late for index, late in enumerate(overtaken)]
+    matcher = matcher_for(front=offset)
     for stamp in stamps:
         matcher.add("front", stamp, stamp)
-    found = matcher.nearest("front", sweep)
-    if found is not None:
-        assert abs(found - sweep) <= 50
-    if stamps and abs(stamps[-1] - sweep) <= 50:
-        assert found is not None and abs(found - sweep) <= abs(stamps[-1] - sweep)
+    near = [stamp for stamp in stamps[-DEPTH:] if abs(stamp - sweep - offset) <= TOLERANCE]
+    expected = min(near, key=lambda stamp: (abs(stamp - sweep - offset), stamp), default=None)
+    assert nearest(matcher, sweep) == expected
 
 
-def test_threads_may_add_and_ask_at_once():
-    matcher = StampMatcher(50, 8)
+@st.composite
+def drives(draw):
+    """What arrives while time jumps: (when, stream, stamp, era) in the order of arrival.
+
+    Sweeps and images of three cameras with periods, phases and losses of their own. Each stream is in order, but up to
+    200 late against the others. An era starts well before the end of the last one, or a while after it.
+    """
+    lengths = draw(st.lists(st.integers(1300, 2500), min_size=2, max_size=4))
+    starts = [0]
+    for length in lengths[:-1]:
+        starts.append(starts[-1] + length + draw(st.integers(-length, -1300) | st.integers(200, 3000)))
+    arrivals = []
+    for stream in ("sweep", *CAMERAS):
+        period, delay = draw(st.sampled_from([30, 100, 170, 400])), draw(st.integers(0, 200))
+        begun = 0  # when the era did
+        for era, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            first = draw(st.integers(0, period))
+            end = length if stream == "sweep" else draw(st.integers(0, length) | st.just(length))
+            arrivals += [(begun + since + delay, stream, start + since, era) for since in range(first, end, period)]
+            begun += length
+    return sorted(arrivals)
+
+
+@given(drives(), st.integers(0, 300))
+def test_nothing_is_ever_paired_across_a_jump(arrivals, late):
+    """Jobs ask until `late` after their sweep: less than any jump, for before it is seen nobody could know."""
+    matcher = matcher_for(*CAMERAS, depth=100)
+    jobs = []
+    for now, stream, stamp, era in arrivals:
+        if stream == "sweep":
+            jobs.append((now, matcher.sweep(stamp), era))
+        else:
+            matcher.add(stream, stamp, era)
+        jobs = [job for job in jobs if now - job[0] <= late]
+        for _, moment, asked in jobs:
+            assert {answer(matcher, camera, moment) for camera in CAMERAS} <= {None, asked}
+
+
+def test_threads_may_note_add_and_ask_at_once():
+    matcher = matcher_for("front", "rear", depth=8)
     failures = []
 
-    def add():
+    def run(act):
         try:
             for stamp in range(3000):
-                matcher.add("front", stamp, stamp)
-        except RuntimeError as error:
+                act(stamp)
+        except Exception as error:
             failures.append(error)
 
-    thread = threading.Thread(target=add)
-    thread.start()
-    while thread.is_alive():
-        matcher.nearest("front", 1500)
-    thread.join()
-    assert not failures and matcher.newest("front") == 2999
+    def ask(stamp):
+        moment = matcher.sweep(stamp % 500)
+        found = answer(matcher, "front", moment)
+        if found is not None and abs(found - moment.stamp) > TOLERANCE:
+            failures.append((found, moment))
+        matcher.expects("rear", moment)
+
+    def loop(stamp):
+        matcher.add("front", stamp % 700, stamp % 700)
+
+    def go_on(stamp):
+        matcher.add("rear", stamp, stamp)
+
+    threads = [threading.Thread(target=run, args=(act,), daemon=True) for act in (loop, go_on, ask)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures and not any(thread.is_alive() for thread in threads)

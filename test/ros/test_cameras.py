@@ -45,7 +45,7 @@ def test_the_nearest_image_within_tolerance_becomes_a_view(make, ros, serialised
     cameras.add_info("left", ros.info())
     for stamp in (SWEEP - 100 * MILLISECOND, SWEEP - 10 * MILLISECOND, SWEEP + 30 * MILLISECOND):
         cameras.add_image("left", serialised(stamp))
-    frame = cameras.frame(SWEEP, POINTS, "lidar")
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
     (view,) = frame.views
     assert (frame.stamp, view.name, view.stamp) == (SWEEP, "left", SWEEP - 10 * MILLISECOND)
     sent = np.asarray(ros.image(view.stamp).data).reshape(view.image.shape)
@@ -58,16 +58,16 @@ def test_a_camera_that_fails_leaves_the_others(make, ros, serialised, said):
     for name in ("left", "right"):
         cameras.add_info(name, ros.info())
     cameras.add_image("right", serialised(SWEEP))
-    assert [view.name for view in cameras.frame(SWEEP, POINTS, "lidar").views] == ["right"]
-    assert said == ["left: not used for training: no image within 50 ms of the sweep"]
+    assert [view.name for view in cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views] == ["right"]
+    assert said == ["left: not used for training: no image"]
     assert cameras.problems == ""
 
 
 def test_without_any_view_every_camera_says_why(make, ros, serialised):
     cameras = make(("left", "right"))
     cameras.add_image("right", serialised(SWEEP))
-    assert cameras.frame(SWEEP, POINTS, "lidar").views == ()
-    assert cameras.problems == "left: no image within 50 ms of the sweep; right: no usable CameraInfo yet"
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    assert cameras.problems == "left: no image; right: no usable CameraInfo yet"
 
 
 def test_a_frame_waits_for_an_image_on_its_way(make, ros, serialised):
@@ -76,9 +76,102 @@ def test_a_frame_waits_for_an_image_on_its_way(make, ros, serialised):
     cameras.add_image("left", serialised(SWEEP - 40 * MILLISECOND))
     late = threading.Timer(0.1, lambda: cameras.add_image("left", serialised(SWEEP)))
     late.start()
-    (view,) = cameras.frame(SWEEP, POINTS, "lidar").views
+    (view,) = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views
     late.join()
     assert view.stamp == SWEEP
+
+
+@pytest.mark.parametrize(("offset", "taken"), [(0, 0), (40, 30), (-40, -30)])
+def test_a_cameras_offset_tells_which_image_belongs_to_a_sweep(make, ros, serialised, offset, taken):
+    cameras = make(("left", "right"), offsets_ns=(0, offset * MILLISECOND))
+    for camera in cameras.names:
+        cameras.add_info(camera, ros.info())
+        for delay in (-30, 0, 30):
+            cameras.add_image(camera, serialised(SWEEP + delay * MILLISECOND))
+    left, right = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views
+    assert (left.stamp - SWEEP, right.stamp - SWEEP) == (0, taken * MILLISECOND)
+
+
+@pytest.mark.parametrize(("delay", "side"), [(-73, "too old"), (73, "from the future")])
+def test_a_complaint_tells_by_how_much_the_nearest_image_was_off(make, ros, serialised, said, delay, side):
+    cameras = make()
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", serialised(SWEEP + delay * MILLISECOND))
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    reason = f"the nearest image is 0.073 s {side}, the tolerance 0.05 s"
+    assert cameras.problems == f"left: {reason}" and said == [f"left: not used for training: {reason}"]
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Whether each frame had to wait; no waiting is done."""
+    waits = []
+
+    def wait_for(condition, predicate, timeout):
+        waits.append(not predicate())
+        return not waits[-1]
+
+    monkeypatch.setattr(threading.Condition, "wait_for", wait_for)
+    return waits
+
+
+def test_a_camera_that_sends_nothing_costs_one_wait_and_again_one_when_it_is_back(make, serialised, waits):
+    cameras = make(("left", "dead"), wait_s=10.0)
+    for index in range(6):
+        stamp = SWEEP + index * 100 * MILLISECOND
+        cameras.add_image("left", serialised(stamp))
+        if index == 3:
+            cameras.add_image("dead", serialised(stamp))
+        cameras.frame(cameras.add_sweep(stamp), POINTS, "lidar")
+    assert waits == [True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize(("delay", "waited"), [(-5, False), (-49, False), (-60, True)])
+def test_an_image_to_which_the_next_would_be_no_nearer_is_not_kept_waiting(make, serialised, waits, delay, waited):
+    cameras = make(wait_s=10.0)
+    for index in range(3):
+        cameras.add_image("left", serialised(SWEEP + (delay + 100 * index) * MILLISECOND))
+    cameras.frame(cameras.add_sweep(SWEEP + 200 * MILLISECOND), POINTS, "lidar")
+    assert waits == [waited]
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.5, 3])
+def test_slower_and_faster_cameras_serve_the_sweeps_that_they_can(make, ros, serialised, factor):
+    """Images per sweep."""
+    cameras = make(depth=10)
+    cameras.add_info("left", ros.info())
+    served, sent = [], 0
+    for index in range(20):
+        stamp = SWEEP + index * 100 * MILLISECOND
+        while sent <= index * factor:
+            cameras.add_image("left", serialised(SWEEP + round(sent * 100 / factor) * MILLISECOND))
+            sent += 1
+        served += [view.stamp == stamp for view in cameras.frame(cameras.add_sweep(stamp), POINTS, "lidar").views]
+    assert served == [True] * round(20 * min(factor, 1))
+
+
+def test_one_image_far_in_the_future_takes_no_other_cameras_views(make, ros, serialised):
+    cameras = make(("left", "right"))
+    for camera in cameras.names:
+        cameras.add_info(camera, ros.info())
+        cameras.add_image(camera, serialised(SWEEP))
+    cameras.add_image("left", serialised(SWEEP + 10**18))
+    sweep = cameras.add_sweep(SWEEP)
+    assert len(cameras.frame(sweep, POINTS, "lidar").views) == 2
+    for camera in cameras.names:
+        cameras.add_image(camera, serialised(SWEEP + 100 * MILLISECOND))
+    later = cameras.add_sweep(SWEEP + 100 * MILLISECOND)
+    assert len(cameras.frame(later, POINTS, "lidar").views) == 2
+
+
+def test_a_job_from_before_a_jump_is_told_so(make, ros, serialised):
+    cameras = make()
+    cameras.add_info("left", ros.info())
+    sweep = cameras.add_sweep(SWEEP)
+    cameras.add_sweep(SWEEP // 2)
+    cameras.add_image("left", serialised(SWEEP))
+    assert cameras.frame(sweep, POINTS, "lidar").views == ()
+    assert cameras.problems == "left: time has jumped back since the sweep"
 
 
 def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
@@ -87,7 +180,7 @@ def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
     model = CameraModel.from_camera_info(ros.info())
     cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), model)}))
     cameras.add_image("left", serialised(SWEEP))
-    assert cameras.frame(SWEEP, POINTS, "lidar").views[0].camera == model
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views[0].camera == model
 
 
 @pytest.mark.parametrize("damage", [lambda cdr: cdr[:7], lambda cdr: cdr[:40]])
@@ -95,7 +188,7 @@ def test_a_message_cut_short_is_a_problem_and_no_exception(make, ros, serialised
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", damage(serialised(SWEEP)))
-    assert cameras.frame(SWEEP, POINTS, "lidar").views == ()
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
     assert said
 
 
@@ -121,11 +214,11 @@ def test_tf_is_asked_by_the_messages_frames_until_it_knows_and_then_no_more(make
     cameras = make(extrinsics=FromTf(buffer))
     cameras.add_image("left", serialised(SWEEP))
     cameras.add_info("left", ros.info())
-    assert cameras.frame(SWEEP, POINTS, "lidar").views == ()
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
     assert cameras.problems == "left: no transform from 'lidar' to 'camera_front_optical' in TF yet"
     buffer.known = True
     for _ in range(2):
-        (view,) = cameras.frame(SWEEP, POINTS, "lidar").views
+        (view,) = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views
     expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
     np.testing.assert_allclose(view.camera_from_lidar, expected, atol=1e-12)
     assert buffer.lookups == 1

@@ -50,7 +50,7 @@ def test_the_parameter_file_lists_every_parameter_with_its_default(make_node):
 
 def test_the_parameter_file_explains_every_parameter():
     lines = [line for line in FILE.read_text().splitlines() if line.startswith("    ") and ":" in line.split("#")[0]]
-    assert len(lines) == len(fields(Settings)) + len(fields(TTTConfig))
+    assert len(lines) == len(fields(Settings)) + len(fields(TTTConfig)) + 1  # state.file
     assert all(" # " in line for line in lines)
     fixed = [line for line in lines if line.endswith("(fixed)")]
     assert len(fixed) == len(fields(Settings))
@@ -65,8 +65,8 @@ def test_defaults_are_those_of_the_dataclasses(make_node):
 def test_every_dynamic_parameter_has_a_description(make_node):
     node = make_node()
     parameters.declare(node)
-    for f in fields(TTTConfig):
-        assert node.describe_parameter(f"ttt.{f.name}").description
+    for name in (*(f"ttt.{f.name}" for f in fields(TTTConfig)), parameters.STATE_FILE):
+        assert node.describe_parameter(name).description
 
 
 def test_first_values_are_taken_over(make_node):
@@ -79,6 +79,18 @@ def test_first_values_are_taken_over(make_node):
 @pytest.mark.parametrize("none", ["[]", "['']"])
 def test_no_camera_can_be_asked_for(make_node, none):
     assert parameters.declare(make_node("-p", f"cameras:={none}")).cameras == ()
+
+
+def test_each_camera_can_have_its_offset(make_node):
+    node = make_node(cameras=["left", "right"], matching__offsets=[0.0, -0.02])
+    assert parameters.declare(node).offsets == (0.0, -0.02)
+
+
+@pytest.mark.parametrize("offsets", [[0.1], [0.1, 0.2, 0.3], [0.0, 10.1], [float("nan"), 0.0], [0.0, float("-inf")],
+                                     ["a", "b"]])
+def test_offsets_that_do_not_fit_the_cameras_are_refused_by_name(make_node, offsets):
+    with pytest.raises(ValueError, match="'matching.offsets' is .*expected none, or as many as cameras .2., each from"):
+        parameters.declare(make_node(cameras=["left", "right"], matching__offsets=offsets))
 
 
 @pytest.mark.parametrize("overrides", [{"ttt__stride": 0}, {"queue": 0}, {"matching__tolerance": -0.1}])

@@ -6,12 +6,14 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tttkd_ros.bags import topics
+from tttkd_ros.bags.odometry import compensation
 from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.classes import UNLABELLED
@@ -19,8 +21,9 @@ from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, load_rig
 from tttkd_ros.messages.image import decode_image
-from tttkd_ros.messages.matching import StampMatcher
+from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
+from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import stamp_of_raw
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,11 @@ WAITING_IMAGES = 64  # of one camera: four to a sweep
 
 class _Stamped(NamedTuple):
     stamp: int
+    record: Record
+
+
+class _Sweep(NamedTuple):
+    moment: Moment
     record: Record
 
 
@@ -50,7 +58,9 @@ class BagReader:
     a UINT8 field `label` of the sweeps is the truth. cameras: names (their images' namespaces), by default every camera
     that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
     or what `load_rig` gives; it goes before /tf_static and CameraInfo. tolerance_ns: largest distance in stamp between
-    a sweep and its image. Raises ValueError for all that is wrong with the bag or does not fit it.
+    a sweep and its image. fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points
+    follow that motion, else they are as if the vehicle stood. Raises ValueError for all that is wrong with the bag or
+    does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there.
     """
@@ -64,6 +74,7 @@ class BagReader:
         truth_topic: str | None = None,
         rig: Path | str | dict[str, RigCamera] | None = None,
         tolerance_ns: int = TOLERANCE_NS,
+        fixed_frame: str = "odom",
     ):
         self.path = Path(path)
         self._tolerance_ns = tolerance_ns
@@ -77,7 +88,9 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             if not self._sweeps:
                 raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
-            self._cameras, self.unusable = _find_cameras(bag, self.points_topic, cameras, rig)
+            statics, self._lidar_frame = _static_transforms(bag), _first(bag, self.points_topic).header.frame_id
+            self._cameras, self.unusable = _find_cameras(bag, self._lidar_frame, cameras, rig, statics)
+            self._compensation = compensation(bag, fixed_frame, self._lidar_frame, statics)
         self.cameras = tuple(camera.name for camera in self._cameras)
         for name, reason in self.unusable.items():
             log.warning("camera %s of bag %s is left out: %s", name, self.path, reason)
@@ -89,37 +102,32 @@ class BagReader:
     def frames(self) -> Iterator[Frame]:
         """Every sweep, in the order of recording; a view for each camera whose image is near enough and sound."""
         beside = [camera.topic for camera in self._cameras] + ([self.truth_topic] if self.truth_topic else [])
-        matcher: StampMatcher[_Stamped] = StampMatcher(self._tolerance_ns, WAITING_IMAGES)
-        waiting: deque[_Stamped] = deque()
+        matcher: StampMatcher[_Stamped] = StampMatcher(dict.fromkeys(beside, 0), self._tolerance_ns, WAITING_IMAGES)
+        waiting: deque[_Sweep] = deque()
         complained: set[str] = set()
         with open_bag(self.path) as bag:
 
             def oldest() -> Frame:
                 sweep = waiting.popleft()
                 frame = self._frame(bag, sweep, matcher, complained)
-                matcher.keep(sweep.stamp - self._tolerance_ns, float("inf"))
+                matcher.forget(sweep.moment)
                 return frame
 
-            def complete(sweep: _Stamped) -> bool:
+            def complete(sweep: _Sweep) -> bool:
                 """Nothing nearer can come: every topic beside the sweeps has reached its stamp."""
-                newest = [matcher.newest(topic) for topic in beside]
-                return all(stamp is not None and stamp >= sweep.stamp for stamp in newest)
+                return all(matcher.reached(topic, sweep.moment) for topic in beside)
 
-            latest, found = None, 0
+            found = 0
             for record in bag.messages([self.points_topic, *beside]):
                 message = _Stamped(stamp_of_raw(record.data), record)
-                if record.topic == self.points_topic:
+                leads = record.topic == self.points_topic
+                if matcher.jumps_back(None if leads else record.topic, message.stamp):
+                    while waiting:  # what waits has all that it will get
+                        yield oldest()
+                if leads:
                     found += 1
-                    if latest is not None and message.stamp < latest - self._tolerance_ns:
-                        while waiting:  # time jumped: what waits has all that it will get
-                            yield oldest()
-                        matcher.keep(message.stamp - self._tolerance_ns, message.stamp + self._tolerance_ns)
-                    latest = message.stamp
-                    waiting.append(message)
+                    waiting.append(_Sweep(matcher.sweep(message.stamp), record))
                 else:
-                    if matcher.jumps_back(record.topic, message.stamp):
-                        while waiting:
-                            yield oldest()
                     matcher.add(record.topic, message.stamp, message)
                 while waiting and (len(waiting) > WAITING_SWEEPS or complete(waiting[0])):
                     yield oldest()
@@ -128,29 +136,37 @@ class BagReader:
         if found != self._sweeps:
             raise ValueError(f"bag {self.path} is damaged: it counts {self._sweeps} sweeps, but has {found}")
 
-    def _frame(self, bag: Bag, sweep: _Stamped, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
+    def _frame(self, bag: Bag, sweep: _Sweep, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
+        stamp = sweep.moment.stamp
         try:
-            cloud = decode_cloud(bag.decode(sweep.record))
+            message = bag.decode(sweep.record)
+            cloud = decode_cloud(message)
         except ValueError as error:
-            raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
+            raise ValueError(f"bag {self.path}, sweep stamped {stamp}: {error}") from error
         views = []
         for camera in self._cameras:
-            near = matcher.nearest(camera.topic, sweep.stamp)
-            if near is None:
+            try:
+                near = matcher.nearest(camera.topic, sweep.moment)
+            except Unmatched:
                 continue
             try:
-                views.append(_view(bag, camera, near))
+                moved = self._compensation.between(self._lidar_frame, near.stamp, stamp)
+                views.append(_view(bag, camera, near, camera.camera_from_lidar @ moved))
             except ValueError as error:
                 if camera.name not in complained:
                     complained.add(camera.name)
                     log.warning("image of camera %s stamped %d, perhaps others: %s", camera.name, near.stamp, error)
         labels = cloud.label
         if self.truth_topic is not None:
-            near = matcher.nearest(self.truth_topic, sweep.stamp)
-            exact = near is not None and near.stamp == sweep.stamp
-            labels = self._truth(bag, near, len(cloud.points)) if exact else None
+            try:
+                near = matcher.nearest(self.truth_topic, sweep.moment)
+            except Unmatched:
+                near = None
+            labels = self._truth(bag, near, len(cloud.points)) if near and near.stamp == stamp else None
+        times = partial(point_times, message)
+        deskewed = self._compensation.deskewed(self._lidar_frame, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
-        return Frame(sweep.stamp, cloud.points, tuple(views), _own(cloud.intensity), _own(labels))
+        return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), _own(labels), deskewed=deskewed)
 
     def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
         """(N,) uint8"""
@@ -167,8 +183,18 @@ class BagReader:
         return labels.astype(np.uint8)
 
 
+def _static_transforms(bag: Bag) -> StaticTransforms:
+    statics = StaticTransforms()
+    for record in bag.messages([topics.STATIC_TOPIC]):
+        try:
+            statics.add(bag.decode(record))
+        except ValueError as error:
+            raise ValueError(f"bag {bag.path}, {topics.STATIC_TOPIC}: {error}") from error
+    return statics
+
+
 def _find_cameras(
-    bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: dict[str, RigCamera]
+    bag: Bag, lidar_frame: str, wanted: Sequence[str] | None, rig: dict[str, RigCamera], statics: StaticTransforms
 ) -> tuple[list[_Camera], dict[str, str]]:
     """The usable cameras, and the reasons why the others are not. A wanted one must be usable."""
     images = topics.camera_topics(bag.types)
@@ -176,13 +202,6 @@ def _find_cameras(
     if missing:
         raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of "
                          f"{', '.join(images) or 'none'}")
-    statics = StaticTransforms()
-    for record in bag.messages([topics.STATIC_TOPIC]):
-        try:
-            statics.add(bag.decode(record))
-        except ValueError as error:
-            raise ValueError(f"bag {bag.path}, {topics.STATIC_TOPIC}: {error}") from error
-    lidar_frame = _first(bag, points_topic).header.frame_id
     usable, unusable = [], {}
     for name in images if wanted is None else wanted:
         try:
@@ -222,13 +241,13 @@ def _first(bag: Bag, topic: str):
     return bag.decode(record)
 
 
-def _view(bag: Bag, camera: _Camera, image: _Stamped) -> View:
+def _view(bag: Bag, camera: _Camera, image: _Stamped, camera_from_lidar: np.ndarray) -> View:
     pixels = decode_image(bag.decode(image.record))
     height, width = pixels.shape[:2]
     if (width, height) != (camera.model.width, camera.model.height):
         raise ValueError(f"image is {width}x{height}, but its camera model is for "
                          f"{camera.model.width}x{camera.model.height}")
-    return View(camera.name, image.stamp, pixels, camera.model, camera.camera_from_lidar)
+    return View(camera.name, image.stamp, pixels, camera.model, camera_from_lidar)
 
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:

@@ -1,88 +1,166 @@
-"""Which camera message belongs to a sweep: the one nearest in stamp, and never one from across a jump in time."""
+"""Which camera message belongs to a sweep: the one nearest in stamp, and never one from across a jump in time.
+
+The LiDAR leads: each sweep is noted when it arrives, and asks for its images when it needs them. Stamps are integer
+nanoseconds, and nothing but stamps and the order of arrival is looked at.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections.abc import Mapping
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Payload = TypeVar("Payload")
 
+ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
+
+
+class Unmatched(ValueError):
+    """Why a sweep has no image of a camera."""
+
+
+class Moment(NamedTuple):
+    """A sweep as it was noted. number: its place in the order of arrival."""
+
+    stamp: int
+    number: int
+
+
+class _Ring(Generic[Payload]):
+    """A camera's newest images by stamp, in the order of arrival, none from before its last jump back."""
+
+    def __init__(self, offset: int):
+        self.offset = offset
+        self.images: dict[int, Payload] = {}
+        self.newest: int | None = None  # the highest stamp since the last jump back
+        self.since = 0  # number of the last sweep before its last jump back
+        self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
+
+    def clear(self) -> None:
+        self.images.clear()
+        self.newest = None
+
 
 class StampMatcher(Generic[Payload]):
-    """Per camera the `depth` newest messages, undecoded. Safe to use from several threads.
+    """Per camera the `depth` newest messages, undecoded. Safe to use from several threads; memory is bounded.
 
-    A stamp may lie up to `tolerance_ns` before one that came earlier (messages overtake each other); one that lies
-    further back means that time jumped (a bag looped, the clock was reset), and all cameras start anew.
+    offsets: of each camera that there is, what lies between a sweep's stamp and the stamp of the image that belongs to
+    it. tolerance: largest distance from there.
+
+    A stamp may lie up to `tolerance` before one that came earlier (messages overtake each other); one further back
+    means that time jumped (a bag looped, a clock was reset). A camera that jumps back forgets its own images. Sweeps
+    that do make every camera forget its images, except a camera that jumped since the sweep before: its images are of
+    the new time already. A single wrong stamp therefore costs no more than what was kept.
     """
 
-    def __init__(self, tolerance_ns: int, depth: int):
-        if tolerance_ns < 0:
-            raise ValueError(f"tolerance is {tolerance_ns} ns, expected 0 or more")
+    def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int):
+        if tolerance < 0:
+            raise ValueError(f"tolerance is {tolerance} ns, expected 0 or more")
         if depth < 1:
             raise ValueError(f"depth is {depth} messages, expected at least 1")
-        self._tolerance = tolerance_ns
-        self._rings: dict[str, deque[tuple[int, Payload]]] = defaultdict(lambda: deque(maxlen=depth))
-        self._latest_sweep: int | None = None
+        self._tolerance = tolerance
+        self._depth = depth
+        self._rings: dict[str, _Ring[Payload]] = {camera: _Ring(offset) for camera, offset in offsets.items()}
+        self._count = 0  # sweeps noted
+        self._since = 0  # sweeps up to this number are from before their last jump back
+        self._sweep: int | None = None  # the highest stamp of the sweeps since they last jumped back
+        self._left: int | None = None  # the highest one from before that jump
         self._lock = Lock()
+
+    def sweep(self, stamp: int) -> Moment:
+        """Note a sweep, as soon as it arrives."""
+        with self._lock:
+            if self._before(stamp, self._sweep):
+                self._left, self._sweep = self._sweep, stamp
+                self._since = self._count
+                for ring in self._rings.values():
+                    jumped = ring.since == self._count  # since the sweep before this one
+                    if not jumped or self._nearer_to_the_past(ring.newest - ring.offset):
+                        ring.clear()
+                        ring.behind = True
+            self._sweep = stamp if self._sweep is None else max(self._sweep, stamp)
+            self._count += 1
+            return Moment(stamp, self._count)
 
     def add(self, camera: str, stamp: int, payload: Payload) -> None:
         """Keep a camera's message, the oldest one giving way; a stamp seen before replaces what was kept under it."""
         with self._lock:
-            if self._jumps_back(camera, stamp):
-                self._clear()
             ring = self._rings[camera]
-            for index, (kept, _) in enumerate(ring):
-                if kept == stamp:
-                    ring[index] = stamp, payload
-                    return
-            ring.append((stamp, payload))
+            if ring.behind:
+                if self._nearer_to_the_past(stamp - ring.offset):
+                    return  # a straggler from before the jump
+                ring.behind = False
+            if self._before(stamp, ring.newest):
+                ring.clear()
+                ring.since = self._count
+            ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
+            ring.images[stamp] = payload
+            if len(ring.images) > self._depth:
+                del ring.images[next(iter(ring.images))]
 
-    def nearest(self, camera: str, stamp: int) -> Payload | None:
-        """What `camera` saw nearest to the sweep at `stamp`, within the tolerance; of two as near, the earlier.
+    def nearest(self, camera: str, moment: Moment) -> Payload:
+        """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
+        with self._lock:
+            if self._is_past(camera, moment):
+                raise Unmatched("time has jumped back since the sweep")
+            ring = self._rings[camera]
+            if not ring.images:
+                raise Unmatched("no image")
+            target = moment.stamp + ring.offset
+            stamp = min(ring.images, key=lambda stamp: (abs(stamp - target), stamp))
+            if abs(stamp - target) <= self._tolerance:
+                return ring.images[stamp]
+        side = "too old" if stamp < target else "from the future"
+        raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
+                        f"the tolerance {self._tolerance * 1e-9:g} s")
 
-        A sweep that jumps back discards what is not near it: that came before the jump.
+    def reached(self, camera: str, moment: Moment) -> bool:
+        """Whether the camera has sent an image as late as the sweep's or later: in a recording, none is to follow."""
+        with self._lock:
+            ahead = self._ahead(camera, moment)
+            return ahead is not None and 0 <= ahead <= ABSURD
+
+    def expects(self, camera: str, moment: Moment) -> bool:
+        """Whether the camera, if it goes on as before, will send a nearer image than those that are kept.
+
+        One that is near enough already is as good as the next, where that would lie further away on the other side.
         """
         with self._lock:
-            if self._latest_sweep is not None and stamp < self._latest_sweep - self._tolerance:
-                self._keep(stamp - self._tolerance, stamp + self._tolerance)
-            self._latest_sweep = stamp
-            near = [entry for entry in self._rings[camera] if abs(entry[0] - stamp) <= self._tolerance]
-            return min(near, key=lambda entry: (abs(entry[0] - stamp), entry[0]))[1] if near else None
+            if self._is_past(camera, moment):
+                return False
+            ahead = self._ahead(camera, moment)
+            if ahead is None or ahead < -self._tolerance:
+                return True
+            if ahead >= 0:
+                return ahead > ABSURD
+            stamps = sorted(self._rings[camera].images)
+            period = min((b - a for a, b in zip(stamps, stamps[1:], strict=False)), default=0)
+            return period < -2 * ahead
 
-    def newest(self, camera: str) -> int | None:
-        """The highest stamp kept of a camera."""
+    def jumps_back(self, camera: str | None, stamp: int) -> bool:
+        """Whether an image of this stamp, or a sweep where camera is None, would make images be forgotten."""
         with self._lock:
-            return self._newest(camera)
+            return self._before(stamp, self._sweep if camera is None else self._rings[camera].newest)
 
-    def jumps_back(self, camera: str, stamp: int) -> bool:
-        """Whether adding this stamp would be a jump in time, and so clear everything."""
+    def forget(self, moment: Moment) -> None:
+        """Let go of what is too old for this sweep, and so for those that follow it."""
         with self._lock:
-            return self._jumps_back(camera, stamp)
+            for ring in self._rings.values():
+                first = moment.stamp + ring.offset - self._tolerance
+                ring.images = {stamp: payload for stamp, payload in ring.images.items() if stamp >= first}
 
-    def keep(self, first: float, last: float) -> None:
-        """Forget the messages stamped outside [first, last]."""
-        with self._lock:
-            self._keep(first, last)
-
-    def clear(self) -> None:
-        """Forget every message of every camera."""
-        with self._lock:
-            self._clear()
-
-    def _newest(self, camera: str) -> int | None:
-        return max((stamp for stamp, _ in self._rings[camera]), default=None)
-
-    def _jumps_back(self, camera: str, stamp: int) -> bool:
-        newest = self._newest(camera)
+    def _before(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance
 
-    def _keep(self, first: float, last: float) -> None:
-        for ring in self._rings.values():
-            kept = [entry for entry in ring if first <= entry[0] <= last]
-            ring.clear()
-            ring.extend(kept)
+    def _is_past(self, camera: str, moment: Moment) -> bool:
+        """Whether the sweeps or the camera have jumped back since."""
+        return moment.number <= max(self._since, self._rings[camera].since)
 
-    def _clear(self) -> None:
-        self._rings.clear()
-        self._latest_sweep = None
+    def _nearer_to_the_past(self, stamp: int) -> bool:
+        """Whether a stamp fits the sweeps before their jump back better than those since."""
+        return abs(stamp - self._left) < abs(stamp - self._sweep)
+
+    def _ahead(self, camera: str, moment: Moment) -> int | None:
+        """By how much the camera's newest image is later than what belongs to the sweep."""
+        ring = self._rings[camera]
+        return None if ring.newest is None else ring.newest - moment.stamp - ring.offset

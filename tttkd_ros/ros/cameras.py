@@ -1,20 +1,23 @@
 """What the cameras sent last, kept encoded, and the frame that a training step asks for.
 
-Messages arrive in the executor's thread, which only stashes them. A frame is made in the thread that trains: there
-the sweep's images are awaited for a bounded time, matched by stamp and decoded.
+Messages arrive in the executor's thread, which only stashes them; of sweeps it stashes the stamps, so that a jump in
+time parts them from images in the order of arrival. A frame is made in the thread that trains: there the sweep's images
+are awaited for a bounded time, matched by stamp and decoded.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.messages.image import decode_raw_image
-from tttkd_ros.messages.matching import StampMatcher
+from tttkd_ros.messages.matching import Moment, StampMatcher
 from tttkd_ros.messages.stamps import stamp_of_raw
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import Extrinsics
@@ -33,10 +36,11 @@ class _Info:
 
 
 class Cameras:
-    """Of one consumer, whose sweeps come in order: one that goes back in stamp tells the matcher that time jumped.
+    """Safe to use from several threads, of which one makes frames.
 
     image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth: images kept per camera.
-    wait_s: how long `frame` waits for images at or after its sweep's stamp.
+    wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
+    that of the image that belongs to it; empty for none.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Cameras:
         tolerance_ns: int,
         depth: int,
         wait_s: float,
+        offsets_ns: tuple[int, ...] = (),
+        compensation: Compensation | None = None,
     ):
         self.names = names
         self.images = dict.fromkeys(names, 0)  # received, by camera
@@ -56,13 +62,19 @@ class Cameras:
         self._extrinsics = extrinsics
         self._image_type = image_type
         self._complaints = complaints
+        self._compensation = compensation or Compensation()
         self._wait_s = wait_s
-        self._tolerance_ns = tolerance_ns
         self._infos: dict[str, _Info] = {
             name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
         }
-        self._matcher: StampMatcher[_Encoded] = StampMatcher(tolerance_ns, depth)
+        offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
+        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth)
         self._arrived = threading.Condition()
+        self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
+
+    def add_sweep(self, stamp: int) -> Moment:
+        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not."""
+        return self._matcher.sweep(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
         """cdr: the serialised message, of which only the stamp is read."""
@@ -74,6 +86,7 @@ class Cameras:
         with self._arrived:
             self.images[camera] += 1
             self._matcher.add(camera, stamp, _Encoded(stamp, cdr))
+            self._awaited.add(camera)
             self._arrived.notify_all()
 
     def add_info(self, camera: str, msg) -> None:
@@ -90,35 +103,43 @@ class Cameras:
         info = self._infos.get(camera)
         return "" if info is None else info.frame_id
 
-    def frame(self, stamp: int, points: np.ndarray, lidar_frame: str, names: tuple[str, ...] | None = None) -> Frame:
-        """The sweep with every usable view, of all cameras or those in `names`.
+    def frame(
+        self,
+        sweep: Moment,
+        points: np.ndarray,
+        lidar_frame: str,
+        names: tuple[str, ...] | None = None,
+        times: Callable[[], np.ndarray | None] = lambda: None,
+    ) -> Frame:
+        """The sweep with every usable view, of all cameras or those in `names`. times: as for `Compensation`.
 
         Waits, so never call it where messages are received. Where there is no view, `problems` says why.
         """
         names = self.names if names is None else names
-        self._await(stamp, names)
+        self._await(sweep, names)
         views, problems = [], []
         for camera in names:
             try:
-                views.append(self._view(camera, stamp, lidar_frame))
+                views.append(self._view(camera, sweep, lidar_frame))
             except ValueError as error:
                 problems.append(f"{camera}: {error}")
                 self._complaints.about(camera, f"not used for training: {error}")
         self.problems = "" if views else "; ".join(problems)
-        return Frame(stamp, points, tuple(views))
+        deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
+        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed)
 
-    def _await(self, stamp: int, names: tuple[str, ...]) -> None:
+    def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
+        """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
+
+        def missing() -> set[str]:
+            return {name for name in names if name in self._awaited and self._matcher.expects(name, sweep)}
+
         with self._arrived:
-            self._arrived.wait_for(lambda: all(self._has_reached(name, stamp) for name in names), self._wait_s)
+            if not self._arrived.wait_for(lambda: not missing(), self._wait_s):
+                self._awaited -= missing()
 
-    def _has_reached(self, camera: str, stamp: int) -> bool:
-        newest = self._matcher.newest(camera)
-        return newest is not None and newest >= stamp
-
-    def _view(self, camera: str, stamp: int, lidar_frame: str) -> View:
-        encoded = self._matcher.nearest(camera, stamp)
-        if encoded is None:
-            raise ValueError(f"no image within {self._tolerance_ns * 1e-6:g} ms of the sweep")
+    def _view(self, camera: str, sweep: Moment, lidar_frame: str) -> View:
+        encoded = self._matcher.nearest(camera, sweep)
         info = self._infos.get(camera)
         if info is None:
             raise ValueError("no usable CameraInfo yet")
@@ -127,4 +148,5 @@ class Cameras:
         height, width = image.shape[:2]
         if (width, height) != (info.model.width, info.model.height):
             raise ValueError(f"image is {width}x{height}, its CameraInfo says {info.model.width}x{info.model.height}")
-        return View(camera, encoded.stamp, image, info.model, camera_from_lidar)
+        moved = self._compensation.between(lidar_frame, encoded.stamp, sweep.stamp)
+        return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved)

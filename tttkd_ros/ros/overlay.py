@@ -81,7 +81,8 @@ class Overlays:
                 self._error(f"overlay of the sweep at {answered.stamp} failed:\n{traceback.format_exc()}")
 
     def _draw(self, answered: Answered) -> None:
-        frame = self._cameras.frame(answered.stamp, answered.points, answered.frame_id, self._wanted())
+        sweep = self._cameras.add_sweep(answered.stamp)
+        frame = self._cameras.frame(sweep, answered.points, answered.frame_id, self._wanted(), answered.times)
         for view in frame.views:
-            image = draw(view, answered.points, answered.labels, self._palette)
+            image = draw(view, frame.projectable, answered.labels, self._palette)
             self._publishers[view.name].publish(image_message(image, view.stamp, self._cameras.frame_id(view.name)))

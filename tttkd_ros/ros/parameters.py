@@ -14,6 +14,7 @@ from tttkd_ros.adaptation.config import RANGES, TTTConfig
 from tttkd_ros.ros.settings import Settings
 
 PREFIX = "ttt."
+STATE_FILE = "state.file"  # read whenever it is needed
 DESCRIPTIONS = {
     "enabled": "adapt while running",
     "stride": "train on every n-th sweep",
@@ -21,6 +22,12 @@ DESCRIPTIONS = {
     "steps": "SGD steps on each sweep that trains",
     "kd_points": "points per step, drawn at random among those that a camera sees",
     "min_points": "a sweep with fewer points in view does not train",
+    "guard": "a step needs the evidence of points held out of it",
+    "min_alignment": "least advantage in cosine of a point's own patch over its neighbours, averaged over some steps",
+    "max_drop": "largest drop of the held-out cosine below what is usual",
+    "max_gradient": "largest gradient norm, in times what is usual",
+    "patience": "objections in a row until the guard pauses adaptation, to go on by itself once all is well",
+    "pull": "share of the way back to the shipped weights after each step; 0 for none",
 }
 
 
@@ -32,6 +39,8 @@ def declare(node: Node) -> Settings:
     """
     for f in fields(TTTConfig):
         _declare(node, PREFIX + f.name, f.default, DESCRIPTIONS[f.name], RANGES.get(f.name), read_only=False)
+    _declare(node, STATE_FILE, "", "file of the adapted weights, for ~/save, ~/load and what is under state", None,
+             read_only=False)
     values = {}
     for f in fields(Settings):
         low, high = f.metadata["low"], f.metadata["high"]
@@ -40,6 +49,7 @@ def declare(node: Node) -> Settings:
         values[f.name] = _declare(node, name, f.default, f.metadata["description"], bounds, read_only=True)
     # rcl drops an empty list's type, and with it the value; a list of one empty name is how older ones spell it.
     values["cameras"] = tuple(name for name in values["cameras"] or () if name)
+    values["offsets"] = tuple(values["offsets"] or ())
     return Settings(**values)
 
 
@@ -64,5 +74,6 @@ def _declare(node: Node, name: str, default: Any, description: str, bounds, *, r
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
             ]
+    descriptor.dynamic_typing = default == ()  # an empty list has no type that a first value could be held to
     default = list(default) if isinstance(default, tuple) else default
     return node.declare_parameter(name, default, descriptor).value

@@ -8,6 +8,8 @@ from typing import Any
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.ros.qos import RELIABILITY
 
+LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
+
 
 def _parameter(name: str, default: Any, description: str, *, low=None, high=None, choices=()) -> Any:
     """A field with its ROS parameter's name, description and bounds beside its one default."""
@@ -40,6 +42,10 @@ class Settings:
     rig: str = _parameter(
         "rig", "", "YAML file with camera_from_lidar of every camera; empty: look the transforms up in TF"
     )
+    fixed_frame: str = _parameter(
+        "motion.fixed_frame", "odom",
+        "odometry's frame in TF: points are projected where they are at the image's time; empty: at the cloud's",
+    )
     image_transport: str = _parameter(
         "image_transport", "raw", "raw: <camera>/image; compressed: <camera>/image/compressed",
         choices=("raw", "compressed"),
@@ -47,6 +53,10 @@ class Settings:
     tolerance: float = _parameter(
         "matching.tolerance", 0.05, "largest distance in stamp between a sweep and its image, seconds",
         low=0.0, high=10.0,
+    )
+    offsets: tuple[float, ...] = _parameter(
+        "matching.offsets", (),
+        "seconds from a sweep's stamp to that of the image that belongs to it, for each of the cameras; [] for none",
     )
     history: int = _parameter("matching.depth", 10, "images kept per camera, still encoded", low=1, high=1000)
     wait: float = _parameter(
@@ -61,9 +71,20 @@ class Settings:
         "queue", 10, "sweeps that may wait for the student; beyond that the oldest is dropped and counted",
         low=1, high=10000,
     )
+    deadline: float = _parameter(
+        "deadline", 0.0, "seconds from a sweep's arrival to its answer; adaptation gives way as latency nears it; "
+        "0: the sweep period, measured from the stamps", low=0.0, high=60.0,
+    )
     threads: int = _parameter(
         "threads", 1, "CPU threads of each of the two models, the one that segments and the one that trains",
         low=1, high=256,
+    )
+    autosave: float = _parameter(
+        "state.autosave", 0.0, "save adapted weights to state.file every so many seconds, and at the end; 0: never",
+        low=0.0, high=86400.0,
+    )
+    load_at_start: bool = _parameter(
+        "state.load_at_start", False, "go on from state.file if there is one; begin with the model if it is refused"
     )
     seed: int = _parameter("seed", 0, "of the worker's random draws", low=0, high=2**31 - 1)
 
@@ -72,6 +93,15 @@ class Settings:
             _check(f, getattr(self, f.name))
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f"parameter 'cameras' is {list(self.cameras)}: expected each camera once")
+        if len(self.offsets) not in (0, len(self.cameras)) or not all(_is_offset(value) for value in self.offsets):
+            raise ValueError(
+                f"parameter 'matching.offsets' is {list(self.offsets)}: expected none, or as many as cameras "
+                f"({len(self.cameras)}), each from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}"
+            )
+
+
+def _is_offset(value: Any) -> bool:
+    return isinstance(value, float | int) and abs(value) <= LARGEST_OFFSET
 
 
 def _check(f: Field, value: Any) -> None:
