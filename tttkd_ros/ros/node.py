@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from tttkd_ros.ros import outputs, parameters
+from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.logs import forward
+from tttkd_ros.ros.qos import output_qos, publisher_events
 from tttkd_ros.ros.runtime import Runtime
 from tttkd_ros.ros.statistics import Statistics
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+UNCONFIGURED = "not configured: there is nothing to act on"
 
 
 class SegmenterNode(LifecycleNode):
@@ -38,12 +44,18 @@ class SegmenterNode(LifecycleNode):
         self._runtime: Runtime | None = None
         self._statistics = Statistics()
         self._diagnostics = Diagnostics(self.get_name(), self._statistics)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics_publisher = self.create_publisher(
+            DiagnosticArray, "/diagnostics", output_qos(10),
+            event_callbacks=publisher_events("/diagnostics", Complaints(self.get_logger().warning).about),
+        )
         # Steady: with use_sim_time the node's own clock stands still while no bag plays.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/pause", self._on_pause)
         self.create_service(Trigger, "~/resume", self._on_resume)
+        apart = MutuallyExclusiveCallbackGroup()  # while these wait for a disk, all other callbacks go on
+        self.create_service(Trigger, "~/save", self._on_save, callback_group=apart)
+        self.create_service(Trigger, "~/load", self._on_load, callback_group=apart)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     # The life of the node. rclpy swallows what a transition raises, so each reports its own failure.
@@ -66,6 +78,7 @@ class SegmenterNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._runtime.active = False
+        self._runtime.state.autosave()
         return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -93,20 +106,33 @@ class SegmenterNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_reset(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(response, "reset", "back to the weights of the checkpoint")
+        return self._serve(response, lambda runtime: runtime.state.reset(), "back to the weights of the checkpoint")
 
     def _on_pause(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(response, "pause", "adaptation paused; sweeps are still answered")
+        return self._serve(
+            response, lambda runtime: runtime.pipeline.pause(), "adaptation paused; sweeps are still answered"
+        )
 
     def _on_resume(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(response, "resume", "adaptation runs on")
+        return self._serve(response, lambda runtime: runtime.pipeline.resume(), "adaptation runs on")
 
-    def _serve(self, response: Trigger.Response, action: str, done: str) -> Trigger.Response:
-        """Call the pipeline's method `action`."""
+    def _serve(self, response: Trigger.Response, action: Callable[[Runtime], None], done: str) -> Trigger.Response:
         response.success = self._runtime is not None
         if response.success:
-            getattr(self._runtime.pipeline, action)()
-        response.message = done if response.success else "not configured: there is nothing to act on"
+            action(self._runtime)
+        response.message = done if response.success else UNCONFIGURED
+        return response
+
+    async def _on_save(self, request, response: Trigger.Response) -> Trigger.Response:
+        return await self._store(response, lambda runtime: runtime.state.save())
+
+    async def _on_load(self, request, response: Trigger.Response) -> Trigger.Response:
+        return await self._store(response, lambda runtime: runtime.state.load())
+
+    async def _store(self, response: Trigger.Response, action: Callable[[Runtime], Future]) -> Trigger.Response:
+        response.message = UNCONFIGURED
+        if self._runtime is not None:
+            response.success, response.message = await action(self._runtime)
         return response
 
     def _report(self) -> None:

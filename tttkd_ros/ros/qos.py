@@ -7,9 +7,23 @@ and to a best-effort one it sends best effort all the same.
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from collections.abc import Callable
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 RELIABILITY = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
+
+# What a subscriber may ask for beyond what the node offers, and what it should ask for instead.
+ASK_FOR = {
+    "DURABILITY": "volatile",
+    "DEADLINE": "no deadline",
+    "LIVELINESS": "automatic liveliness without a lease",
+}
 
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -26,3 +40,45 @@ def sensor_qos(reliability: str, depth: int) -> QoSProfile:
 
 def output_qos(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def subscription_events(topic: str, complain: Callable[[str, str], object]) -> SubscriptionEventCallbacks:
+    """Complains about a publisher that does not match, with the remedy, in place of rclpy's own warning.
+
+    topic: as publishers see it. complain: told the topic and the problem.
+    """
+
+    def mismatch(event) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        if policy == "RELIABILITY":
+            theirs = "a publisher is best effort while this node asks for reliable"
+            remedy = "set the parameter qos.reliability to best_effort, or let the publisher be reliable"
+        else:
+            theirs = f"a publisher offers another {_spelled(policy)} than this node asks for"
+            remedy = "let it have the default"
+        complain(topic, f"{theirs}, and nothing of it arrives: {remedy}{_others(event)}")
+
+    return SubscriptionEventCallbacks(incompatible_qos=mismatch)
+
+
+def publisher_events(topic: str, complain: Callable[[str, str], object]) -> PublisherEventCallbacks:
+    """The same for subscribers that ask for more than the node offers."""
+
+    def mismatch(event) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        complain(
+            topic,
+            f"a subscriber asks for a {_spelled(policy)} that this node does not offer, and receives nothing: "
+            f"let it ask for {ASK_FOR.get(policy, 'the default')}{_others(event)}",
+        )
+
+    return PublisherEventCallbacks(incompatible_qos=mismatch)
+
+
+def _spelled(policy: str) -> str:
+    return policy.lower().replace("_", " ")
+
+
+def _others(event) -> str:
+    """The middleware tells the last one's policy only."""
+    return f" ({event.total_count_change - 1} more do not match)" if event.total_count_change > 1 else ""

@@ -17,6 +17,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
 from tttkd_ros.adaptation.process import AdapterProcess
+from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
@@ -27,8 +28,9 @@ from tttkd_ros.ros.extrinsics import extrinsics
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.overlay import Overlays
-from tttkd_ros.ros.qos import LATCHED, output_qos, sensor_qos
+from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events, sensor_qos, subscription_events
 from tttkd_ros.ros.settings import Settings
+from tttkd_ros.ros.state import AdaptedState
 from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.tf import listen
 from tttkd_ros.segmenter.checkpoint import load_student
@@ -55,7 +57,7 @@ class Runtime:
 
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
-        complaints = Complaints(log.warning)
+        complaints = self._complaints = Complaints(log.warning)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
@@ -78,8 +80,12 @@ class Runtime:
         self._publisher(String, "~/label_info", LATCHED).publish(outputs.label_info(classes))
         overlays = {name: self._publisher(Image, f"~/overlay/{name}", output_qos(1)) for name in settings.cameras}
 
-        self.pipeline = self._pipeline(settings, config)
+        self.pipeline, origin = self._pipeline(settings, config)
         self._close.append(self.pipeline.close)
+        self.state = AdaptedState(node, self.pipeline, origin, settings)
+        self._close.append(self.state.close)
+        if settings.load_at_start:
+            self.state.restore()
         self._overlays = Overlays(drawn, classes.palette, overlays, log.error)
         self._close.append(self._overlays.close)
         self._inference = Inference(
@@ -115,7 +121,7 @@ class Runtime:
             pipeline.in_force.stride, pipeline.counters, self.cameras.images,
         )
 
-    def _pipeline(self, settings: Settings, config: TTTConfig) -> Pipeline:
+    def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -126,7 +132,7 @@ class Runtime:
         build = self._adapter(settings, student, device) if self.adapts else None
         doing = f"adapts in {'a thread' if torch.device(device).type == 'cuda' else 'a process of its own'}"
         self._node.get_logger().info(f"student {model} on {device}; {doing if build else 'it only segments'}")
-        return Pipeline(student, build, config, background=True, on_report=self._on_report)
+        return Pipeline(student, build, config, background=True, on_report=self._on_report), Origin.of(student)
 
     def _adapter(self, settings: Settings, student: Student, device: str) -> Callable[[], Adapter]:
         """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
@@ -152,12 +158,14 @@ class Runtime:
         self._steps.publish(outputs.adaptation(report, self._node.get_name()))
 
     def _publisher(self, kind: type, topic: str, qos):
-        publisher = self._node.create_publisher(kind, topic, qos)
+        events = publisher_events(self._node.resolve_topic_name(topic), self._complaints.about)
+        publisher = self._node.create_publisher(kind, topic, qos, event_callbacks=events)
         self._close.append(partial(self._node.destroy_publisher, publisher))
         return publisher
 
     def _subscribe(self, kind: type, topic: str, callback, qos, *, raw: bool = False) -> None:
-        subscription = self._node.create_subscription(kind, topic, callback, qos, raw=raw)
+        events = subscription_events(self._node.resolve_topic_name(topic), self._complaints.about)
+        subscription = self._node.create_subscription(kind, topic, callback, qos, raw=raw, event_callbacks=events)
         self._close.append(partial(self._node.destroy_subscription, subscription))
 
 
