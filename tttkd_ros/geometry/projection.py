@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.camera import CameraModel, flatnonzero
 from tttkd_ros.geometry.transforms import apply
 
 # The z-buffer. A cell holds a few returns of a 64-ring sensor; the reach spans the gap between the rings of a 32-ring
@@ -42,12 +42,12 @@ def project(
     """
     in_camera = apply(camera_from_lidar, points.float())
     pixels, visible = camera.project(in_camera)
-    inside = visible.nonzero().squeeze(1)
+    inside = flatnonzero(visible)
     distance = in_camera.T.index_select(1, inside).square_().sum(0).sqrt_()
-    depth = torch.full_like(pixels[:, 0], torch.nan)
-    depth[inside] = distance
+    depth = torch.full_like(in_camera[:, 0], torch.nan).scatter_(0, inside, distance)
     if occlusion:
-        visible[inside] = ~_hidden(pixels[inside], distance, camera)
+        u, v = pixels.T.index_select(1, inside)
+        visible.scatter_(0, inside, ~_hidden(u, v, distance, camera))
     return Projection(pixels, depth, visible)
 
 
@@ -65,15 +65,15 @@ def patch_index(projection: Projection, camera: CameraModel, grid: tuple[int, in
     return torch.where(projection.visible, row * cols + col, -1)
 
 
-def _hidden(pixels: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
-    """pixels (M, 2) inside the image, depth (M,) -> (M,) bool: a nearer surface lies in front of the point.
+def _hidden(u: Tensor, v: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
+    """u, v (M,) inside the image, depth (M,) -> (M,) bool: a nearer surface lies in front of the point.
 
     A surface is in front where nearer returns lie both above and below the point within `REACH` cells. Asking for both
     keeps the ground, however grazing: it comes nearer below, never above.
     """
     cell = max(camera.width / CELLS_ACROSS, 1.0)
     rows, cols = math.ceil(camera.height / cell), math.ceil(camera.width / cell)
-    row, col = (pixels[:, 1] / cell).long().clamp_(max=rows - 1), (pixels[:, 0] / cell).long().clamp_(max=cols - 1)
+    row, col = (v / cell).long().clamp_(max=rows - 1), (u / cell).long().clamp_(max=cols - 1)
     # Empty cells all around spare the edges a case of their own; infinity: no return.
     index = (row + REACH) * (cols + 2) + (col + 1)
     nearest = depth.new_full(((rows + 2 * REACH) * (cols + 2),), torch.inf).scatter_reduce_(0, index, depth, "amin")
@@ -82,7 +82,7 @@ def _hidden(pixels: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
     nearest = _least(nearest[:, step : step + cols] for step in range(3))
     above = _least(nearest[step : step + rows] for step in range(REACH))
     below = _least(nearest[step : step + rows] for step in range(REACH + 1, 2 * REACH + 1))
-    surface = torch.maximum(above, below).view(-1)[row * cols + col]
+    surface = torch.maximum(above, below).view(-1).index_select(0, row * cols + col)
     return depth > surface + (surface * TOLERANCE_SHARE).clamp_(min=TOLERANCE_M)
 
 
