@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader
 
+from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.bags.topics import CLOUD, require
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.replay import score
@@ -21,6 +23,7 @@ NODE = "/segmenter"
 POINTS = "/lidar/points"
 LABELLED = f"{NODE}/points_labeled"
 ADAPTATION = f"{NODE}/adaptation"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 LIDAR_FRAME = "lidar"
 
 
@@ -70,9 +73,11 @@ def score_live(name: str, drive: Drive, recording: Path, sent: Sequence[int], cl
 
 
 def answers(recording: Path) -> Iterator[Answer]:
-    """The labelled clouds of a recording, in the order of their arrival."""
-    for arrived, message in _messages(recording, LABELLED):
+    """The labelled clouds of a recording, in the order of their arrival. Raises ValueError for any that is not that."""
+    for arrived, message in _messages(recording, LABELLED, CLOUD):
         cloud = decode_cloud(message)
+        if cloud.label is None:
+            raise ValueError(f"recording {recording}: a cloud on {LABELLED} has no UINT8 field 'label'")
         yield Answer(nanoseconds(message.header.stamp), arrived, message.header.frame_id, cloud.points, cloud.label)
 
 
@@ -105,10 +110,13 @@ def latencies(recording: Path, drive_stamps: Sequence[int], sent: Sequence[int])
     if len(drive_stamps) != len(sent):
         raise ValueError(f"{len(sent)} sweeps were sent, but the drive has {len(drive_stamps)}")
     sent_at = dict(zip(drive_stamps, sent, strict=True))
-    return np.array([
-        (arrived - sent_at[nanoseconds(message.header.stamp)]) * 1e-6
-        for arrived, message in _messages(recording, LABELLED)
-    ])
+    milliseconds = []
+    for arrived, message in _messages(recording, LABELLED, CLOUD):
+        stamp = nanoseconds(message.header.stamp)
+        if stamp not in sent_at:
+            raise ValueError(f"recording {recording}: an answer is stamped {stamp}, but no sweep of the drive is")
+        milliseconds.append((arrived - sent_at[stamp]) * 1e-6)
+    return np.array(milliseconds)
 
 
 def percentiles(milliseconds: np.ndarray) -> dict[str, float]:
@@ -118,9 +126,12 @@ def percentiles(milliseconds: np.ndarray) -> dict[str, float]:
 def steps(recording: Path) -> tuple[int, dict[str, int]]:
     """How many adaptation steps were accepted, and the reasons of those that were not, counted."""
     accepted, reasons = 0, Counter()
-    for _, message in _messages(recording, ADAPTATION):
+    for _, message in _messages(recording, ADAPTATION, DIAGNOSTICS):
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
+            if not {"accepted", "reason"} <= values.keys():
+                raise ValueError(f"recording {recording}: a report on {ADAPTATION} has no 'accepted' and 'reason', only "
+                                 f"{', '.join(values) or 'nothing'}")
             if values["accepted"] == "true":
                 accepted += 1
             else:
@@ -128,8 +139,10 @@ def steps(recording: Path) -> tuple[int, dict[str, int]]:
     return accepted, dict(reasons)
 
 
-def _messages(recording: Path, topic: str) -> Iterator[tuple[int, object]]:
-    with AnyReader([recording]) as reader:
-        wanted = [connection for connection in reader.connections if connection.topic == topic]
-        for connection, arrived, data in reader.messages(wanted):
-            yield arrived, reader.deserialize(data, connection.msgtype)
+def _messages(recording: Path, topic: str, kind: str) -> Iterator[tuple[int, Any]]:
+    """Time of arrival and message of each that was recorded on a topic; none where nothing was."""
+    with open_bag(recording) as bag:
+        if topic in bag.types:
+            require(bag.types, topic, kind)
+        for record in bag.messages([topic]):
+            yield record.time, bag.decode(record)

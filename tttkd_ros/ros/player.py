@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 import signal
 import sys
 import threading
@@ -20,9 +21,12 @@ from typing import Annotated
 import rclpy
 import tyro
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.highlevel import AnyReader
+
+from tttkd_ros.bags.storage import Bag, open_bag
+from tttkd_ros.bags.topics import described
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
 SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
@@ -51,60 +55,55 @@ def play(
     """
     if not rate > 0:
         raise ValueError(f"rate is {rate}, expected a positive number")
-    if not bag.exists():
-        raise ValueError(f"no bag at {bag}")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        reader = stack.enter_context(AnyReader([bag]))
-        connections, missing = playable(reader, topics)
-        for topic, type_name in missing:
+        opened = stack.enter_context(open_bag(bag))
+        classes, missing = playable(opened, topics)
+        for topic, type_name in missing.items():
             print(f"left out {topic}: this ROS has no {type_name}", flush=True)
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         node = rclpy.create_node("bag_player", use_global_arguments=False)
         stack.callback(node.destroy_node)
-        publishers = {
-            entry.topic: node.create_publisher(message_class(entry.msgtype), entry.topic, qos(entry.topic))
-            for entry in connections
-        }
+        try:
+            publishers = {topic: node.create_publisher(kind, topic, qos(topic)) for topic, kind in classes.items()}
+        except NameValidationException as error:
+            raise ValueError(f"the bag has a topic that ROS does not allow: {error}") from error
         if wait_for_subscribers:
             _wait_for_subscribers(publishers, wait_timeout, stop)
         log = None
         if sent_file is not None:
             log = csv.writer(stack.enter_context(sent_file.open("w", newline="")))
             log.writerow(("topic", "bag_time", "sent"))
-        played = _play(reader, connections, publishers, rate, stop, log)
+        played = _play(opened, publishers, rate, stop, log)
         if not stop.is_set():
             for publisher in publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE))
     print(f"{'stopped after' if stop.is_set() else 'played'} {played} messages", flush=True)
 
 
-def playable(reader: AnyReader, topics: tuple[str, ...]) -> tuple[list, list[tuple[str, str]]]:
-    """The bag's connections to play, and (topic, type) of those whose type this ROS lacks."""
-    known = sorted({connection.topic for connection in reader.connections})
-    unknown = sorted(set(topics) - set(known))
+def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
+    """Topic -> class of what is to be played, and topic -> type of what this ROS lacks the type of."""
+    unknown = sorted(set(topics) - bag.types.keys())
     if unknown:
-        raise ValueError(f"the bag has no topic {', '.join(unknown)}; it has {', '.join(known)}")
-    wanted = [
-        connection
-        for connection in reader.connections
-        if (connection.topic in topics if topics else not connection.topic.startswith("/truth/"))
-    ]
-    connections = [connection for connection in wanted if message_class(connection.msgtype) is not None]
-    missing = [(connection.topic, connection.msgtype) for connection in wanted if connection not in connections]
-    if not connections:
-        raise ValueError(f"nothing to play; the bag has {', '.join(known) or 'no topic at all'}")
-    return connections, missing
+        raise ValueError(f"the bag has no topic {', '.join(unknown)}; it has {', '.join(sorted(bag.types))}")
+    wanted = topics or [topic for topic in bag.types if not topic.startswith("/truth/")]
+    classes = {topic: message_class(bag.types[topic]) for topic in wanted}
+    missing = {topic: bag.types[topic] for topic, kind in classes.items() if kind is None}
+    if len(missing) == len(classes):
+        raise ValueError(f"nothing to play; the bag has {described(bag.types)}")
+    return {topic: kind for topic, kind in classes.items() if kind is not None}, missing
 
 
 def message_class(type_name: str) -> type | None:
     """The class of "package/msg/Name", or None where this ROS lacks it."""
-    package, _, name = type_name.split("/")
+    parts = re.fullmatch(r"([a-z]\w*)/msg/([A-Z]\w*)", type_name, re.ASCII)
+    if parts is None:  # a bag may hold any text there, and a part of it is to be imported
+        return None
     try:
-        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+        return getattr(importlib.import_module(f"{parts[1]}.msg"), parts[2], None)
     except ModuleNotFoundError:
         return None
 
@@ -133,20 +132,21 @@ def _wait_for_subscribers(publishers: dict, timeout: float, stop: threading.Even
         stop.wait(0.05)
 
 
-def _play(reader, connections, publishers, rate: float, stop: threading.Event, log) -> int:
+def _play(bag: Bag, publishers: dict, rate: float, stop: threading.Event, log) -> int:
     played = 0
     first = start = None
-    for connection, bag_time, data in reader.messages(connections):
+    for record in bag.messages(publishers):
         if first is None:
-            first, start = bag_time, time.monotonic()
+            first, start = record.time, time.monotonic()
         # Due times count from the start, so that one late message does not delay all that follow.
-        if stop.wait(max(0.0, start + (bag_time - first) * 1e-9 / rate - time.monotonic())):
+        due = start + (record.time - first) * 1e-9 / rate
+        if stop.wait(min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)):
             break
         sent = time.time_ns()
-        publishers[connection.topic].publish(bytes(data))
+        publishers[record.topic].publish(record.data)
         played += 1
         if log is not None:
-            log.writerow((connection.topic, bag_time, sent))
+            log.writerow((record.topic, record.time, sent))
     return played
 
 

@@ -19,10 +19,8 @@ import tyro
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.rosbag2 import StoragePlugin, Writer
 
-from tttkd_ros.bags.writer import METADATA_VERSION
-from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.ros.player import message_class
 
 QUEUE = 100  # messages kept while the disk is slow
@@ -58,7 +56,7 @@ def record(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        writer = stack.enter_context(Writer(bag, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP))
+        writer = stack.enter_context(BagWriter(bag))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         recorder = _Recorder(writer, topics)
@@ -77,7 +75,7 @@ def record(
 
 
 class _Recorder:
-    def __init__(self, writer: Writer, topics: tuple[str, ...]):
+    def __init__(self, writer: BagWriter, topics: tuple[str, ...]):
         self.node = rclpy.create_node("bag_recorder", use_global_arguments=False)
         self.counts = dict.fromkeys(topics, 0)
         self.last: float | None = None  # monotonic seconds of the newest arrival
@@ -102,14 +100,13 @@ class _Recorder:
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            connection = self._writer.add_connection(topic, type_name, typestore=standard_types())
-            self.node.create_subscription(kind, topic, self._writing(topic, connection), profile, raw=True)
+            self.node.create_subscription(kind, topic, self._writing(topic, type_name), profile, raw=True)
             self._awaited.remove(topic)
             print(f"recording {topic}", flush=True)
 
-    def _writing(self, topic: str, connection):
+    def _writing(self, topic: str, type_name: str):
         def write(data: bytes) -> None:
-            self._writer.write(connection, time.time_ns(), data)
+            self._writer.write(topic, type_name, data, time.time_ns())
             self.counts[topic] += 1
             self.last = time.monotonic()
 
