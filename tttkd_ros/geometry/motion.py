@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation, Slerp
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
-# Odometry is told a little late: its newest pose may lie before the image that is to be projected on. At constant
-# velocity for a tenth of a second a car that brakes hard is 4 cm off; standing still it would be 1 m off at 10 m/s.
-REACH_NS = SECOND // 10
+# Odometry is told a little late: its newest pose may be of the sweep's start, 0.1 s before the last point. A car that
+# brakes hard is 9 cm off after 0.15 s at constant velocity; at 10 m/s, standing still would be 1.5 m off.
+REACH_NS = 150_000_000
 BASE_NS = SECOND // 20  # over which that velocity is taken: between poses closer than that, their noise would speak
 SAMPLE_NS = SECOND // 100  # between the poses asked for within a sweep
 STEPS = 2048  # poses within a sweep that points are moved by: of 0.1 s, one every 50 us, which is 1 mm at 20 m/s
@@ -98,9 +98,12 @@ def deskew(points: np.ndarray, times: np.ndarray, stamp: int, trajectory: Trajec
 
 
 def _onward(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """(4, 4): `end` moved on by that share of the way from `start` to it."""
-    turn = Rotation.from_matrix(start[:3, :3]).inv() * Rotation.from_matrix(end[:3, :3])
+    """(4, 4): `end` moved on by that share of the way from `start` to it, in the same curve."""
+    first, last = (Rotation.from_matrix(pose[:3, :3]) for pose in (start, end))
+    turn = (first.inv() * last).as_rotvec()
+    # A chord points to where half of its turn is done.
+    chord = Rotation.from_rotvec(turn * (share - 1) / 2).apply(first.inv().apply(end[:3, 3] - start[:3, 3]))
     pose = np.eye(4)
-    pose[:3, :3] = (Rotation.from_matrix(end[:3, :3]) * Rotation.from_rotvec(turn.as_rotvec() * share)).as_matrix()
-    pose[:3, 3] = end[:3, 3] + (end[:3, 3] - start[:3, 3]) * share
+    pose[:3, :3] = (last * Rotation.from_rotvec(turn * share)).as_matrix()
+    pose[:3, 3] = end[:3, 3] + last.apply(chord * share)
     return pose

@@ -19,6 +19,7 @@ from tttkd_ros.adaptation.loading import load_ttt_kd
 from tttkd_ros.adaptation.process import AdapterProcess
 from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.cameras import Cameras
@@ -27,6 +28,7 @@ from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.extrinsics import extrinsics
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
+from tttkd_ros.ros.motion import odometry
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events, sensor_qos, subscription_events
 from tttkd_ros.ros.settings import Settings
@@ -64,11 +66,14 @@ class Runtime:
         if tf:
             self._close.append(tf.close)
         transforms = extrinsics(settings.cameras, settings.rig, tf and tf.buffer)
+        poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
+        compensation = Compensation(poses and poses.trajectory, partial(complaints.about, "motion"), log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
                 settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
+                compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
             )
             for _ in range(2)

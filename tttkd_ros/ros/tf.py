@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 
 import numpy as np
 from rclpy.node import Node
@@ -28,7 +28,7 @@ class Tf:
 
 def listen(node: Node) -> Tf | None:
     """None where this ROS has no tf2_ros."""
-    return None if importlib.util.find_spec("tf2_ros") is None else Tf(node)
+    return None if find_spec("tf2_ros") is None else Tf(node)
 
 
 def matrix(stamped) -> np.ndarray:

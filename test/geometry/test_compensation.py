@@ -1,0 +1,79 @@
+"""What is projected where the motion is known, and what where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.geometry.motion import Trajectory
+
+START = 1_700_000_000_000_000_000
+POINTS = np.array([[10, 0, 0], [10, 1, 0]], np.float32)
+TIMES = np.array([0.0, 0.1])
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def make(said):
+    return lambda trajectory: Compensation(trajectory, said.append, said.append)
+
+
+def ahead(frame: str, stamps) -> Trajectory:
+    """10 m/s along x."""
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 3] = 5.0
+    return Trajectory([START - 250_000_000, START + 250_000_000], poses)
+
+
+def unknown(frame: str, stamps) -> Trajectory:
+    raise ValueError(f"no {frame!r} in TF")
+
+
+def untold():
+    return None
+
+
+def damaged():
+    raise ValueError("a time is not finite")
+
+
+def test_points_are_brought_to_the_images_time(make):
+    np.testing.assert_allclose(make(ahead).between("lidar", START + 50_000_000, START)[:3, 3], (-0.5, 0, 0), atol=1e-9)
+
+
+def test_points_are_brought_to_the_stamp(make, said):
+    moved = make(ahead).deskewed("lidar", START, POINTS, lambda: TIMES)
+    np.testing.assert_allclose(moved, POINTS + [[0, 0, 0], [1, 0, 0]], atol=1e-3)
+    assert said == ["motion: the clouds tell each point's time; they are deskewed before projection"]
+
+
+def test_a_vehicle_whose_motion_is_not_known_stands_and_the_reason_is_told(make, said):
+    compensation = make(unknown)
+    np.testing.assert_array_equal(compensation.between("lidar", START + 1, START), np.eye(4))
+    assert said == ["projected at the cloud's time, not the image's: no 'lidar' in TF"]
+    assert compensation.deskewed("lidar", START, POINTS, lambda: TIMES) is None
+    assert said[-1] == "points not deskewed: no 'lidar' in TF"
+
+
+def test_without_odometry_nothing_is_asked(make, said):
+    compensation = make(None)
+    np.testing.assert_array_equal(compensation.between("lidar", START + 1, START), np.eye(4))
+    assert compensation.deskewed("lidar", START, POINTS, damaged) is None
+    assert said == []
+
+
+def test_clouds_without_times_are_left_and_that_is_told_once(make, said):
+    compensation = make(ahead)
+    for _ in range(2):
+        assert compensation.deskewed("lidar", START, POINTS, untold) is None
+    assert said == ["motion: the clouds have no field with each point's time; they are not deskewed"]
+
+
+def test_times_that_cannot_be_read_leave_the_points(make, said):
+    assert make(ahead).deskewed("lidar", START, POINTS, damaged) is None
+    assert said == ["points not deskewed: a time is not finite"]
