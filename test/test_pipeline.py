@@ -25,6 +25,11 @@ class Teacher:
         return torch.linspace(-1, 1, 32 * 6).view(1, 4, 8, 6).expand(len(images), 4, 8, 6)
 
 
+def settings(**values):
+    """Without the guard: this teacher says the same of every image."""
+    return TTTConfig(guard=False, **values)
+
+
 def frame(stamp=0):
     points = np.random.default_rng(stamp).uniform([2, -4, -2], [10, 4, 2], (400, 3)).astype(np.float32)
     view = View("front", stamp, np.zeros((40, 80, 3), np.uint8), CAMERA, CAMERA_FROM_LIDAR)
@@ -44,7 +49,7 @@ def run(student):
 
     def make(config=None, background=False, teacher=None, seed=0):
         reports = []
-        config = config or TTTConfig(stride=1, learning_rate=1.0)
+        config = config or settings(stride=1, learning_rate=1.0)
         build = partial(TTTKD, student, teacher or Teacher(), seed)
         pipeline = Pipeline(student, build, config, background=background, on_report=reports.append)
         made.append(pipeline)
@@ -99,7 +104,7 @@ def test_a_message_s_read_only_points_are_taken(student):
 
 def test_loaded_weights_speak_and_are_named(student):
     adapter = TTTKD(student, Teacher())
-    adapter.step(frame(), TTTConfig(learning_rate=1.0))
+    adapter.step(frame(), settings(learning_rate=1.0))
     segmenter = Segmenter(student)
     before = segmenter.segment(frame().points)
     segmenter.load(adapter.weights())
@@ -121,21 +126,21 @@ def test_a_sweep_is_predicted_before_it_is_learnt_from(run):
 
 
 def test_a_step_is_taken_on_every_stride_th_sweep_from_the_first_on(run):
-    pipeline, reports = run(TTTConfig(stride=3))
+    pipeline, reports = run(settings(stride=3))
     process(pipeline, range(8))
     assert [report.stamp for report in reports] == [0, 3, 6]
 
 
 def test_a_new_stride_counts_from_the_next_sweep(run):
-    pipeline, reports = run(TTTConfig(stride=100))
+    pipeline, reports = run(settings(stride=100))
     process(pipeline, range(4))
-    pipeline.config = TTTConfig(stride=2)
+    pipeline.config = settings(stride=2)
     process(pipeline, range(4, 7))
     assert [(report.stamp, report.stride) for report in reports] == [(0, 100), (4, 2), (6, 2)]
 
 
 def test_a_step_that_is_due_waits_for_a_sweep_with_an_image(run):
-    pipeline, reports = run(TTTConfig(stride=3))
+    pipeline, reports = run(settings(stride=3))
     for stamp in range(8):
         image = stamp not in (0, 1, 5)
         pipeline.process(stamp, frame(stamp).points, (lambda stamp=stamp: frame(stamp)) if image else None)
@@ -145,9 +150,9 @@ def test_a_step_that_is_due_waits_for_a_sweep_with_an_image(run):
 def test_switched_off_or_paused_it_segments_with_the_weights_it_has(run):
     pipeline, reports = run()
     process(pipeline, [0])
-    pipeline.config = TTTConfig(enabled=False, stride=1)
+    pipeline.config = settings(enabled=False, stride=1)
     process(pipeline, [1])
-    pipeline.config = TTTConfig(stride=1)
+    pipeline.config = settings(stride=1)
     pipeline.pause()
     assert pipeline.paused
     assert process(pipeline, [2, 3])[-1].version == 1
@@ -177,13 +182,13 @@ def test_a_job_that_raises_costs_a_step_and_no_cloud(run):
 
 
 def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):
-    runs = [process(run(TTTConfig(stride=1, kd_points=50, learning_rate=1.0), seed=4)[0], range(4)) for _ in range(2)]
+    runs = [process(run(settings(stride=1, kd_points=50, learning_rate=1.0), seed=4)[0], range(4)) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         assert one.confidence.tobytes() == other.confidence.tobytes()
 
 
 def test_without_a_teacher_it_only_segments(student):
-    pipeline = Pipeline(student, None, TTTConfig(stride=1), background=True)
+    pipeline = Pipeline(student, None, settings(stride=1), background=True)
     process(pipeline, range(2))
     for action in (pipeline.pause, pipeline.resume, pipeline.reset, pipeline.close):
         action()
@@ -213,7 +218,7 @@ def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
 def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
     """Two threads in spconv's kernels at once, each with a model of its own, must not reach into one another's sums."""
     frames = [frame(stamp) for stamp in range(8)]
-    segmenter, config = Segmenter(student), TTTConfig(stride=1, learning_rate=1.0)
+    segmenter, config = Segmenter(student), settings(stride=1, learning_rate=1.0)
     alone = [segmenter.segment(f.points).confidence for f in frames]
 
     def train():

@@ -153,6 +153,8 @@ class Pipeline:
             return ": ".join(filter(None, (self._worker.state, self._worker.failure)))
         if self._worker.paused:
             return "paused"
+        if (last := self._worker.last) and last.paused:
+            return f"paused by the guard: {last.reason}"
         return "running" if self._config.enabled else "off: ttt.enabled is false"
 
     @property

@@ -7,7 +7,8 @@ from tttkd_ros.adaptation.targets import teacher_targets
 
 
 def targets(frame, teacher, seed=0):
-    return teacher_targets(frame, teacher, torch.Generator().manual_seed(seed))
+    found = teacher_targets(frame, teacher, torch.Generator().manual_seed(seed))
+    return found.index, found.features
 
 
 def test_points_in_view_get_their_patch_feature(make_frame, teacher):

@@ -8,7 +8,7 @@ from torch import nn
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, guard=False)  # the toy teacher has nothing that neighbours differ in
 
 
 def same(first, second):
@@ -96,7 +96,7 @@ def test_published_weights_do_not_change_with_later_steps(student, teacher, make
 
 
 def test_a_report_says_what_was_done(student, teacher, make_frame):
-    config = TTTConfig(stride=7, learning_rate=0.05, steps=3)
+    config = TTTConfig(stride=7, learning_rate=0.05, steps=3, guard=False)
     report = TTTKD(student, teacher).step(make_frame(stamp=42), config)
     assert (report.stamp, report.accepted, report.reason, report.version) == (42, True, "", 1)
     assert (report.steps, report.learning_rate, report.stride, report.cameras) == (3, 0.05, 7, ("front",))
@@ -138,9 +138,9 @@ def spoil_nothing(_):
 BAD_STEPS = {
     "features": (spoil_features, CONFIG, "the loss is not finite"),
     "gradient": (spoil_gradient(torch.inf), CONFIG, "the gradient is not finite"),
-    "weights": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0), "the weights are not finite"),
-    "second step": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, steps=5), "is not finite"),
-    "view": (spoil_nothing, TTTConfig(min_points=100_000), "points in view of a camera, expected 100000"),
+    "weights": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, guard=False), "the weights are not finite"),
+    "second step": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, steps=5, guard=False), "is not finite"),
+    "view": (spoil_nothing, TTTConfig(min_points=100_000, guard=False), "points in view of a camera, expected 100000"),
 }
 
 
@@ -181,7 +181,7 @@ def test_points_that_are_not_usable_do_not_disturb_a_step(student, teacher, make
     adapters = [TTTKD(student, teacher) for _ in range(2)]
     reports = [adapter.step(f, CONFIG) for adapter, f in zip(adapters, (frame, mixed), strict=True)]
     assert reports[1].accepted
-    assert reports[0].loss == pytest.approx(reports[1].loss)
+    assert reports[0].loss == pytest.approx(reports[1].loss, abs=0.05)  # chance holds out other points
     assert reports[0].points == reports[1].points
 
 
@@ -195,10 +195,72 @@ def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, mon
     distilled = type(student).distilled
     monkeypatch.setattr(type(student), "distilled", lambda self, f: sizes.append(len(f)) or distilled(self, f))
     TTTKD(student, teacher).step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
-    assert sizes == [50, 50]
+    held, *drawn = sizes
+    assert drawn == [50, 50]
+    assert held > 50
 
 
 def test_a_teacher_of_another_width_is_refused_with_both(student, teacher):
     teacher.dim = 384
     with pytest.raises(ValueError, match=r"384.*6 \(toy\)"):
         TTTKD(student, teacher)
+
+
+GUARDED = TTTConfig(stride=1, min_alignment=0.02)
+
+
+@pytest.fixture
+def run(student, teacher, make_frame, monkeypatch):
+    """run(alignments): an adapter after a step on each of these, its reports, and its weights before and after each."""
+
+    def run(*alignments):
+        adapter, reports = TTTKD(student, teacher), []
+        weights = [adapter.weights()]
+        for stamp, value in enumerate(alignments):
+            monkeypatch.setattr("tttkd_ros.adaptation.ttt_kd.alignment", lambda *_, value=value: value)
+            reports.append(adapter.step(fresh(make_frame(stamp=stamp, seed=stamp)), GUARDED))
+            weights.append(adapter.weights())
+        return reports, weights
+
+    return run
+
+
+def fresh(frame):
+    """With an image of its own, which does not pass for a frozen one."""
+    view = frame.views[0]
+    return dataclasses.replace(frame, views=(dataclasses.replace(view, image=view.image + np.uint8(frame.stamp)),))
+
+
+def test_what_the_guard_objects_to_changes_nothing_and_is_told(run):
+    reports, weights = run(0.05, -0.05)
+    assert [report.accepted for report in reports] == [True, False]
+    assert "alignment -0.050" in reports[1].reason
+    assert (reports[1].steps, reports[1].version, reports[1].rolled_back) == (0, 1, False)
+    assert same(weights[1].tensors, weights[2].tensors)
+
+
+def test_a_frozen_image_is_objected_to_before_the_teacher_is_asked(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    for stamp in range(2):
+        report = adapter.step(make_frame(stamp=stamp), GUARDED)
+    assert "frozen" in report.reason
+    assert teacher.calls == 1
+
+
+def test_steps_on_doubtful_evidence_are_rolled_back_under_a_new_version(run):
+    reports, weights = run(0.2, 0.01, -0.05)
+    assert [report.accepted for report in reports] == [True, True, False]
+    assert (reports[2].rolled_back, reports[2].version) == (True, 3)
+    assert same(weights[3].tensors, weights[1].tensors)
+    assert not same(weights[2].tensors, weights[1].tensors)
+
+
+def test_after_objections_in_a_row_it_says_that_it_is_paused(run):
+    reports, _ = run(*[-0.05] * GUARDED.patience)
+    assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
+
+
+def test_the_pull_leads_back_to_the_shipped_weights(student, teacher, make_frame):
+    adapter, shipped = TTTKD(student, teacher), TTTKD(student, teacher).weights()
+    adapter.step(make_frame(), dataclasses.replace(CONFIG, pull=1.0))
+    assert same(adapter.weights().tensors, shipped.tensors)

@@ -60,7 +60,9 @@ class StepReport:
     stamp: of the sweep, nanoseconds. version: of the weights after the attempt. reason: why not, empty if accepted.
     loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view of a
     camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used; ages:
-    of those images, their stamp minus the sweep's, seconds.
+    of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that were not
+    trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were undone, and
+    the version rose for it. paused: the guard only looks on until the evidence is good again.
     """
 
     stamp: int
@@ -76,13 +78,18 @@ class StepReport:
     seconds: float = 0.0
     cameras: tuple[str, ...] = ()
     ages: tuple[float, ...] = ()
+    alignment: float = _NAN
+    held_out: float = _NAN
+    gradient_norm: float = _NAN
+    rolled_back: bool = False
+    paused: bool = False
 
 
 class Adapter(Protocol):
     """One method at work on its private copy of a student; used by one thread."""
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame. What is not accepted leaves the weights as they were."""
+        """Adapt to a frame. What is not accepted changes no weights, unless to undo earlier steps: see `version`."""
 
     def weights(self) -> Weights:
         """A copy of the adapted tensors."""

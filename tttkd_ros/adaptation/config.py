@@ -12,6 +12,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 200),
     "kd_points": (16, 1_000_000),
     "min_points": (1, 100_000),
+    "min_alignment": (-2.0, 2.0),
+    "max_drop": (0.0, 2.0),
+    "max_gradient": (1.0, 1e6),
+    "patience": (1, 1_000_000),
+    "pull": (0.0, 1.0),
 }
 
 
@@ -23,6 +28,11 @@ class TTTConfig:
     simulated target favoured for the student that ships (docs/simulation.md), and 0.1 is the paper's choice outdoors.
     steps: gradient steps per frame. kd_points: points sampled for the loss in each. min_points: a frame with fewer
     points in view is left alone.
+
+    guard: whether a step needs the evidence of points held out of it (guard.py). min_alignment: on average over the
+    last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual. patience:
+    objections in a row until adaptation pauses itself and only looks on. pull: share of the way back to the shipped
+    weights after each step.
     """
 
     enabled: bool = True
@@ -31,6 +41,12 @@ class TTTConfig:
     steps: int = 1
     kd_points: int = 16384
     min_points: int = 32
+    guard: bool = True
+    min_alignment: float = 0.015
+    max_drop: float = 0.25
+    max_gradient: float = 10.0
+    patience: int = 10
+    pull: float = 0.0
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():

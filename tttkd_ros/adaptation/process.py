@@ -117,6 +117,7 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
     """The child: build the adapter, then do what is asked until the parent hangs up."""
     adapter: Adapter | None = None
     shared: dict[str, Tensor] = {}
+    version = 0  # of the weights in memory
     while True:
         try:
             request = connection.recv()
@@ -129,7 +130,8 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
                     shared = _views(memory, adapter.weights().tensors)
                 case "step", frame, config:
                     answer = adapter.step(frame, config)
-                    if answer.accepted:
+                    if answer.version != version:
+                        version = answer.version
                         _copy(adapter.weights().tensors, shared)
                 case "adopt", version:
                     answer = adapter.adopt(Weights(version, shared))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -23,16 +24,34 @@ class Teacher(Protocol):
         """(B, rows, columns, dim) float32 patch features of B images, each (H, W, 3) uint8 RGB."""
 
 
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """index: (M,) int64 ascending, the points that a camera sees. patch: (M,) int64, row of `table` for each of them.
+
+    table: (views x rows x columns, dim), the teacher's features. grid: rows and columns of patches of a view.
+    """
+
+    index: Tensor
+    patch: Tensor
+    table: Tensor
+    grid: tuple[int, int]
+
+    @property
+    def features(self) -> Tensor:
+        """(M, dim)"""
+        return self.table[self.patch]
+
+
 def teacher_targets(
     frame: Frame, teacher: Teacher, generator: torch.Generator, *, occlusion: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The points that a camera sees, (M,) int64 ascending, and the feature of each one's patch, (M, teacher.dim).
+) -> Targets:
+    """What the teacher says about a frame's points.
 
-    Where several cameras see a point, one of them is drawn (DITR, section 3.1). The index is on the CPU, the features
-    are on the teacher's device. M is 0 for a frame without views; the teacher is not asked if no camera sees a point.
+    Where several cameras see a point, one of them is drawn (DITR, section 3.1). The index is on the CPU, the rest on
+    the teacher's device. M is 0 for a frame without views; the teacher is not asked if no camera sees a point.
     """
     points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
-    chosen = torch.full((len(points),), -1)  # row of the (views x patches) table
+    chosen = torch.full((len(points),), -1)  # row of the table
     best = torch.full((len(points),), -1.0)
     rows, columns = teacher.grid
     for number, view in enumerate(frame.views):
@@ -44,7 +63,6 @@ def teacher_targets(
         best = torch.where(wins, lot, best)
     index = torch.nonzero(chosen >= 0)[:, 0]
     if not len(index):
-        return index, torch.empty(0, teacher.dim)
-    features = teacher([view.image for view in frame.views])
-    table = features.reshape(-1, teacher.dim)
-    return index, table[chosen[index].to(table.device)]
+        return Targets(index, index, torch.empty(0, teacher.dim), teacher.grid)
+    table = teacher([view.image for view in frame.views]).reshape(-1, teacher.dim)
+    return Targets(index, chosen[index].to(table.device), table, teacher.grid)

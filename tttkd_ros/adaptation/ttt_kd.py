@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import Lane
@@ -47,33 +49,43 @@ class TTTKD:
         self._trained = configure(self._student)
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
+        self._guard = Guard()
+        self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
         self._version = 0
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights as they were."""
+        """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights as they were, or
+        as they were before recent steps that the same evidence speaks against."""
         start = time.perf_counter()
-        before = [parameter.detach().clone() for parameter in self._trained], self._random.get_state()
+        before, random_state = self._copies(), self._random.get_state()
         try:
             with self._lane():
                 outcome = self._descend(frame, config)
         except BaseException:
-            self._restore(*before)
+            self._restore(before, random_state)
             raise
-        if outcome["reason"]:
-            self._restore(*before)
-        else:
+        accepted, rolled_back = not outcome["reason"], False
+        if accepted:
+            self._guard.accept(outcome["alignment"], outcome["held_out"], outcome["gradient_norm"], before)
             self._version += 1
+        else:
+            undone = self._guard.reject(config) if outcome.pop("doubted", False) else None
+            rolled_back = undone is not None
+            self._restore(undone or before, random_state)
+            self._version += rolled_back
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
-            accepted=not outcome["reason"],
+            accepted=accepted,
             learning_rate=config.learning_rate,
             stride=config.stride,
             seconds=time.perf_counter() - start,
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
+            rolled_back=rolled_back,
+            paused=self._guard.paused,
             **outcome,
         )
 
@@ -86,6 +98,7 @@ class TTTKD:
         """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
         overwrite(self._student.backbone, weights)
         self._forget_gradient()
+        self._guard = Guard()
         self._version = weights.version
         if not weights.version:
             self._random.set_state(self._fresh_random)
@@ -94,35 +107,59 @@ class TTTKD:
         """Nothing to let go of."""
 
     def _descend(self, frame: Frame, config: TTTConfig) -> dict:
+        """What a report says of the step; "doubted" where it is the guard that objects."""
         if not frame.views:
             return {"reason": "no camera image"}
+        if config.guard and (reason := self._guard.objects_to_images(frame.views)):
+            return {"reason": reason, "doubted": True}
         device = self._student.teacher_mean.device
         everything = torch.tensor(frame.points)
         usable = self._student.usable(everything)
         points = everything[usable].to(device)
-        index, target = teacher_targets(frame, self._teacher, self._random)
-        seen = usable[index]
-        index = (usable.cumsum(0) - 1)[index[seen]].to(device)  # numbered among the usable points
-        target = target[seen.to(target.device)].to(device) - self._student.teacher_mean
+        targets = teacher_targets(frame, self._teacher, self._random)
+        seen = usable[targets.index]
+        index = (usable.cumsum(0) - 1)[targets.index[seen]].to(device)  # numbered among the usable points
         outcome = {"reason": "", "points": len(index)}
         if len(index) < config.min_points:
             return outcome | {"reason": f"{len(index)} points in view of a camera, expected {config.min_points}"}
+        patch = targets.patch[seen.to(targets.patch.device)].to(device)
+        table = targets.table.to(device) - self._student.teacher_mean
+        held, rest = (part.to(device) for part in held_out(len(index), self._random))
         for number in range(config.steps):
-            drawn = torch.randperm(len(index), generator=self._random)[: config.kd_points].to(device)
-            features = self._student(points)[index[drawn]]
-            loss = distillation_loss(self._student.distilled(features), target[drawn])
+            features = self._student(points)[index]
+            if not number:
+                outcome |= self._evidence(features[held], table, patch[held], targets.grid)
+                evidence = outcome["alignment"], outcome["held_out"]
+                if config.guard and (reason := self._guard.objects(*evidence, config)):
+                    return outcome | {"reason": reason, "doubted": True}
+            drawn = rest[torch.randperm(len(rest), generator=self._random)[: config.kd_points].to(device)]
+            loss = distillation_loss(self._student.distilled(features[drawn]), table[patch[drawn]])
             outcome |= {"loss": loss.item(), "cosine": -loss.item(), "steps": number + 1}
             if not torch.isfinite(loss):
                 return outcome | {"reason": "the loss is not finite"}
             self._forget_gradient()
             loss.backward()
-            if not _finite(parameter.grad for parameter in self._trained):
+            norm = _norm(parameter.grad for parameter in self._trained)
+            outcome |= {"gradient_norm": norm}
+            if not math.isfinite(norm):
                 return outcome | {"reason": "the gradient is not finite"}
-            self._descend_gradient(config.learning_rate)
+            if config.guard and (reason := self._guard.objects_to_gradient(norm, config)):
+                return outcome | {"reason": reason, "doubted": True}
+            self._descend_gradient(config)
         self._forget_gradient()
-        if not _finite(self._trained):
+        if not math.isfinite(_norm(self._trained)):
             return outcome | {"reason": "the weights are not finite after the step"}
         return outcome
+
+    @torch.no_grad()
+    def _evidence(self, features: Tensor, table: Tensor, patch: Tensor, grid: tuple[int, int]) -> dict[str, float]:
+        """Of held-out points: features (H, channels), patch (H,)."""
+        predicted = self._student.distilled(features)
+        cosine = -distillation_loss(predicted, table[patch]).item()
+        return {"alignment": alignment(predicted, table, patch, grid), "held_out": cosine}
+
+    def _copies(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._trained]
 
     @torch.no_grad()
     def _restore(self, tensors: Iterable[Tensor], random_state: Tensor) -> None:
@@ -132,16 +169,20 @@ class TTTKD:
         self._random.set_state(random_state)
 
     @torch.no_grad()
-    def _descend_gradient(self, learning_rate: float) -> None:
+    def _descend_gradient(self, config: TTTConfig) -> None:
         """Plain SGD. Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts."""
-        for parameter in self._trained:
-            parameter.sub_(parameter.grad, alpha=learning_rate)
+        for parameter, shipped in zip(self._trained, self._shipped, strict=True):
+            parameter.sub_(parameter.grad, alpha=config.learning_rate)
+            if config.pull:
+                parameter.lerp_(shipped, config.pull)
 
     def _forget_gradient(self) -> None:
         for parameter in self._trained:
             parameter.grad = None
 
 
-def _finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all elements are finite, by the sums: a fifth of the time of looking at each."""
-    return bool(torch.stack([tensor.detach().sum() for tensor in tensors]).isfinite().all())
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """The Euclidean norm of all elements; not finite if one of them is not."""
+    # In double precision, for squares overflow long before their roots do.
+    parts = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors]
+    return torch.stack(parts).norm().item()

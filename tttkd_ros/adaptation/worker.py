@@ -28,6 +28,7 @@ class Counters:
     accepted: int = 0
     rejected: int = 0
     failed: int = 0  # of the rejected: by an exception
+    rolled_back: int = 0  # of the rejected: those that undid earlier steps
     restarts: int = 0
 
 
@@ -65,6 +66,7 @@ class AdaptationWorker:
         self._counters = Counters()
         self._state, self._failure = STARTING, ""
         self._shipped = self._published = shipped
+        self._last: StepReport | None = None
         self._owed: Weights | None = None  # what the adapter has to go on from at its next step
         self._adapter: Adapter | None = None
         self._thread: threading.Thread | None = None
@@ -96,6 +98,10 @@ class AdaptationWorker:
     def failure(self) -> str:
         """Why the adapter is not, or is no longer, there; empty while it is."""
         return self._failure
+
+    @property
+    def last(self) -> StepReport | None:
+        return self._last
 
     def submit(self, stamp: int, make_frame: Callable[[], Frame]) -> None:
         """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded."""
@@ -204,7 +210,10 @@ class AdaptationWorker:
                 )
             elif weights:
                 self._published = weights
-            self._count(accepted=int(report.accepted), rejected=int(not report.accepted))
+            self._last = report
+            self._count(
+                accepted=int(report.accepted), rejected=int(not report.accepted), rolled_back=int(report.rolled_back)
+            )
         self._tell(report)
         if death is not None:
             self._survive(death)
@@ -215,7 +224,8 @@ class AdaptationWorker:
             if owed is not None:
                 self._adapter.adopt(owed)
             report = self._adapter.step(job.make_frame(), config)
-            return report, self._adapter.weights() if report.accepted else None, None
+            moved = report.version != self._published.version
+            return report, self._adapter.weights() if moved else None, None
         except AdapterDied as error:
             reason, death = str(error), error
         except Exception as error:  # whatever a driver, a decoder or a kernel raises must not end adaptation for good

@@ -68,6 +68,7 @@ class Diagnostics:
             "accepted": now.jobs.accepted,
             "rejected": now.jobs.rejected,
             "failed": now.jobs.failed,
+            "rolled back": now.jobs.rolled_back,
             "restarts": now.jobs.restarts,
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},

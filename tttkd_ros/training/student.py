@@ -150,10 +150,10 @@ def _examples(
         task = bar.add_task("sweeps", total=drives * each, note="")
         for i in range(drives):
             for frame in frames(world, seed + i, each, skip=1.5):
-                visible, targets = teacher_targets(frame, teacher, rng)
-                kept = torch.randperm(len(visible), generator=rng)[:budget]
-                labels = torch.from_numpy(frame.labels).long()
-                examples.append(Example(torch.from_numpy(frame.points), labels, visible[kept], targets[kept].half()))
+                targets = teacher_targets(frame, teacher, rng)
+                kept = torch.randperm(len(targets.index), generator=rng)[:budget]
+                labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.points)
+                examples.append(Example(points, labels, targets.index[kept], targets.features[kept].half()))
                 bar.advance(task)
     return examples, torch.cat([e.targets for e in examples]).float().mean(0)
 
