@@ -147,6 +147,7 @@ def test_an_image_from_before_the_jump_that_comes_after_it_is_not_kept():
     matcher.sweep(1000)
     matcher.sweep(100)
     matcher.add("front", 1000, "straggler")
+    matcher.sweep(200)
     assert nearest(matcher, 1000) is None
 
 
@@ -162,9 +163,9 @@ def test_images_that_a_wrong_stamp_made_look_new_are_forgotten_when_time_jumps()
 def test_a_camera_that_has_followed_the_jump_is_heard_when_the_time_of_the_jump_comes_again():
     matcher = filled([900])
     for sweep, image in ((1000, 1000), (100, 100), (960, 1000)):
-        matcher.sweep(sweep)
+        moment = matcher.sweep(sweep)
         matcher.add("front", image, "image")
-    assert nearest(matcher, 1000) == "image"
+    assert answer(matcher, "front", moment) == "image"
 
 
 def test_what_is_from_before_a_jump_is_judged_with_the_cameras_offset():
@@ -173,6 +174,14 @@ def test_what_is_from_before_a_jump_is_judged_with_the_cameras_offset():
     moment = matcher.sweep(100)
     matcher.add("front", 1000, "image")
     assert matcher.nearest("front", moment) == "image"
+
+
+def test_a_sweep_that_comes_again_costs_the_next_one_nothing():
+    matcher = filled([800, 900])
+    for stamp in (800, 900, 800):
+        matcher.sweep(stamp)
+    matcher.add("front", 1000, "image 1000")
+    assert nearest(matcher, 1000) == "image 1000"
 
 
 def test_sweeps_that_creep_back_have_jumped_once_they_are_beyond_the_tolerance():

@@ -35,6 +35,7 @@ class _Ring(Generic[Payload]):
         self.newest: int | None = None  # the highest stamp since the last jump back
         self.since = 0  # number of the last sweep before its last jump back
         self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
+        self.held: tuple[int, Payload] | None = None  # its last image while behind, until the next sweep
 
     def clear(self) -> None:
         self.images.clear()
@@ -79,24 +80,18 @@ class StampMatcher(Generic[Payload]):
                         ring.clear()
                         ring.behind = True
             self._sweep = stamp if self._sweep is None else max(self._sweep, stamp)
+            for camera, ring in self._rings.items():
+                # A sweep that goes on from where the jump began shows that there was a wrong stamp, and no jump.
+                held, ring.held = ring.held, None
+                if held and not self._nearer_to_the_past(held[0] - ring.offset):
+                    self._add(camera, *held)
             self._count += 1
             return Moment(stamp, self._count)
 
     def add(self, camera: str, stamp: int, payload: Payload) -> None:
         """Keep a camera's message, the oldest one giving way; a stamp seen before replaces what was kept under it."""
         with self._lock:
-            ring = self._rings[camera]
-            if ring.behind:
-                if self._nearer_to_the_past(stamp - ring.offset):
-                    return  # a straggler from before the jump
-                ring.behind = False
-            if self._before(stamp, ring.newest):
-                ring.clear()
-                ring.since = self._count
-            ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
-            ring.images[stamp] = payload
-            if len(ring.images) > self._depth:
-                del ring.images[next(iter(ring.images))]
+            self._add(camera, stamp, payload)
 
     def nearest(self, camera: str, moment: Moment) -> Payload:
         """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
@@ -148,6 +143,20 @@ class StampMatcher(Generic[Payload]):
             for ring in self._rings.values():
                 first = moment.stamp + ring.offset - self._tolerance
                 ring.images = {stamp: payload for stamp, payload in ring.images.items() if stamp >= first}
+
+    def _add(self, camera: str, stamp: int, payload: Payload) -> None:
+        ring = self._rings[camera]
+        if ring.behind and self._nearer_to_the_past(stamp - ring.offset):
+            ring.held = stamp, payload  # as stragglers from before the jump are
+            return
+        ring.behind = False
+        if self._before(stamp, ring.newest):
+            ring.clear()
+            ring.since = self._count
+        ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
+        ring.images[stamp] = payload
+        if len(ring.images) > self._depth:
+            del ring.images[next(iter(ring.images))]
 
     def _before(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance
