@@ -56,7 +56,7 @@ def student(drive):
 
 
 def run(drive, student, name="ttt-kd-o", **settings):
-    config = TTTConfig(**{"stride": 1, "min_points": 10} | settings.pop("config", {}))
+    config = TTTConfig(**{"stride": 1, "min_points": 10, "guard": False} | settings.pop("config", {}))
     return replay(drive, student, ColourTeacher(), Method(name, config, **settings))
 
 

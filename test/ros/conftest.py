@@ -108,7 +108,7 @@ def start_node(tmp_path_factory):
     running: list[NodeProcess] = []
 
     def start(parameters: dict[str, object], *arguments: str) -> NodeProcess:
-        parameters = {"ttt.guard": False} | parameters  # random models, images of noise: the guard would object, rightly
+        parameters = {"ttt.guard": False} | parameters  # which objects to random models, rightly
         running.append(NodeProcess(tmp_path_factory.mktemp("node") / "log", parameters, *arguments))
         return running[-1]
 

@@ -20,6 +20,7 @@ def evaluate(
     learning_rate: float = TTTConfig.learning_rate,
     steps: int = TTTConfig.steps,
     kd_points: int = TTTConfig.kd_points,
+    guard: bool = TTTConfig.guard,
     seed: int = 0,
     shift_z: float = 0.0,
     limit: int | None = None,
@@ -44,6 +45,7 @@ def evaluate(
         learning_rate: of the SGD step.
         steps: gradient steps per adapted sweep.
         kd_points: points per step, at most.
+        guard: a step needs the evidence of points held out of it; never in force for a control.
         seed: of the choice of points.
         shift_z: move every cloud this many metres upwards first (a check: it should change nothing).
         limit: only the first sweeps.
@@ -64,7 +66,7 @@ def evaluate(
 
     if not method:
         raise ValueError("no method given, expected at least one of frozen, ttt-kd-o, ttt-kd")
-    config = TTTConfig(stride=stride, learning_rate=learning_rate, steps=steps, kd_points=kd_points)
+    config = TTTConfig(stride=stride, learning_rate=learning_rate, steps=steps, kd_points=kd_points, guard=guard)
     methods = [
         Method(name, config, control=control if name != "frozen" else None, shift_z=shift_z, seed=seed)
         for name in method

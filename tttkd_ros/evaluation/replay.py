@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -61,11 +61,16 @@ class Method:
         return self.name != "frozen"
 
     @property
+    def in_force(self) -> TTTConfig:
+        """A control shows what learning from the wrong thing does, so that it must not be kept from it."""
+        return self.config if self.control is None else replace(self.config, guard=False)
+
+    @property
     def settings(self) -> dict[str, float | int | str | None]:
         settings: dict[str, float | int | str | None] = {"seed": self.seed}
         if self.adapts:
             settings |= {"learning_rate": self.config.learning_rate, "steps": self.config.steps,
-                         "kd_points": self.config.kd_points, "control": self.control}
+                         "kd_points": self.config.kd_points, "guard": self.in_force.guard, "control": self.control}
         if self.name == "ttt-kd-o":
             settings["stride"] = self.config.stride
         if self.shift_z:
@@ -139,7 +144,7 @@ def visible_points(frame: Frame) -> np.ndarray:
 
 def _online(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[tuple[Frame, np.ndarray]]:
     build = partial(TTTKD, student, teacher, seed=method.seed) if method.adapts else None
-    pipeline = Pipeline(student, build, method.config, background=False, on_report=reports.append)
+    pipeline = Pipeline(student, build, method.in_force, background=False, on_report=reports.append)
     try:
         for frame in drive:
             yield frame, pipeline.process(frame.stamp, frame.points, lambda frame=frame: frame).labels
@@ -153,7 +158,7 @@ def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> I
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.adopt(shipped)
-        reports.append(adapter.step(frame, method.config))
+        reports.append(adapter.step(frame, method.in_force))
         segmenter.load(adapter.weights())
         yield frame, segmenter.segment(frame.points).labels
 
