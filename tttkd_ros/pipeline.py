@@ -53,9 +53,12 @@ class Segmenter:
         if usable.any():
             with self._lane():
                 device = self._student.teacher_mean.device
-                best = self._student.logits(self._student(cloud[usable].to(device))).softmax(1).max(1)
+                logits = self._student.logits(self._student(cloud[usable].to(device)))
+                best = logits.max(1)
+                # The winner's softmax alone: over rows this short torch's takes five times as long.
+                probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
                 labels[usable.numpy()] = best.indices.cpu().numpy()
-                confidence[usable.numpy()] = best.values.cpu().numpy()
+                confidence[usable.numpy()] = probability.cpu().numpy()
         return Prediction(labels, confidence, self._version)
 
     @torch.no_grad()
