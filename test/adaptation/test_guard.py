@@ -66,7 +66,13 @@ def test_steps_on_good_evidence_are_taken():
 
 def test_an_average_below_what_is_asked_for_is_objected_to_with_the_figures():
     reason = Guard().objects(0.01, 0.6, CONFIG)
-    assert "0.010" in reason and "0.02" in reason and "extrinsics" in reason
+    assert "0.010" in reason and "0.036" in reason and "extrinsics" in reason
+
+
+def test_the_first_sweeps_need_more_evidence_than_many_do():
+    guard = Guard()
+    assert guard.objects(0.03, 0.6, CONFIG)
+    assert [bool(guard.objects(0.03, 0.6, CONFIG)) for _ in range(4)] == [True, False, False, False]
 
 
 def test_one_doubtful_sweep_is_borne_with_where_the_average_is_good():
@@ -89,7 +95,7 @@ def test_no_evidence_is_objected_to_and_not_averaged():
     assert guard.objects(0.05, 0.6, CONFIG) == ""
 
 
-def accepted(guard, found=0.05, before=()):
+def accepted(guard, found=0.09, before=()):
     guard.objects(found, 0.6, CONFIG)
     guard.accept(found, 0.6, 1.0, before)
 

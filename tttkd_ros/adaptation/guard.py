@@ -84,9 +84,10 @@ class Guard:
         if not isfinite(alignment):
             return "no alignment to be had of these points"
         self._alignments.append(alignment)
-        mean = fmean(self._alignments)
-        if mean < config.min_alignment or alignment < -config.min_alignment:
-            found = f"alignment {alignment:.3f}, {mean:.3f} on average, expected {config.min_alignment:g}"
+        mean, least = fmean(self._alignments), config.min_alignment
+        needed = least + abs(least) * (1 - len(self._alignments) / WINDOW)  # few say less than many
+        if mean < needed or alignment < -abs(least):
+            found = f"alignment {alignment:.3f}, {mean:.3f} on average, expected {needed:.3g}"
             return f"{found}: is the image of this sweep, and are the extrinsics right?"
         if len(self._cosines) >= USUAL and cosine < fmean(self._cosines) - config.max_drop:
             return f"cosine {cosine:.3f} on held-out points, {fmean(self._cosines):.3f} is usual"

@@ -1,0 +1,124 @@
+"""What the guard is worth: mIoU on drives whose cameras turn hostile for a third, with the guard and without.
+
+Simulated drives of the target world, replayed without loss; the frozen student on the same sweeps is what each figure
+is the difference to, in mIoU points. The cameras are hostile either in the middle third, when all has gone well, or
+in the first third, before the guard knows what is usual. "worst window" is the worst 50 sweeps of any drive; "hostile",
+"after" and "rest" are means over the drives: the hostile third, the 50 sweeps that follow it (in the first case adapted
+weights are still there; in the second all has to be learnt), and what remains.
+
+Aim: with the guard no window more than 1 point below the frozen student's, and a gain again within 50 sweeps of the
+cameras' turning good.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+
+import numpy as np
+from common import Rows, command, table
+from rich.table import Table
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.evaluation.drives import Drive
+from tttkd_ros.evaluation.hostile import KINDS, Hostile
+from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
+from tttkd_ros.evaluation.models import load_models
+from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.simulation.drive import frames
+
+WINDOW = 50  # sweeps
+WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn hostile
+
+
+def run(
+    quick: bool = False,
+    seeds: tuple[int, ...] = (201, 202, 203, 204, 205),
+    sweeps: int = 300,
+    stride: int = TTTConfig.stride,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    unguarded: bool = True,
+    jobs: int = os.cpu_count() or 1,
+) -> Rows:
+    """One row for each kind of hostility, for when it comes, and for with and without the guard.
+
+    Args:
+        quick: Too little to measure well, enough to see that all runs.
+        seeds: Of the drives.
+        sweeps: Of each drive.
+        stride: A step every so many sweeps.
+        kinds: Of hostility.
+        unguarded: Also without the guard.
+        jobs: Processes.
+    """
+    if quick:
+        seeds, sweeps, kinds, jobs = seeds[:1], 3 * WINDOW, kinds[:1], 1
+    guards = (True, False) if unguarded else (True,)
+    tasks = [_Task(*each, sweeps, stride) for each in product(("none", *kinds), WHEN, guards, seeds)]
+    if jobs == 1:
+        figures = [_figures(task) for task in tasks]
+    else:
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            figures = list(pool.map(_figures, tasks))
+    found = dict(zip(tasks, figures, strict=True))
+    return list(_rows(found))
+
+
+def show(rows: Rows) -> Table:
+    columns = {
+        "hostile": ("kind", ""), "when": ("when", ""), "guard": ("guard", ""), "worst window": ("worst", "+.1f"),
+        "hostile third": ("hostile", "+.1f"), "50 after": ("after", "+.1f"), "rest": ("rest", "+.1f"),
+        "taken": ("taken", ".0%"),
+    }  # fmt: skip
+    return table("mIoU over the frozen student's, points; aim: no window below -1.0 with the guard", rows, columns)
+
+
+@dataclass(frozen=True)
+class _Task:
+    kind: str
+    when: str
+    guard: bool
+    seed: int
+    sweeps: int
+    stride: int
+
+
+def _figures(task: _Task) -> dict[str, float]:
+    """Differences to the frozen student on one drive."""
+    drive: Drive = list(frames("kitti", task.seed, task.sweeps))
+    third = task.sweeps // 3
+    first = WHEN[task.when] * third
+    student, teacher = load_models()
+    frozen = replay(drive, student, method=Method("frozen")).matrices.sum(1)
+    if task.kind != "none":
+        drive = Hostile(drive, task.kind, first, first + third)
+    result = replay(drive, student, teacher, Method(config=TTTConfig(stride=task.stride, guard=task.guard)))
+    adapted = result.matrices.sum(1)
+
+    def gain(start: int, end: int) -> float:
+        return mean_iou(adapted[start:end].sum(0)) - mean_iou(frozen[start:end].sum(0))
+
+    windows = windowed_mean_iou(adapted, WINDOW) - windowed_mean_iou(frozen, WINDOW)
+    turn = first + third
+    return {
+        "worst": windows[WINDOW - 1 :].min(), "hostile": gain(first, turn), "after": gain(turn, turn + WINDOW),
+        "rest": gain(turn + WINDOW, task.sweeps), "taken": result.steps_accepted / result.steps_tried,
+    }  # fmt: skip
+
+
+def _rows(found: dict[_Task, dict[str, float]]) -> Iterator[dict]:
+    groups: dict[tuple, list[dict[str, float]]] = {}
+    for task, figures in found.items():
+        groups.setdefault((task.kind, task.when, task.guard), []).append(figures)
+    for (kind, when, guard), drives in groups.items():
+        means = {name: float(np.mean([drive[name] for drive in drives])) for name in drives[0]}
+        worst = min(drive["worst"] for drive in drives)
+        yield {"kind": kind, "when": when, "guard": "on" if guard else "off"} | means | {"worst": worst}
+
+
+if __name__ == "__main__":
+    command("guard", __doc__, run, show)
