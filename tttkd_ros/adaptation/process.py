@@ -32,7 +32,7 @@ from tttkd_ros.frame import Frame
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 120.0  # for any answer; one that takes longer will not come
-NICENESS = 10  # of the child: where cores are short, predictions go first
+NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
 
 
 class AdapterProcess:
@@ -127,6 +127,7 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
             match request:
                 case bytes():
                     adapter, answer = pickle.loads(request)(), None
+                    os.nice(NICENESS)
                     shared = _views(memory, adapter.weights().tensors)
                 case "step", frame, config:
                     answer = adapter.step(frame, config)
@@ -177,7 +178,6 @@ class _ToParent(logging.Handler):
 def _main() -> None:
     connection = Connection(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the parent says when to end
-    os.nice(NICENESS)
     package = logging.getLogger("tttkd_ros")
     package.handlers, package.propagate = [_ToParent(connection)], False
     package.setLevel(logging.INFO)
