@@ -120,18 +120,27 @@ def test_an_unusual_gradient_is_objected_to():
 
 def test_steps_on_doubtful_evidence_are_undone_with_all_that_followed():
     guard = Guard()
-    for number, found in enumerate((0.09, 0.09, 0.01, 0.09)):
+    for number, found in enumerate((0.09, 0.09, 0.09, 0.09, 0.01, 0.09)):
         accepted(guard, found, before=[number])
     assert guard.objects(-0.5, 0.6, CONFIG)
-    assert guard.reject(CONFIG) == [2]
+    assert guard.reject(CONFIG) == [4]
     assert guard.reject(CONFIG) is None
 
 
 def test_steps_on_good_evidence_are_kept_when_the_stream_turns_bad():
     guard = Guard()
-    accepted(guard)
+    for _ in range(USUAL):
+        accepted(guard)
     assert guard.objects(-0.5, 0.6, CONFIG)
     assert guard.reject(CONFIG) is None
+
+
+def test_the_first_few_steps_are_all_undone_at_an_objection():
+    guard = Guard()
+    for number in range(USUAL - 1):
+        accepted(guard, before=[number])
+    assert guard.objects(-0.5, 0.6, CONFIG)
+    assert guard.reject(CONFIG) == [0]
 
 
 def test_it_pauses_after_objections_in_a_row_and_goes_on_after_a_whole_window_of_good_evidence():

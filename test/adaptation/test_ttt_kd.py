@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.guard import USUAL
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure
 
 CONFIG = TTTConfig(stride=1, guard=False)  # the toy teacher has nothing that neighbours differ in
@@ -232,11 +233,11 @@ def fresh(frame):
 
 
 def test_what_the_guard_objects_to_changes_nothing_and_is_told(run):
-    reports, weights = run(0.05, -0.05)
-    assert [report.accepted for report in reports] == [True, False]
-    assert "alignment -0.050" in reports[1].reason
-    assert (reports[1].steps, reports[1].version, reports[1].rolled_back) == (0, 1, False)
-    assert same(weights[1].tensors, weights[2].tensors)
+    reports, weights = run(*[0.05] * USUAL, -0.05)
+    assert [report.accepted for report in reports] == [True] * USUAL + [False]
+    assert "alignment -0.050" in reports[-1].reason
+    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, USUAL, False)
+    assert same(weights[-1].tensors, weights[-2].tensors)
 
 
 def test_a_frozen_image_is_objected_to_before_the_teacher_is_asked(student, teacher, make_frame):
@@ -248,11 +249,12 @@ def test_a_frozen_image_is_objected_to_before_the_teacher_is_asked(student, teac
 
 
 def test_steps_on_doubtful_evidence_are_rolled_back_under_a_new_version(run):
-    reports, weights = run(0.2, 0.01, -0.05)
-    assert [report.accepted for report in reports] == [True, True, False]
-    assert (reports[2].rolled_back, reports[2].version) == (True, 3)
-    assert same(weights[3].tensors, weights[1].tensors)
-    assert not same(weights[2].tensors, weights[1].tensors)
+    reports, weights = run(*[0.05] * USUAL, 0.01, -0.05)
+    assert [report.accepted for report in reports] == [True] * (USUAL + 1) + [False]
+    assert (reports[-1].rolled_back, reports[-1].version) == (True, USUAL + 2)
+    *_, before, doubtful, rolled_back = weights
+    assert same(rolled_back.tensors, before.tensors)
+    assert not same(doubtful.tensors, before.tensors)
 
 
 def test_after_objections_in_a_row_it_says_that_it_is_paused(run):

@@ -66,6 +66,7 @@ class Guard:
         self._norms: deque[float] = deque(maxlen=HISTORY)
         self._taken: deque[_Taken] = deque(maxlen=WINDOW)
         self._images: dict[str, tuple[int, int]] = {}
+        self._settled = False  # whether there have been enough steps to stand by
         self._objections = 0
         self.paused = False
 
@@ -105,21 +106,25 @@ class Guard:
         self._cosines.append(cosine)
         self._norms.append(norm)
         self._taken.append(_Taken(alignment, before))
+        self._settled |= len(self._cosines) >= USUAL
         self._objections, self.paused = 0, False
 
     def reject(self, config: TTTConfig) -> list[Tensor] | None:
         """A step was not taken. The weights to go back to, if recent steps are now in doubt as well.
 
-        In doubt are those on less alignment than asked for, which others' average made up for, and what came after.
+        In doubt are those on less alignment than asked for, which others' average made up for, and what came after; and
+        all, where they were only a few: on their own the first steps can do harm that the next ones mend.
         """
         self._objections += 1
         if self._objections >= config.patience and not self.paused:
             self.paused = True
             self._alignments.clear()
         for place, step in enumerate(self._taken):
-            if step.alignment < config.min_alignment:
+            if not self._settled or step.alignment < config.min_alignment:
                 for _ in range(len(self._taken) - place):
                     undone = self._taken.pop()
+                    self._cosines.pop()
+                    self._norms.pop()
                 return undone.before
         return None
 
