@@ -1,7 +1,7 @@
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -176,6 +176,15 @@ def test_what_is_from_before_a_jump_is_judged_with_the_cameras_offset():
     assert matcher.nearest("front", moment) == "image"
 
 
+def test_of_a_stamp_from_before_and_after_a_jump_the_later_image_is_kept():
+    matcher = filled([900])
+    matcher.sweep(1000)
+    matcher.sweep(100)
+    for stamp, image in ((1000, "straggler"), (100, "after the jump"), (1000, "long after the jump")):
+        matcher.add("front", stamp, image)
+    assert nearest(matcher, 1000) == "long after the jump"
+
+
 def test_a_sweep_that_comes_again_costs_the_next_one_nothing():
     matcher = filled([800, 900])
     for stamp in (800, 900, 800):
@@ -288,8 +297,10 @@ class AnyStream(RuleBasedStateMachine):
 
 
 TestAnyStream = AnyStream.TestCase
+TestAnyStream.settings = settings(deadline=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-TOLERANCE, 0), max_size=40), st.integers(0, 2000), st.integers(-100, 100))
 def test_without_jumps_the_answer_is_the_nearest_of_the_newest_images(overtaken, sweep, offset):
     """Each image is stamped up to the tolerance before the one that should have come last."""
@@ -325,6 +336,7 @@ def drives(draw):
     return sorted(arrivals)
 
 
+@settings(deadline=None)
 @given(drives(), st.integers(0, 300))
 def test_nothing_is_ever_paired_across_a_jump(arrivals, late):
     """Jobs ask until `late` after their sweep: less than any jump, for before it is seen nobody could know."""

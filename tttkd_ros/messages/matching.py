@@ -149,7 +149,7 @@ class StampMatcher(Generic[Payload]):
         if ring.behind and self._nearer_to_the_past(stamp - ring.offset):
             ring.held = stamp, payload  # as stragglers from before the jump are
             return
-        ring.behind = False
+        ring.behind, ring.held = False, None
         if self._before(stamp, ring.newest):
             ring.clear()
             ring.since = self._count
