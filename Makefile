@@ -23,13 +23,16 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(READY)
 	$(VENV)/bin/tttkd demo
 
 test: $(READY)
 	$(VENV)/bin/pytest -n 2 --dist loadfile
+
+bench: $(READY)
+	$(VENV)/bin/python benchmarks
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

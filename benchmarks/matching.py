@@ -1,7 +1,5 @@
 """Sweeps that get their images, and what a message costs: this matcher and message_filters' synchroniser, side by side.
 
-    python benchmarks/matching.py [--json FILE]
-
 Both are fed the same simulated arrivals in this process, one message at a time: sweeps at 10 Hz, and images whose
 stamps jitter by 15 ms around them and that arrive 20 to 80 ms later. A sweep is matched where it got the image of every
 camera that still sends. Costs are CPU time: of this matcher for taking the stamp out of the serialised image, keeping
@@ -11,18 +9,15 @@ it, noting sweeps and asking for each sweep's images; of ApproximateTimeSynchron
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
+from common import Rows, command
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from tttkd_ros.messages.matching import StampMatcher, Unmatched
@@ -99,9 +94,13 @@ SCENARIOS = (
 )
 
 
-def run() -> list[dict]:
-    """One row per scenario, as `Row` has it."""
-    return [asdict(measure(scenario)) for scenario in SCENARIOS]
+def run(quick: bool = False) -> Rows:
+    """One row per scenario, as `Row` has it.
+
+    Args:
+        quick: Too little to measure well, enough to see that all runs.
+    """
+    return [asdict(measure(scenario)) for scenario in (SCENARIOS[:1] if quick else SCENARIOS)]
 
 
 def measure(scenario: Scenario) -> Row:
@@ -191,7 +190,7 @@ def _message_filters():
     return message_filters
 
 
-def table(rows: list[dict]) -> Table:
+def show(rows: Rows) -> Table:
     shown = Table("", "cameras", title="Matching (ours | ApproximateTimeSynchronizer)", title_justify="left",
                   box=SIMPLE_HEAD)
     for heading in ("% matched", "µs/message", "longest, ms"):
@@ -205,15 +204,5 @@ def table(rows: list[dict]) -> Table:
     return shown
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
-    arguments = parser.parse_args()
-    rows = run()
-    Console().print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command("matching", __doc__, run, show)

@@ -3,19 +3,16 @@
 A simulated street is frozen, and driven past on a way with a formula: each point is measured at its own instant of a
 sweep that takes 0.1 s, noise-free, and belongs on the pixel where an image taken 40 ms after the sweep's stamp shows
 it. Odometry comes fifty times a second and reaches over the sweep, as in a bag, or ends at its stamp, as it may live.
-
-    python benchmarks/motion.py [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from common import Rows, command, table
+from rich.table import Table
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.geometry.motion import Trajectory, deskew
@@ -25,12 +22,21 @@ from tttkd_ros.simulation.drive import START, frames
 from tttkd_ros.simulation.sensors import Camera
 
 MOTIONS = {"10 m/s": (10.0, 0.0), "20 m/s": (20.0, 0.0), "10 m/s, 0.5 rad/s": (10.0, 0.5)}  # speed, rate of turn
+DESKEWED = ("deskewed only", "both", "both, odometry ends at the stamp")
 SWEEP_S, IMAGE_S, ODOMETRY_S = 0.1, 0.04, 0.02
 CAMERA = Camera(width=1242, height=375, fov=81.0)  # KITTI's
 
 
-def run(sweeps: int = 5, seed: int = 0) -> list[dict]:
-    """Per motion and method the pixel errors (median, p95) of the points that the image shows."""
+def run(quick: bool = False, sweeps: int = 5, seed: int = 0) -> Rows:
+    """Per motion and method the pixel errors (median, p95) of the points that the image shows.
+
+    Args:
+        quick: Too little to measure well, enough to see that all runs.
+        sweeps: Simulated sweeps, two seconds apart.
+        seed: Of the simulated street.
+    """
+    sweeps = 1 if quick else sweeps
+    deskewing = deskew_ms(1000, 1) if quick else deskew_ms()
     still = [frame.points for frame in frames("kitti", seed, sweeps, skip=2.0)]
     rows = []
     for name, (speed, turn) in MOTIONS.items():
@@ -41,8 +47,22 @@ def run(sweeps: int = 5, seed: int = 0) -> list[dict]:
         for method, found in errors.items():
             found = np.concatenate(found)
             median, p95 = np.percentile(found, (50, 95)).tolist()
-            rows.append({"motion": name, "method": method, "median_px": median, "p95_px": p95, "points": len(found)})
+            rows.append({
+                "motion": name, "method": method, "median_px": median, "p95_px": p95, "points": len(found),
+                "deskew_ms": deskewing if method in DESKEWED else 0.0,
+            })  # fmt: skip
     return rows
+
+
+def show(rows: Rows) -> Table:
+    return table(
+        "Projection error with the vehicle's motion, image 1242 pixels wide",
+        rows,
+        {
+            "motion": ("motion", ""), "compensation": ("method", ""), "median px": ("median_px", ".2f"),
+            "p95 px": ("p95_px", ".2f"), "ms for 120,000 points": ("deskew_ms", ".1f"),
+        },
+    )  # fmt: skip
 
 
 def deskew_ms(points: int = 120_000, repetitions: int = 20) -> float:
@@ -105,22 +125,5 @@ def _pose(seconds: float, speed: float, turn: float) -> np.ndarray:
     return pose
 
 
-def main() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    file = parser.parse_args().json
-    rows, took = run(), deskew_ms()
-    table = Table("motion", "compensation", "median px", "p95 px", title="Projection error, 1242 pixels wide")
-    for row in rows:
-        table.add_row(row["motion"], row["method"], f"{row['median_px']:.2f}", f"{row['p95_px']:.2f}")
-    Console().print(table)
-    Console().print(f"deskewing 120,000 points: {took:.1f} ms")
-    if file:
-        file.write_text(json.dumps({"projection": rows, "deskew_120k_ms": took}, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    command("motion", __doc__, run, show)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-PATH = Path(__file__).resolve().parents[2] / "benchmarks/matching.py"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("matching_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load_benchmark):
+    return load_benchmark("matching")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def test_without_message_filters_its_columns_say_so(benchmark, monkeypatch):
     row = benchmark.asdict(benchmark.measure(benchmark.Scenario("all there", 1)))
     assert row["their_matched"] is None
     console = Console(width=120, record=True)
-    console.print(benchmark.table([row]))
+    console.print(benchmark.show([row]))
     assert "| absent" in console.export_text()
 
 

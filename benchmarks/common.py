@@ -1,0 +1,141 @@
+"""What the benchmarks share: how they measure, how they show it, their command line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tttkd_ros.files import write_whole
+from tttkd_ros.messages.point_cloud import encode_points
+
+OUTPUT = Path("bench_output")
+Rows = list[dict[str, Any]]
+
+
+def medians(
+    contenders: Mapping[str, Callable[[int], object]], rounds: int, clock: Callable[[], float] = time.thread_time
+) -> dict[str, float]:
+    """Median seconds that a call of each contender takes; by default of this thread alone, whoever shares its core.
+
+    They take turns in an order drawn anew each round, so that whatever disturbs the machine meets all alike. Each call
+    is given a number that counts up, for those who take another input each time.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    order, draw = list(contenders), random.Random(0)
+    for number in range(rounds):
+        draw.shuffle(order)
+        for place, name in enumerate(order):
+            began = clock()
+            contenders[name](number * len(order) + place)
+            seconds[name].append(clock() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for OpenCV and for torch."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def spinning_lidar(points: int, seed: int = 0) -> np.ndarray:
+    """(points, 3) float32, metres, in the order of a scan: rings around, over ground with things standing on it."""
+    draw = np.random.default_rng(seed)
+    rings = 64
+    azimuth = np.linspace(-np.pi, np.pi, -(-points // rings), endpoint=False)
+    elevation = np.radians(np.linspace(2.0, -24.8, rings))
+    azimuth, elevation = (grid.ravel()[:points] for grid in np.meshgrid(azimuth, elevation))
+    with np.errstate(divide="ignore"):
+        ground = np.where(elevation < 0, 1.73 / np.sin(-elevation), np.inf)
+    sectors = draw.gamma(2.0, 10.0, 180) + 3.0  # what stands 2 degrees wide, metres away
+    standing = sectors[((azimuth + np.pi) / (2 * np.pi) * 180).astype(int)]
+    ranges = np.minimum(np.minimum(ground, standing), 100.0) + draw.normal(0, 0.02, points)
+    around = np.stack((np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)), 1)
+    return (around * ranges[:, None]).astype(np.float32)
+
+
+def message(points: np.ndarray) -> SimpleNamespace:
+    """What a PointCloud2 of points (N, 3) with an intensity has, 16 bytes to the point, without ROS."""
+    encoded = encode_points(points, np.zeros(len(points), np.float32))
+    return SimpleNamespace(
+        height=1, width=encoded.width, fields=encoded.fields, point_step=encoded.point_step, is_bigendian=False,
+        row_step=len(encoded.buffer), data=encoded.buffer,
+    )  # fmt: skip
+
+
+def table(title: str, rows: Rows, columns: Mapping[str, tuple[str, str]]) -> Table:
+    """columns: heading -> key of the row, and how to format it."""
+    shown = Table(
+        title=title, title_justify="left", min_width=len(title), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for heading, (key, _) in columns.items():
+        shown.add_column(heading, justify="left" if isinstance(rows[0][key], str) else "right")
+    for row in rows:
+        shown.add_row(*(format(row[key], how) for key, how in columns.values()))
+    return shown
+
+
+def machine() -> dict[str, str]:
+    """What the figures are of."""
+    names = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0].partition(": ")[2] if names else platform.processor(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def write(name: str, results: Mapping[str, Rows]) -> Path:
+    """To bench_output/<name>.json in the current folder."""
+    path = OUTPUT / f"{name}.json"
+    content = {"machine": machine(), **results}
+    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def command(name: str, description: str, run: Callable[..., Rows], show: Callable[[Rows], Table]) -> None:
+    """The command line of one benchmark: its options are the parameters of `run`."""
+    console = Console()
+
+    @functools.wraps(run)
+    def measured(*args, **options):
+        with console.status(f"measuring: {name}"):
+            return run(*args, **options)
+
+    rows = tyro.cli(measured, prog=f"python benchmarks/{name}.py", description=description)
+    console.print(show(rows))
+    console.print(f"written to {write(name, {name: rows})}")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # not Linux
+        return ""

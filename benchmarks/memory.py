@@ -1,0 +1,65 @@
+"""Memory over many sweeps: decode, segment, encode, again and again, and what the process holds meanwhile.
+
+The clouds differ in size from sweep to sweep, as real ones do, and the student is a small one at random, so that ten
+thousand sweeps take a minute or two. Held is resident memory (RSS); growth counts from the end of the warm-up, the
+first tenth.
+
+Aim: flat within 5 per cent.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Rows, command, message, one_thread, spinning_lidar, table
+from rich.table import Table
+
+from tttkd_ros.messages.point_cloud import decode_cloud, encode_labelled
+from tttkd_ros.pipeline import Segmenter
+from tttkd_ros.segmenter.student import Student, StudentConfig
+
+CLOUDS = 32  # different ones
+
+
+def run(quick: bool = False, sweeps: int = 10_000, points: int = 4_000, channels: int = 4) -> Rows:
+    """One row for each tenth of the sweeps.
+
+    Args:
+        quick: Too little to measure well, enough to see that all runs.
+        sweeps: How many.
+        points: In the largest cloud; the smallest has half as many.
+        channels: Of the student's first level; the one that ships has 16.
+    """
+    sweeps = 40 if quick else sweeps
+    torch.manual_seed(0)
+    student = Student(StudentConfig(base_channels=channels, levels=3, voxel_size=0.5, head_width=8, teacher_dim=8))
+    segmenter, palette = Segmenter(student), student.config.classes.palette
+    sizes = np.random.default_rng(0).integers(points // 2, points, CLOUDS, endpoint=True)
+    messages = [message(spinning_lidar(int(size), seed)) for seed, size in enumerate(sizes)]
+    held = []
+    with one_thread():
+        for number in range(sweeps):
+            cloud = decode_cloud(messages[number % CLOUDS])
+            prediction = segmenter.segment(cloud.points)
+            encode_labelled(cloud.points, prediction.labels, prediction.confidence, palette, cloud.intensity)
+            if (number + 1) % (sweeps // 10) == 0:
+                held.append((number + 1, _resident_mib()))
+    warm = held[0][1]
+    return [{"sweeps": done, "rss_mib": now, "growth": now / warm - 1} for done, now in held]
+
+
+def show(rows: Rows) -> Table:
+    columns = {"sweeps": ("sweeps", ",d"), "held, MiB": ("rss_mib", ".1f"), "growth": ("growth", "+.2%")}
+    return table("Memory; aim: flat within 5 %", rows, columns)
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    command("memory", __doc__, run, show)
