@@ -236,7 +236,7 @@ def test_what_the_guard_objects_to_changes_nothing_and_is_told(run):
     reports, weights = run(*[0.05] * USUAL, -0.05)
     assert [report.accepted for report in reports] == [True] * USUAL + [False]
     assert "alignment -0.050" in reports[-1].reason
-    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, USUAL, False)
+    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, USUAL - 1, False)
     assert same(weights[-1].tensors, weights[-2].tensors)
 
 
@@ -251,10 +251,21 @@ def test_a_frozen_image_is_objected_to_before_the_teacher_is_asked(student, teac
 def test_steps_on_doubtful_evidence_are_rolled_back_under_a_new_version(run):
     reports, weights = run(*[0.05] * USUAL, 0.01, -0.05)
     assert [report.accepted for report in reports] == [True] * (USUAL + 1) + [False]
-    assert (reports[-1].rolled_back, reports[-1].version) == (True, USUAL + 2)
+    assert (reports[-1].rolled_back, reports[-1].version) == (True, USUAL + 1)
     *_, before, doubtful, rolled_back = weights
     assert same(rolled_back.tensors, before.tensors)
     assert not same(doubtful.tensors, before.tensors)
+
+
+def test_the_first_step_is_kept_back_until_a_second_bears_it_out(run):
+    reports, _ = run(0.05, 0.05, 0.05)
+    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (True, 1), (True, 2)]
+
+
+def test_a_first_step_that_is_not_borne_out_was_never_published(run):
+    reports, weights = run(0.05, -0.05)
+    assert (reports[1].rolled_back, reports[1].version) == (True, 0)
+    assert same(weights[2].tensors, weights[0].tensors)
 
 
 def test_after_objections_in_a_row_it_says_that_it_is_paused(run):

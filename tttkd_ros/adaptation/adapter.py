@@ -57,7 +57,7 @@ def overwrite(backbone: nn.Module, weights: Weights) -> None:
 class StepReport:
     """What became of one attempt to adapt.
 
-    stamp: of the sweep, nanoseconds. version: of the weights after the attempt. reason: why not, empty if accepted.
+    stamp: of the sweep, nanoseconds. version: of the weights to publish after the attempt. reason: why not, empty if accepted.
     loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view of a
     camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used; ages:
     of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that were not

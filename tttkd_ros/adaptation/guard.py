@@ -25,6 +25,7 @@ SHARE, MOST = 0.25, 1024  # of the visible points that are held out of a step: t
 WINDOW = 5  # steps whose alignment is averaged, and that can be undone
 HISTORY = 20  # accepted steps whose cosine and gradient norm say what is usual
 USUAL = 5  # of them that it takes to say so
+VOUCHED = 2  # of them that it takes for the weights to be published
 SHIFT = 1 / 28  # of the image's width, but at least a patch: how far the places are that a point's own is held against
 _AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1), (0, -2), (0, 2))
 
@@ -69,6 +70,11 @@ class Guard:
         self._settled = False  # whether there have been enough steps to stand by
         self._objections = 0
         self.paused = False
+
+    @property
+    def vouches(self) -> bool:
+        """Whether there are steps enough behind the weights for predictions to be made with them."""
+        return self._settled or len(self._cosines) >= VOUCHED
 
     def objects_to_images(self, views: tuple[View, ...]) -> str:
         """Why not to look any further; empty if nothing is wrong."""

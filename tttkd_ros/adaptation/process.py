@@ -15,6 +15,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
@@ -31,19 +32,55 @@ from tttkd_ros.frame import Frame
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 120.0  # for any answer; one that takes longer will not come
+PATIENCE_S = 120.0  # for an adapter to be built, and by default for each step; what takes longer will not come
 NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
+
+
+class HangUp:
+    """Called from any thread, ends the process that another thread waits for, and at once any that is still to come.
+
+    To end it in good order would be to wait for the step or the build that it is in, of which nothing will be used.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._called = False
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._called = True
+            self._kill()
+
+    def watch(self, process: subprocess.Popen) -> None:
+        """This process, in place of the one before."""
+        with self._lock:
+            self._process = process
+            if self._called:
+                self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
 
 class AdapterProcess:
     """The adapter that `build` makes in the child, with an adapter's methods.
 
     build: picklable, so a function of a module or a `functools.partial` of one. shipped: the weights that it begins
-    with. Raises what `build` raises; every method raises `AdapterDied` once the child is gone.
+    with. patience_s: for the answer to a step. hang_up: ends the child, and with it whatever is waited for. Raises what
+    `build` raises; every method raises `AdapterDied` once the child is gone.
     """
 
-    def __init__(self, build: Callable[[], Adapter], shipped: Weights, *, patience_s: float = PATIENCE_S):
-        self._patience_s = patience_s
+    def __init__(
+        self,
+        build: Callable[[], Adapter],
+        shipped: Weights,
+        *,
+        patience_s: float = PATIENCE_S,
+        hang_up: HangUp | None = None,
+    ):
+        self._hung = False
         self._version = shipped.version
         order = pickle.dumps(build)  # before there is anything to clean up
         memory = os.memfd_create("tttkd_ros weights")
@@ -60,8 +97,12 @@ class AdapterProcess:
         finally:
             theirs.close()
             os.close(memory)
+        if hang_up is not None:
+            hang_up.watch(self._process)
         try:
+            self._patience_s = PATIENCE_S
             self._ask(order)
+            self._patience_s = patience_s
         except BaseException:
             self.close()
             raise
@@ -91,26 +132,32 @@ class AdapterProcess:
             self._process.wait()
 
     def _ask(self, request: Any) -> Any:
+        # A child that hangs may not even read what it is asked: then to send it does not return either.
+        late = threading.Timer(self._patience_s, self._give_up)
+        late.daemon = True
+        late.start()
         try:
             self._connection.send(request)
-            kind, content = self._receive()
+            kind, content = self._connection.recv()
             while kind == "log":
                 logging.getLogger(content.name).handle(content)
-                kind, content = self._receive()
+                kind, content = self._connection.recv()
         except (EOFError, OSError) as error:
             self.close()
-            raise AdapterDied(f"the adaptation process ended with {_ending(self._process.returncode)}") from error
+            how = f"ended with {_ending(self._process.returncode)}"
+            if self._hung:
+                how = f"gave no answer within {self._patience_s:g} s and was killed"
+            raise AdapterDied(f"the adaptation process {how}") from error
+        finally:
+            late.cancel()
         if kind == "error":
             error, told = content
             raise error from RuntimeError(told)
         return content
 
-    def _receive(self) -> tuple[str, Any]:
-        if self._connection.poll(self._patience_s):
-            return self._connection.recv()
+    def _give_up(self) -> None:
+        self._hung = True
         self._process.kill()
-        self.close()
-        raise AdapterDied(f"the adaptation process gave no answer within {self._patience_s:g} s and was killed")
 
 
 def _serve(connection: Connection, memory: mmap.mmap) -> None:

@@ -57,7 +57,8 @@ class TTTKD:
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
         """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights as they were, or
-        as they were before recent steps that the same evidence speaks against."""
+        as they were before recent steps that the same evidence speaks against. The version rises with the weights that
+        are to be published: the guard keeps the first step back until a second bears it out."""
         start = time.perf_counter()
         before, random_state = self._copies(), self._random.get_state()
         try:
@@ -69,12 +70,13 @@ class TTTKD:
         accepted, rolled_back = not outcome["reason"], False
         if accepted:
             self._guard.accept(outcome["alignment"], outcome["held_out"], outcome["gradient_norm"], before)
-            self._version += 1
+            self._version += self._guard.vouches or not config.guard
         else:
+            spoken = self._guard.vouches
             undone = self._guard.reject(config) if outcome.pop("doubted", False) else None
             rolled_back = undone is not None
             self._restore(undone or before, random_state)
-            self._version += rolled_back
+            self._version += rolled_back and spoken
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
