@@ -60,9 +60,9 @@ class StepReport:
     stamp: of the sweep, nanoseconds. version: of the weights to publish after the attempt. reason: why not, empty if
     accepted. loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view
     of a camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used;
-    ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that were
-    not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were undone.
-    paused: the guard only looks on until the evidence is good again.
+    ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
+    were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
+    undone. paused: the guard only looks on until the evidence is good again.
     """
 
     stamp: int
