@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import threading
 from functools import partial
 from types import MappingProxyType
 
@@ -25,6 +26,7 @@ from tttkd_ros.segmenter.checkpoint import load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 PROVENANCE = Provenance("models/toy.safetensors", "/robot/segmenter", 57, "2025-01-02T03:04:05+00:00")
+PATIENCE = 60  # seconds until a test that waits in vain fails
 CONFIG = StudentConfig(voxel_size=0.3, base_channels=4, levels=2, head_width=8, teacher_dim=6)
 
 
@@ -93,6 +95,27 @@ def test_a_pipeline_goes_on_from_what_was_loaded(student, teacher, make_frame, t
     assert again.version == expected.version == 1
     assert (again.confidence == expected.confidence).all()
     assert second.weights.version == 2
+
+
+def test_what_is_loaded_before_the_adapter_is_built_is_gone_on_from(student, teacher, make_frame):
+    gate, frame, loaded = threading.Event(), make_frame(), adapted(student, 5)
+
+    def build():
+        assert gate.wait(PATIENCE)
+        return TTTKD(student, teacher)
+
+    stepped = threading.Event()
+    config = TTTConfig(stride=1, learning_rate=1e-3, guard=False)
+    pipeline = Pipeline(student, build, config, background=True, on_report=lambda report: stepped.set())
+    pipeline.adopt(loaded)
+    pipeline.process(0, frame.points, lambda: frame)
+    gate.set()
+    assert stepped.wait(PATIENCE)
+    pipeline.close()
+    assert pipeline.weights.version == 6
+    name, shipped = next(iter(student.backbone.named_parameters()))
+    assert (loaded.tensors[name] - shipped).abs().min() > 0.04
+    assert torch.allclose(pipeline.weights.tensors[name], loaded.tensors[name], atol=0.01)
 
 
 def test_a_missing_file_is_named_with_the_remedy(origin, tmp_path):
@@ -247,15 +270,20 @@ first = Weights.copied(1, student.backbone)
 def scaled(version):
     return Weights(version, {name: tensor * (1 + version / 1000) for name, tensor in first.tensors.items()})
 
+begin = time.monotonic()
 save_state(path, origin, scaled(1), TTTConfig(), provenance)
+usual = time.monotonic() - begin
 for _ in range(30):
     version = load_state(path, origin).weights.version
+    told, tell = os.pipe()
     child = os.fork()
     if not child:
+        os.write(tell, b"begun")
         while True:
             version += 1
             save_state(path, origin, scaled(version), TTTConfig(), provenance)
-    time.sleep(draw.uniform(0, 0.06))
+    os.read(told, 5)
+    time.sleep(draw.uniform(0, 3 * usual))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     loaded = load_state(path, origin).weights
@@ -275,5 +303,5 @@ def test_a_crash_in_the_middle_of_a_save_leaves_one_whole_state(tmp_path):
     child = subprocess.run(command, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     saves, in_the_middle = map(int, child.stdout.split())
-    assert saves > 15
-    assert in_the_middle > 4, child.stdout
+    assert saves > 1
+    assert in_the_middle > 1  # else the kills have shown little

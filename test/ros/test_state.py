@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from tttkd_ros.adaptation import state  # noqa: E402
 from tttkd_ros.adaptation.adapter import Weights  # noqa: E402
 from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
 from tttkd_ros.adaptation.state import Origin, load_state  # noqa: E402
@@ -292,11 +293,9 @@ def test_an_executor_that_has_nothing_else_to_do_is_woken_when_a_save_is_done(ma
     assert task.result()[0]
 
 
-def test_while_a_disk_is_slow_sweeps_are_answered_and_the_save_when_it_is_done(models, ros, tmp_path, monkeypatch):
-    from tttkd_ros.adaptation import state
-
-    gate, write = threading.Event(), state.write_whole
-    monkeypatch.setattr(state, "write_whole", lambda *what: gate.wait(PATIENCE) and write(*what))
+@pytest.fixture
+def spinning(models, ros, tmp_path):
+    """A node of this process, its executor in a thread; and who talks to it."""
     context = rclpy.Context()
     rclpy.init(context=context)
     parameters = {"model": str(models.student), "cameras": [""], STATE_FILE: str(tmp_path / "adapted")}
@@ -304,13 +303,26 @@ def test_while_a_disk_is_slow_sweeps_are_answered_and_the_save_when_it_is_done(m
         context=context, cli_args=["--ros-args", "-r", "points:=/lidar/points"],
         parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
     )
-    node.trigger_configure()
-    node.trigger_activate()
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin, daemon=True)
-    spinning.start()
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
     talker = ros.Talker()
+    yield node, talker
+    talker.close()
+    executor.shutdown()
+    thread.join(PATIENCE)
+    node.close()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def test_while_a_disk_is_slow_sweeps_are_answered_and_the_save_when_it_is_done(spinning, ros, tmp_path, monkeypatch):
+    gate, write = threading.Event(), state.write_whole
+    monkeypatch.setattr(state, "write_whole", lambda *what: gate.wait(PATIENCE) and write(*what))
+    node, talker = spinning
+    node.trigger_configure()
+    node.trigger_activate()
     talker.until(talker.points.get_subscription_count)
     talker.until(lambda: talker.node.count_publishers("/segmenter/points_labeled"))
     client = talker.node.create_client(Trigger, "/segmenter/save")
@@ -321,14 +333,15 @@ def test_while_a_disk_is_slow_sweeps_are_answered_and_the_save_when_it_is_done(m
     assert not asked.done()
     gate.set()
     talker.until(asked.done)
-    talker.close()
-    executor.shutdown()
-    spinning.join(PATIENCE)
-    node.close()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
     assert asked.result().success
     assert (tmp_path / "adapted").exists()
+
+
+@pytest.mark.parametrize("service", ["save", "load"])
+def test_a_node_that_is_not_configured_has_nothing_to_save_or_load(spinning, service):
+    _, talker = spinning
+    answer = talker.call(Trigger, f"/segmenter/{service}")
+    assert (answer.success, answer.message) == (False, "not configured: there is nothing to act on")
 
 
 def settings(models, **more) -> dict[str, object]:
@@ -355,6 +368,7 @@ def test_a_node_saves_loads_and_carries_what_it_learnt_over_a_restart(start_node
     process = start_node(parameters, "-r", "__node:=first")
     process.wait_for("active: waiting for sweeps")
     assert "begins with the weights of the model" in process.log
+    process.wait_for("learning from", 120)  # the teacher is loaded while sweeps are answered already
     talker = ros.Talker("first")
     talker.until(talker.connected)
     step(talker, ros, 100 * SECOND)
@@ -371,11 +385,12 @@ def test_a_node_saves_loads_and_carries_what_it_learnt_over_a_restart(start_node
     talker.close()
     assert process.end() == 0
 
-    process = start_node(parameters | {"ttt.enabled": False, "state.autosave": 100.0}, "-r", "__node:=second")
+    process = start_node(parameters | {"cameras": [""], "state.autosave": 100.0}, "-r", "__node:=second")
     process.wait_for("active: waiting for sweeps")
     assert f"loaded {file}: 1 steps from '{models.student}' by /first, saved at 20" in process.log
     talker = ros.Talker("second")
-    talker.until(talker.connected)
+    talker.until(talker.points.get_subscription_count)
+    talker.until(lambda: talker.node.count_publishers("/second/points_labeled"))
     (restarted,) = talker.answer(ros.cloud(400 * SECOND))
     assert restarted.data == learnt.data
     talker.close()
@@ -388,20 +403,10 @@ def test_an_interrupted_node_saves_what_it_learnt(start_node, models, ros, tmp_p
     file = tmp_path / "adapted"
     parameters = settings(models, **{STATE_FILE: str(file), "state.autosave": 1000.0})
     process = start_node(parameters, "-r", "__node:=third")
-    process.wait_for("active: waiting for sweeps")
+    process.wait_for("learning from", 120)
     talker = ros.Talker("third")
     talker.until(talker.connected)
     step(talker, ros, SECOND)
     talker.close()
     assert process.end() == 0
     assert load_state(file, Origin.of(load_student(models.student))).weights.version == 1
-
-
-def test_a_node_that_is_not_configured_has_nothing_to_save_or_load(start_node, models, ros):
-    process = start_node({"autostart": False, "model": str(models.student)}, "-r", "__node:=fourth")
-    talker = ros.Talker("fourth")
-    for service in ("save", "load"):
-        answer = talker.call(Trigger, f"/fourth/{service}")
-        assert (answer.success, answer.message) == (False, "not configured: there is nothing to act on")
-    talker.close()
-    assert process.end() == 0
