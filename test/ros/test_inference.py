@@ -96,6 +96,19 @@ def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inf
     assert outcome["statistics"].counts()["sweeps failed"] == 1
 
 
+def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline, outcome, ros):
+    inference.submit(ros.cloud(0))
+    assert pipeline.started.wait(10)
+    inference.submit(ros.cloud(1))
+    inference.submit(ros.cloud(2))
+    closing = threading.Thread(target=inference.close)
+    closing.start()
+    wait_for(lambda: outcome["statistics"].counts()["sweeps dropped"] == 2)
+    pipeline.go.set()
+    closing.join(10)
+    assert stamps(outcome["published"]) == [0]
+
+
 def test_without_cameras_no_step_is_asked_for(inference, pipeline, outcome, ros):
     pipeline.go.set()
     inference.submit(ros.cloud(1))

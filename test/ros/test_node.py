@@ -107,6 +107,13 @@ def test_an_empty_cloud_gets_an_empty_answer(talker, ros):
     assert (answer.header, answer.width, len(answer.data)) == (sent.header, 0, 0)
 
 
+def test_an_empty_cloud_may_claim_any_width(talker, ros):
+    sent = ros.cloud(next(STAMPS), ros.points(0))
+    sent.height, sent.width, sent.row_step = 0, 2**32 - 1, 0
+    (answer,) = talker.answer(sent)
+    assert (answer.height, answer.width, len(answer.data)) == (0, 2**32 - 1, 0)
+
+
 def big_endian(message, data):
     message.is_bigendian = True
     return data.astype(">f4").tobytes()

@@ -9,6 +9,9 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from sensor_msgs.msg import PointCloud2  # noqa: E402
+
 from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
 from tttkd_ros.ros.runtime import Runtime  # noqa: E402
 from tttkd_ros.ros.settings import Settings  # noqa: E402
@@ -86,6 +89,23 @@ def test_compressed_images_come_on_image_transports_topic(node, settings):
     runtime.close()
     assert topics["/camera_front/image/compressed"] == ["sensor_msgs/msg/CompressedImage"]
     assert "/camera_front/image" not in topics
+
+
+def test_sweeps_that_come_before_activation_are_counted_apart(node, settings, ros):
+    statistics = Statistics()
+    runtime = Runtime(node, replace(settings, teacher=""), TTTConfig(), statistics)
+    talker = ros.Talker()
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    publisher = talker.node.create_publisher(PointCloud2, "/points", 10)
+    talker.until(publisher.get_subscription_count)
+    publisher.publish(ros.cloud(0))
+    while not statistics.counts():
+        executor.spin_once(timeout_sec=0.02)
+    executor.shutdown()
+    talker.close()
+    runtime.close()
+    assert statistics.counts() == {"sweeps let pass": 1}
 
 
 def test_closing_ends_every_thread_and_topic(node, settings):

@@ -26,3 +26,11 @@ def test_closing_wakes_the_taker_and_hands_out_nothing_more():
     thread.join(5)
     queue.put(1)
     assert (taken, queue.take()) == ([None], None)
+
+
+def test_closing_tells_how_many_still_waited():
+    queue = SweepQueue(5)
+    for number in range(3):
+        queue.put(number)
+    queue.take()
+    assert queue.close() == 2

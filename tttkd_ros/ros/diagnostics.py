@@ -12,8 +12,9 @@ from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.ros.outputs import status
 from tttkd_ros.ros.statistics import Statistics
 
-SWEEPS = ("sweeps in", "sweeps out", "sweeps dropped", "sweeps undecodable", "sweeps failed")
-LOST = SWEEPS[2:]
+LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
+# Those that came in end as one of out or lost; those let pass came while the node was inactive.
+SWEEPS = ("sweeps in", "sweeps out", *LOST, "sweeps let pass")
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ class Inference:
             self._drop()
 
     def close(self) -> None:
-        """Ends after the sweep in hand; sweeps still waiting are not answered."""
-        self._queue.close()
+        """Ends after the sweep in hand; sweeps still waiting are not answered, but counted as dropped."""
+        for _ in range(self._queue.close()):
+            self._statistics.count("sweeps dropped")
         self._thread.join()
 
     def _run(self) -> None:

@@ -31,7 +31,7 @@ def labelled_cloud(msg: PointCloud2, cloud: Cloud, labels: np.ndarray, confidenc
         ],
         is_bigendian=False,
         point_step=encoded.point_step,
-        row_step=encoded.point_step * msg.width,
+        row_step=encoded.point_step * msg.width if encoded.width else 0,  # an empty cloud may claim any width
         data=encoded.buffer,
         is_dense=bool(np.isfinite(cloud.points).all()),
     )

@@ -43,7 +43,7 @@ from tttkd_ros.teacher import check_teacher
 class Runtime:
     """Raises ValueError or OSError where a file or the rig is missing or does not fit; then nothing is left behind.
 
-    While `active` is false sweeps are let pass, unanswered and uncounted.
+    While `active` is false sweeps are let pass, unanswered; they are counted apart.
     """
 
     def __init__(self, node: Node, settings: Settings, config: TTTConfig, statistics: Statistics):
@@ -154,6 +154,8 @@ class Runtime:
     def _on_points(self, msg: PointCloud2) -> None:
         if self.active:
             self._inference.submit(msg)
+        else:
+            self._statistics.count("sweeps let pass")
 
     def _on_report(self, report: StepReport) -> None:
         """Called by the thread that made the frame, after it: the cameras' problems are those of this sweep."""

@@ -38,7 +38,9 @@ class SweepQueue(Generic[T]):
             self._changed.wait_for(lambda: self._items or self._closed)
             return None if self._closed else self._items.popleft()
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """How many still waited."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            return len(self._items)
