@@ -17,6 +17,7 @@ import rclpy.signals
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
+from tttkd_ros.adaptation.worker import OVER, READY
 from tttkd_ros.demo.processes import Child
 from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, NODE, POINTS
 
@@ -56,6 +57,8 @@ def run_live(
     with ExitStack() as stack:
         node = stack.enter_context(Child("tttkd_ros.ros.node", arguments, run.log, domain=domain, threads=None))
         _wait_until_active(node, domain)
+        # The node answers from the first sweep on; the comparison is to begin when it can adapt, too.
+        node.wait_for(lambda: _can_adapt(node), READY, _START)
         recorder = stack.enter_context(Child(
             "tttkd_ros.ros.recorder",
             [run.recording, LABELLED, ADAPTATION, "--count", sweeps, "--linger", 1, "--idle", 10],
@@ -74,6 +77,13 @@ def run_live(
         if (code := node.end()) != 0:
             raise node.error(f"did not shut down cleanly: code {code}")
     return run
+
+
+def _can_adapt(node: Child) -> bool:
+    output = node.output()
+    if OVER in output:
+        raise node.error("cannot adapt")
+    return READY in output
 
 
 def _wait_until_active(node: Child, domain: int) -> None:
