@@ -9,10 +9,12 @@ import tyro
 from rich.console import Console
 from tyro.conf import subcommand
 
+from tttkd_ros.adaptation.command import build_engine
 from tttkd_ros.datasets.command import convert
 from tttkd_ros.demo import demo
 from tttkd_ros.evaluation.command import evaluate
 from tttkd_ros.simulation.command import simulate
+from tttkd_ros.training.image_head import train_image_head
 from tttkd_ros.training.student import train_student
 from tttkd_ros.training.teacher import train_teacher
 
@@ -22,9 +24,11 @@ def _one_of(commands: dict[str, Any]) -> Any:
     return Union[tuple(Annotated[Any, subcommand(name, constructor=f)] for name, f in commands.items())]  # noqa: UP007
 
 
-TRAIN = {"teacher": train_teacher, "student": train_student}
+TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
 COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
-    _one_of({"simulate": simulate, "convert": convert, "evaluate": evaluate, "demo": demo}),
+    _one_of(
+        {"simulate": simulate, "convert": convert, "evaluate": evaluate, "build-engine": build_engine, "demo": demo}
+    ),
     Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
 ]
 

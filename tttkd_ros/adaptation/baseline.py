@@ -1,0 +1,142 @@
+"""What the methods that TTT-KD is compared with share: an attempt is made on a copy, and counts only if it is sound."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.devices import Lane
+from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.voxels import voxelise
+
+COARSE = 8  # occupied voxels of the deepest level that a cloud needs for its statistics to mean anything
+
+
+@dataclass(eq=False)
+class State:
+    """All that a method changes as it goes; methods add to it. student: the one whose weights are published."""
+
+    student: Student
+    random: torch.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a method may look at. points: (N, 3), the usable ones, on the student's device.
+
+    visible: (M,) int64 ascending, points that a camera sees, and features: (M, D), the teacher's there; None for a
+    method that knows no cameras.
+    """
+
+    points: Tensor
+    visible: Tensor | None = None
+    features: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Points to learn from."""
+        return len(self.points) if self.visible is None else len(self.visible)
+
+
+S = TypeVar("S", bound=State)
+
+
+class Baseline(ABC, Generic[S]):
+    """An `Adapter`: `config.steps` updates per frame, on a private copy of a student, kept from frame to frame.
+
+    Of the configuration only `steps`, `min_points` and `stride` count. The learning rate is the method's own, for
+    TTT-KD's SGD on all weights needs another one by orders of magnitude; its guard and its pull are TTT-KD's alone.
+    """
+
+    def __init__(self, student: Student, learning_rate: float = math.nan, seed: int = 0):
+        self.learning_rate, self._seed = learning_rate, seed
+        self._lane = Lane(student.teacher_mean.device, urgent=False)
+        self._version = 0
+        self._state = self._begin(copy.deepcopy(student), torch.Generator().manual_seed(seed))
+
+    @abstractmethod
+    def _begin(self, student: Student, random: torch.Generator) -> S:
+        """The state before the first frame; the student is the method's to keep."""
+
+    @abstractmethod
+    def _update(self, state: S, scene: Scene) -> float | None:
+        """Change the state once. The loss before that; None for a method without one."""
+
+    def _look(self, state: S, frame: Frame) -> Scene:
+        points = torch.tensor(frame.points)  # a copy: a bag's arrays are read-only
+        return Scene(points[state.student.usable(points)].to(state.student.teacher_mean.device))
+
+    def step(self, frame: Frame, config: TTTConfig) -> StepReport:
+        """Adapt to a frame. What is not accepted leaves the weights, and all else that is kept, as they were."""
+        start = time.perf_counter()
+        with self._lane():
+            attempt = copy.deepcopy(self._state)
+            outcome = self._attempt(attempt, frame, config)
+        if not outcome["reason"]:
+            self._state = attempt
+            self._version += 1
+        return StepReport(
+            stamp=frame.stamp,
+            version=self._version,
+            accepted=not outcome["reason"],
+            learning_rate=self.learning_rate,
+            stride=config.stride,
+            seconds=time.perf_counter() - start,
+            cameras=tuple(view.name for view in frame.views),
+            ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
+            **outcome,
+        )
+
+    def weights(self) -> Weights:
+        """A copy of the adapted tensors."""
+        with self._lane():
+            return Weights.copied(self._version, self._state.student.backbone)
+
+    def adopt(self, weights: Weights) -> None:
+        """Go on from these weights and their version; whatever else was learnt is forgotten."""
+        student = copy.deepcopy(self._state.student)
+        overwrite(student.backbone, weights)
+        self._state = self._begin(student, torch.Generator().manual_seed(self._seed))
+        self._version = weights.version
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _attempt(self, state: S, frame: Frame, config: TTTConfig) -> dict:
+        """What a report says of the step."""
+        scene = self._look(state, frame)
+        outcome = {"reason": "", "points": scene.count}
+        if scene.count < config.min_points:
+            return outcome | {"reason": f"{scene.count} points to learn from, expected {config.min_points}"}
+        coarse = state.student.config.voxel_size * 2 ** (state.student.config.levels - 1)
+        if len(voxelise([scene.points], coarse).indices) < COARSE:
+            return outcome | {"reason": f"the cloud is smaller than {COARSE} cubes of {coarse:g} m: no statistics"}
+        for number in range(config.steps):
+            loss = self._update(state, scene)
+            outcome["steps"] = number + 1
+            if loss is not None:
+                outcome["loss"] = loss
+                if not math.isfinite(loss):
+                    return outcome | {"reason": "the loss is not finite"}
+        if not all(tensor.isfinite().all() for tensor in state.student.backbone.state_dict().values()):
+            return outcome | {"reason": "the weights are not finite after the step"}
+        return outcome
+
+
+def descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
+    """One step of the optimiser down this loss; its value."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    optimiser.zero_grad()  # a state that is copied should not carry gradients
+    return loss.item()
