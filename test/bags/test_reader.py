@@ -10,7 +10,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from tttkd_ros.bags import reader as reader_module
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.bags.storage import Bag
+from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, save_rig
 from tttkd_ros.messages.definitions import standard_types
@@ -330,3 +330,32 @@ def test_a_view_has_its_own_stamp(frame, write_frames):
     only = frame(0, image_delay=7 * MS)
     (read,) = BagReader(write_frames([replace(only, labels=None)])).frames()
     assert read.views[0].stamp == only.stamp + 7 * MS
+
+
+def test_where_the_truth_comes_from_is_told(frame, make, write_frames, write_messages):
+    assert BagReader(write_frames([frame(0)], "truth")).truth == "/truth/points_labeled"
+    assert BagReader(write_frames([frame(0, labels=False)], "none")).truth is None
+    labelled = [("/lidar/points", CLOUD, make.labelled(START, np.zeros(3, np.uint8)), START)]
+    assert BagReader(write_messages(labelled, "field")).truth == "label of /lidar/points"
+
+
+def test_topics_of_unknown_types_do_no_harm(tmp_path, frame, write_frames):
+    with open_bag(write_frames([frame(0)])) as source, Writer(
+        tmp_path / "more", version=8, storage_plugin=StoragePlugin.MCAP
+    ) as writer:
+        strange = writer.add_connection("/radar", "acme_msgs/msg/Radar", msgdef="uint8 a\n", rihs01="RIHS01_0")
+        writer.write(strange, START, b"\0\1\0\0\1")
+        connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
+                       for topic, kind in source.types.items()}
+        for record in source.messages(source.types):
+            writer.write(connections[record.topic], record.time, record.data)
+    (read,) = BagReader(tmp_path / "more").frames()
+    assert len(read.views) == 1 and read.labels is not None
+
+
+def test_a_bag_of_unknown_types_only_is_refused_with_what_it_holds(tmp_path):
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        strange = writer.add_connection("/radar", "acme_msgs/msg/Radar", msgdef="uint8 a\n", rihs01="RIHS01_0")
+        writer.write(strange, START, b"\0\1\0\0\1")
+    with pytest.raises(ValueError, match=r"no topic could be the sweeps.*/radar \(acme_msgs/msg/Radar\)"):
+        BagReader(tmp_path / "bag")

@@ -1,10 +1,14 @@
 import random
 import shutil
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tttkd_ros.bags import topics
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.bags.storage import Bag, open_bag
 
 
 @pytest.fixture
@@ -76,3 +80,29 @@ def test_flipped_bytes_end_in_frames_or_a_value_error(frame, write_frames, tmp_p
         except ValueError:
             continue
         assert len(frames) <= 2
+
+
+def test_messages_are_read_by_the_standard_definitions_whatever_the_bag_says(bag):
+    file = bag / "bag.mcap"
+    file.write_bytes(file.read_bytes().replace(b"uint32 point_step", b"uint32 paint_step"))
+    assert len(list(BagReader(bag).frames())) == 4
+
+
+def test_a_topic_of_two_types_is_refused():
+    connections = [SimpleNamespace(topic="/a", msgtype=kind, msgcount=1) for kind in (topics.CLOUD, topics.IMAGE)]
+    with pytest.raises(ValueError, match="/a holds both .*PointCloud2 and .*Image"):
+        Bag(Path("bag"), SimpleNamespace(connections=connections))
+
+
+@pytest.mark.parametrize("change", ["messages SET data = 'text'", "messages SET data = NULL",
+                                    "messages SET timestamp = 'now'", "topics SET name = X'00'"])
+def test_cells_of_another_type_are_refused(frame, write_frames, change):
+    bag = write_frames([frame(0)], storage="sqlite3") / "bag.db3"
+    with sqlite3.connect(bag) as database:
+        if "NULL" in change:  # which the schema forbids, but a damaged file has
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute("UPDATE sqlite_schema SET sql = replace(sql, 'data BLOB NOT NULL', 'data BLOB')")
+    with sqlite3.connect(bag) as database:
+        database.execute(f"UPDATE {change}")
+    with pytest.raises(ValueError, match="damaged"):
+        read_all(bag)

@@ -36,3 +36,19 @@ def test_of_several_image_topics_the_unrectified_uncompressed_one_counts():
         "/front/depth": IMAGE,
     }  # fmt: skip
     assert camera_topics(types) == {"front": "/front/image_raw"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "velodyne_msgs/msg/VelodyneScan", "velodyne_msgs/msg/VelodynePacket", "ouster_sensor_msgs/msg/PacketMsg",
+        "hesai_ros_driver/msg/UdpFrame", "nebula_msgs/msg/NebulaPackets", "livox_ros_driver2/msg/CustomMsg",
+    ],
+)  # fmt: skip
+def test_a_bag_with_packets_only_is_told_what_to_do_with_them(kind):
+    with pytest.raises(ValueError, match=f"only what the LiDAR sent: /packets .{kind}.; play it to the LiDAR's driver"):
+        points_topic({"/packets": kind, "/front/image": IMAGE})
+
+
+def test_packets_beside_clouds_do_no_harm():
+    assert points_topic({"/packets": "velodyne_msgs/msg/VelodyneScan", "/points": CLOUD}) == "/points"

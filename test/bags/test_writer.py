@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -120,3 +121,17 @@ def test_serialised_messages_are_written_as_they_are(frame, write_frames, tmp_pa
             copy.write(record.topic, record.type, record.data, record.time)
     with open_bag(tmp_path / "copy") as bag:
         assert list(bag.messages(bag.types)) == records
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "png"), (".jpg", "jpeg")])
+def test_an_image_file_is_written_as_it_is(frame, tmp_path, suffix, kind):
+    only = frame(0)
+    file = cv2.imencode(suffix, only.views[0].image)[1].tobytes()
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write_frame(only, encoded={"camera_front": file})
+    with open_bag(tmp_path / "bag") as bag:
+        (record,) = bag.messages(["/camera_front/image/compressed"])
+        message = bag.decode(record)
+        assert message.format == kind and message.data.tobytes() == file and "/camera_front/image" not in bag.types
+    (read,) = BagReader(tmp_path / "bag").frames()
+    assert read.views[0].image.shape == only.views[0].image.shape

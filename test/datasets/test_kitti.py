@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.datasets.kitti import convert_kitti, kitti_raw_frames, read_calibration
+from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.datasets.kitti import convert_kitti, kitti_raw_frames, open_kitti, read_calibration
 from tttkd_ros.geometry.rig import load_rig
 
 CALIBRATION = """\
@@ -116,3 +117,64 @@ def test_the_rig_that_ships_is_that_of_the_sequence(shared_data, request):
     rig = load_rig(request.config.rootpath / "config/rigs/kitti.yaml")[frame.views[0].name]
     np.testing.assert_allclose(rig.camera_from_lidar, frame.views[0].camera_from_lidar, atol=1e-6)
     assert rig.camera == frame.views[0].camera
+
+
+def test_a_drive_as_downloaded_has_the_sensors_own_stamps(kitti_drive):
+    recording = open_kitti(kitti_drive)
+    frames = [recording[index].frame for index in range(len(recording))]
+    second = 1_317_042_145 * 10**9  # 2011-09-26 13:02:25
+    assert [frame.stamp - second for frame in frames] == [1, 200_000_001]
+    assert [[view.stamp - second for view in frame.views] for frame in frames] == [[3], [200_000_003]]
+    assert [int(frame.views[0].image[0, 0, 2]) for frame in frames] == [0, 2]
+
+
+def test_satellites_and_inertia_tell_where_the_lidar_was(kitti_drive):
+    recording = open_kitti(kitti_drive)
+    (first,), (second,) = recording[0].poses, recording[1].poses
+    np.testing.assert_allclose(first[1], np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(second[1][:3, 3], [2, 0, 0], atol=1e-3)  # two frames northwards, which is ahead
+    np.testing.assert_allclose(second[1][:3, :3], np.eye(3), atol=1e-9)
+
+
+def test_without_oxts_there_are_no_poses(kitti_drive):
+    (kitti_drive / "oxts").rename(kitti_drive / "away")
+    assert list(open_kitti(kitti_drive)[0].poses) == []
+
+
+def test_a_drive_s_calibration_is_that_of_its_date(kitti_drive):
+    (view,) = open_kitti(kitti_drive)[0].frame.views
+    np.testing.assert_allclose(view.camera_from_lidar @ [10, 0, 0, 1], [0.1, -0.1, 9.7, 1])
+    (kitti_drive.parent / "calib_velo_to_cam.txt").unlink()
+    with pytest.raises(ValueError, match="calib_velo_to_cam.txt is missing: .*calibration archive"):
+        open_kitti(kitti_drive)
+
+
+def test_a_date_s_folder_asks_which_drive(kitti_drive):
+    assert len(open_kitti(kitti_drive.parent)) == 2
+    (kitti_drive.parent / "2011_09_26_drive_0002_sync").symlink_to(kitti_drive)
+    with pytest.raises(ValueError, match="has 2 drives: name one with --scene"):
+        open_kitti(kitti_drive.parent)
+    assert len(open_kitti(kitti_drive.parent, kitti_drive.name)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("velodyne_points/timestamps.txt", "2011-09-26 13:02:25.0\n", "timestamps.txt has no line 3, for frame 2"),
+        ("image_02/timestamps.txt", "noon\n", "timestamps.txt, line 1: 'noon' is no time"),
+        ("oxts/data/0000000000.txt", "49.0 8.0", "0000000000.txt does not start with six numbers"),
+    ],
+)
+def test_a_damaged_file_of_a_drive_is_named(kitti_drive, name, text, words):
+    (kitti_drive / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        open_kitti(kitti_drive)[1]
+
+
+def test_a_drive_s_motion_reaches_the_bag(kitti_drive, tmp_path):
+    convert_kitti(kitti_drive, tmp_path / "bag")
+    frames = list(BagReader(tmp_path / "bag").frames())
+    # In the 2 ns between sweep and image the vehicle did not get far.
+    assert len(frames) == 2 and all(len(frame.views) == 1 for frame in frames)
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.counts["/tf"] == 2

@@ -1,7 +1,9 @@
 """`tttkd evaluate` on a short simulated bag, with random models."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,3 +59,24 @@ def test_frozen_needs_no_teacher_and_a_limit_shortens_the_run(files, tmp_path):
 def test_no_bag_is_said_plainly(files):
     with pytest.raises(ValueError, match="nowhere"):
         evaluate(files / "nowhere", model=files / "student.safetensors", method=("frozen",))
+
+
+def test_without_a_camera_only_frozen_runs_and_that_is_said(files, tmp_path, capsys):
+    with BagWriter(tmp_path / "blind") as bag:
+        for frame in frames("kitti", 1, 2):
+            bag.write_frame(replace(frame, views=()))
+    evaluate(tmp_path / "blind", method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
+             json_file=tmp_path / "out.json")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has no camera to adapt by (it has no images): only frozen is run" in said
+    assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
+
+
+def test_label_files_and_cameras_can_be_chosen(files, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for index, frame in enumerate(frames("kitti", 1, 4)):
+        np.full(len(frame.points), 40, "<u4").tofile(tmp_path / "labels" / f"{index:06}.label")
+    evaluate(files / "bag", method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere", cameras=(),
+             labels=tmp_path / "labels", json_file=tmp_path / "out.json")
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [name for name, iou in result["iou"].items() if iou is not None] == ["road"]

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.evaluation.drives import BagDrive, OtherImages, Shifted
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
@@ -44,3 +47,60 @@ def test_a_shifted_cloud_is_higher_and_still_falls_on_the_same_pixels():
 def test_a_limit_must_leave_a_sweep(tmp_path):
     with pytest.raises(ValueError, match="limit is 0"):
         BagDrive(tmp_path, limit=0)
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """`bag(**changes)`: three sweeps with an image and truth each."""
+
+    def write(**changes):
+        frames = [replace(frame, stamp=10**18 + frame.stamp, labels=np.zeros(3, np.uint8)) for frame in drive(3)]
+        with BagWriter(tmp_path / "bag") as writer:
+            for frame in frames:
+                views = tuple(replace(view, stamp=frame.stamp) for view in frame.views)
+                writer.write_frame(replace(replace(frame, views=views), **changes))
+        return tmp_path / "bag"
+
+    return write
+
+
+def test_a_bag_drive_says_what_it_can_be_used_for(bag):
+    found = BagDrive(bag())
+    assert (found.cameras, found.unusable, found.truth, found.damage) == (
+        ("camera",), {}, "/truth/points_labeled", None
+    )
+
+
+def test_a_bag_without_camera_or_truth_is_a_drive(bag):
+    found = BagDrive(bag(views=(), labels=None))
+    assert found.cameras == () and found.truth is None
+    assert [(frame.views, frame.labels) for frame in found] == [((), None)] * 3
+
+
+def test_topics_and_cameras_are_handed_on(bag):
+    path = bag()
+    assert BagDrive(path, cameras=()).cameras == ()
+    assert BagDrive(path, points_topic="/truth/points_labeled").truth is not None
+    for option in ({"points_topic": "/none"}, {"truth_topic": "/none"}, {"cameras": ("none",)}):
+        with pytest.raises(ValueError, match="none"):
+            BagDrive(path, **option)
+
+
+def test_label_files_are_the_truth(bag, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for index in range(3):
+        np.array([40, 10, 0], "<u4").tofile(tmp_path / "labels" / f"{index:06}.label")
+    path = bag()
+    found = BagDrive(path, labels=tmp_path / "labels", limit=2)
+    assert [frame.labels.tolist() for frame in found] == [[4, 0, 255]] * 2
+    assert found.truth == str(tmp_path / "labels") and len(found) == 2
+    (tmp_path / "labels" / "000001.label").unlink()
+    with pytest.raises(ValueError, match="labels of 2 sweeps, but the bag has 3"):
+        BagDrive(path, labels=tmp_path / "labels")
+
+
+def test_a_damaged_bag_is_a_drive_as_far_as_it_goes(bag):
+    path = bag()
+    (path / "metadata.yaml").unlink()
+    found = BagDrive(path)
+    assert len(list(found)) == len(found) == 3 and "metadata.yaml" in found.damage

@@ -14,6 +14,7 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.odometry import compensation
+from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.classes import UNLABELLED
@@ -22,7 +23,7 @@ from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, load_rig
 from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
-from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
+from tttkd_ros.messages.point_cloud import UINT8, decode_cloud, decode_field
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import stamp_of_raw
 
@@ -59,10 +60,12 @@ class BagReader:
     that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
     or what `load_rig` gives; it goes before /tf_static and CameraInfo. tolerance_ns: largest distance in stamp between
     a sweep and its image. fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points
-    follow that motion, else they are as if the vehicle stood. Raises ValueError for all that is wrong with the bag or
-    does not fit it.
+    follow that motion, else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part
+    that can be read is taken, and `damage` says how much that is. Raises ValueError for all else that is wrong with the
+    bag or does not fit it.
 
-    `cameras` and `unusable` (name -> reason) tell which cameras are there.
+    `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from. Without
+    a truth, and for a sweep that it lacks, frames have no labels; without a camera they have no views.
     """
 
     def __init__(
@@ -75,11 +78,14 @@ class BagReader:
         rig: Path | str | dict[str, RigCamera] | None = None,
         tolerance_ns: int = TOLERANCE_NS,
         fixed_frame: str = "odom",
+        whole: bool = True,
     ):
         self.path = Path(path)
+        self._open = open_bag if whole else open_readable
         self._tolerance_ns = tolerance_ns
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
-        with open_bag(self.path) as bag:
+        with self._open(self.path) as bag:
+            self.damage = bag.damage
             self.points_topic = points_topic or topics.points_topic(bag.types)
             topics.require(bag.types, self.points_topic, topics.CLOUD)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if topics.TRUTH_TOPIC in bag.types else None)
@@ -88,10 +94,14 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             if not self._sweeps:
                 raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
-            statics, self._lidar_frame = _static_transforms(bag), _first(bag, self.points_topic).header.frame_id
+            first = _first(bag, self.points_topic)
+            self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
+            statics, self._lidar_frame = _static_transforms(bag), first.header.frame_id
             self._cameras, self.unusable = _find_cameras(bag, self._lidar_frame, cameras, rig, statics)
             self._compensation = compensation(bag, fixed_frame, self._lidar_frame, statics)
         self.cameras = tuple(camera.name for camera in self._cameras)
+        if self.damage is not None:
+            log.warning("%s; only the %d sweeps that can be read are used", self.damage, self._sweeps)
         for name, reason in self.unusable.items():
             log.warning("camera %s of bag %s is left out: %s", name, self.path, reason)
 
@@ -105,7 +115,7 @@ class BagReader:
         matcher: StampMatcher[_Stamped] = StampMatcher(dict.fromkeys(beside, 0), self._tolerance_ns, WAITING_IMAGES)
         waiting: deque[_Sweep] = deque()
         complained: set[str] = set()
-        with open_bag(self.path) as bag:
+        with self._open(self.path) as bag:
 
             def oldest() -> Frame:
                 sweep = waiting.popleft()
@@ -248,6 +258,10 @@ def _view(bag: Bag, camera: _Camera, image: _Stamped, camera_from_lidar: np.ndar
         raise ValueError(f"image is {width}x{height}, but its camera model is for "
                          f"{camera.model.width}x{camera.model.height}")
     return View(camera.name, image.stamp, pixels, camera.model, camera_from_lidar)
+
+
+def _has_labels(cloud) -> bool:
+    return any(field.name == "label" and field.datatype == UINT8 for field in cloud.fields)
 
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:

@@ -23,16 +23,21 @@ class Record(NamedTuple):
 
 
 class Bag:
-    """An open bag. types: topic -> message type. counts: topic -> number of messages."""
+    """An open bag. types: topic -> message type. counts: topic -> number of messages.
 
-    def __init__(self, path: Path, reader: Reader):
+    reader: rosbags', or what has its `connections` and `messages`. damage: what is wrong with a bag of which only a
+    part is open.
+    """
+
+    def __init__(self, path: Path, reader: Reader, damage: str | None = None):
         self.path = path
+        self.damage = damage
         self._reader = reader
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         for topic, kind, count in [(entry.topic, entry.msgtype, entry.msgcount) for entry in reader.connections]:
             if not (isinstance(topic, str) and isinstance(kind, str) and isinstance(count, int)):
-                raise ValueError(f"a topic is {topic!r} of type {kind!r} with {count!r} messages")
+                raise ValueError("a topic has a name, type or number of messages that is none")
             if self.types.setdefault(topic, kind) != kind:
                 raise ValueError(f"topic {topic} holds both {self.types[topic]} and {kind}")
             self.counts[topic] += count

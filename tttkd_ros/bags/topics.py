@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -14,6 +15,8 @@ POINTS_TOPIC = "/lidar/points"
 TRUTH_TOPIC = "/truth/points_labeled"
 STATIC_TOPIC = "/tf_static"
 MOVING_TOPIC = "/tf"
+# What LiDAR drivers publish before they make clouds of it.
+PACKETS = re.compile(r"Packets?(Msg)?$|VelodyneScan$|PandarScan$|UdpFrame$|/CustomMsg$")
 LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
 # Unrectified first: a camera model describes the lens, and CameraInfo's k and d belong to the image as taken.
 IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
@@ -22,6 +25,10 @@ IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_co
 def points_topic(types: Mapping[str, str]) -> str:
     """The topic of the sweeps, of a bag whose topics have these types. Raises ValueError where it is not plain."""
     clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
+    packets = {topic: kind for topic, kind in types.items() if PACKETS.search(kind)}
+    if packets and not clouds:
+        raise ValueError(f"the bag has no {CLOUD}, only what the LiDAR sent: {described(packets)}; play it to the "
+                         "LiDAR's driver (velodyne_pointcloud, ouster_ros, ...) and record the clouds that this makes")
     return POINTS_TOPIC if POINTS_TOPIC in clouds else _only(clouds, "sweeps", types)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -22,6 +24,7 @@ from tttkd_ros.messages.stamps import SECOND, split
 
 STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 METADATA_VERSION = 8  # 9 spells the QoS profiles in a way that Humble's rosbag2 does not read
+JPEG = b"\xff\xd8\xff"  # how such a file starts
 NO_LIMIT = QosTime(0, 0)
 LATCHED = Qos(
     QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, NO_LIMIT, NO_LIMIT,
@@ -80,15 +83,21 @@ class BagWriter:
         data = msg if isinstance(msg, (bytes, bytearray, memoryview)) else self._types.serialize_cdr(msg, msgtype)
         self._writer.write(connection, stamp_ns, data)
 
-    def write_frame(self, frame: Frame, *, lidar_frame: str = "lidar") -> None:
-        """A sweep, its views and, if it has labels, its truth, each recorded at its own stamp."""
+    def write_frame(
+        self, frame: Frame, *, lidar_frame: str = "lidar", encoded: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """A sweep, its views and, if it has labels, its truth, each recorded at its own stamp.
+
+        encoded: camera -> the PNG or JPEG file that its view's image was decoded from; such an image is written as that
+        file, compressed as it is.
+        """
         self.write_static(frame.views, lidar_frame=lidar_frame, stamp=min([frame.stamp, *_stamps(frame.views)]))
         points = np.asarray(frame.points, np.float32)
         cloud = encode_points(points, frame.intensity)
         cloud = cloud if frame.times is None else with_times(cloud, frame.times)
         self._write_cloud(topics.POINTS_TOPIC, cloud, frame.stamp, lidar_frame)
         for view in frame.views:
-            self._write_view(view)
+            self._write_view(view, encoded.get(view.name))
         if frame.labels is not None:
             certain = np.ones(len(points), np.float32)
             truth = encode_labelled(points, frame.labels, certain, self._palette, frame.intensity)
@@ -139,23 +148,28 @@ class BagWriter:
         )
         self.write(topic, topics.CLOUD, message, stamp)
 
-    def _write_view(self, view: View) -> None:
+    def _write_view(self, view: View, encoded: bytes | None) -> None:
         height, width = view.image.shape[:2]
         if view.image.dtype != np.uint8 or view.image.shape != (view.camera.height, view.camera.width, 3):
             raise ValueError(f"image of camera {view.name!r} is {view.image.dtype} {view.image.shape}, expected uint8 "
                              f"({view.camera.height}, {view.camera.width}, 3) as its camera model says")
         header = self._header(view.stamp, optical_frame(view.name))
-        image = self._make(
-            topics.IMAGE,
-            header=header,
-            height=height,
-            width=width,
-            encoding="rgb8",
-            is_bigendian=0,
-            step=3 * width,
-            data=np.ascontiguousarray(view.image).reshape(-1),
-        )
-        self.write(f"/{view.name}/image", topics.IMAGE, image, view.stamp)
+        if encoded is None:
+            image = self._make(
+                topics.IMAGE,
+                header=header,
+                height=height,
+                width=width,
+                encoding="rgb8",
+                is_bigendian=0,
+                step=3 * width,
+                data=np.ascontiguousarray(view.image).reshape(-1),
+            )
+            self.write(f"/{view.name}/image", topics.IMAGE, image, view.stamp)
+        else:
+            kind = "jpeg" if encoded.startswith(JPEG) else "png"
+            image = self._make(topics.COMPRESSED, header=header, format=kind, data=np.frombuffer(encoded, np.uint8))
+            self.write(f"/{view.name}/image/compressed", topics.COMPRESSED, image, view.stamp)
         model, fields = self._infos.get(view.name, (None, None))
         if model is not view.camera:
             fields = self._info_fields(view)

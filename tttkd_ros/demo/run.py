@@ -151,7 +151,7 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     seconds = (frames[-1].stamp - frames[0].stamp) * 1e-9
     run = run_live(
         bag, len(frames), folder, rig=jobs.rig_path(bag), cameras=[view.name for view in views],
-        parameters=parameters, rate=KITTI_RATE, seconds=seconds,
+        parameters=parameters | {"image_transport": "compressed"}, rate=KITTI_RATE, seconds=seconds,
     )
     received = sum(1 for _ in answers(run.recording))
     if received == 0:

@@ -29,6 +29,10 @@ def evaluate(
     engine: str = "auto",
     device: str = "cpu",
     rig: Path | None = None,
+    points_topic: str | None = None,
+    truth_topic: str | None = None,
+    cameras: tuple[str, ...] | None = None,
+    labels: Path | None = None,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Replay a bag through the pipeline and print the mIoU of each method.
@@ -38,7 +42,8 @@ def evaluate(
     that have a class in the truth count, each once; classes without truth are left out of the mean.
 
     Args:
-        bag: the bag to replay; it needs a truth topic, and images for the methods that adapt.
+        bag: the bag to replay; it needs truth, and images for the methods that adapt: without any, only frozen runs. Of
+            a bag that is damaged, what can be read is replayed.
         method: one or more of frozen, ttt-kd-o (online, updates kept) and ttt-kd (offline, each sweep by itself).
         control: learn from another sweep's images, or from one mean feature map; applies to the methods that adapt.
         stride: ttt-kd-o takes its steps on every stride-th sweep.
@@ -54,6 +59,11 @@ def evaluate(
         engine: what runs the teacher; auto takes the fastest that agrees with eager.
         device: cpu or cuda.
         rig: extrinsics, where the bag has no /tf_static.
+        points_topic: the sweeps, where they are not the only PointCloud2 of the bag.
+        truth_topic: labelled clouds, where they are not on /truth/points_labeled or in the field label of the sweeps.
+        cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
+        labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
+            of these stamps, others to the sweeps in their order.
         json_file: write the figures here as well.
     """
     from rich.console import Console
@@ -71,8 +81,14 @@ def evaluate(
         Method(name, config, control=control if name != "frozen" else None, shift_z=shift_z, seed=seed)
         for name in method
     ]
-    drive = BagDrive(bag, limit=limit, rig=rig)
+    drive = BagDrive(
+        bag, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras, labels=labels
+    )
     adapts = any(run.adapts for run in methods)
+    if adapts and not drive.cameras:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "it has no images"
+        Console(stderr=True).print(f"{bag} has no camera to adapt by ({reasons}): only frozen is run", markup=False)
+        methods, adapts = [Method("frozen", config, shift_z=shift_z, seed=seed)], False
     student, eyes = load_models(model, teacher, engine=engine, device=device, with_teacher=adapts)
     results = []
     with progress() as bar:

@@ -5,7 +5,7 @@ A drive is anything with a length that yields its frames in order each time it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -23,21 +23,43 @@ class Drive(Protocol):
 
 
 class BagDrive:
-    """A bag's sweeps, or the first `limit` of them, read anew on every iteration."""
+    """A bag's sweeps, or the first `limit` of them, read anew on every iteration; of a damaged bag what can be read.
 
-    def __init__(self, path: Path, *, limit: int | None = None, rig: Path | None = None):
+    The options are `BagReader`'s; labels is a folder of SemanticKITTI's .label files, which go before the bag's truth.
+    `cameras`, and why others are `unusable`, `truth` (where from; None: there is none) and `damage` are as there.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit: int | None = None,
+        rig: Path | None = None,
+        points_topic: str | None = None,
+        truth_topic: str | None = None,
+        cameras: Sequence[str] | None = None,
+        labels: Path | None = None,
+    ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
         from tttkd_ros.bags.reader import BagReader
+        from tttkd_ros.datasets.semantickitti import LabelFiles
 
-        self._reader = BagReader(path, rig=rig)
-        self._limit = limit
+        reader = BagReader(
+            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras, whole=False
+        )
+        self._reader, self._limit, self._labels = reader, limit, None
+        if labels is not None:
+            self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None)
+        self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
+        self.truth = reader.truth if labels is None else str(labels)
 
     def __len__(self) -> int:
         return len(self._reader) if self._limit is None else min(self._limit, len(self._reader))
 
     def __iter__(self) -> Iterator[Frame]:
-        return islice(self._reader.frames(), self._limit)
+        frames = islice(self._reader.frames(), self._limit)
+        return frames if self._labels is None else self._labels.truth(frames)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Bags that are not whole: what is left of them is read, and said."""
+
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.bags.salvage import open_readable
+from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.messages.definitions import standard_types
+
+SWEEPS = 40
+
+
+@pytest.fixture
+def bag(frame, write_frames):
+    """Of several chunks, with a sweep of 40 kB each."""
+    return write_frames([frame(index, points=2500) for index in range(SWEEPS)])
+
+
+@pytest.fixture
+def cut(bag):
+    """`cut(share)`: the bag, its file cut to that share of its bytes."""
+
+    def make(share: float):
+        file = bag / "bag.mcap"
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+        return bag
+
+    return make
+
+
+def stamps(frames):
+    return [frame.stamp for frame in frames]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.999])
+def test_the_sweeps_before_the_cut_are_read_as_they_were(frame, cut, share, caplog):
+    with caplog.at_level(logging.WARNING):
+        reader = BagReader(cut(share), whole=False)
+    frames = list(reader.frames())
+    assert len(frames) == len(reader) and 0 < len(frames) <= SWEEPS
+    assert len(frames) > (share - 0.3) * SWEEPS
+    assert stamps(frames) == [frame(index).stamp for index in range(len(frames))]
+    for index, read in enumerate(frames[:-1]):  # what belongs to the last may be behind the cut
+        written = frame(index, points=2500)
+        np.testing.assert_array_equal(read.points, written.points)
+        np.testing.assert_array_equal(read.labels, written.labels)
+        np.testing.assert_array_equal(read.views[0].image, written.views[0].image)
+    assert "% of bag.mcap can be read" in caplog.text and f"only the {len(frames)} sweeps" in caplog.text
+    assert reader.damage in caplog.text
+
+
+def test_reading_what_is_left_twice_gives_the_same(cut):
+    reader = BagReader(cut(0.6), whole=False)
+    assert stamps(reader.frames()) == stamps(reader.frames())
+
+
+def test_a_recorder_that_was_killed_left_a_file_without_an_index_and_no_metadata(cut):
+    path = cut(0.6)
+    (path / "metadata.yaml").unlink()
+    reader = BagReader(path, whole=False)
+    assert 0 < len(list(reader.frames())) < SWEEPS
+    assert "metadata.yaml, which a recorder writes last, is missing" in reader.damage
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_without_metadata_whole_files_are_read_whole(frame, write_frames, storage):
+    path = write_frames([frame(index) for index in range(4)], storage=storage)
+    (path / "metadata.yaml").unlink()
+    reader = BagReader(path, whole=False)
+    assert len(list(reader.frames())) == 4 and "can be read" in reader.damage
+
+
+def test_files_of_a_split_bag_are_read_in_the_order_of_their_numbers(frame, write_frames, tmp_path):
+    (tmp_path / "split").mkdir()
+    for number, index in ((10, 2), (9, 1), (2, 0)):
+        part = write_frames([frame(index)], name=f"part_{number}")
+        shutil.copy(part / f"part_{number}.mcap", tmp_path / "split" / f"split_{number}.mcap")
+    assert stamps(BagReader(tmp_path / "split", whole=False).frames()) == [frame(index).stamp for index in range(3)]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x00: [garbage"])
+def test_metadata_that_say_nothing_are_done_without(bag, garbage):
+    (bag / "metadata.yaml").write_bytes(garbage)
+    assert len(list(BagReader(bag, whole=False).frames())) == SWEEPS
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.01])
+def test_a_file_with_nothing_left_is_refused(cut, share):
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        BagReader(cut(share), whole=False)
+
+
+def test_a_folder_with_no_files_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no whole bag: metadata.yaml"):
+        BagReader(tmp_path, whole=False)
+
+
+def test_a_path_without_a_bag_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no bag at"):
+        BagReader(tmp_path / "none", whole=False)
+
+
+def test_a_whole_bag_has_no_damage(bag):
+    assert BagReader(bag, whole=False).damage is BagReader(bag).damage is None
+
+
+def test_a_database_cut_short_is_refused(frame, write_frames):
+    path = write_frames([frame(index, points=2500) for index in range(4)], storage="sqlite3")
+    file = path / "bag.db3"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        BagReader(path, whole=False)
+
+
+def test_a_chunk_whose_bytes_have_changed_ends_what_is_left(bag):
+    file = bag / "bag.mcap"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content[:-8])  # without its end, so that it is not read by its index
+    with open_readable(bag) as opened:
+        assert 0 < opened.counts["/lidar/points"] <= SWEEPS
+
+
+def test_compressed_chunks_are_opened(bag, tmp_path):
+    writer = Writer(tmp_path / "small", version=8, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with open_bag(bag) as source, writer:
+        connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
+                       for topic, kind in source.types.items()}
+        for record in source.messages(source.types):
+            writer.write(connections[record.topic], record.time, record.data)
+    file = tmp_path / "small" / "small.mcap"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert 0 < len(list(BagReader(tmp_path / "small", whole=False).frames())) < SWEEPS
+
+
+def test_an_mcap_file_of_another_robot_system_is_refused(cut):
+    path = cut(0.6)
+    file = path / "bag.mcap"
+    file.write_bytes(file.read_bytes().replace(b"ros2", b"ros1", 1))
+    with pytest.raises(ValueError, match="damaged or cut short, or of an unknown kind"):
+        BagReader(path, whole=False)
+
+
+def test_a_sweep_whose_truth_was_lost_has_no_labels(frame, write_frames):
+    frames = [frame(0), replace(frame(1), labels=None)]
+    assert [read.labels is None for read in BagReader(write_frames(frames), whole=False).frames()] == [False, True]

@@ -1,0 +1,172 @@
+"""Folders as the data sets' downloads are laid out, with next to nothing in them."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from tttkd_ros.datasets.class_maps import A2D2
+
+RIGID = (
+    "0.00042768 -0.99996722 -0.00808449 -0.012 -0.00721063 0.00808120 -0.99994132 -0.054 "
+    "0.99997386 0.00048595 -0.00720693 -0.292"
+)
+P2 = "700 0 4 70 0 700 3 0 0 0 1 0"
+
+
+def write_image(path, value=0, size=(6, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), (value, 0, 200), np.uint8))  # blue, green, red
+
+
+def write_sweep(path, index, points=5, columns=4):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(index).normal(size=(points, columns)).astype("<f4")
+    values.tofile(path)
+    return values
+
+
+@pytest.fixture
+def semantickitti(tmp_path):
+    """`semantickitti(sweeps)`: a folder with sequence 03, whose sweeps have five points of instance 7 each."""
+
+    def make(sweeps: int = 3):
+        sequence = tmp_path / "dataset" / "sequences" / "03"
+        for index in range(sweeps):
+            write_sweep(sequence / "velodyne" / f"{index:06}.bin", index)
+            write_image(sequence / "image_2" / f"{index:06}.png", index % 256)
+            labels = np.array([10, 252, 40, 0, 16], "<u4") | 7 << 16
+            (sequence / "labels").mkdir(exist_ok=True)
+            labels.tofile(sequence / "labels" / f"{index:06}.label")
+        (sequence / "calib.txt").write_text(f"P0: {P2}\nP2: {P2}\nTr: {RIGID}\n")
+        (sequence / "times.txt").write_text("".join(f"{0.1 * index:e}\n" for index in range(sweeps)))
+        # The camera drives along its own z axis, one metre a sweep.
+        (sequence / "poses.txt").write_text("".join(f"1 0 0 0 0 1 0 0 0 0 1 {index}\n" for index in range(sweeps)))
+        return tmp_path / "dataset"
+
+    return make
+
+
+@pytest.fixture
+def kitti_drive(tmp_path):
+    """A raw drive of three frames, without the sweep of the second, northwards at 10 m/s."""
+    drive = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync"
+    times = [f"2011-09-26 13:02:25.{index}00000001" for index in range(3)]
+    for name, delay in (("velodyne_points", "1"), ("image_02", "3"), ("oxts", "2")):
+        (drive / name / "data").mkdir(parents=True)
+        (drive / name / "timestamps.txt").write_text("\n".join(time[:-1] + delay for time in times) + "\n")
+    for index in range(3):
+        write_image(drive / "image_02" / "data" / f"{index:010}.png", index)
+        if index != 1:
+            write_sweep(drive / "velodyne_points" / "data" / f"{index:010}.bin", index)
+        north = 49.0 + np.degrees(index / 6378137.0)
+        numbers = [north, 8.0, 116.0, 0.0, 0.0, np.pi / 2] + [0.0] * 24  # heading north: yaw is against east
+        (drive / "oxts" / "data" / f"{index:010}.txt").write_text(" ".join(f"{value:.12f}" for value in numbers))
+    rectify = "1 0 0 0 1 0 0 0 1"
+    (drive.parent / "calib_cam_to_cam.txt").write_text(
+        f"calib_time: 09-Jan-2012 13:57:47\nP_rect_02: {P2}\nR_rect_00: {rectify}\n"
+    )
+    (drive.parent / "calib_velo_to_cam.txt").write_text("R: 0 -1 0 0 0 -1 1 0 0\nT: 0 -0.1 -0.3\n")
+    (drive.parent / "calib_imu_to_velo.txt").write_text("R: 1 0 0 0 1 0 0 0 1\nT: -0.8 0.3 -0.8\n")
+    return drive
+
+
+@pytest.fixture
+def nuscenes(tmp_path):
+    """`nuscenes(scenes)`: tables and files of scenes with two keyframes each, two cameras and lidarseg.
+
+    The vehicle drives along its x axis at 10 m/s; cameras are 20 ms before the LiDAR. Between keyframes is a sweep.
+    """
+
+    def make(scenes: int = 1):
+        folder = tmp_path / "nuscenes"
+        tables = {name: [] for name in ("scene", "sample", "sample_data", "calibrated_sensor", "sensor", "ego_pose",
+                                        "category", "lidarseg")}
+        names = ["noise", "vehicle.car", "flat.driveable_surface", "static.manmade", "vehicle.bus.rigid"]
+        tables["category"] = [{"token": name, "name": name, "index": index} for index, name in enumerate(names)]
+        channels = {"LIDAR_TOP": 0, "CAM_FRONT": -20_000, "CAM_BACK": -20_000}
+        turn = {"LIDAR_TOP": [1, 0, 0, 0], "CAM_FRONT": [0.5, -0.5, 0.5, -0.5], "CAM_BACK": [0.5, -0.5, -0.5, 0.5]}
+        for channel in channels:
+            tables["sensor"].append({"token": f"sensor {channel}", "channel": channel})
+            tables["calibrated_sensor"].append({
+                "token": f"place {channel}", "sensor_token": f"sensor {channel}", "translation": [1.0, 0.0, 1.5],
+                "rotation": turn[channel],
+                "camera_intrinsic": [] if channel == "LIDAR_TOP" else [[5.0, 0, 4], [0, 5.0, 3], [0, 0, 1]],
+            })
+        for number in range(scenes):
+            tables["scene"].append({"token": f"scene {number}", "name": f"scene-000{number}"})
+            for index, key in ((1, True), (0, True), (2, False)):  # tables are in no order
+                start = 1_532_402_927_647_951 + 20_000_000 * number + 500_000 * index
+                sample = f"sample {number} {min(index, 1)}"
+                if key:
+                    tables["sample"].append({"token": sample, "timestamp": start, "scene_token": f"scene {number}"})
+                for channel, delay in channels.items():
+                    token, stamp = f"{channel} {number} {index}", start + delay
+                    name = f"samples/{channel}/{number}_{index}" + (".pcd.bin" if delay == 0 else ".jpg")
+                    tables["ego_pose"].append({"token": token, "timestamp": stamp, "rotation": [1, 0, 0, 0],
+                                               "translation": [400 + 1e-5 * (stamp - start + 500_000 * index), 0, 0]})
+                    tables["sample_data"].append({
+                        "token": token, "sample_token": sample, "ego_pose_token": token, "is_key_frame": key,
+                        "calibrated_sensor_token": f"place {channel}", "timestamp": stamp, "filename": name,
+                    })
+                    if delay == 0:
+                        write_sweep(folder / name, index, columns=5)
+                        if key:
+                            labels = f"lidarseg/{token}.bin"
+                            (folder / "lidarseg").mkdir(exist_ok=True)
+                            np.arange(5, dtype=np.uint8).tofile(folder / labels)
+                            tables["lidarseg"].append({"token": token, "sample_data_token": token, "filename": labels})
+                    else:
+                        write_image(folder / name, index)
+        (folder / "v1.0-mini").mkdir()
+        for name, rows in tables.items():
+            (folder / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows, indent=0))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def a2d2(tmp_path):
+    """A folder with one recording of two frames.
+
+    Six points are seen at columns 30 to 80 of row 40 of the undistorted image, 10 m away; the label image is red
+    ("Car 1") left of what is column 55 there, and magenta ("RD normal street") right of that.
+    """
+    folder = tmp_path / "a2d2"
+    recording = folder / "20180807_145028"
+    width, height = 120, 80
+    matrix, original = [[100.0, 0, 60], [0, 105.0, 40], [0, 0, 1]], [[110.0, 0, 61], [0, 110.0, 40], [0, 0, 1]]
+    distortion = [-0.3, 0.0, 0.0, 0.0, 0.0]
+    view = {"origin": [1.7, 0.0, 0.94], "x-axis": [0.9998, -0.02, 0.0], "y-axis": [0.02, 0.9998, 0.0]}
+    camera = {"Lens": "Telecam", "CamMatrix": matrix, "CamMatrixOriginal": original, "Distortion": [distortion],
+              "Resolution": [width, height], "view": view}
+    folder.mkdir()
+    (folder / "cams_lidars.json").write_text(json.dumps({"cameras": {"front_center": camera}}))
+    names = [name for group in A2D2.values() for name in group] + ["Sky"]
+    colours = {"Car 1": 0xFF0000, "RD normal street": 0xFF00FF}
+    listed = {f"#{colours.get(name, 0x010101 * (index + 1)):06x}": name for index, name in enumerate(names)}
+    (folder / "class_list.json").write_text(json.dumps(listed))
+    # Column 55 of the undistorted image in the image as taken, at the row of the principal point.
+    x = (55 - 60) / 100
+    edge = 61 + 110 * x * (1 - 0.3 * x * x)
+    label = np.full((height, width, 3), (255, 0, 255), np.uint8)
+    label[:, : round(edge)] = (0, 0, 255)
+    columns = np.arange(30.0, 81.0, 10.0)
+    points = np.column_stack([np.full(6, 10.0), -(columns - 60) / 10, np.zeros(6)])
+    for index in range(2):
+        stem = f"20180807145028_{{}}_frontcenter_00000000{index}"
+        for kind in ("camera", "lidar", "label"):
+            (recording / kind / "cam_front_center").mkdir(parents=True, exist_ok=True)
+        base = recording / "camera" / "cam_front_center" / stem.format("camera")
+        cv2.imwrite(f"{base}.png", label // 2)
+        (base.parent / f"{base.name}.json").write_text(
+            json.dumps({"cam_tstamp": 1_533_653_428_000_000 + 100_000 * index, "pcld_view": view})
+        )
+        cv2.imwrite(str(recording / "label" / "cam_front_center" / f"{stem.format('label')}.png"), label)
+        np.savez(recording / "lidar" / "cam_front_center" / stem.format("lidar"), points=points,
+                 reflectance=np.arange(6), row=np.full(6, 40.0), col=columns)
+    return folder

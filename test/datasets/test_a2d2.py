@@ -1,0 +1,174 @@
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.datasets.a2d2 import open_a2d2
+from tttkd_ros.datasets.conversion import write_bag
+
+CAR, ROAD = OUTDOOR.names.index("car"), OUTDOOR.names.index("road")
+
+
+def first(folder, kind, suffix):
+    return sorted((folder / "20180807_145028" / kind / "cam_front_center").glob(f"*{suffix}"))[0]
+
+
+def rewritten(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_recording_becomes_frames_at_the_images_stamps(a2d2):
+    recording = open_a2d2(a2d2)
+    stamps = [recording[index].frame.stamp for index in range(len(recording))]
+    assert stamps == [1_533_653_428_000_000_000, 1_533_653_428_100_000_000]
+    assert recording[0].frame.intensity.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_points_have_the_label_of_their_pixel_before_undistortion(a2d2):
+    assert open_a2d2(a2d2)[0].frame.labels.tolist() == [CAR] * 3 + [ROAD] * 3
+
+
+def test_labels_are_not_mixed_at_their_edges(a2d2):
+    points = first(a2d2, "lidar", ".npz")
+    columns = np.arange(50.0, 60.0, 0.25)  # across the edge, where interpolation would make colours that none has
+    rows = np.full(len(columns), 40.0)
+    np.savez(points, points=np.column_stack([0 * rows + 10, -(columns - 60) / 10, 0 * rows]), row=rows, col=columns)
+    recording = open_a2d2(a2d2)
+    assert set(recording[0].frame.labels.tolist()) == {CAR, ROAD}
+
+
+def test_a_point_projects_to_the_pixel_that_the_data_set_says(a2d2, tmp_path):
+    write_bag(open_a2d2(a2d2), tmp_path / "bag", {})
+    frame, _ = BagReader(tmp_path / "bag").frames()
+    (view,) = frame.views
+    homogeneous = np.column_stack([frame.points.astype(np.float64), np.ones(6)])
+    pixels, valid = view.camera.project(torch.from_numpy((homogeneous @ view.camera_from_lidar.T)[:, :3].copy()))
+    assert valid.all()
+    np.testing.assert_allclose(pixels, np.column_stack([np.arange(30, 81, 10), np.full(6, 40)]), atol=1e-3)
+
+
+def test_images_are_undistorted(a2d2):
+    (view,) = open_a2d2(a2d2)[0].frame.views
+    taken = cv2.cvtColor(cv2.imread(str(first(a2d2, "camera", ".png"))), cv2.COLOR_BGR2RGB)
+    told = json.loads((a2d2 / "cams_lidars.json").read_text())["cameras"]["front_center"]
+    expected = cv2.undistort(taken, np.array(told["CamMatrixOriginal"]), np.array(told["Distortion"][0]),
+                             newCameraMatrix=np.array(told["CamMatrix"]))
+    assert np.abs(view.image.astype(int) - expected).max() <= 3  # OpenCV rounds coordinates to 1/32 of a pixel
+    assert np.abs(view.image.astype(int) - taken).max() > 50
+    assert (view.camera.fx, view.camera.fy, view.camera.distortion) == (100.0, 105.0, ())
+
+
+def test_the_undistorted_image_is_what_is_replayed(a2d2, tmp_path):
+    recording = open_a2d2(a2d2)
+    write_bag(recording, tmp_path / "bag", {})
+    for index, frame in enumerate(BagReader(tmp_path / "bag").frames()):
+        np.testing.assert_array_equal(frame.views[0].image, recording[index].frame.views[0].image)
+
+
+def test_a_pixel_of_an_unknown_colour_has_no_class(a2d2):
+    path = first(a2d2, "label", ".png")
+    cv2.imwrite(str(path), np.full((80, 120, 3), (3, 2, 1), np.uint8))
+    assert (open_a2d2(a2d2)[0].frame.labels == UNLABELLED).all()
+
+
+def test_a_point_beyond_the_image_has_no_class(a2d2):
+    with np.load(first(a2d2, "lidar", ".npz")) as arrays:
+        values = dict(arrays)
+    values["col"][0], values["row"][1] = -3.0, 200.0
+    np.savez(first(a2d2, "lidar", ".npz"), **values)
+    assert open_a2d2(a2d2)[0].frame.labels.tolist() == [UNLABELLED] * 2 + [CAR] + [ROAD] * 3
+
+
+def test_a_cloud_without_pixels_has_no_class_anywhere(a2d2):
+    with np.load(first(a2d2, "lidar", ".npz")) as arrays:
+        points = arrays["points"]
+    np.savez(first(a2d2, "lidar", ".npz"), points=points)
+    assert (open_a2d2(a2d2)[0].frame.labels == UNLABELLED).all()
+
+
+def test_the_longer_names_of_newer_files_are_known(a2d2):
+    path = first(a2d2, "lidar", ".npz")
+    with np.load(path) as arrays:
+        names = {name: f"pcloud_{name}" if name == "points" else f"pcloud_attr.{name}" for name in arrays.files}
+        np.savez(path, **{names[name]: arrays[name] for name in arrays.files})
+    assert open_a2d2(a2d2)[0].frame.labels.tolist() == [CAR] * 3 + [ROAD] * 3
+
+
+def test_without_labels_there_is_no_truth_and_that_is_said(a2d2, caplog):
+    (a2d2 / "20180807_145028" / "label").rename(a2d2 / "away")
+    with caplog.at_level(logging.WARNING):
+        assert open_a2d2(a2d2)[0].frame.labels is None
+    assert "no truth" in caplog.text
+
+
+def test_a_folder_above_asks_which_recording(a2d2):
+    (a2d2 / "20181108_091945").symlink_to(a2d2 / "20180807_145028")
+    with pytest.raises(ValueError, match="has 2 recordings: name one with --scene"):
+        open_a2d2(a2d2)
+    assert len(open_a2d2(a2d2, "20180807_145028")) == len(open_a2d2(a2d2 / "20180807_145028")) == 2
+
+
+@pytest.mark.parametrize("name", ["cams_lidars.json", "class_list.json"])
+def test_a_missing_description_is_named(a2d2, name):
+    (a2d2 / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing: it comes with the data set"):
+        open_a2d2(a2d2)
+
+
+def test_another_vehicle_s_calibration_is_found_out(a2d2):
+    def change(content):
+        content["cameras"]["front_center"]["CamMatrix"][0][2] += 20
+
+    rewritten(a2d2 / "cams_lidars.json", change)
+    with pytest.raises(ValueError, match="20 pixels away .*is cams_lidars.json this vehicle's"):
+        open_a2d2(a2d2)
+
+
+@pytest.mark.parametrize("key", ["Lens", "CamMatrix", "CamMatrixOriginal", "Distortion", "Resolution", "view"])
+def test_a_calibration_that_lacks_something_is_refused(a2d2, key):
+    rewritten(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].pop(key))
+    with pytest.raises(ValueError, match=f"does not describe the camera front_center.*{key}"):
+        open_a2d2(a2d2)
+
+
+def test_a_class_list_of_other_classes_is_refused(a2d2):
+    (a2d2 / "class_list.json").write_text('{"#ff0000": "Car 1"}')
+    with pytest.raises(ValueError, match="no colour for .*Buildings"):
+        open_a2d2(a2d2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "words"),
+    [
+        ("lidar", ".npz", "is no cloud of A2D2's"),
+        ("camera", ".png", "cannot be decoded as an image"),
+        ("camera", ".json", "is no JSON"),
+        ("label", ".png", "cannot be decoded as an image"),
+    ],
+)
+def test_garbage_in_a_file_is_named(a2d2, kind, suffix, words):
+    path = first(a2d2, kind, suffix)
+    path.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=f"{path.name} {words}"):
+        open_a2d2(a2d2)[0]
+
+
+def test_an_image_without_a_stamp_is_refused(a2d2):
+    path = first(a2d2, "camera", ".json")
+    rewritten(path, lambda content: content.pop("cam_tstamp"))
+    with pytest.raises(ValueError, match=f"{path.name} does not tell when"):
+        open_a2d2(a2d2)[0]
+
+
+def test_an_image_of_another_size_is_refused(a2d2):
+    path = first(a2d2, "camera", ".png")
+    cv2.imwrite(str(path), np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(ValueError, match="is 60x40, but cams_lidars.json says 120x80"):
+        open_a2d2(a2d2)[0]

@@ -1,0 +1,143 @@
+import hashlib
+import logging
+
+import pytest
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.datasets import conversion
+from tttkd_ros.datasets.conversion import write_bag
+from tttkd_ros.datasets.semantickitti import open_semantickitti
+
+
+@pytest.fixture(autouse=True)
+def short_parts(monkeypatch):
+    monkeypatch.setattr(conversion, "PART", 2)
+
+
+class Interrupted:
+    """A recording whose reading stops at one sweep, and which knows what was read."""
+
+    def __init__(self, recording, at=None):
+        self._recording, self._at, self.read = recording, at, []
+
+    def __len__(self):
+        return len(self._recording)
+
+    def __getitem__(self, index):
+        if index == self._at:
+            raise KeyboardInterrupt
+        self.read.append(index)
+        return self._recording[index]
+
+
+def contents(bag):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bag.iterdir()}
+
+
+def test_a_long_recording_is_one_bag_of_several_files(semantickitti, tmp_path):
+    write_bag(open_semantickitti(semantickitti(5)), tmp_path / "bag", {})
+    assert sorted(path.name for path in (tmp_path / "bag").iterdir()) == [
+        "bag_0.mcap", "bag_1.mcap", "bag_2.mcap", "metadata.yaml"
+    ]
+    reader = BagReader(tmp_path / "bag")
+    frames = list(reader.frames())
+    assert len(reader) == len(frames) == 5
+    assert [int(frame.views[0].image[0, 0, 2]) for frame in frames] == [0, 1, 2, 3, 4]
+    with open_bag(tmp_path / "bag") as bag:
+        records = list(bag.messages(bag.types))
+        assert bag.counts.total() == len(records)
+
+
+def test_an_interrupted_conversion_leaves_no_bag_and_goes_on_to_the_same(semantickitti, tmp_path):
+    recording = open_semantickitti(semantickitti(5))
+    write_bag(recording, tmp_path / "straight", {})
+    (tmp_path / "straight").rename(tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=3), tmp_path / "straight", {})
+    assert not (tmp_path / "straight").exists()
+    rest, told = Interrupted(recording), []
+    write_bag(rest, tmp_path / "straight", {}, on_sweeps=told.append)
+    assert rest.read == [2, 3, 4] and sum(told) == 5
+    assert contents(tmp_path / "straight") == contents(tmp_path / "kept")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "kept", "straight"]
+
+
+def test_a_killed_writer_s_part_is_written_anew(semantickitti, tmp_path):
+    recording = open_semantickitti(semantickitti(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=2), tmp_path / "bag", {})
+    left = tmp_path / ".bag.conversion" / ".bag_1-abc.partial" / "bag_1"
+    left.mkdir(parents=True)
+    (left / "bag_1.mcap").write_bytes(b"half")
+    write_bag(recording, tmp_path / "bag", {})
+    assert len(list(BagReader(tmp_path / "bag").frames())) == 3
+
+
+def test_files_that_were_joined_before_an_interruption_are_kept(semantickitti, tmp_path, monkeypatch):
+    recording = open_semantickitti(semantickitti(5))
+
+    def join_and_stop(parts, out):
+        out.mkdir()
+        (parts[0] / "bag_0.mcap").rename(out / "bag_0.mcap")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(conversion, "join_bags", join_and_stop)
+        write_bag(recording, tmp_path / "bag", {})
+    rest = Interrupted(recording)
+    write_bag(rest, tmp_path / "bag", {})
+    assert rest.read == [] and len(list(BagReader(tmp_path / "bag").frames())) == 5
+
+
+def test_another_source_starts_over(semantickitti, tmp_path):
+    recording = open_semantickitti(semantickitti(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=2), tmp_path / "bag", {"folder": "one"})
+    rest = Interrupted(recording)
+    write_bag(rest, tmp_path / "bag", {"folder": "another"})
+    assert rest.read == [0, 1, 2]
+
+
+def test_a_damaged_file_leaves_what_is_finished_and_once_replaced_the_rest_is_written(semantickitti, tmp_path):
+    folder = semantickitti(3)
+    label = folder / "sequences" / "03" / "labels" / "000002.label"
+    whole = label.read_bytes()
+    label.write_bytes(whole[:-4])
+    with pytest.raises(ValueError, match="000002.label holds 16 bytes, expected 20"):
+        write_bag(open_semantickitti(folder), tmp_path / "bag", {})
+    label.write_bytes(whole)
+    rest = Interrupted(open_semantickitti(folder))
+    write_bag(rest, tmp_path / "bag", {})
+    assert rest.read == [2]
+
+
+def test_a_bag_that_exists_is_not_touched(semantickitti, tmp_path):
+    (tmp_path / "bag").mkdir()
+    recording = Interrupted(open_semantickitti(semantickitti(3)))
+    with pytest.raises(ValueError, match="bag exists: choose another name"):
+        write_bag(recording, tmp_path / "bag", {})
+    assert recording.read == []
+
+
+def test_a_sweep_is_read_when_it_is_written(semantickitti, tmp_path):
+    held = []
+
+    class Watched(Interrupted):
+        def __getitem__(self, index):
+            held.append(index)
+            return super().__getitem__(index)
+
+    recording = Watched(open_semantickitti(semantickitti(5)))
+    write_bag(recording, tmp_path / "bag", {}, on_sweeps=lambda _: held.pop())
+    assert held == []
+
+
+def test_the_command_converts_and_names_the_layouts(semantickitti, tmp_path, caplog):
+    from tttkd_ros.datasets.command import convert
+
+    convert("semantickitti", semantickitti(3), tmp_path / "bag")
+    assert len(BagReader(tmp_path / "bag")) == 3
+    with pytest.raises(ValueError, match="no folder at"):
+        convert("a2d2", tmp_path / "none", tmp_path / "other")
+    assert not caplog.records or all(record.levelno < logging.ERROR for record in caplog.records)

@@ -1,0 +1,180 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.datasets import nuscenes as module
+from tttkd_ros.datasets.conversion import write_bag
+from tttkd_ros.datasets.nuscenes import NuScenes
+from tttkd_ros.geometry.transforms import inverse
+
+PIXELS = (1600, 900)
+
+
+def quaternion(matrix):
+    """w x y z"""
+    from scipy.spatial.transform import Rotation
+
+    # The published matrices are rounded to float32.
+    x, y, z, w = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+    return [w, x, y, z]
+
+
+def pose(row, matrix):
+    return row | {"translation": matrix[:3, 3].tolist(), "rotation": quaternion(matrix)}
+
+
+@pytest.fixture
+def recorded(shared_data, tmp_path):
+    """The recorded keyframe with tables made for it, and its own account of how points get into each camera."""
+    source = shared_data("nuscenes_ca9a282c")
+    told = json.loads((source / "calib.json").read_text())
+    folder = tmp_path / "recorded"
+    world, vehicle_from_lidar = np.array(told["ego2global"]), np.array(told["lidar"]["lidar2ego"])
+    tables = {"scene": [{"token": "s", "name": "scene-0103"}], "sensor": [], "calibrated_sensor": [], "ego_pose": [],
+              "sample_data": [], "sample": [{"token": "f", "timestamp": 1532402927647951, "scene_token": "s"}]}
+    expected = {}
+
+    def add(channel, file, stamp, place, vehicle, intrinsics):
+        (folder / "samples" / channel).mkdir(parents=True)
+        (folder / "samples" / channel / file).symlink_to(source / file)
+        tables["sensor"].append({"token": channel, "channel": channel})
+        tables["calibrated_sensor"].append(
+            pose({"token": channel, "sensor_token": channel, "camera_intrinsic": intrinsics}, place)
+        )
+        tables["ego_pose"].append(pose({"token": channel}, vehicle))
+        tables["sample_data"].append({
+            "token": channel, "sample_token": "f", "ego_pose_token": channel, "calibrated_sensor_token": channel,
+            "timestamp": stamp, "is_key_frame": True, "filename": f"samples/{channel}/{file}",
+        })
+
+    add("LIDAR_TOP", told["lidar"]["lidar_path"], 1532402927647951, vehicle_from_lidar, world, [])
+    for channel, camera in told["cameras"].items():
+        expected[channel] = np.array(camera["lidar2cam"])
+        place = np.array(camera["cam2ego"])
+        # Where the vehicle was when the image was taken follows from the compensated transform.
+        vehicle = world @ vehicle_from_lidar @ np.linalg.inv(expected[channel]) @ np.linalg.inv(place)
+        stamp = round(camera["timestamp"] * 1e6)
+        add(channel, camera["img_path"], stamp, place, vehicle, camera["cam2img"])
+    (folder / "v1.0-mini").mkdir()
+    for name, rows in tables.items():
+        (folder / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows))
+    return folder, expected
+
+
+def test_keyframes_become_frames_in_order_of_time(nuscenes):
+    recording = NuScenes(nuscenes())
+    assert len(recording) == 2
+    frames = [recording[index].frame for index in range(2)]
+    assert [frame.stamp for frame in frames] == [1_532_402_927_647_951_000, 1_532_402_928_147_951_000]
+    for frame in frames:
+        assert [view.name for view in frame.views] == ["camera_back", "camera_front"]
+        assert all(view.stamp == frame.stamp - 20_000_000 for view in frame.views)
+        assert frame.points.shape == (5, 3)
+
+
+def test_labels_go_by_the_names_of_the_table(nuscenes):
+    names = [None if label == UNLABELLED else OUTDOOR.names[label] for label in NuScenes(nuscenes())[0].frame.labels]
+    assert names == [None, "car", "road", "building", None]
+
+
+def test_without_lidarseg_there_is_no_truth_and_that_is_said(nuscenes, caplog):
+    folder = nuscenes()
+    (folder / "v1.0-mini" / "lidarseg.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert NuScenes(folder)[0].frame.labels is None
+    assert "no lidarseg.json" in caplog.text
+
+
+def test_poses_are_told_at_each_sensor_s_stamp(nuscenes):
+    poses = NuScenes(nuscenes())[1].poses
+    assert [stamp % 10**9 // 10**6 for stamp, _ in poses] == [127, 147]
+    np.testing.assert_allclose(poses[1][1][:3, 3] - poses[0][1][:3, 3], [0.2, 0, 0], atol=1e-9)
+
+
+def test_a_replayed_view_is_where_the_vehicle_was_when_its_image_was_taken(nuscenes, tmp_path):
+    recording = NuScenes(nuscenes())
+    write_bag(recording, tmp_path / "bag", {})
+    for frame, index in zip(BagReader(tmp_path / "bag").frames(), range(2), strict=True):
+        for view, still in zip(frame.views, recording[index].frame.views, strict=True):
+            # What the camera sees now lay 0.2 m further ahead when the image was taken.
+            moved = view.camera_from_lidar @ inverse(still.camera_from_lidar)
+            np.testing.assert_allclose(abs(moved[2, 3]), 0.2, atol=1e-6)
+
+
+def test_several_scenes_ask_which(nuscenes):
+    folder = nuscenes(2)
+    with pytest.raises(ValueError, match=r"several scenes: name one with --scene \(scene-0000, scene-0001\)"):
+        NuScenes(folder)
+    assert len(NuScenes(folder, "scene-0001")) == 2
+    with pytest.raises(ValueError, match="no scene 'scene-9999'"):
+        NuScenes(folder, "scene-9999")
+
+
+def test_a_folder_without_tables_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has 0 folders v1.0-.*unpack the metadata"):
+        NuScenes(tmp_path)
+
+
+@pytest.mark.parametrize("block", [7, 100, 2**20])
+def test_tables_are_read_whole_whatever_the_pieces(nuscenes, monkeypatch, block):
+    folder = nuscenes()
+    expected = json.loads((folder / "v1.0-mini" / "sample_data.json").read_text())
+    monkeypatch.setattr(module, "BLOCK", max(block, 300) if block < 300 else block)
+    assert list(module._rows(folder / "v1.0-mini" / "sample_data.json")) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "words"),
+    [
+        ("sample_data", lambda text: text[:-20], "sample_data.json is cut short"),
+        ("sample", lambda text: "garbage", "sample.json is cut short or no table"),
+        ("ego_pose", lambda text: "[]", "ego_pose.json lacks 6 rows"),
+        ("calibrated_sensor", lambda text: text.replace('"rotation"', '"turn"'), "has a row without all of token"),
+        ("category", lambda text: text.replace('"index"', '"number"'), "no indices: unpack nuScenes-lidarseg's own"),
+        ("lidarseg", lambda text: "[]", "lidarseg.json has no labels for sweep LIDAR_TOP 0 0"),
+    ],
+)
+def test_damaged_tables_are_named(nuscenes, table, change, words):
+    path = nuscenes() / "v1.0-mini" / f"{table}.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=words):
+        NuScenes(path.parents[1])[0]
+
+
+@pytest.mark.parametrize("table", ["scene", "sample", "sample_data", "calibrated_sensor", "sensor", "ego_pose"])
+def test_missing_tables_are_named(nuscenes, table):
+    path = nuscenes() / "v1.0-mini" / f"{table}.json"
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{table}.json"):
+        NuScenes(path.parents[1])
+
+
+def test_missing_files_are_named(nuscenes):
+    folder = nuscenes()
+    (folder / "samples" / "CAM_BACK" / "0_0.jpg").unlink()
+    with pytest.raises(ValueError, match="no image at .*CAM_BACK/0_0.jpg"):
+        NuScenes(folder)[0]
+    (folder / "samples" / "LIDAR_TOP" / "0_1.pcd.bin").unlink()
+    with pytest.raises(ValueError, match="no sweep at .*LIDAR_TOP/0_1.pcd.bin"):
+        NuScenes(folder)[1]
+
+
+def test_images_stay_the_files_that_they_are(nuscenes):
+    folder = nuscenes()
+    images = NuScenes(folder)[0].images
+    assert images["camera_front"] == (folder / "samples" / "CAM_FRONT" / "0_0.jpg").read_bytes()
+
+
+def test_the_recorded_keyframe_replayed_has_the_published_transforms_of_all_six_cameras(recorded, tmp_path):
+    folder, expected = recorded
+    write_bag(NuScenes(folder), tmp_path / "bag", {})
+    (frame,) = BagReader(tmp_path / "bag").frames()
+    assert len(frame.points) == 34688 and frame.labels is None and len(frame.views) == 6
+    for view in frame.views:
+        channel = "CAM_" + view.name.removeprefix("camera_").upper()
+        np.testing.assert_allclose(view.camera_from_lidar, expected[channel], atol=2e-4)
+        assert view.image.shape[1::-1] == PIXELS

@@ -1,0 +1,201 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.datasets.conversion import write_bag
+from tttkd_ros.datasets.semantickitti import LabelFiles, label_file, open_semantickitti
+from tttkd_ros.evaluation.metrics import confusion
+from tttkd_ros.frame import Frame
+
+# Points of each class in frame 00/000000, as counted by those who recorded it here.
+COUNTS = {"car": 4234, "bike": 88, "road": 34228 + 1053, "parking": 3268, "sidewalk": 26360, "building": 18268,
+          "nature": 27123 + 1192 + 2964, "other-objects": 370 + 532 + 102 + 1227}
+IGNORED = 2184 + 4 + 1471
+SEEN = {"car": 1483, "bike": 88, "road": 5798, "parking": 1743, "sidewalk": 1273, "building": 3618,
+        "nature": 3676 + 776, "other-objects": 243 + 220 + 6}
+
+
+@pytest.fixture
+def frame_zero(shared_data, tmp_path):
+    """The recorded frame in the layout of its data set."""
+    source, sequence = shared_data("semantickitti_00_000000"), tmp_path / "recorded" / "sequences" / "00"
+    links = {"velodyne/000000.bin": "000000.bin", "labels/000000.label": "000000.label",
+             "image_2/000000.png": "image_2_000000.png", "calib.txt": "calib.txt"}
+    for name, file in links.items():
+        (sequence / name).parent.mkdir(parents=True, exist_ok=True)
+        (sequence / name).symlink_to(source / file)
+    (sequence / "times.txt").write_text("0.000000e+00\n")
+    return tmp_path / "recorded"
+
+
+def test_a_sequence_becomes_frames_with_truth(semantickitti):
+    recording = open_semantickitti(semantickitti(3))
+    assert len(recording) == 3
+    frames = [recording[index].frame for index in range(3)]
+    assert np.diff([frame.stamp for frame in frames]).tolist() == [10**8, 10**8]
+    car, road = OUTDOOR.names.index("car"), OUTDOOR.names.index("road")
+    for frame in frames:
+        assert frame.labels.dtype == np.uint8
+        assert frame.labels.tolist() == [car, car, road, UNLABELLED, UNLABELLED]
+        assert frame.points.shape == (5, 3) and frame.intensity.shape == (5,) and len(frame.views) == 1
+
+
+def test_poses_of_the_camera_become_the_lidar_s(semantickitti):
+    recording = open_semantickitti(semantickitti(3))
+    (stamp, first), (_, last) = recording[0].poses[0], recording[2].poses[0]
+    assert stamp == recording[0].frame.stamp
+    np.testing.assert_allclose(first, np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(last[:3, 3], [2, 0, 0], atol=0.05)  # the camera's z axis is the LiDAR's x, nearly
+
+
+def test_the_motion_reaches_the_views(semantickitti, tmp_path):
+    write_bag(open_semantickitti(semantickitti(3)), tmp_path / "bag", {})
+    with_motion = [frame.views[0].camera_from_lidar for frame in BagReader(tmp_path / "bag").frames()]
+    np.testing.assert_allclose(with_motion[0], with_motion[2], atol=1e-9)  # image and sweep have one stamp
+
+
+def test_a_folder_above_asks_which_sequence(semantickitti):
+    folder = semantickitti(1)
+    (folder / "sequences" / "04").symlink_to(folder / "sequences" / "03")
+    with pytest.raises(ValueError, match=r"has 2 sequences: name one with --scene \(03, 04\)"):
+        open_semantickitti(folder)
+    assert len(open_semantickitti(folder, "03")) == len(open_semantickitti(folder / "sequences" / "03")) == 1
+    with pytest.raises(ValueError, match="no sequence '11', only 03, 04"):
+        open_semantickitti(folder, "11")
+
+
+def test_a_folder_of_something_else_is_told_what_is_expected(tmp_path):
+    with pytest.raises(ValueError, match="has no sequence in it: expected folders with velodyne/000000.bin"):
+        open_semantickitti(tmp_path)
+
+
+@pytest.mark.parametrize(("missing", "words"), [("labels", "no truth"), ("image_2", "no camera")])
+def test_without_labels_or_images_the_rest_is_converted_and_that_is_said(semantickitti, caplog, missing, words):
+    folder = semantickitti(1)
+    (folder / "sequences" / "03" / missing).rename(folder / "away")
+    with caplog.at_level(logging.WARNING):
+        frame = open_semantickitti(folder)[0].frame
+    assert words in caplog.text
+    assert (frame.labels is None, len(frame.views)) == ((True, 1) if missing == "labels" else (False, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("calib.txt", "calib.txt is missing: .*data_odometry_calib.zip"),
+        ("times.txt", "times.txt is missing: .*data_odometry_calib.zip"),
+        ("labels/000000.label", "no labels at .*000000.label"),
+        ("image_2/000000.png", "no image at .*000000.png"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_remedy(semantickitti, name, words):
+    folder = semantickitti(1)
+    (folder / "sequences" / "03" / name).unlink()
+    with pytest.raises(ValueError, match=words):
+        open_semantickitti(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("times.txt", "0.0\n", "times.txt has 1 lines, but there is a sweep 1"),
+        ("times.txt", "0.0\nnoon\n", "times.txt is not 1 number to a line"),
+        ("poses.txt", "1 0 0\n0 1 0\n", "poses.txt is not 12 numbers to a line"),
+        ("calib.txt", "P2: 1 2 3\n", "calib.txt has no P2 of 3x4 numbers"),
+    ],
+)
+def test_a_table_that_is_not_whole_is_refused(semantickitti, name, text, words):
+    folder = semantickitti(2)
+    (folder / "sequences" / "03" / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        open_semantickitti(folder)
+
+
+def test_labels_of_another_data_set_are_refused(tmp_path):
+    np.array([10, 5], "<u4").tofile(tmp_path / "000000.label")
+    with pytest.raises(ValueError, match="000000.label: label 5 stands for nothing .*is it SemanticKITTI's"):
+        label_file(tmp_path / "000000.label", 2)
+
+
+def test_the_recorded_frame_has_the_points_of_each_class_that_were_counted(frame_zero, tmp_path):
+    write_bag(open_semantickitti(frame_zero), tmp_path / "bag", {})
+    (frame,) = BagReader(tmp_path / "bag").frames()
+    assert len(frame.points) == 124668
+    found = {name: int((frame.labels == index).sum()) for index, name in enumerate(OUTDOOR.names)}
+    assert {name: count for name, count in found.items() if count} == COUNTS
+    assert int((frame.labels == UNLABELLED).sum()) == IGNORED
+
+
+def test_the_recorded_frame_gives_a_confusion_matrix_of_all_points_and_of_those_in_the_image(frame_zero, tmp_path):
+    write_bag(open_semantickitti(frame_zero), tmp_path / "bag", {})
+    (frame,) = BagReader(tmp_path / "bag").frames()
+    answers = np.random.default_rng(0).integers(0, 10, len(frame.points)).astype(np.uint8)
+    matrix = confusion(frame.labels, answers, 10)
+    assert matrix.sum(1).tolist() == [COUNTS.get(name, 0) for name in OUTDOOR.names]
+    np.testing.assert_array_equal(np.diag(confusion(frame.labels, np.where(frame.labels < 10, frame.labels, 0), 10)),
+                                  matrix.sum(1))
+    (view,) = frame.views
+    homogeneous = np.column_stack([frame.points.astype(np.float64), np.ones(len(frame.points))])
+    _, seen = view.camera.project(torch.from_numpy((homogeneous @ view.camera_from_lidar.T)[:, :3].copy()))
+    matrix = confusion(frame.labels[seen.numpy()], answers[seen.numpy()], 10)
+    assert matrix.sum(1).tolist() == [SEEN.get(name, 0) for name in OUTDOOR.names]
+
+
+def make_frames(count, points=2):
+    return [Frame(1_700_000_000 * 10**9 + index, np.zeros((points, 3), np.float32)) for index in range(count)]
+
+
+def write_labels(folder, names):
+    for index, name in enumerate(names):
+        np.array([10 + 8 * index, 0], "<u4").tofile(folder / f"{name}.label")
+
+
+def test_label_files_follow_the_sweeps_in_number_order(tmp_path):
+    write_labels(tmp_path, ["8", "10"])
+    frames = list(LabelFiles(tmp_path, 2).truth(iter(make_frames(2))))
+    assert [frame.labels.tolist() for frame in frames] == [[0, UNLABELLED], [1, UNLABELLED]]
+
+
+def test_label_files_named_for_stamps_belong_to_these_sweeps(tmp_path):
+    frames = make_frames(3)
+    write_labels(tmp_path, [frames[2].stamp])
+    found = list(LabelFiles(tmp_path, 3).truth(iter(frames)))
+    assert [None if frame.labels is None else frame.labels.tolist() for frame in found] == [None, None, [0, UNLABELLED]]
+
+
+def test_label_files_named_for_other_stamps_are_refused(tmp_path):
+    write_labels(tmp_path, [1_600_000_000 * 10**9])
+    with pytest.raises(ValueError, match="named for the stamp of a sweep"):
+        list(LabelFiles(tmp_path, 3).truth(iter(make_frames(3))))
+
+
+def test_another_number_of_label_files_is_refused_but_for_a_bag_cut_short(tmp_path):
+    write_labels(tmp_path, ["000000", "000001"])
+    for sweeps, whole in ((1, True), (3, True), (3, False)):
+        with pytest.raises(ValueError, match=f"labels of 2 sweeps, but the bag has {sweeps}"):
+            LabelFiles(tmp_path, sweeps, whole=whole)
+    (frame,) = LabelFiles(tmp_path, 1, whole=False).truth(iter(make_frames(1)))
+    assert frame.labels.tolist() == [0, UNLABELLED]
+
+
+def test_labels_for_another_number_of_points_are_refused(tmp_path):
+    write_labels(tmp_path, ["000000"])
+    with pytest.raises(ValueError, match="000000.label holds 8 bytes, expected 12: one label for each"):
+        list(LabelFiles(tmp_path, 1).truth(iter(make_frames(1, points=3))))
+
+
+def test_a_folder_without_label_files_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no labels: expected files such as 000000.label"):
+        LabelFiles(tmp_path, 1)
+
+
+def test_label_files_go_before_other_truth(tmp_path):
+    write_labels(tmp_path, ["000000"])
+    frame = replace(make_frames(1)[0], labels=np.full(2, 9, np.uint8))
+    (found,) = LabelFiles(tmp_path, 1).truth(iter([frame]))
+    assert found.labels.tolist() == [0, UNLABELLED]

@@ -1,0 +1,109 @@
+"""What the data sets' own classes are among the ten outdoor ones; all that is not named here is unlabelled.
+
+SemanticKITTI and A2D2 as in TTT-KD's outdoor experiments, whose mapping is xMUDA's. nuScenes has none there; its
+classes go where their likes of the other two do, with two things to know: it has no class for parking areas, which are
+part of the driveable surface, and `static.manmade` is buildings with the poles, signs and fences before them. Vehicles
+that the other two ignore (buses, trailers, construction and emergency vehicles) and people on or with a device, which
+its own challenge ignores, are unlabelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
+
+SEMANTIC_KITTI_IDS = {
+    0: "unlabeled", 1: "outlier", 10: "car", 11: "bicycle", 13: "bus", 15: "motorcycle", 16: "on-rails", 18: "truck",
+    20: "other-vehicle", 30: "person", 31: "bicyclist", 32: "motorcyclist", 40: "road", 44: "parking", 48: "sidewalk",
+    49: "other-ground", 50: "building", 51: "fence", 52: "other-structure", 60: "lane-marking", 70: "vegetation",
+    71: "trunk", 72: "terrain", 80: "pole", 81: "traffic-sign", 99: "other-object", 252: "moving-car",
+    253: "moving-bicyclist", 254: "moving-person", 255: "moving-motorcyclist", 256: "moving-on-rails",
+    257: "moving-bus", 258: "moving-truck", 259: "moving-other-vehicle",
+}  # fmt: skip
+
+SEMANTIC_KITTI = {
+    "car": ("car", "moving-car"),
+    "truck": ("truck", "moving-truck"),
+    "bike": (
+        "bicycle", "motorcycle", "bicyclist", "motorcyclist", "moving-bicyclist", "moving-motorcyclist",
+    ),
+    "person": ("person", "moving-person"),
+    "road": ("road", "lane-marking"),
+    "parking": ("parking",),
+    "sidewalk": ("sidewalk",),
+    "building": ("building",),
+    "nature": ("vegetation", "trunk", "terrain"),
+    "other-objects": ("fence", "pole", "traffic-sign", "other-object"),
+}  # fmt: skip
+
+A2D2 = {
+    "car": ("Car 1", "Car 2", "Car 3", "Car 4", "Ego car"),
+    "truck": ("Truck 1", "Truck 2", "Truck 3"),
+    "bike": (
+        "Bicycle 1", "Bicycle 2", "Bicycle 3", "Bicycle 4", "Small vehicles 1", "Small vehicles 2", "Small vehicles 3",
+    ),
+    "person": ("Pedestrian 1", "Pedestrian 2", "Pedestrian 3"),
+    "road": (
+        "RD normal street", "Zebra crossing", "Solid line", "Dashed line", "Painted driv. instr.",
+        "Drivable cobblestone", "RD restricted area", "Slow drive area",
+    ),
+    "parking": ("Parking area",),
+    "sidewalk": ("Sidewalk", "Curbstone"),
+    "building": ("Buildings",),
+    "nature": ("Nature object",),
+    "other-objects": (
+        "Poles", "Traffic sign 1", "Traffic sign 2", "Traffic sign 3", "Traffic guide obj.", "Sidebars",
+        "Speed bumper", "Road blocks", "Obstacles / trash", "Animals", "Grid structure", "Signal corpus",
+        "Electronic traffic", "Traffic signal 1", "Traffic signal 2", "Traffic signal 3",
+    ),
+}  # fmt: skip
+
+NUSCENES = {
+    "car": ("vehicle.car",),
+    "truck": ("vehicle.truck",),
+    "bike": ("vehicle.bicycle", "vehicle.motorcycle"),
+    "person": (
+        "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker",
+        "human.pedestrian.police_officer",
+    ),
+    "road": ("flat.driveable_surface",),
+    "sidewalk": ("flat.sidewalk",),
+    "building": ("static.manmade",),
+    "nature": ("flat.terrain", "static.vegetation"),
+    "other-objects": (
+        "animal", "movable_object.barrier", "movable_object.debris", "movable_object.pushable_pullable",
+        "movable_object.trafficcone",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """From a data set's ids, each of which stands for a name, to class ids. groups: class -> the names it gathers."""
+
+    names: Mapping[int, str]
+    groups: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self):
+        known = np.array(sorted(self.names), np.int64)
+        classes = {name: OUTDOOR.names.index(group) for group, names in self.groups.items() for name in names}
+        object.__setattr__(self, "_ids", known)
+        object.__setattr__(
+            self, "_classes", np.array([classes.get(self.names[key], UNLABELLED) for key in known.tolist()], np.uint8)
+        )
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """ids (N,) of any integer type -> (N,) uint8. Raises ValueError for an id that the data set does not have."""
+        ids = ids.astype(np.int64)
+        places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        strange = ids[self._ids[places] != ids]
+        if len(strange):
+            raise ValueError(f"label {strange[0]} stands for nothing among the {len(self._ids)} that there are")
+        return self._classes[places]
+
+
+semantic_kitti_classes = ClassMap(SEMANTIC_KITTI_IDS, SEMANTIC_KITTI)

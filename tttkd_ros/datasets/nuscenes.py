@@ -1,0 +1,186 @@
+"""nuScenes: the keyframes of one scene, HDL-32E sweeps with six cameras, and lidarseg's labels where they are.
+
+<folder>/v1.0-*/ holds the tables, samples/ the files. Sensors keep their own stamps, and the vehicle's pose is told at
+each of them, so that a sweep is projected on an image where it was when that was taken. The LiDAR's axes are x right,
+y forward and z up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tttkd_ros.datasets.class_maps import NUSCENES, ClassMap
+from tttkd_ros.datasets.recording import Recorded, log, read_image, read_labels, read_sweep
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.transforms import inverse, transform
+
+LIDAR, CAMERA = "LIDAR_TOP", "CAM_"
+MICROSECOND = 1000  # nanoseconds
+BLOCK = 2**20  # characters of a table that are read at a time
+SEPARATORS = (",", " ", "\t", "\r", "\n")
+REMEDY = "unpack the metadata of the data set here"
+COLUMNS = {
+    "scene": ("token", "name"),
+    "sample": ("token", "timestamp", "scene_token"),
+    "sample_data": (
+        "token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "is_key_frame", "filename",
+    ),
+    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "sensor": ("token", "channel"),
+    "ego_pose": ("token", "translation", "rotation"),
+    "lidarseg": ("sample_data_token", "filename"),
+    "category": ("name",),
+}  # fmt: skip
+
+
+class NuScenes:
+    """One scene. Only what belongs to it is kept of the tables, which are as long as the data set."""
+
+    def __init__(self, folder: Path, scene: str | None = None):
+        self._folder = folder
+        self._tables = _tables(folder)
+        token = self._scene(scene)
+        samples = self._rows("sample", "scene_token", {token})
+        data = self._rows("sample_data", "sample_token", {row["token"] for row in samples})
+        data = [row for row in data if row["is_key_frame"]]
+        calibrations = self._by_token("calibrated_sensor", {row["calibrated_sensor_token"] for row in data})
+        sensors = self._by_token("sensor", {row["sensor_token"] for row in calibrations.values()})
+        self._places = {key: _pose(row) for key, row in calibrations.items()}  # vehicle from sensor
+        self._intrinsics = {key: row["camera_intrinsic"] for key, row in calibrations.items()}
+        self._vehicle = {key: _pose(row) for key, row in self._by_token(
+            "ego_pose", {row["ego_pose_token"] for row in data}).items()}
+        channels: dict[str, dict[str, dict]] = {row["token"]: {} for row in samples}
+        for row in data:
+            channel = sensors[calibrations[row["calibrated_sensor_token"]]["sensor_token"]]["channel"]
+            channels[row["sample_token"]][channel] = row
+        self._keyframes = [channels[row["token"]] for row in sorted(samples, key=lambda row: row["timestamp"])]
+        self._keyframes = [keyframe for keyframe in self._keyframes if LIDAR in keyframe]
+        if not self._keyframes:
+            raise ValueError(f"{self._tables} tells of no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
+        self._labels, self._classes = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
+
+    def __len__(self) -> int:
+        return len(self._keyframes)
+
+    def __getitem__(self, index: int) -> Recorded:
+        keyframe = self._keyframes[index]
+        lidar = keyframe[LIDAR]
+        points = read_sweep(self._folder / lidar["filename"], columns=5)
+        vehicle_from_lidar = self._places[lidar["calibrated_sensor_token"]]
+        views, images = [], {}
+        for channel in sorted(channel for channel in keyframe if channel.startswith(CAMERA)):
+            view, images[view.name] = self._view(channel, keyframe[channel], vehicle_from_lidar)
+            views.append(view)
+        poses = {
+            row["timestamp"] * MICROSECOND: self._vehicle[row["ego_pose_token"]] @ vehicle_from_lidar
+            for channel, row in keyframe.items() if channel == LIDAR or channel.startswith(CAMERA)
+        }
+        labels = self._truth(lidar["token"], len(points))
+        stamp = lidar["timestamp"] * MICROSECOND
+        frame = Frame(stamp, points[:, :3].copy(), tuple(views), points[:, 3].copy(), labels)
+        return Recorded(frame, images, sorted(poses.items()))
+
+    def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
+        content, image = read_image(self._folder / row["filename"])
+        key = row["calibrated_sensor_token"]
+        intrinsics = np.array(self._intrinsics[key], np.float64)
+        if intrinsics.shape != (3, 3):
+            raise ValueError(f"{self._tables}/calibrated_sensor.json has no 3x3 camera_intrinsic for {channel}: "
+                             f"{REMEDY}")
+        fx, fy, cx, cy = (float(intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        camera = CameraModel(image.shape[1], image.shape[0], fx, fy, cx, cy)
+        name = "camera_" + channel.removeprefix(CAMERA).lower()
+        place = inverse(self._places[key]) @ vehicle_from_lidar
+        return View(name, row["timestamp"] * MICROSECOND, image, camera, place), content
+
+    def _truth(self, token: str, size: int) -> np.ndarray | None:
+        if self._classes is None:
+            return None
+        if token not in self._labels:
+            raise ValueError(f"{self._tables}/lidarseg.json has no labels for sweep {token}: unpack nuScenes-lidarseg "
+                             "again")
+        path = self._folder / self._labels[token]
+        labels = read_labels(path, "u1", size)
+        try:
+            return self._classes(labels)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error} in {self._tables}/category.json") from error
+
+    def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
+        """Sweep -> its file of labels, and what these mean."""
+        if not (self._tables / "lidarseg.json").is_file():
+            log.warning("%s has no lidarseg.json (nuScenes-lidarseg): the bag has no truth", self._tables)
+            return {}, None
+        labels = {row["sample_data_token"]: row["filename"]
+                  for row in self._rows("lidarseg", "sample_data_token", sweeps)}
+        categories = list(_rows(self._tables / "category.json"))
+        if not all("index" in row for row in categories):
+            raise ValueError(f"{self._tables}/category.json has no indices: unpack nuScenes-lidarseg's own over it")
+        return labels, ClassMap({row["index"]: row["name"] for row in categories}, NUSCENES)
+
+    def _scene(self, name: str | None) -> str:
+        """The token of the scene that is meant."""
+        scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
+        if name is None and len(scenes) == 1:
+            return next(iter(scenes.values()))
+        if name not in scenes:
+            known = ", ".join(sorted(scenes)[:8]) + (", ..." if len(scenes) > 8 else "")
+            meant = "several scenes: name one with --scene" if name is None else f"no scene {name!r}"
+            raise ValueError(f"{self._tables} has {meant} ({known or 'it has none'})")
+        return scenes[name]
+
+    def _rows(self, table: str, key: str, values: Collection[str]) -> list[dict]:
+        return [row for row in _rows(self._tables / f"{table}.json") if row[key] in values]
+
+    def _by_token(self, table: str, tokens: Collection[str]) -> dict[str, dict]:
+        found = {row["token"]: row for row in self._rows(table, "token", tokens)}
+        missing = sorted(set(tokens) - set(found))
+        if missing:
+            raise ValueError(f"{self._tables / table}.json lacks {len(missing)} rows that others name, such as "
+                             f"{missing[0]}: {REMEDY}")
+        return found
+
+
+def _tables(folder: Path) -> Path:
+    found = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
+    if len(found) != 1:
+        raise ValueError(f"{folder} has {len(found)} folders v1.0-*/ with a scene.json, expected one: "
+                         + ("move the others away" if found else REMEDY))
+    return found[0]
+
+
+def _rows(path: Path) -> Iterator[dict]:
+    """The objects of a JSON file that is one list of them, read a piece at a time: such files reach gigabytes."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {REMEDY}")
+    decoder = json.JSONDecoder()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text, at = file.read(BLOCK).lstrip().removeprefix("["), 0
+        while True:
+            while text[at : at + 1] in SEPARATORS:
+                at += 1
+            if text[at : at + 1] == "]":
+                return
+            try:
+                row, end = decoder.raw_decode(text, at)
+            except json.JSONDecodeError as error:
+                block = file.read(BLOCK)
+                if not block or len(text) - at > BLOCK:
+                    raise ValueError(f"{path} is cut short or no table of nuScenes: {REMEDY}") from error
+                text, at = text[at:] + block, 0
+                continue
+            if not isinstance(row, dict) or not set(COLUMNS[path.stem]) <= set(row):
+                raise ValueError(f"{path} has a row without all of {', '.join(COLUMNS[path.stem])}: {REMEDY}")
+            yield row
+            at = end
+
+
+def _pose(row: dict) -> np.ndarray:
+    """(4, 4); nuScenes writes quaternions w x y z."""
+    w, x, y, z = row["rotation"]
+    return transform(row["translation"], (x, y, z, w))

@@ -1,0 +1,98 @@
+"""What every data set gives: sweep after sweep of one drive, each as the one frame type with its poses and image files.
+
+Recordings are read by index, a sweep at a time, so that converting one takes little memory and can go on in the middle.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from tttkd_ros.frame import Frame
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One sweep. images: camera -> the PNG or JPEG file that its view's image was decoded from. poses: stamp in
+    nanoseconds and where the LiDAR was then, (4, 4), in a frame that stays."""
+
+    frame: Frame
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    poses: Sequence[tuple[int, np.ndarray]] = ()
+
+
+class Recording(Protocol):
+    """A drive, read a sweep at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Recorded: ...
+
+
+def read_image(path: Path) -> tuple[bytes, np.ndarray]:
+    """The file as it is, and its pixels (H, W, 3) uint8 RGB."""
+    if not path.is_file():
+        raise ValueError(f"no image at {path}")
+    content = path.read_bytes()
+    # Pixels stay where the calibration expects them, whatever an EXIF tag says of the camera's attitude.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    if image is None:
+        raise ValueError(f"{path} cannot be decoded as an image: fetch it again")
+    return content, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
+    """(N, columns) float32: x, y, z in metres, intensity and what else there is."""
+    if not path.is_file():
+        raise ValueError(f"no sweep at {path}")
+    size = path.stat().st_size
+    if size % (4 * columns):
+        raise ValueError(f"{path} holds {size} bytes, expected a multiple of {4 * columns} ({columns} float32 a "
+                         "point): it is cut short, or of another data set")
+    return np.fromfile(path, "<f4").reshape(-1, columns)
+
+
+def read_labels(path: Path, dtype: str, size: int) -> np.ndarray:
+    """(size,) as they are in the file."""
+    if not path.is_file():
+        raise ValueError(f"no labels at {path}: unpack all of them, or move their folder away to convert without truth")
+    labels = np.fromfile(path, dtype)
+    if path.stat().st_size != labels.itemsize * size:
+        raise ValueError(f"{path} holds {path.stat().st_size} bytes, expected {labels.itemsize * size}: one label for "
+                         f"each of the sweep's {size} points")
+    return labels
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """remedy: where such a file is to be had."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {remedy}")
+    return path.read_text(errors="replace")
+
+
+def numbered(folder: Path, suffix: str) -> list[Path]:
+    """The files whose names are numbers, in their order."""
+    files = [path for path in folder.glob(f"*{suffix}") if path.name.removesuffix(suffix).isdigit()]
+    return sorted(files, key=lambda path: int(path.name.removesuffix(suffix)))
+
+
+def drive_folder(folder: Path, scene: str | None, drives: Mapping[str, Path], what: str, layout: str) -> Path:
+    """The drive that is meant of those that are there. drives: name -> its folder. what: the data set's word for one.
+    layout: a file that every drive has."""
+    known = ", ".join(sorted(drives)[:8]) + (", ..." if len(drives) > 8 else "")
+    if not drives:
+        raise ValueError(f"{folder} has no {what} in it: expected folders with {layout}")
+    if scene is None and len(drives) > 1:
+        raise ValueError(f"{folder} has {len(drives)} {what}s: name one with --scene ({known})")
+    if scene is not None and scene not in drives:
+        raise ValueError(f"{folder} has no {what} {scene!r}, only {known}")
+    return next(iter(drives.values())) if scene is None else drives[scene]
