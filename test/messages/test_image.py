@@ -157,3 +157,34 @@ def test_every_way_to_cut_a_serialised_image_short_is_refused():
 def test_a_type_that_is_no_image_is_refused():
     with pytest.raises(ValueError, match="expected one of sensor_msgs/msg/Image"):
         decode_raw_image(b"", "sensor_msgs/msg/PointCloud2")
+
+
+def encoded(kind):
+    """The image in that format, and where its header says its height and width."""
+    data = bytearray(cv2.imencode(kind, RGB)[1].tobytes())
+    return data, data.index(b"\xff\xc0") + 5 if kind == ".jpg" else 16
+
+
+@pytest.mark.parametrize(("kind", "size"), [(".jpg", b"\xff\xff" * 2), (".png", b"\0\0\x7f\xff" * 2)])
+def test_a_header_that_tells_of_more_pixels_than_any_camera_has_is_refused_unopened(kind, size):
+    data, at = encoded(kind)
+    data[at : at + len(size)] = size
+    with pytest.raises(ValueError, match="expected at most 67108864 pixels"):
+        decode_image(SimpleNamespace(format=kind, data=bytes(data)))
+
+
+@pytest.mark.parametrize("before", [b"\xff\xff\xe0\x00\x04ab", b"\xff\xe1\x00\x06\xff\xc0\x00\x11"])
+def test_a_size_is_read_past_fill_bytes_and_thumbnails(before):
+    data, _ = encoded(".jpg")
+    assert decode_image(SimpleNamespace(format="jpeg", data=bytes(data[:2] + before + data[2:]))).shape == RGB.shape
+
+
+@pytest.mark.parametrize("kind", [".bmp", ".tiff", ".webp"])
+def test_another_format_is_refused(kind):
+    with pytest.raises(ValueError, match="no JPEG or PNG"):
+        decode_image(SimpleNamespace(format=kind, data=cv2.imencode(kind, RGB)[1]))
+
+
+def test_a_negative_size_is_refused():
+    with pytest.raises(ValueError, match="at least one pixel"):
+        decode_image(image(RGB, "rgb8", height=-1))

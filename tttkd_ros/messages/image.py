@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 
 import cv2
@@ -17,6 +18,9 @@ PIXEL_BYTES = {
     "bgra16": 8, "uyvy": 2, "yuv422": 2, "yuyv": 2, "yuv422_yuy2": 2, "nv12": 1, "nv21": 1,
     **{f"bayer_{pattern}{bits}": bits // 8 for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)},
 }  # fmt: skip
+MOST_PIXELS = 2**26  # of a compressed image; of an uncompressed one the data must be there
+# Markers of the segment with a JPEG's size; those left out (tables, an extension) look like them.
+JPEG_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -49,7 +53,7 @@ def _convert(msg) -> np.ndarray:
     pixel = PIXEL_BYTES.get(encoding)
     if pixel is None:
         raise ValueError(f"image encoding is {msg.encoding!r}, expected one of {', '.join(sorted(PIXEL_BYTES))}")
-    if not (height and width):
+    if height < 1 or width < 1:
         raise ValueError(f"image is {width}x{height}, expected at least one pixel")
     rows = height * 3 // 2 if encoding in ("nv12", "nv21") else height  # half as many chroma rows follow
     if step < width * pixel:
@@ -77,10 +81,14 @@ def _convert(msg) -> np.ndarray:
 
 
 def _decompress(msg) -> np.ndarray:
+    data = np.frombuffer(msg.data, np.uint8)
+    width, height = _announced(data.tobytes())
+    if width * height > MOST_PIXELS:
+        most = f"expected at most {MOST_PIXELS} pixels"
+        raise ValueError(f"compressed image ({msg.format!r}) is {width}x{height}, {most}")
     try:
         # Pixels must stay where the camera model expects them, whatever an EXIF tag says of the camera's attitude.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags) if len(msg.data) else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if width * height else None
     except cv2.error as error:
         raise ValueError(f"compressed image ({msg.format!r}) cannot be decoded: {error}") from error
     if image is None:
@@ -88,3 +96,24 @@ def _decompress(msg) -> np.ndarray:
             f"compressed image ({msg.format!r}, {len(msg.data)} bytes) cannot be decoded: damaged, or no JPEG or PNG"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _announced(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a PNG or JPEG, (0, 0) for anything else.
+
+    OpenCV takes memory for as many as a damaged header says before it looks any further, and fills it for a JPEG.
+    """
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
+            return struct.unpack_from(">II", data, 16)
+        at = 2 if data.startswith(b"\xff\xd8") else len(data)
+        while True:
+            marker, length = struct.unpack_from(">HH", data, at)
+            if marker in JPEG_FRAMES:
+                height, width = struct.unpack_from(">HH", data, at + 5)
+                return width, height
+            if marker < 0xFF00:
+                return 0, 0
+            at += 1 if marker == 0xFFFF else 2 + length  # any number of 0xFF may stand before a marker
+    except struct.error:
+        return 0, 0
