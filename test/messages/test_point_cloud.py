@@ -271,6 +271,12 @@ def test_encoding_refuses_arrays_that_do_not_belong_together(change):
         encode_labelled(points, labels, confidence, palette, values)
 
 
+def test_encoding_refuses_a_number_for_points():
+    _, labels, confidence, _ = labelled(4)
+    with pytest.raises(ValueError, match=r"points have shape \(\)"):
+        encode_labelled(np.zeros(()), labels, confidence, OUTDOOR.palette)
+
+
 @pytest.mark.parametrize("size", [0, 5])
 def test_a_plain_sweep_reads_back_as_written(size):
     points, _, _, values = labelled(size, intensity=True)

@@ -106,9 +106,9 @@ def encode_labelled(
     points (N, 3), labels (N,) uint8, confidence (N,), palette (256, 3) uint8 RGB, intensity (N,). Raises ValueError
     where lengths or types differ from that.
     """
-    size = len(points)
-    if points.shape != (size, 3):
+    if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
+    size = len(points)
     for name, values in (("labels", labels), ("confidence", confidence), ("intensity", intensity)):
         if values is not None and values.shape != (size,):
             raise ValueError(f"{name} have shape {values.shape}, expected ({size},): one for each point")
