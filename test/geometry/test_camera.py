@@ -152,6 +152,7 @@ def test_an_unnamed_model_without_coefficients_is_a_pinhole():
     (dict(k=[math.nan, 0, 320, 0, 510, 240, 0, 0, 1]), "not all finite"),
     (dict(d=[math.inf, 0, 0, 0]), "not all finite"),
     (dict(width=0), "0x480"),
+    (dict(height=2**70), "32 bits"),
 ])
 def test_a_camera_info_that_no_camera_has_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):

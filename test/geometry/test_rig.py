@@ -64,3 +64,33 @@ def test_a_missing_rig_is_named(tmp_path):
 def test_a_rig_that_cannot_be_used_says_why(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         load_rig(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 5000,
+    "cameras: {a: !!int ''}",
+    "cameras: {a: !!timestamp soon}",
+    "cameras: {a: 2001-99-99}",
+])
+def test_text_that_yaml_stumbles_over_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match="rig.yaml is not YAML"):
+        load_rig(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("place", ["translation: [0, 0, HUGE], rotation: [0, 0, 0, 1]", "matrix: [[HUGE]]"])
+def test_a_number_too_large_for_a_float_is_refused(tmp_path, place):
+    text = f"cameras: {{a: {{camera_from_lidar: {{{place}}}}}}}".replace("HUGE", "9" * 400)
+    with pytest.raises(ValueError, match="camera 'a'"):
+        load_rig(write(tmp_path, text))
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    lines = ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load_rig(write(tmp_path, "\n".join([*lines, "cameras: {a: {camera_from_lidar: {matrix: *l11}}}"])))
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load_rig(write(tmp_path, "cameras: {a: {camera_from_lidar: {matrix: &m [*m]}}}"))

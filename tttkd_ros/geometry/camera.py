@@ -42,9 +42,9 @@ class CameraModel:
     distortion: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if self.width <= 0 or self.height <= 0:
-            raise ValueError(f"camera image is {self.width}x{self.height} pixels; both must be positive: "
-                             "is CameraInfo filled in?")
+        if not (0 < self.width < 2**32 and 0 < self.height < 2**32):
+            raise ValueError(f"camera image is {self.width}x{self.height} pixels; both must be positive, and fit into "
+                             "CameraInfo's 32 bits: is that filled in?")
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not all(math.isfinite(value) for value in numbers):
             raise ValueError(f"camera intrinsics {numbers} are not all finite: calibrate the camera again")

@@ -19,6 +19,8 @@ import yaml
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import transform, validated
 
+MOST_VALUES = 100_000  # in a file: a camera has some thirty
+
 
 @dataclass(frozen=True, eq=False)
 class RigCamera:
@@ -35,8 +37,10 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
         raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"rig {path} is not YAML: {error}") from error
+    except Exception as error:  # PyYAML lets out what making its values raises, not only its own errors
+        raise ValueError(f"rig {path} is not YAML: {error!r}") from error
+    if _exceeds(content, MOST_VALUES):
+        raise ValueError(f"rig {path} has more than {MOST_VALUES} values, counting each alias as what it stands for")
     cameras = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(cameras, dict):
         raise ValueError(f"rig {path} has no mapping 'cameras' from a camera's name to its place")
@@ -44,7 +48,7 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
     for name, entry in cameras.items():
         try:
             rig[str(name)] = _camera(entry)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:  # what is no number, or too large for one
             raise ValueError(f"rig {path}, camera {name!r}: {error}") from error
     return rig
 
@@ -87,3 +91,14 @@ def _mapping(value: Any, name: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {value!r}, expected a mapping")
     return value
+
+
+def _exceeds(content: Any, most: int) -> bool:
+    """Whether a tree has more values than that; aliases in a few lines of YAML can make it one without end."""
+    waiting = [content]
+    for _ in range(most):
+        if not waiting:
+            return False
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+    return bool(waiting)
