@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -116,4 +117,36 @@ def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
 def test_a_configuration_of_another_version_is_refused_by_field(saved):
     rewritten(saved[1], config=json.dumps({"colour": "red"}))
     with pytest.raises(ValueError, match="colour"):
+        load_student(saved[1])
+
+
+@pytest.mark.parametrize("name", ["config", "classes", "provenance"])
+@pytest.mark.parametrize("content", ["{", "3", "[" * 100_000])
+def test_a_damaged_description_is_named(saved, name, content):
+    rewritten(saved[1], **{name: content})
+    with pytest.raises(ValueError, match="the description of the model is damaged"):
+        load_student(saved[1])
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("class_set", ["outdoor10"]), ("voxel_size", "0.1"), ("voxel_size", float("nan")), ("base_channels", None),
+    ("base_channels", 1.5), ("levels", 14), ("levels", 10**400), ("repetitions", True), ("teacher_dim", 2**31),
+    ("teacher_input", None), ("teacher_input", [28]), ("teacher_input", ["28", 56]), ("teacher_name", 3),
+])
+def test_a_setting_that_makes_no_sense_is_named(saved, setting, value):
+    rewritten(saved[1], config=json.dumps(asdict(SMALL) | {setting: value}))
+    with pytest.raises(ValueError, match=f"student.safetensors: .*{setting.replace('_', '.')}"):
+        load_student(saved[1])
+
+
+@pytest.mark.parametrize("changes", [dict(base_channels=2**15), dict(repetitions=2**15), dict(teacher_dim=2**15)])
+def test_a_configuration_of_a_larger_model_is_refused_before_that_is_made(saved, changes):
+    rewritten(saved[1], config=json.dumps(asdict(SMALL) | changes))
+    with pytest.raises(ValueError, match="the weights do not fit their own configuration"):
+        load_student(saved[1])
+
+
+def test_weights_of_another_type_are_refused_by_name(saved):
+    rewritten(saved[1], lambda tensors: tensors | {"teacher_mean": tensors["teacher_mean"].long()})
+    with pytest.raises(ValueError, match="teacher_mean is torch.int64, expected torch.float32"):
         load_student(saved[1])

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.student import Student, StudentConfig
@@ -45,10 +47,10 @@ def load_student(
             f"{path}: trained with a teacher of {config.teacher_dim} features ({config.teacher_name or 'unnamed'}), "
             f"but the teacher given has {teacher_dim}; use the teacher that the model was trained with"
         )
-    student = Student(config)
-    wrong = differences(student.state_dict(), tensors)
+    wrong = _misfits(config, tensors)
     if wrong:
         raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(wrong)}")
+    student = Student(config)
     student.load_state_dict(tensors)
     return student.to(device).eval()
 
@@ -70,15 +72,36 @@ def _read(path: Path, tensors: bool) -> tuple[StudentConfig, dict[str, str], dic
         raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
     if metadata.get("format") != _FORMAT:
         raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {_FORMAT!r}: this is no student")
-    stated = json.loads(metadata["config"])
+    try:
+        stated, names, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))
+        if not (isinstance(stated, dict) and isinstance(names, list) and isinstance(provenance, dict)):
+            raise ValueError("unexpected types")
+    except (KeyError, ValueError, RecursionError) as error:
+        damage = f"the description of the model is damaged ({error})"
+        raise ValueError(f"{path}: {damage}; fetch or train it again") from error
     known = {entry.name for entry in fields(StudentConfig)}
     if set(stated) != known:
         raise ValueError(f"{path}: the configuration differs in {sorted(set(stated) ^ known)}, made by another version")
-    config = StudentConfig(**stated | {"teacher_input": tuple(stated["teacher_input"])})
-    names = tuple(json.loads(metadata["classes"]))
-    if names != config.classes.names:
+    size = stated["teacher_input"]
+    try:
+        config = StudentConfig(**stated | {"teacher_input": tuple(size) if isinstance(size, list) else size})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if tuple(names) != config.classes.names:
         raise ValueError(f"{path}: classes {names}, but class set {config.class_set!r} is {config.classes.names}")
-    return config, json.loads(metadata["provenance"]), weights
+    return config, provenance, weights
+
+
+def _misfits(config: StudentConfig, tensors: Mapping[str, Tensor]) -> list[str]:
+    """How tensors differ from those that a student of this configuration has, told without making one of its size."""
+    if max(config.levels, config.repetitions) > len(tensors):  # each of them has its own
+        return [f"{len(tensors)} tensors are too few for {config.levels} levels of {config.repetitions} repetitions"]
+    with torch.device("meta"):
+        expected = Student(config).state_dict()
+    return differences(expected, tensors) or [
+        f"{name} is {tensor.dtype}, expected {expected[name].dtype}"
+        for name, tensor in tensors.items() if tensor.dtype != expected[name].dtype
+    ]
 
 
 def differences(expected: Mapping, found: Mapping) -> list[str]:

@@ -12,6 +12,8 @@ from tttkd_ros.classes import CLASS_SETS, ClassSet
 from tttkd_ros.segmenter.unet import SparseUNet
 from tttkd_ros.segmenter.voxels import GRID, in_grid, voxelise
 
+LARGEST = 2**16 - 1  # of a model's sizes: so that the numbers in it can be counted
+
 
 @dataclass(frozen=True)
 class StudentConfig:
@@ -32,17 +34,28 @@ class StudentConfig:
     teacher_name: str = ""
 
     def __post_init__(self):
-        if self.class_set not in CLASS_SETS:
+        if not isinstance(self.class_set, str) or self.class_set not in CLASS_SETS:
             raise ValueError(f"class set {self.class_set!r} is unknown, expected one of {', '.join(CLASS_SETS)}")
-        if not 0 < self.voxel_size < float("inf"):
-            raise ValueError(f"voxel_size is {self.voxel_size}, expected metres above 0")
+        if not isinstance(self.voxel_size, (int, float)) or not 0 < self.voxel_size < float("inf"):
+            raise ValueError(f"voxel_size is {self.voxel_size!r}, expected metres above 0")
         for name in ("base_channels", "levels", "repetitions", "head_width", "teacher_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+            if not _counts(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a whole number from 1 to {LARGEST}")
+        if 2 ** (self.levels - 1) > GRID:
+            raise ValueError(f"levels is {self.levels}, but the grid of {GRID} voxels can be halved so often only")
+        size = self.teacher_input
+        if not isinstance(size, tuple) or len(size) != 2 or not all(_counts(side) for side in size):
+            raise ValueError(f"teacher_input is {size!r}, expected height and width in pixels")
+        if not isinstance(self.teacher_name, str):
+            raise ValueError(f"teacher_name is {self.teacher_name!r}, expected text")
 
     @property
     def classes(self) -> ClassSet:
         return CLASS_SETS[self.class_set]
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 class Student(nn.Module):
