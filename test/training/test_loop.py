@@ -56,3 +56,17 @@ def test_a_file_of_another_training_is_refused(tmp_path):
     run(10, first.step, first.state, title="first", resume=resume)
     with pytest.raises(ValueError, match="10 steps"):
         run(20, first.step, first.state, title="second", resume=resume)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", "zeros", "another"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    training, resume = Training(), tmp_path / "training.pt"
+    run(2, training.step, training.state, title="first", resume=resume)
+    if content == "zeros":
+        resume.write_bytes(resume.read_bytes()[:200].ljust(resume.stat().st_size, b"\0"))
+    elif content == "another":
+        torch.save({"steps": 2, "next": 2}, resume)
+    else:
+        resume.write_bytes(content)
+    with pytest.raises(ValueError, match="training.pt is damaged.*delete it"):
+        run(2, training.step, training.state, title="again", resume=resume)

@@ -37,15 +37,19 @@ def run(
     """
     first = 0
     if resume is not None and resume.exists():
-        saved = torch.load(resume, weights_only=True)
-        if saved["steps"] != steps:
+        try:
+            saved = torch.load(resume, weights_only=True)
+            length, first = int(saved["steps"]), int(saved["next"])
+            if length == steps:
+                for name, part in state.items():
+                    part.load_state_dict(saved[name])
+        except Exception as error:  # neither torch nor the parts say what a damaged file makes them raise
+            raise ValueError(f"{resume} is damaged, or no interrupted training: delete it ({error!r})") from error
+        if length != steps:
             raise ValueError(
-                f"{resume} holds a training of {saved['steps']} steps, this one has {steps}: "
+                f"{resume} holds a training of {length} steps, this one has {steps}: "
                 "delete it, or give the same settings"
             )
-        for name, part in state.items():
-            part.load_state_dict(saved[name])
-        first = saved["next"]
     smooth = None
     with progress() as bar:
         task = bar.add_task(title, total=steps, completed=first, note="")
