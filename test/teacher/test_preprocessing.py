@@ -67,3 +67,19 @@ def test_shrinking_averages_fine_texture():
 def test_what_is_not_an_rgb_image_is_refused(image):
     with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 RGB"):
         Preprocessing()([image], (14, 14), "cpu")
+
+
+@pytest.mark.parametrize("config", [
+    dict(image_mean=0.5), dict(image_mean="abc"), dict(image_std=[None] * 3), dict(image_std=[1e-320, 1, 1]),
+    dict(rescale_factor="1"), dict(rescale_factor=10**400),
+])
+def test_values_that_are_no_numbers_are_refused(tmp_path, config):
+    with pytest.raises(ValueError, match="expected three finite numbers"):
+        Preprocessing.from_file(written(tmp_path, **config))
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "[" * 100_000])
+def test_a_file_of_another_shape_is_named(tmp_path, content):
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(ValueError, match="preprocessor_config.json"):
+        Preprocessing.from_file(tmp_path / "preprocessor_config.json")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 1e6  # of these numbers, and of one over image_std: what they are worked into stays within float32
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,19 @@ class Preprocessing:
             return cls()
         try:
             config = json.loads(Path(path).read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not JSON: {error}; fetch the file again") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} holds {config!r}, expected an object with image_mean and the like")
         normalise, rescale = config.get("do_normalize", True), config.get("do_rescale", True)
-        mean = tuple(config.get("image_mean") or IMAGENET_MEAN) if normalise else (0.0,) * 3
-        std = tuple(config.get("image_std") or IMAGENET_STD) if normalise else (1.0,) * 3
+        mean = (config.get("image_mean") or IMAGENET_MEAN) if normalise else (0.0,) * 3
+        std = (config.get("image_std") or IMAGENET_STD) if normalise else (1.0,) * 3
         factor = config.get("rescale_factor", 1 / 255) if rescale else 1.0
-        numbers = (*mean, *std, factor)
-        if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) for value in numbers) or 0 in std:
-            raise ValueError(f"{path}: image_mean {mean}, image_std {std}, rescale_factor {factor}; "
-                             "expected three finite numbers each, no zero in image_std, and one finite factor")
-        return cls(mean, std, factor)
+        sound = _are_numbers(mean, 3) and _are_numbers(std, 3) and _are_numbers([factor], 1)
+        if not sound or min(map(abs, std)) < 1 / LARGEST:
+            raise ValueError(f"{path}: image_mean {mean}, image_std {std}, rescale_factor {factor}; expected three "
+                             f"finite numbers each, no zero in image_std, and one factor, all up to {LARGEST:g}")
+        return cls(tuple(mean), tuple(std), factor)
 
     def __call__(self, images: Sequence[np.ndarray], size: tuple[int, int], device: str | torch.device) -> Tensor:
         """images, each (H, W, 3) uint8 RGB of any size -> (B, 3, *size) float32 on `device`.
@@ -59,6 +62,12 @@ class Preprocessing:
         mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
         pixels = torch.addcmul(-mean / std, batch.float(), self.rescale / std)
         return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, Sequence) and len(values) == count and all(
+        isinstance(value, (int, float)) and abs(value) <= LARGEST for value in values
+    )  # fmt: skip
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
