@@ -15,7 +15,16 @@ from PIL import Image
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo.processes import Child, ChildError
-from tttkd_ros.demo.recordings import LABELLED, latencies, percentiles, score_recording
+from tttkd_ros.demo.recordings import (
+    ADAPTATION,
+    DIAGNOSTICS,
+    LABELLED,
+    answers,
+    latencies,
+    percentiles,
+    score_recording,
+    steps,
+)
 from tttkd_ros.demo.run import MODES, run_demo
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.definitions import standard_types
@@ -89,6 +98,45 @@ def test_latency_runs_from_sending_to_arrival(tmp_path):
     measured = latencies(recording, [f.stamp for f in drive], [f.stamp * 1_000_000 for f in drive])
     assert measured.tolist() == [5.0, 5.0, 5.0]
     assert percentiles(measured) == {"p50": 5.0, "p95": 5.0, "p99": 5.0}
+
+
+def write_one(path, topic, kind, message):
+    with BagWriter(path) as bag:
+        bag.write(topic, kind, message, 1000)
+    return path
+
+
+def test_an_answer_without_labels_is_refused(tmp_path):
+    types = standard_types().types
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](0, 1000), "lidar")
+    plain = types[CLOUD](header, 0, 0, [], False, 0, 0, np.zeros(0, np.uint8), True)
+    with pytest.raises(ValueError, match="has no UINT8 field 'label'"):
+        list(answers(write_one(tmp_path / "bag", LABELLED, CLOUD, plain)))
+
+
+def test_an_answer_to_a_sweep_that_was_never_sent_has_no_latency(tmp_path):
+    recording = record(tmp_path / "bag", sweeps(2))
+    with pytest.raises(ValueError, match="stamped 1001, but no sweep"):
+        latencies(recording, [1000], [0])
+
+
+def test_a_report_that_does_not_say_whether_it_was_accepted_is_refused(tmp_path):
+    types = standard_types().types
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](0, 1000), "")
+    status = types["diagnostic_msgs/msg/DiagnosticStatus"](0, "", "", "", [])
+    report = types[DIAGNOSTICS](header, [status])
+    with pytest.raises(ValueError, match="lacks 'accepted' or 'reason'"):
+        steps(write_one(tmp_path / "bag", ADAPTATION, DIAGNOSTICS, report))
+
+
+def test_a_recording_without_reports_has_no_steps(tmp_path):
+    assert steps(record(tmp_path / "bag", sweeps(1))) == (0, {})
+
+
+def test_a_topic_of_another_type_is_refused(tmp_path):
+    message = standard_types().types["std_msgs/msg/String"]("not a cloud")
+    with pytest.raises(ValueError, match="no sensor_msgs/msg/PointCloud2 topic"):
+        list(answers(write_one(tmp_path / "bag", LABELLED, "std_msgs/msg/String", message)))
 
 
 def stubborn(tmp_path, monkeypatch):

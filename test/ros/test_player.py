@@ -14,6 +14,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from tttkd_ros.bags.writer import BagWriter
+
 pytest.importorskip("rclpy")
 
 TYPES = get_typestore(Stores.LATEST)
@@ -127,6 +129,31 @@ def test_wrong_arguments_are_answered(bag, start, arguments, complaint):
     output, _ = player.communicate(timeout=30)
     assert player.returncode == 1
     assert complaint in output
+
+
+def test_a_damaged_bag_is_answered(bag, start):
+    (bag / "bag.mcap").write_bytes(b"garbage")
+    player = start("player", bag)
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 1
+    assert "damaged or cut short" in output and "Traceback" not in output
+
+
+def test_a_topic_that_ros_does_not_allow_is_answered(tmp_path, start):
+    with BagWriter(tmp_path / "odd") as writer:
+        writer.write("/not allowed", "sensor_msgs/msg/PointCloud2", cloud(0), 0)
+    player = start("player", tmp_path / "odd")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 1
+    assert "a topic that ROS does not allow" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["", "PointCloud2", "sensor_msgs/PointCloud2", "/msg/PointCloud2", "os/msg/Path",
+                                  "sensor_msgs/msg/__name__", "sensor_msgs.msg/msg/Image", "a\0/msg/B", "../msg/X"])
+def test_a_type_that_is_none_has_no_class(name):
+    from tttkd_ros.ros.player import message_class
+
+    assert message_class(name) is None
 
 
 def test_recorder_ends_on_interrupt_with_a_whole_bag(bag, tmp_path, start):

@@ -130,7 +130,7 @@ def steps(recording: Path) -> tuple[int, dict[str, int]]:
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
             if not {"accepted", "reason"} <= values.keys():
-                raise ValueError(f"recording {recording}: a report on {ADAPTATION} has no 'accepted' and 'reason', only "
+                raise ValueError(f"recording {recording}: a report on {ADAPTATION} lacks 'accepted' or 'reason'; it has "
                                  f"{', '.join(values) or 'nothing'}")
             if values["accepted"] == "true":
                 accepted += 1
