@@ -13,7 +13,7 @@ import torch
 from tttkd_ros.adaptation.adapter import OTHER_BACKBONE, Adapter, StepReport, Weights, overwrite
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Share
-from tttkd_ros.adaptation.worker import FAILED, RUNNING, AdaptationWorker, Counters
+from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker, Counters
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import Lane
 from tttkd_ros.frame import Frame
@@ -73,7 +73,8 @@ class Pipeline:
     """Segments every sweep at once with the newest weights; adapts beside (background) or after it (replay).
 
     build: makes what adapts a copy of this student, in the thread that will use it; None for a pipeline that only
-    segments. on_report: told of every step, from the thread that took it.
+    segments. on_report: told of every step, from the thread that took it. hang_up: what `close` cuts a build or a step
+    short with.
     """
 
     def __init__(
@@ -84,15 +85,18 @@ class Pipeline:
         *,
         background: bool,
         on_report: Callable[[StepReport], None] | None = None,
+        hang_up: Callable[[], object] = lambda: None,
     ):
         self._segmenter = Segmenter(student)
         self._config = config
         self._share = Share()
         self._worker: AdaptationWorker | None = None
-        self._loaded = self._fixed = shipped = Weights.copied(0, student.backbone)
+        self._shipped = self._fixed = self._loaded = Weights.copied(0, student.backbone)
         self._sweeps = math.inf  # since the last step: the first sweep is due
         if build is not None:
-            self._worker = AdaptationWorker(build, shipped, config, on_report, background=background)
+            self._worker = AdaptationWorker(
+                build, self._shipped, config, on_report, background=background, hang_up=hang_up
+            )
 
     def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
         """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
@@ -161,6 +165,11 @@ class Pipeline:
         return "running" if self._config.enabled else "off: ttt.enabled is false"
 
     @property
+    def restarting(self) -> bool:
+        """Whether an adapter died, for a reason that `adaptation` gives, and the next is on its way."""
+        return self._worker is not None and self._worker.state == STARTING and bool(self._worker.failure)
+
+    @property
     def failed(self) -> bool:
         """Whether adaptation is over, for a reason that `adaptation` gives."""
         return self._worker is not None and self._worker.state == FAILED
@@ -178,6 +187,8 @@ class Pipeline:
         """Segment with the shipped weights from the next sweep on."""
         if self._worker:
             self._worker.reset()
+        else:
+            self._fixed = self._shipped
 
     def adopt(self, weights: Weights) -> None:
         """Segment with these weights from the next sweep on, and adapt on from them.
@@ -192,6 +203,6 @@ class Pipeline:
             self._fixed = weights
 
     def close(self) -> None:
-        """End the worker's thread, after the step that it is in."""
+        """End the worker's thread."""
         if self._worker:
             self._worker.close()

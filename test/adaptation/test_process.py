@@ -1,9 +1,11 @@
 """An adapter in a process of its own: what crosses, and what becomes of a child that dies, hangs or is orphaned."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import MappingProxyType
 
@@ -12,10 +14,10 @@ import torch
 
 from tttkd_ros.adaptation.adapter import AdapterDied, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.process import AdapterProcess
+from tttkd_ros.adaptation.process import AdapterProcess, HangUp
 
 sys.path.append(os.path.dirname(__file__))  # the children's, too
-from counting_adapter import SHIPPED, Counting, refuse  # noqa: E402
+from counting_adapter import SHIPPED, Counting, refuse, take_forever  # noqa: E402
 
 PATIENCE = 20  # seconds until a test that hangs fails
 
@@ -120,6 +122,49 @@ def test_a_child_that_hangs_is_killed(child):
     with pytest.raises(AdapterDied, match="no answer within 3 s"):
         process.step("hang", TTTConfig())
     assert ended(pid)
+
+
+def test_a_child_that_does_not_even_read_is_killed(child):
+    process = child(patience_s=3.0)
+    pid = pid_of(process)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(AdapterDied, match="no answer within 3 s"):
+        process.step("frame" * 1_000_000, TTTConfig())  # more than the pipe takes
+    assert ended(pid)
+
+
+def test_hanging_up_cuts_a_step_short(child):
+    hang_up = HangUp()
+    process = child(hang_up=hang_up)
+    pid_of(process)
+    threading.Timer(0.5, hang_up).start()
+    with pytest.raises(AdapterDied, match="SIGKILL"):
+        process.step("hang", TTTConfig())
+
+
+def test_hanging_up_cuts_a_build_short(child):
+    hang_up = HangUp()
+    threading.Timer(0.5, hang_up).start()
+    with pytest.raises(AdapterDied, match="SIGKILL"):
+        child(take_forever, hang_up=hang_up)
+
+
+def test_after_hanging_up_no_child_is_waited_for(child):
+    hang_up = HangUp()
+    hang_up()
+    with pytest.raises(AdapterDied):
+        child(take_forever, hang_up=hang_up)
+
+
+def test_a_dead_adapter_leaves_no_file_open():
+    gc.collect()  # what other tests left
+    before = len(os.listdir("/proc/self/fd"))
+    process = AdapterProcess(Counting, SHIPPED)
+    os.kill(pid_of(process), signal.SIGKILL)
+    with pytest.raises(AdapterDied):
+        process.step("frame", TTTConfig())
+    del process
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_closing_ends_the_child(child):

@@ -263,6 +263,31 @@ def test_closing_lets_go_of_the_adapter(worker, adapter, reports):
     assert adapter.closed
 
 
+def hangs_until(hung_up):
+    """What a process does that is asked for something: it keeps one waiting, unless it is killed."""
+    assert hung_up.wait(PATIENCE)
+    raise AdapterDied("it was killed")
+
+
+def test_closing_cuts_short_a_build(reports):
+    hung_up = threading.Event()
+    worker = AdaptationWorker(lambda: hangs_until(hung_up), SHIPPED, TTTConfig(), reports, hang_up=hung_up.set)
+    worker.close()
+    assert not any(thread.name == "adaptation" for thread in threading.enumerate())
+    assert worker.counters.restarts == 0
+
+
+def test_closing_cuts_short_a_step_that_then_counts_for_nothing(adapter, reports):
+    hung_up, entered = threading.Event(), threading.Event()
+    adapter.step = lambda frame, config: entered.set() or hangs_until(hung_up)
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports, hang_up=hung_up.set)
+    worker.submit(0, lambda: "frame")
+    assert entered.wait(PATIENCE)
+    worker.close()
+    assert not any(thread.name == "adaptation" for thread in threading.enumerate())
+    assert (reports, worker.counters.restarts) == ([], 0)
+
+
 def test_close_ends_the_thread_and_later_jobs_are_ignored(worker, adapter):
     worker.close()
     worker.submit(0, lambda: "late")

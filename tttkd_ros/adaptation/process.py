@@ -32,7 +32,8 @@ from tttkd_ros.frame import Frame
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 120.0  # for an adapter to be built, and by default for each step; what takes longer will not come
+PATIENCE_S = 120.0  # for the answer to a step; one that takes longer will not come
+BUILD_PATIENCE_S = 600.0  # for the adapter: to import and to compile takes seconds, on a crowded machine minutes
 NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
 
 
@@ -100,7 +101,7 @@ class AdapterProcess:
         if hang_up is not None:
             hang_up.watch(self._process)
         try:
-            self._patience_s = PATIENCE_S
+            self._patience_s = BUILD_PATIENCE_S
             self._ask(order)
             self._patience_s = patience_s
         except BaseException:

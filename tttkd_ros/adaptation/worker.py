@@ -11,11 +11,14 @@ from typing import NamedTuple
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
+from tttkd_ros.threads import join
 
 log = logging.getLogger(__name__)
 
 RESTARTS = 3  # of an adapter that dies; then adaptation is over until the next start
 STARTING, RUNNING, FAILED = "starting", "running", "failed"
+# Logged when the first step can be taken, and when there will be no more.
+READY, OVER = "ready to adapt", "adaptation is over"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class AdaptationWorker:
     build: makes the adapter, in the thread that will use it. shipped: the weights that it begins with. background: True
     starts a thread, and `submit` returns at once; False builds now and takes the step within `submit`. Whatever a job
     raises is logged, reported as a rejected step and survived. An adapter that dies is built anew and goes on from the
-    published weights, `RESTARTS` times. on_report is called from the thread that took the step.
+    published weights, `RESTARTS` times. on_report is called from the thread that took the step. hang_up: called by
+    `close` to cut a build or a step short, which then raises AdapterDied.
 
     All methods may be called from any thread. None but an inline `submit`, and `close`, waits for a step.
     """
@@ -56,10 +60,12 @@ class AdaptationWorker:
         on_report: Callable[[StepReport], None] | None = None,
         *,
         background: bool = True,
+        hang_up: Callable[[], object] = lambda: None,
     ):
         self.config = config  # an immutable whole, read once per step: a change applies at the next step boundary
         self._build = build
         self._on_report = on_report
+        self._hang_up = hang_up
         self._lock = threading.Condition()
         self._slot: _Job | None = None
         self._paused = self._closed = False
@@ -135,15 +141,16 @@ class AdaptationWorker:
             self._drop_job()
 
     def close(self) -> None:
-        """Finish the running step, end the thread and let go of the adapter."""
+        """Cut the running step short, or let it end if it cannot be; then end the thread and let go of the adapter."""
         with self._lock:
             self._closed = True
             self._drop_job()
             self._lock.notify()
+        self._hang_up()
         if self._thread is None:
             self._let_go()
         elif self._thread is not threading.current_thread():
-            self._thread.join()
+            join(self._thread)
 
     def _work(self) -> None:
         try:
@@ -171,10 +178,13 @@ class AdaptationWorker:
         else:
             with self._lock:
                 self._state, self._failure = RUNNING, ""
+            log.info(READY)
 
     def _survive(self, death: AdapterDied) -> None:
         """Have a new adapter take the place of one that died, if it is not the last."""
         self._adapter = None
+        if self._closed:  # as asked for
+            return
         if self._counters.restarts >= RESTARTS:
             self._fail(f"{death}, after {RESTARTS} restarts")
             return
@@ -185,7 +195,7 @@ class AdaptationWorker:
             self._owed = self._published
 
     def _fail(self, reason: str) -> None:
-        log.error("adaptation is over, sweeps are segmented with the weights as they are: %s", reason)
+        log.error("%s, sweeps are segmented with the weights as they are: %s", OVER, reason)
         with self._lock:
             self._state, self._failure = FAILED, reason
             self._drop_job()
@@ -202,6 +212,8 @@ class AdaptationWorker:
                 return
             owed, self._owed = self._owed, None
         report, weights, death = self._attempt(job, owed)
+        if self._closed and death:  # cut short
+            return
         with self._lock:
             if weights and self._owed:
                 weights = None

@@ -23,6 +23,7 @@ from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.outputs import labelled_cloud
 from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.sweeps import SweepQueue
+from tttkd_ros.threads import join
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Inference:
         """Ends after the sweep in hand; sweeps still waiting are not answered, but counted as dropped."""
         for _ in range(self._queue.close()):
             self._statistics.count("sweeps dropped")
-        self._thread.join()
+        join(self._thread)
 
     def _run(self) -> None:
         while (sweep := self._queue.take()) is not None:

@@ -14,6 +14,7 @@ from tttkd_ros.geometry.projection import project
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.inference import Answered
 from tttkd_ros.ros.outputs import image_message
+from tttkd_ros.threads import join
 
 
 def draw(view: View, points: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -63,7 +64,7 @@ class Overlays:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        join(self._thread)
 
     def _wanted(self) -> tuple[str, ...]:
         return tuple(name for name, publisher in self._publishers.items() if publisher.get_subscription_count() > 0)
