@@ -1,10 +1,18 @@
-"""CUDA streams for two models on one GPU: what is urgent overtakes what is not. On a CPU all of this does nothing."""
+"""Where models run; and CUDA streams for two of them on one GPU: what is urgent overtakes what is not. On a CPU the
+latter do nothing."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+
+def resolve_device(name: str) -> str:
+    """What `auto` stands for on this machine; any other name as it is."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Lane:

@@ -25,7 +25,7 @@ def copied(folder, tmp_path):
 def test_a_teacher_says_what_it_is(folder):
     teacher = load(folder)
     assert (teacher.name, teacher.dim, teacher.grid) == ("tiny", 32, (5, 10))
-    assert (teacher.input_size, teacher.engine_name) == (SIZE, "eager")
+    assert (teacher.input_size, teacher.engine.name) == (SIZE, "eager")
 
 
 def test_images_of_different_sizes_give_one_batch(folder, image):
@@ -164,3 +164,26 @@ def test_a_device_that_is_not_there_is_refused(folder):
 def test_what_is_not_an_image_is_refused(folder):
     with pytest.raises(ValueError, match="expected"):
         load(folder)([np.zeros((4, 4), np.uint8)])
+
+
+@pytest.mark.parametrize("changes", [
+    dict(hidden_size=2**13), dict(hidden_size=10**400), dict(num_hidden_layers=10**5), dict(num_channels=10**6),
+    dict(mlp_ratio=10**9), dict(image_size=14 * 10**6), dict(hidden_size=0),
+])
+def test_a_configuration_of_a_larger_model_is_refused_before_that_is_made(copied, changes, monkeypatch):
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", lambda *_, **__: pytest.fail("the model was made"))
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match="different models|expected"):
+        load(copied)
+
+
+@pytest.mark.parametrize("changes", [
+    dict(hidden_act="nope"), dict(dtype="float3"), dict(patch_size=0), dict(patch_size=[]), dict(apply_layernorm=[1]),
+    dict(num_attention_heads=0), dict(quantization_config={"quant_method": "gptq"}), dict(patch_size=[14, "14"]),
+])
+def test_a_setting_that_makes_no_sense_is_refused(copied, changes):
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match="config.json cannot be read|weights cannot be loaded|patch_size"):
+        load(copied)

@@ -1,13 +1,17 @@
+import gc
 import importlib.util
 import logging
+import threading
+import time
 
 import pytest
 import torch
 
 from tttkd_ros.teacher import engines
-from tttkd_ros.teacher.engines import EagerEngine, agreement, choose_engine
+from tttkd_ros.teacher.engines import EagerEngine, SwitchingEngine, agreement, choose_engine
 
 SIZE = (70, 140)  # 5 x 10 patches
+PATIENCE = 10  # seconds until a test that waits in vain fails
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -88,6 +92,68 @@ def test_tensorrt_on_a_cpu_is_refused(features):
 def test_an_unknown_engine_is_refused(features):
     with pytest.raises(ValueError, match="'onnx' is unknown; expected one of auto, eager, openvino, tensorrt"):
         choose_engine("onnx", features, SIZE, "cpu", 1)
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+class Slow:
+    """Finds an engine, or raises, once it may."""
+
+    def __init__(self, found):
+        self._found, self.may = found, threading.Event()
+
+    def __call__(self, stop):
+        assert self.may.wait(PATIENCE)
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+def test_the_first_engine_answers_until_the_better_one_is_there(features):
+    find = Slow(Spoilt(features, lambda y: y + 1))
+    engine, pixels = SwitchingEngine(EagerEngine(features), find), torch.randn(1, 3, *SIZE)
+    assert engine.name == "eager"
+    assert torch.equal(engine(pixels), features(pixels))
+    find.may.set()
+    until(lambda: engine.name == "openvino")
+    assert torch.equal(engine(pixels), features(pixels) + 1)
+
+
+def test_the_first_engine_stays_where_the_search_for_a_better_one_fails(features, caplog):
+    find = Slow(RuntimeError("no such instruction"))
+    engine = SwitchingEngine(EagerEngine(features), find)
+    find.may.set()
+    until(lambda: "no such instruction" in caplog.text)
+    assert engine.name == "eager"
+    assert len(caplog.records) == 1
+
+
+def test_a_search_is_told_when_nobody_holds_the_engine_any_more(features):
+    stopped = threading.Event()
+    engine = SwitchingEngine(EagerEngine(features), lambda stop: stop.wait(PATIENCE) and stopped.set())
+    assert not stopped.is_set()
+    del engine
+    gc.collect()
+    assert stopped.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(("background", "at_first"), [(True, "eager"), (False, "tensorrt")])
+def test_only_in_the_background_does_eager_answer_while_tensorrt_is_built(
+    features, monkeypatch, background, at_first
+):
+    built, may = Spoilt(features, lambda y: y), threading.Event()
+    built.name = "tensorrt"
+    monkeypatch.setattr(engines, "_best", lambda *_: (not background or may.wait(PATIENCE)) and built)
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object())
+    engine = choose_engine("tensorrt", features, SIZE, "cuda", 1, background=background)
+    assert engine.name == at_first
+    may.set()
+    until(lambda: engine.name == "tensorrt")
 
 
 @needs_openvino

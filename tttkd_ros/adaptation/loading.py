@@ -1,4 +1,4 @@
-"""An adapter from files, for the thread or the process that is to use it."""
+"""An adapter from files, for the thread or the process that is to use it; and its engine, built ahead of time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ def load_ttt_kd(model: Path, teacher: Path, *, engine: str, device: str, threads
     torch.set_num_threads(threads)
     student = load_student(model, device)
     size = student.config.teacher_input
-    eyes = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads)
-    log.info("learning from %s (%s, %dx%d)", eyes.name, eyes.engine_name, size[1], size[0])
+    eyes = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads, background=True)
+    log.info("learning from %s (%s, %dx%d)", eyes.name, eyes.engine.name, size[1], size[0])
     return TTTKD(student, eyes, seed)
+
+
+def build_engine(model: Path, teacher: Path, *, engine: str, device: str, threads: int) -> str:
+    """Build what is to run the teacher, for the input size of the model's student, and keep it. What there is to say.
+
+    Raises what reading the two raises, and ValueError where an engine that was asked for by name does not pass.
+    """
+    size = load_student(model, "cpu").config.teacher_input
+    built = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads).engine
+    if engine not in ("auto", built.name):
+        raise ValueError(f"the teacher's engine {engine!r} did not pass: the log says why; use 'auto' or 'eager'")
+    if built.kept is None:
+        return f"the teacher's engine is {built.name}: there is nothing to keep, each start makes it anew in seconds"
+    return f"the teacher's engine is {built.name}; each start will find it at {built.kept}"

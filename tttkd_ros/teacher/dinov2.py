@@ -21,14 +21,14 @@ class Teacher:
     """Images of any size in, patch features out; nothing in it can be trained.
 
     dim: features of a patch. grid: patches (rows, cols) over the whole image. input_size: (h, w) that every image is
-    resized to. name: the model's. engine_name: what runs it.
+    resized to. name: the model's. engine: what runs it.
     """
 
     def __init__(self, name: str, features: PatchFeatures, preprocessing: Preprocessing, input_size: tuple[int, int],
                  engine: Engine, device: str | torch.device):
         self.name, self.input_size = name, input_size
-        self.dim, self.grid, self.engine_name = features.dim, features.grid, engine.name
-        self._preprocessing, self._engine, self._device = preprocessing, engine, device
+        self.dim, self.grid, self.engine = features.dim, features.grid, engine
+        self._preprocessing, self._device = preprocessing, device
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -36,7 +36,7 @@ class Teacher:
         pixels = self._preprocessing(images, self.input_size, self._device)
         if not len(pixels):
             return torch.empty(0, *self.grid, self.dim, device=self._device)
-        return self._engine(pixels).unflatten(1, self.grid)
+        return self.engine(pixels).unflatten(1, self.grid)
 
 
 def load_teacher(
@@ -47,12 +47,13 @@ def load_teacher(
     device: str | torch.device = "cpu",
     local_files_only: bool = True,
     threads: int = 1,
+    background: bool = False,
 ) -> Teacher:
     """source: a directory in Hugging Face's layout (config.json, model.safetensors, preprocessor_config.json), or a
     hub name such as facebook/dinov2-small, looked up on the network only where local_files_only is False.
 
     input_size: (h, w) in pixels, multiples of the patch size. engine: auto, eager, openvino or tensorrt.
-    threads: those that OpenVINO may use; eager follows torch.set_num_threads.
+    threads: those that OpenVINO may use; eager follows torch.set_num_threads. background: as `choose_engine` takes it.
     Raises ValueError saying what is wrong and what to do for anything that cannot be loaded as a DINOv2.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -62,7 +63,7 @@ def load_teacher(
     _check_size(source, config, size)
     features = PatchFeatures(_model(source, config, local_files_only), size).to(device)
     preprocessing = Preprocessing.from_file(_file(source, "preprocessor_config.json", local_files_only))
-    chosen = choose_engine(engine, features, size, device, threads)
+    chosen = choose_engine(engine, features, size, device, threads, background=background)
     name = Path(source).resolve().name if Path(source).is_dir() else str(source)
     return Teacher(name, features, preprocessing, size, chosen, device)
 
@@ -101,17 +102,41 @@ def _config(source: str | Path, local_files_only: bool) -> Any:
         raise ValueError(f"no teacher at {str(source)!r}: it is not {where}. Name such a directory, or fetch a hub "
                          "model once at set-up with local_files_only=False, e.g. facebook/dinov2-small")
     try:
-        config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
+    except Exception as error:  # transformers lets out whatever a damaged file makes it raise
         raise ValueError(f"teacher {str(source)!r}: config.json cannot be read: {error}") from error
     if config.model_type not in MODEL_TYPES:
         raise ValueError(f"teacher {str(source)!r} is a {config.model_type!r} model; expected "
                          f"{' or '.join(MODEL_TYPES)}")
+    _check_weights(source, config, _file(source, "model.safetensors", local_files_only))
     return config
 
 
+def _check_weights(source: str | Path, config: Any, path: str | None) -> None:
+    """Raise ValueError where the file at `path` cannot hold the model of this configuration.
+
+    transformers would first build that model and fill it with random numbers, however large it is.
+    """
+    hidden, layers, channels, ratio = (
+        config.hidden_size, config.num_hidden_layers, config.num_channels, config.mlp_ratio
+    )  # fmt: skip
+    patch, trained = _pair(config.patch_size, "patch_size"), _pair(config.image_size, "image_size")
+    if not 0 < hidden < 2**31 or not 0 < layers < 2**31 or channels != 3 or not ratio > 0:
+        raise ValueError(f"teacher {str(source)!r} has hidden_size {hidden}, num_hidden_layers {layers}, num_channels "
+                         f"{channels} and mlp_ratio {ratio}; expected positive ones, and 3 channels")
+    if path is None:
+        return
+    patches = (trained[0] // patch[0]) * (trained[1] // patch[1])
+    # A byte a number at the least, and the names and shapes of a layer's tensors.
+    needed = layers * ((4 + ratio) * hidden**2 + 1000) + hidden * (channels * patch[0] * patch[1] + patches)
+    size = Path(path).stat().st_size
+    if needed > size:
+        raise ValueError(f"teacher {str(source)!r}: the model in config.json takes {needed:.4g} bytes or more, but "
+                         f"model.safetensors has {size}: they belong to different models, or it is cut short")
+
+
 def _check_size(source: str | Path, config: Any, size: tuple[int, int]) -> None:
-    patch, trained = _pair(config.patch_size), _pair(config.image_size)
+    patch, trained = _pair(config.patch_size, "patch_size"), _pair(config.image_size, "image_size")
     if any(side <= 0 or side % step for side, step in zip(size, patch, strict=True)):
         nearest = tuple(max(round(side / step), 1) * step for side, step in zip(size, patch, strict=True))
         raise ValueError(f"teacher input size {size} (h, w) is not a multiple of the patch size {patch}; "
@@ -122,8 +147,11 @@ def _check_size(source: str | Path, config: Any, size: tuple[int, int]) -> None:
                          f"{trained}); transformers interpolates square ones only")
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _pair(value: Any, name: str) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(side, int) and 0 < side < 2**31 for side in pair):
+        raise ValueError(f"the teacher's {name} is {value!r}, expected one or two positive whole numbers")
+    return pair
 
 
 def _model(source: str | Path, config: Any, local_files_only: bool) -> torch.nn.Module:
@@ -136,12 +164,12 @@ def _model(source: str | Path, config: Any, local_files_only: bool) -> torch.nn.
     try:
         # Safetensors only: a pickle may run code of its own when it is read.
         model, info = AutoModel.from_pretrained(
-            source, config=config, use_safetensors=True, local_files_only=local_files_only, dtype=torch.float32,
-            output_loading_info=True)
+            source, config=config, use_safetensors=True, local_files_only=local_files_only, trust_remote_code=False,
+            dtype=torch.float32, output_loading_info=True)
     except SafetensorError as error:
         raise ValueError(f"teacher {str(source)!r}: its .safetensors file is damaged or cut short ({error}); "
                          "fetch it again") from error
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # as above: what config.json says reaches torch here, too
         raise ValueError(f"teacher {str(source)!r}: its weights cannot be loaded: {error}") from error
     # transformers fills what a file lacks with random numbers. The mask token is for pretraining alone.
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("mask_token"))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
+import weakref
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
+from tttkd_ros.teacher.building import BuildStopped
 from tttkd_ros.teacher.features import PatchFeatures
 
 log = logging.getLogger(__name__)
@@ -29,9 +34,13 @@ _NEEDS = {"openvino": ("openvino", "pip install 'tttkd_ros[openvino]'"),
 
 
 class Engine(Protocol):
-    """pixels (B, 3, h, w) float32, normalised -> (B, rows * cols, dim) float32 on the same device."""
+    """pixels (B, 3, h, w) float32, normalised -> (B, rows * cols, dim) float32 on the same device.
+
+    kept: the file that the next start will read it from, None where it is made anew.
+    """
 
     name: str
+    kept: Path | None
 
     def __call__(self, pixels: Tensor) -> Tensor: ...
 
@@ -40,6 +49,7 @@ class EagerEngine:
     """The module as it is: the reference that every other engine is measured against."""
 
     name = "eager"
+    kept = None
 
     def __init__(self, features: PatchFeatures):
         self._features = features
@@ -48,13 +58,53 @@ class EagerEngine:
         return self._features(pixels)
 
 
+class SwitchingEngine:
+    """Answers with `first` until `find`, in a thread of its own, has found a better one.
+
+    find: given an event that is set once nobody holds this engine any more. Not thread-safe but for that.
+    """
+
+    def __init__(self, first: Engine, find: Callable[[threading.Event], Engine]):
+        self._current = [first]  # the thread holds the list: if it held this engine, nobody could let go of it
+        stop = threading.Event()
+        weakref.finalize(self, stop.set)
+        threading.Thread(target=_switch, args=(self._current, find, stop), name="engine", daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        return self._current[0].name
+
+    @property
+    def kept(self) -> Path | None:
+        return self._current[0].kept
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return self._current[0](pixels)
+
+
+def _switch(current: list[Engine], find: Callable[[threading.Event], Engine], stop: threading.Event) -> None:
+    try:
+        current[0] = find(stop)
+    except BuildStopped:
+        log.info("teacher engine: its build was stopped")
+    except Exception:  # the first engine still works
+        log.exception("teacher engine: still %s, for the search for a better one failed", current[0].name)
+
+
 def choose_engine(
-    name: str, features: PatchFeatures, size: tuple[int, int], device: str | torch.device, threads: int
+    name: str,
+    features: PatchFeatures,
+    size: tuple[int, int],
+    device: str | torch.device,
+    threads: int,
+    *,
+    background: bool = False,
 ) -> Engine:
     """The engine of that name, or for `auto` the fastest that this machine has; eager, with a warning, where it fails.
 
-    size: (h, w) of the input. Raises ValueError for an unknown engine, and for one asked for by name that this machine
-    cannot have.
+    size: (h, w) of the input. background: an engine that takes minutes to build is built beside, and eager answers
+    until it is there. (OpenVINO's takes a second of the adapter's ten until its first step: no reason to hurry.)
+    Raises ValueError for an unknown engine, and for one asked for by name that this machine cannot have.
     """
     if name not in ENGINES:
         raise ValueError(f"teacher engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
@@ -76,7 +126,17 @@ def choose_engine(
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"teacher engine {name!r} needs {module}, which is not installed: {remedy}, or use 'eager'")
 
-    for precision, build in _builders(name, features, size, threads).items():
+    find = partial(_best, name, features, size, device, threads, reason)
+    if background and name == "tensorrt":
+        log.info("teacher engine: eager until %s is ready", name)
+        return SwitchingEngine(EagerEngine(features), find)
+    return find(threading.Event())
+
+
+def _best(name: str, features: PatchFeatures, size: tuple[int, int], device: str | torch.device, threads: int,
+          reason: str, stop: threading.Event) -> Engine:
+    """The first of the engine's precisions that passes, or eager with a warning."""
+    for precision, build in _builders(name, features, size, threads, stop).items():
         found = _accepted(f"{name} ({precision})", build, features, size, device)
         if found is not None:
             log.info("teacher engine: %s in %s precision (%s)", name, precision, reason)
@@ -98,7 +158,7 @@ def agreement(engine: Engine, features: PatchFeatures, size: tuple[int, int],
 
 
 def _builders(
-    name: str, features: PatchFeatures, size: tuple[int, int], threads: int
+    name: str, features: PatchFeatures, size: tuple[int, int], threads: int, stop: threading.Event
 ) -> dict[str, Callable[[], Engine]]:
     """Precision -> what builds the engine in it, in the order to try."""
     if name == "openvino":
@@ -109,8 +169,8 @@ def _builders(
                 "f32": lambda: OpenVinoEngine(features, size, threads, precision="f32")}
     from tttkd_ros.teacher.tensorrt_engine import TensorRtEngine
 
-    return {"fp16": lambda: TensorRtEngine(features, size, torch.float16),
-            "fp32": lambda: TensorRtEngine(features, size, torch.float32)}
+    return {"fp16": lambda: TensorRtEngine(features, size, torch.float16, stop=stop),
+            "fp32": lambda: TensorRtEngine(features, size, torch.float32, stop=stop)}
 
 
 def _accepted(label: str, build: Callable[[], Engine], features: PatchFeatures, size: tuple[int, int],
@@ -119,6 +179,8 @@ def _accepted(label: str, build: Callable[[], Engine], features: PatchFeatures, 
     try:
         engine = build()
         least, mean = agreement(engine, features, size, device)
+    except BuildStopped:
+        raise
     except Exception as error:  # whatever a compiler raises, eager still works
         log.warning("teacher engine %s cannot be built: %s: %s", label, type(error).__name__, error)
         return None
