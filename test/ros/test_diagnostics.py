@@ -21,9 +21,9 @@ def statistics():
 def look(statistics):
     diagnostics = Diagnostics("segmenter", statistics)
 
-    def look(state="active", adaptation="running", failed=False):
+    def look(state="active", adaptation="running", failed=False, restarting=False):
         jobs = Counters(submitted=9, replaced=2)
-        return diagnostics.statuses(Snapshot(state, adaptation, failed, 4, 10, jobs, {"left": 7}))
+        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}))
 
     return look
 
@@ -63,3 +63,8 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
 def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
     status = look(adaptation="failed: it died, after 3 restarts", failed=True)[1]
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, "failed: it died, after 3 restarts")
+
+
+def test_adaptation_that_is_starting_again_is_a_warning_with_the_reason(look):
+    status = look(adaptation="starting: it died", restarting=True)[1]
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "starting: it died")

@@ -21,13 +21,15 @@ SWEEPS = ("sweeps in", "sweeps out", *LOST, "sweeps let pass")
 class Snapshot:
     """A moment of the node.
 
-    state: of its life. adaptation: "running", or why not. failed: whether that is for good. version: of the weights
-    behind the last answer. stride: in force. images: received, by camera.
+    state: of its life. adaptation: "running", or why not. failed: whether that is for good; restarting: whether it is
+    not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
+    camera.
     """
 
     state: str
     adaptation: str = "not configured"
     failed: bool = False
+    restarting: bool = False
     version: int = 0
     stride: int = 0
     jobs: Counters = field(default_factory=Counters)
@@ -58,7 +60,8 @@ class Diagnostics:
 
     def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
         rejected = grown["rejected"] > 0
-        message = f"{grown['rejected']} steps rejected" if rejected and not now.failed else now.adaptation
+        lost = now.failed or now.restarting
+        message = f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation
         values = {
             "adaptation": now.adaptation,
             "paused": now.adaptation == "paused",
@@ -74,5 +77,6 @@ class Diagnostics:
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.ERROR if now.failed else DiagnosticStatus.WARN if rejected else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if rejected or now.restarting else DiagnosticStatus.OK
+        level = DiagnosticStatus.ERROR if now.failed else level
         return status(f"{self._name}: adaptation", level, message, values)

@@ -6,6 +6,8 @@ worker's (`Pipeline`); one that draws overlays when somebody looks at them.
 
 from __future__ import annotations
 
+import functools
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,9 +24,12 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from tttkd_ros.adaptation.loading import build_engine
+from tttkd_ros.devices import resolve_device
 from tttkd_ros.ros import outputs, parameters
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
+from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.logs import forward
 from tttkd_ros.ros.qos import output_qos, publisher_events
 from tttkd_ros.ros.runtime import Runtime
@@ -32,6 +37,22 @@ from tttkd_ros.ros.statistics import Statistics
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 UNCONFIGURED = "not configured: there is nothing to act on"
+
+
+def _reporting(transition: Callable) -> Callable:
+    """A transition that fails does not happen, and says why: rclpy swallows what it raises."""
+
+    @functools.wraps(transition)
+    def reported(self: SegmenterNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception as error:
+            reason = error if isinstance(error, ValueError | OSError) else f"\n{traceback.format_exc()}"
+            if self.context.ok():  # else the node was only interrupted
+                self.get_logger().fatal(f"cannot {transition.__name__.removeprefix('on_')}: {reason}")
+            return FAILURE
+
+    return reported
 
 
 class SegmenterNode(LifecycleNode):
@@ -58,42 +79,40 @@ class SegmenterNode(LifecycleNode):
         self.create_service(Trigger, "~/load", self._on_load, callback_group=apart)
         self.add_on_set_parameters_callback(self._on_parameters)
 
-    # The life of the node. rclpy swallows what a transition raises, so each reports its own failure.
-
+    @_reporting
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            self._runtime = Runtime(self, self.settings, self._config, self._statistics)
-        except (ValueError, OSError) as error:
-            self.get_logger().fatal(f"cannot configure: {error}")
-            return FAILURE
-        except Exception:
-            self.get_logger().fatal(f"cannot configure:\n{traceback.format_exc()}")
-            return FAILURE
+        self._runtime = Runtime(self, self.settings, self._config, self._statistics)
         return SUCCESS
 
+    @_reporting
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._runtime.active = True
         self.get_logger().info("active: waiting for sweeps")
         return SUCCESS
 
+    @_reporting
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._runtime.active = False
         self._runtime.state.autosave()
         return SUCCESS
 
+    @_reporting
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return SUCCESS
 
+    @_reporting
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
         return SUCCESS
 
     def close(self) -> None:
-        """Ends every thread that `on_configure` started."""
+        """Ends every thread and process that `on_configure` started."""
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             runtime.close()
+            del runtime
+            gc.collect()  # it and its callbacks refer to each other: models would pile up over the cycles of a life
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
@@ -141,12 +160,41 @@ class SegmenterNode(LifecycleNode):
         self._diagnostics_publisher.publish(message)
 
 
+def _spin(node: SegmenterNode) -> None:
+    """Until the context is shut down. rclpy would end with the first callback that raises; this says so and goes on."""
+    complaints = Complaints(node.get_logger().error)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    while node.context.ok():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            return
+        except Exception:
+            if node.context.ok():  # else the shutdown came in the middle of a call
+                complaints.about("callback", traceback.format_exc())
+
+
+def _build(node: SegmenterNode) -> int:
+    settings = node.settings
+    try:
+        told = build_engine(
+            resolve(settings.model), resolve(settings.teacher), engine=settings.engine,
+            device=resolve_device(settings.device), threads=settings.threads,
+        )
+    except (ValueError, OSError) as error:
+        node.get_logger().fatal(f"cannot build: {error}")
+        return 1
+    node.get_logger().info(told)
+    return 0
+
+
 def _activate(node: SegmenterNode) -> bool:
     return node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs until interrupted. Returns 1 where a parameter is refused or where the node cannot activate itself.
+    """Runs until interrupted. Returns 1 where a parameter is refused or where the node cannot activate itself or build.
 
     A node that a lifecycle manager drives (autostart false) outlives a failure to configure: it stays unconfigured.
     """
@@ -159,12 +207,12 @@ def main(args: list[str] | None = None) -> int:
             rclpy.logging.get_logger("segmenter").fatal(f"cannot start: {error}")
             return 1
         forward(node.get_logger())
+        if node.settings.build_only:
+            return _build(node)
         if node.settings.autostart and not _activate(node):
-            return 1
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+            return int(rclpy.ok())  # 0 where it was only interrupted
+        _spin(node)
+    except KeyboardInterrupt:
         pass  # the ordinary end
     finally:
         if node is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,9 +17,10 @@ from tttkd_ros.adaptation.adapter import Adapter, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
-from tttkd_ros.adaptation.process import AdapterProcess
+from tttkd_ros.adaptation.process import AdapterProcess, HangUp
 from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
@@ -113,33 +115,39 @@ class Runtime:
             )
 
     def close(self) -> None:
-        """Ends every thread after what it has in hand, and takes every topic off the graph."""
+        """Ends every thread and process, and takes every topic off the graph; takes seconds at most, but for a disk
+        that the last autosave waits for."""
         self.active = False
         while self._close:
-            self._close.pop()()
+            try:
+                self._close.pop()()
+            except Exception:  # the rest has to go all the same
+                self._node.get_logger().error(f"while cleaning up:\n{traceback.format_exc()}")
 
     def snapshot(self) -> Snapshot:
         """For /diagnostics."""
         pipeline = self.pipeline
         return Snapshot(
-            "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, self._inference.version,
-            pipeline.in_force.stride, pipeline.counters, self.cameras.images,
+            "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
+            self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = resolve_device(settings.device)
         # The segmenting and the training thread share the cores; with more threads each they only wait for each other.
         torch.set_num_threads(settings.threads)
         model = resolve(settings.model)
         student = load_student(model, device, class_set=settings.class_set)
-        build = self._adapter(settings, student, device) if self.adapts else None
+        hang_up = HangUp()
+        build = self._adapter(settings, student, device, hang_up) if self.adapts else None
         doing = f"adapts in {'a thread' if torch.device(device).type == 'cuda' else 'a process of its own'}"
         self._node.get_logger().info(f"student {model} on {device}; {doing if build else 'it only segments'}")
-        return Pipeline(student, build, config, background=True, on_report=self._on_report), Origin.of(student)
+        pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, hang_up=hang_up)
+        return pipeline, Origin.of(student)
 
-    def _adapter(self, settings: Settings, student: Student, device: str) -> Callable[[], Adapter]:
+    def _adapter(
+        self, settings: Settings, student: Student, device: str, hang_up: HangUp
+    ) -> Callable[[], Adapter]:
         """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
         teacher = resolve(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
@@ -149,7 +157,8 @@ class Runtime:
         )
         if torch.device(device).type == "cuda":
             return build
-        return partial(AdapterProcess, build, Weights.copied(0, student.backbone))
+        weights = Weights.copied(0, student.backbone)
+        return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, hang_up=hang_up)
 
     def _on_points(self, msg: PointCloud2) -> None:
         if self.active:

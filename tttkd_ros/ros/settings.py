@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.ros.qos import RELIABILITY
 
@@ -23,6 +24,9 @@ class Settings:
 
     autostart: bool = _parameter(
         "autostart", True, "configure and activate at start; false: wait for a lifecycle manager"
+    )
+    build_only: bool = _parameter(
+        "build_only", False, "build the teacher's engine, say where it is kept, and end: for a robot's set-up"
     )
     model: str = _parameter(
         "model", "models/student/student.safetensors", "student checkpoint; a relative path may name a file that ships"
@@ -78,6 +82,10 @@ class Settings:
     threads: int = _parameter(
         "threads", 1, "CPU threads of each of the two models, the one that segments and the one that trains",
         low=1, high=256,
+    )
+    worker_patience: float = _parameter(
+        "worker.patience", PATIENCE_S, "seconds until a training step's process that gives no answer is killed, and "
+        "another started", low=1.0, high=3600.0,
     )
     autosave: float = _parameter(
         "state.autosave", 0.0, "save adapted weights to state.file every so many seconds, and at the end; 0: never",
