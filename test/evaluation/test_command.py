@@ -68,7 +68,7 @@ def test_without_a_camera_only_frozen_runs_and_that_is_said(files, tmp_path, cap
     evaluate(tmp_path / "blind", method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
              json_file=tmp_path / "out.json")
     said = " ".join(capsys.readouterr().err.split())
-    assert "has no camera to adapt by (it has no images): only frozen is run" in said
+    assert "has no camera to adapt by (there is none): only frozen is run" in said
     assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO
 
+import yaml
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import decompress
 
@@ -37,8 +38,11 @@ def open_readable(path: Path | str) -> Iterator[Bag]:
             if not path.exists():
                 raise
             parts, told = _parts(path, stack)
-            if not any(connection.msgcount for part in parts for connection in part.connections):
+            left = sum(connection.msgcount for part in parts for connection in part.connections)
+            if not left:
                 raise
+            recorded = _recorded(path)
+            told.append(f"{left} messages are left" + (f" of {recorded}" if recorded else ""))
             bag = Bag(path, _Parts(parts), f"{error}; {', '.join(told)}")
         yield bag
 
@@ -139,12 +143,19 @@ def _parts(path: Path, stack: ExitStack) -> tuple[list, list[str]]:
                 told.append(f"{file.name} cannot be read")
                 continue
             reader = SalvagedMcap(file)
-            told.append(f"{100 * reader.readable:.1f} % of {file.name} can be read")
+            told.append(f"{file.name} can be read up to {100 * reader.readable:.1f} % of its bytes")
         else:
             stack.callback(reader.close)
             told.append(f"{file.name} can be read")
         parts.append(reader)
     return parts, told
+
+
+def _recorded(path: Path) -> int | None:
+    """The number of messages that metadata.yaml tells of, where there is one that tells."""
+    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["message_count"]
+    return None
 
 
 def _whole_records(file: BinaryIO, size: int) -> Iterator[tuple[int, memoryview]]:

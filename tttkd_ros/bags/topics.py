@@ -25,6 +25,8 @@ IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_co
 def points_topic(types: Mapping[str, str]) -> str:
     """The topic of the sweeps, of a bag whose topics have these types. Raises ValueError where it is not plain."""
     clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
+    if not types:
+        raise ValueError("the bag has no topics: nothing was recorded")
     packets = {topic: kind for topic, kind in types.items() if PACKETS.search(kind)}
     if packets and not clouds:
         raise ValueError(f"the bag has no {CLOUD}, only what the LiDAR sent: {described(packets)}; play it to the "

@@ -86,7 +86,7 @@ def evaluate(
     )
     adapts = any(run.adapts for run in methods)
     if adapts and not drive.cameras:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "it has no images"
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
         Console(stderr=True).print(f"{bag} has no camera to adapt by ({reasons}): only frozen is run", markup=False)
         methods, adapts = [Method("frozen", config, shift_z=shift_z, seed=seed)], False
     student, eyes = load_models(model, teacher, engine=engine, device=device, with_teacher=adapts)
