@@ -74,6 +74,7 @@ def test_a_damaged_picture_is_refused(sequence):
         ("P2", "P7", "no P2 of 3x4 numbers"),
         ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1", "no R0_rect of 3x3 numbers"),
         ("0.5", "half", "no Tr_velo_to_cam of 3x4 numbers"),
+        ("0.5", "1e999", "no Tr_velo_to_cam of 3x4 numbers: not all are finite"),
         ("P2: 700", "P2: 0", "no projection of a pinhole camera"),
     ],
 )
@@ -162,7 +163,9 @@ def test_a_date_s_folder_asks_which_drive(kitti_drive):
     [
         ("velodyne_points/timestamps.txt", "2011-09-26 13:02:25.0\n", "timestamps.txt has no line 3, for frame 2"),
         ("image_02/timestamps.txt", "noon\n", "timestamps.txt, line 1: 'noon' is no time"),
+        ("image_02/timestamps.txt", "NaT\n", "timestamps.txt, line 1: 'NaT' is no time"),
         ("oxts/data/0000000000.txt", "49.0 8.0", "0000000000.txt does not start with six numbers"),
+        ("oxts/data/0000000002.txt", "49 8 1 nan 0 0", "0000000002.txt does not start with six numbers"),
     ],
 )
 def test_a_damaged_file_of_a_drive_is_named(kitti_drive, name, text, words):

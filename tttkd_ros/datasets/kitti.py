@@ -148,8 +148,10 @@ def matrices(path: Path, shapes: dict[str, tuple[int, int]], remedy: str = REMED
     for name, shape in shapes.items():
         try:
             found[name] = np.array(values[name], np.float64).reshape(shape)
+            if not np.isfinite(found[name]).all():
+                raise ValueError("not all are finite")
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{path} has no {name} of {shape[0]}x{shape[1]} numbers") from error
+            raise ValueError(f"{path} has no {name} of {shape[0]}x{shape[1]} numbers: {error}") from error
     return found
 
 
@@ -171,7 +173,10 @@ def read_stamps(path: Path) -> dict[int, int]:
     for number, line in enumerate(read_text(path, "it comes with the drive").splitlines()):
         if line.strip():
             try:
-                stamps[number] = int(np.datetime64(line.strip().replace(" ", "T"), "ns").astype(np.int64))
+                time = np.datetime64(line.strip().replace(" ", "T"), "ns")
+                if np.isnat(time):
+                    raise ValueError("it is none")
+                stamps[number] = int(time.astype(np.int64))
             except ValueError as error:
                 raise ValueError(f"{path}, line {number + 1}: {line!r} is no time such as "
                                  "2011-09-26 13:02:25.964389445") from error

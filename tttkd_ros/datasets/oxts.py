@@ -25,6 +25,8 @@ def oxts_poses(files: Sequence[Path], imu_from_lidar: np.ndarray) -> dict[int, n
         values = path.read_text(errors="replace").split()
         try:
             latitude, longitude, altitude, roll, pitch, yaw = (float(value) for value in values[:6])
+            if not np.isfinite([latitude, longitude, altitude, roll, pitch, yaw]).all():
+                raise ValueError("not all are finite")
         except ValueError as error:
             raise ValueError(f"{path} does not start with six numbers (latitude, longitude, altitude, roll, pitch, "
                              "yaw): fetch it again, or move the folder oxts away to convert without poses") from error

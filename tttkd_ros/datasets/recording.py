@@ -9,12 +9,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from tttkd_ros.frame import Frame
+from tttkd_ros.messages.image import decode_image
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,10 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"no image at {path}")
     content = path.read_bytes()
-    # Pixels stay where the calibration expects them, whatever an EXIF tag says of the camera's attitude.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    if image is None:
-        raise ValueError(f"{path} cannot be decoded as an image: fetch it again")
-    return content, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return content, decode_image(SimpleNamespace(format=path.suffix[1:], data=content))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be decoded as an image: fetch it again ({error})") from error
 
 
 def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
