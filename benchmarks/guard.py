@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from multiprocessing import get_context
 
@@ -29,7 +30,9 @@ from tttkd_ros.evaluation.hostile import KINDS, Hostile
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
+from tttkd_ros.teacher import Teacher
 
 WINDOW = 50  # sweeps
 WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn hostile
@@ -58,7 +61,9 @@ def run(
     if quick:
         seeds, sweeps, kinds, jobs = seeds[:1], 3 * WINDOW, kinds[:1], 1
     guards = (True, False) if unguarded else (True,)
-    tasks = [_Task(*each, sweeps, stride) for each in product(("none", *kinds), WHEN, guards, seeds)]
+    cases = [("none", "middle"), *product(kinds, WHEN)]
+    # A seed's tasks come one after the other, so that a process has its drive at hand.
+    tasks = [_Task(*case, guard, seed, sweeps, stride) for seed in seeds for case in cases for guard in guards]
     if jobs == 1:
         figures = [_figures(task) for task in tasks]
     else:
@@ -89,11 +94,10 @@ class _Task:
 
 def _figures(task: _Task) -> dict[str, float]:
     """Differences to the frozen student on one drive."""
-    drive: Drive = list(frames("kitti", task.seed, task.sweeps))
+    student, teacher = _models()
+    drive, frozen = _drive(task.seed, task.sweeps)
     third = task.sweeps // 3
     first = WHEN[task.when] * third
-    student, teacher = load_models()
-    frozen = replay(drive, student, method=Method("frozen")).matrices.sum(1)
     if task.kind != "none":
         drive = Hostile(drive, task.kind, first, first + third)
     result = replay(drive, student, teacher, Method(config=TTTConfig(stride=task.stride, guard=task.guard)))
@@ -108,6 +112,18 @@ def _figures(task: _Task) -> dict[str, float]:
         "worst": windows[WINDOW - 1 :].min(), "hostile": gain(first, turn), "after": gain(turn, turn + WINDOW),
         "rest": gain(turn + WINDOW, task.sweeps), "taken": result.steps_accepted / result.steps_tried,
     }  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _models() -> tuple[Student, Teacher]:
+    return load_models()
+
+
+@lru_cache(maxsize=1)
+def _drive(seed: int, sweeps: int) -> tuple[Drive, np.ndarray]:
+    """And the frozen student's matrices on it, (sweeps, classes, classes + 1)."""
+    drive = list(frames("kitti", seed, sweeps))
+    return drive, replay(drive, _models()[0], method=Method("frozen")).matrices.sum(1)
 
 
 def _rows(found: dict[_Task, dict[str, float]]) -> Iterator[dict]:

@@ -195,6 +195,16 @@ def test_without_a_teacher_it_only_segments(student):
     assert (pipeline.counters.submitted, pipeline.paused) == (0, False)
 
 
+def test_without_a_teacher_it_segments_with_what_it_adopts_until_it_is_reset(student):
+    adapter = TTTKD(student, Teacher())
+    adapter.step(frame(), settings(learning_rate=1.0))
+    pipeline = Pipeline(student, None, settings(), background=True)
+    pipeline.adopt(adapter.weights())
+    assert process(pipeline, [0])[0].version == 1
+    pipeline.reset()
+    assert process(pipeline, [0])[0].version == 0
+
+
 def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
     entered, gate = threading.Event(), threading.Event()
 
