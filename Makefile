@@ -1,5 +1,5 @@
 # One virtual environment, .venv, holds everything. Each target sets it up first where that is still to be done.
-# `make VARIABLE=value` overrides: PYTHON (3.10 to 3.12), TORCH (a pip requirement), OMP_NUM_THREADS.
+# `make VARIABLE=value` overrides: PYTHON (3.10 to 3.12), TORCH (a pip requirement), OMP_NUM_THREADS, FUZZ_INPUTS.
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -14,6 +14,9 @@ PYTHON ?= $(shell for name in python3.11 python3.10 python3 python3.12; do \
 # PyPI's torch brings CUDA along, gigabytes that a machine without an NVIDIA GPU has no use for.
 TORCH ?= torch==$(TORCH_VERSION)$(if $(shell command -v nvidia-smi),,+cpu)
 
+# Damaged inputs that `make fuzz` gives each codec and reader.
+FUZZ_INPUTS ?= 100000
+
 # One thread per model: two models at work on few cores only wait for one another.
 export OMP_NUM_THREADS ?= 1
 # .venv has PyPI's rclpy, with Fast DDS as its one middleware; a sourced ROS distribution's modules and libraries are not its own.
@@ -23,7 +26,7 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench soak fuzz lint clean
 
 demo: $(READY)
 	$(VENV)/bin/tttkd demo
@@ -33,6 +36,14 @@ test: $(READY)
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks
+
+# Ten thousand sweeps, many of them damaged, while all that can go wrong around the node does.
+soak: $(READY)
+	PYTHONPATH=test $(VENV)/bin/python -m soak
+
+# Hours, on two cores; a number of inputs for each codec and reader that is not the tests' few.
+fuzz: $(READY)
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(VENV)/bin/pytest -n 2 --dist worksteal --timeout 0 test/fuzz
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,64 @@
+"""A bad day for the node: sweeps at rate, many of them damaged, while all that can go wrong around it does.
+
+The sensors, which may be stopped, and the node are processes of their own; what is sent follows from the seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tttkd_ros.files import write_whole
+from tttkd_ros.progress import progress
+
+from .run import Result, soak
+
+
+def main(sweeps: int = 10_000, rate: float = 25.0, seed: int = 0, out: Path = Path("bench_output")) -> int:
+    """
+    Args:
+        sweeps: That the node has to take in.
+        rate: Hz.
+        seed: Of all that is drawn at random.
+        out: Folder for the figures, soak.json, and for the node's log.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, progress() as bar:
+        task = bar.add_task("sweeps", total=sweeps, note="")
+
+        def tell(done: int, act: str) -> None:
+            bar.update(task, completed=min(done, sweeps), note=act)
+
+        result = soak(sweeps, rate, seed, Path(folder), out / "soak.log", tell)
+    write_whole(out / "soak.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
+    show(result, console)
+    console.print(f"written to {out / 'soak.json'}")
+    return 0 if all(check.passed for check in result.checks) else 1
+
+
+def show(result: Result, console: Console) -> None:
+    for name, figures in result.figures.items():
+        told = ", ".join(f"{what} {value:g}" for what, value in figures.items())
+        console.print(f"[bold]{name}[/bold]: {told}", highlight=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("must be so", "", "seen"):
+        table.add_column(heading)
+    for check in result.checks:
+        table.add_row(check.what, "[green]yes[/green]" if check.passed else "[bold red]NO[/bold red]", check.detail)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main, prog="python -m soak", description=__doc__))

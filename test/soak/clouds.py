@@ -1,0 +1,169 @@
+"""The sweeps of a LiDAR on a bad day, in a row that follows from a seed: most are well, many damaged.
+
+The one who sends and the one who checks the answers each make the same row. A sweep's number is in its frame's name,
+which an answer carries, as stamps may come twice and clouds may be empty.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sensor_msgs.msg import PointCloud2, PointField
+
+from .common import SECOND, draw, headed
+
+FRAME = "lidar_"
+NAMES = ("x", "y", "z", "intensity")
+BURST = 60  # sweeps sent as fast as they can be, now and then
+
+Cloud = PointCloud2 | bytes  # bytes: a serialised message, which need not be one
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """expected: the answer's x, y, z (N, 3), or None for a cloud that cannot be answered. arrives: whether the node
+    gets to see it. at_once: in a burst, sent without waiting for its turn."""
+
+    number: int
+    kinds: tuple[str, ...]
+    stamp: int
+    message: Cloud
+    expected: np.ndarray | None
+    arrives: bool
+    at_once: bool
+
+
+def sweeps(seed: int, period: int) -> Iterator[Sweep]:
+    """Without end. period: nanoseconds."""
+    clock, number, burst = 1000 * SECOND, 0, 0
+    while True:
+        random = np.random.default_rng((seed, number))
+        clock += period
+        time_kind = draw(random, STAMPS, 0.95)
+        stamp, clock = STAMPS[time_kind](random, clock, period)
+        cloud_kind = draw(random, CLOUDS)
+        plain = cloud(points(random), stamp, f"{FRAME}{number}")
+        message, expected = CLOUDS[cloud_kind](random, plain)
+        burst = burst - 1 if burst else BURST * (random.random() < 1 / 400)
+        kinds = cloud_kind, time_kind, *(["burst"] if burst == BURST else [])
+        yield Sweep(number, kinds, stamp, message, expected, not isinstance(message, bytes), burst > 0)
+        number += 1
+
+
+def cloud(points: np.ndarray, stamp: int, frame: str, names=NAMES) -> PointCloud2:
+    """points: (N, len(names)) float32."""
+    message = PointCloud2(height=1, width=len(points), point_step=4 * len(names), row_step=points.nbytes)
+    message.fields = [PointField(name=name, offset=4 * i, datatype=7, count=1) for i, name in enumerate(names)]
+    message.data = array.array("B", points.tobytes())
+    return headed(message, stamp, frame)
+
+
+def points(random: np.random.Generator) -> np.ndarray:
+    """(N, 4) around the vehicle: mostly a few hundred, seldom one, seldom many."""
+    count = int(random.choice((1, random.integers(100, 700), 6000), p=(0.02, 0.96, 0.02)))
+    return random.uniform((-20, -20, -1.5, 0), (20, 20, 1.5, 1), (count, 4)).astype(np.float32)
+
+
+# Stamps: what the sweep says, and what the clock goes on from.
+
+STAMPS: dict[str, Callable[[np.random.Generator, int, int], tuple[int, int]]] = {
+    "in time": lambda random, clock, period: (clock, clock),
+    "stamp twice": lambda random, clock, period: (clock - period, clock - period),
+    "stamp late": lambda random, clock, period: (max(0, clock - int(random.integers(1, 5 * SECOND))), clock),
+    "stamp of the far future": lambda random, clock, period: (2**31 * SECOND - 1, clock),
+    "stamp before 1970": lambda random, clock, period: (-SECOND, clock),
+    "stamp zero": lambda random, clock, period: (0, clock),
+    "bag loop": lambda random, clock, period: (1000 * SECOND, 1000 * SECOND),
+    "jump ahead": lambda random, clock, period: (clock + 30 * SECOND, clock + 30 * SECOND),
+    "jump back": lambda random, clock, period: (max(0, clock - 10 * SECOND), max(0, clock - 10 * SECOND)),
+}
+
+
+# Clouds: given a plain one, the message that is sent, and the points of its answer.
+
+Damaged = tuple[Cloud, np.ndarray | None]
+
+
+def _table(message: PointCloud2) -> np.ndarray:
+    return np.frombuffer(message.data, np.float32).reshape(-1, 4)
+
+
+def _with(message: PointCloud2, points: np.ndarray, names=NAMES) -> Damaged:
+    header = message.header
+    message = cloud(points, 0, "", names)
+    message.header = header
+    return message, points[:, :3]
+
+
+def _organised(random, message) -> Damaged:
+    points = _table(message)
+    half = len(points) // 2
+    message.height, message.width, message.row_step = 2, half, 16 * half + 6
+    message.data = array.array("B", b"".join(row.tobytes() + b"\xff" * 6 for row in points[: 2 * half].reshape(2, -1)))
+    return message, points[: 2 * half, :3]
+
+
+def _big_endian(random, message) -> Damaged:
+    points = _table(message)
+    message.is_bigendian, message.data = True, array.array("B", points.astype(">f4").tobytes())
+    return message, points[:, :3]
+
+
+def _not_finite(random, message) -> Damaged:
+    points = _table(message).copy()
+    points[random.random(points.shape) < 0.1] = random.choice((np.nan, np.inf, -np.inf))
+    return _with(message, points)
+
+
+def _empty_but_wide(random, message) -> Damaged:
+    message, points = _with(message, np.zeros((0, 4), np.float32))
+    message.height, message.width = 0, 2**32 - 1
+    return message, points
+
+
+def _spoilt(change: Callable[[np.random.Generator, PointCloud2], object]) -> Callable[..., Damaged]:
+    def spoil(random, message) -> Damaged:
+        change(random, message)
+        return message, None
+
+    return spoil
+
+
+def _set(**values) -> Callable[..., Damaged]:
+    return _spoilt(lambda random, message: [setattr(message, name, value) for name, value in values.items()])
+
+
+def _fields(*fields: tuple[str, int, int]) -> Callable[..., Damaged]:
+    made = [PointField(name=name, offset=offset, datatype=datatype, count=1) for name, offset, datatype in fields]
+    return _set(fields=made)
+
+
+def _truncated(random, message) -> None:
+    message.data = message.data[: int(random.integers(0, len(message.data)))]
+
+
+CLOUDS: dict[str, Callable[[np.random.Generator, PointCloud2], Damaged]] = {
+    "plain": lambda random, message: (message, _table(message)[:, :3]),
+    "no intensity": lambda random, message: _with(message, _table(message)[:, :3].copy(), NAMES[:3]),
+    "organised": _organised,
+    "big-endian": _big_endian,
+    "not finite": _not_finite,
+    "out of reach": lambda random, message: _with(message, _table(message) * np.float32(1e30)),
+    "empty": lambda random, message: _with(message, np.zeros((0, 4), np.float32)),
+    "empty but wide": _empty_but_wide,
+    "truncated": _spoilt(_truncated),
+    "no z": _fields(("x", 0, 7), ("y", 4, 7)),
+    "no fields": _fields(),
+    "unknown type": _fields(("x", 0, 7), ("y", 4, 99), ("z", 8, 7)),
+    "integer z": _fields(("x", 0, 7), ("y", 4, 7), ("z", 8, 5)),
+    "fields overlap": _fields(("x", 0, 7), ("y", 2, 7), ("z", 8, 7)),
+    "field twice": _fields(("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("x", 12, 7)),
+    "field outside": _fields(("x", 0, 7), ("y", 4, 7), ("z", 4_000_000_000, 7)),
+    "step too short": _set(point_step=8),
+    "step zero": _set(point_step=0, row_step=0),
+    "huge claim": _set(width=2**32 - 1, height=2**32 - 1, row_step=2**32 - 1),
+    "no message": lambda random, message: (random.bytes(int(random.integers(0, 200))), None),
+}

@@ -1,0 +1,87 @@
+"""The sensors, as a process of their own, which can be stopped and continued: `python -m soak.sender SEED HZ JOURNAL`.
+
+Sends until it is terminated. The journal has a line for each sweep: its number, when it was sent (seconds,
+time.monotonic()) and how many were there to receive it then. Its output is how much of what it sent.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections import Counter
+from threading import Event
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from .clouds import sweeps
+from .common import CAMERAS, SECOND
+from .pictures import Cameras
+
+QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class Sensors:
+    """The topics, and `send` for a sweep with all that goes with it."""
+
+    def __init__(self, node):
+        self._points = node.create_publisher(PointCloud2, "/lidar/points", QOS)
+        self._images = {name: node.create_publisher(Image, f"/{name}/image", QOS) for name in CAMERAS}
+        self._infos = {name: node.create_publisher(CameraInfo, f"/{name}/camera_info", QOS) for name in CAMERAS}
+
+    @property
+    def heard(self) -> int:
+        """How many listen to the sweeps."""
+        return self._points.get_subscription_count()
+
+    def send(self, sweep, shots) -> int:
+        """How many listened."""
+        for name, message in shots.infos.items():
+            self._infos[name].publish(message)
+        for name, messages in shots.before.items():
+            for message in messages:
+                self._images[name].publish(message)
+        heard = self.heard
+        self._points.publish(sweep.message)
+        for name, messages in shots.after.items():
+            for message in messages:
+                self._images[name].publish(message)
+        return heard
+
+    def flush(self) -> None:
+        for publisher in (self._points, *self._images.values()):
+            publisher.wait_for_all_acked(Duration(seconds=10))
+
+
+def main(seed: int, rate: float, journal: str) -> None:
+    ended = Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to all; the one who started this ends it
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    sensors, cameras = Sensors(rclpy.create_node("sensors")), Cameras(seed)
+    while not sensors.heard and not ended.wait(0.05):
+        pass
+    due, kinds = time.monotonic(), Counter()
+    with open(journal, "w") as lines:
+        for sweep in sweeps(seed, round(SECOND / rate)):
+            if not sweep.at_once:
+                due = max(due + 1 / rate, time.monotonic())  # what was missed while stopped is not made up for
+                ended.wait(due - time.monotonic())
+            if ended.is_set():
+                break
+            now = time.monotonic()
+            shots = cameras.shots(sweep)
+            heard = sensors.send(sweep, shots)
+            print(sweep.number, now, heard if sweep.arrives else 0, file=lines)
+            kinds.update((*sweep.kinds, *shots.kinds, *(["unanswerable"] if sweep.expected is None else [])))
+    sensors.flush()
+    print(json.dumps(kinds))
+    rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
