@@ -29,6 +29,7 @@ def node(start_node, models):
         "qos.reliability": "reliable", "qos.depth": 100, "queue": 100, "ttt.stride": 1, "matching.wait": 0.3,
     })
     process.wait_for("active: waiting for sweeps")
+    process.wait_for("ready to adapt")
     return process
 
 
