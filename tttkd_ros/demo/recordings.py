@@ -130,8 +130,9 @@ def steps(recording: Path) -> tuple[int, dict[str, int]]:
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
             if not {"accepted", "reason"} <= values.keys():
-                raise ValueError(f"recording {recording}: a report on {ADAPTATION} lacks 'accepted' or 'reason'; it has "
-                                 f"{', '.join(values) or 'nothing'}")
+                has = ", ".join(values) or "nothing"
+                lacking = f"a report on {ADAPTATION} lacks 'accepted' or 'reason'"
+                raise ValueError(f"recording {recording}: {lacking}; it has {has}")
             if values["accepted"] == "true":
                 accepted += 1
             else:
