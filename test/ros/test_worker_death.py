@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,11 @@ class Drive:
         self.talker.until(look, seconds)
 
     def child(self) -> int | None:
-        found = [c for t in Path(f"/proc/{self._pid}/task").iterdir() for c in (t / "children").read_text().split()]
-        return int(found[0]) if found else None
+        for task in Path(f"/proc/{self._pid}/task").iterdir():
+            with suppress(FileNotFoundError):  # the thread has ended meanwhile
+                if found := (task / "children").read_text().split():
+                    return int(found[0])
+        return None
 
     def version(self) -> int:
         """Of the newest accepted step."""
