@@ -167,6 +167,13 @@ def test_a_dead_adapter_leaves_no_file_open():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_terminal_or_a_service_manager_tells_the_whole_group_is_for_the_parent(child, asked):
+    process = child()
+    os.kill(pid_of(process), asked)
+    assert process.step("frame", TTTConfig()).version == 2
+
+
 def test_closing_ends_the_child(child):
     process = child()
     pid = pid_of(process)

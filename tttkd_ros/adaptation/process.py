@@ -225,7 +225,8 @@ class _ToParent(logging.Handler):
 
 def _main() -> None:
     connection = Connection(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the parent says when to end
+    for asked in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a service manager, of the whole group
+        signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
     package = logging.getLogger("tttkd_ros")
     package.handlers, package.propagate = [_ToParent(connection)], False
     package.setLevel(logging.INFO)

@@ -6,6 +6,7 @@ worker's (`Pipeline`); one that draws overlays when somebody looks at them.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import sys
@@ -112,7 +113,7 @@ class SegmenterNode(LifecycleNode):
         if runtime is not None:
             runtime.close()
             del runtime
-            gc.collect()  # it and its callbacks refer to each other: models would pile up over the cycles of a life
+            _release_memory()
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
@@ -158,6 +159,14 @@ class SegmenterNode(LifecycleNode):
         now = Snapshot("unconfigured") if self._runtime is None else self._runtime.snapshot()
         message = outputs.diagnostics(self.get_clock().now().to_msg(), self._diagnostics.statuses(now))
         self._diagnostics_publisher.publish(message)
+
+
+def _release_memory() -> None:
+    """What a runtime held, which would else pile up over a node's lives."""
+    gc.collect()  # it and its callbacks refer to each other
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
+    if trim is not None:
+        trim(0)  # what threads that have ended freed stays with the process otherwise
 
 
 def _spin(node: SegmenterNode) -> None:

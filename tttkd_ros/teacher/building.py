@@ -58,7 +58,8 @@ def build_apart(
 
 def serve() -> None:
     """The other process: do what comes on stdin."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the parent says when to end
+    for asked in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a service manager, of the whole group
+        signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
     order = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     order()
