@@ -30,7 +30,7 @@ from .watch import Watch
 DEADLINE_S = 0.2  # long enough for adaptation to have its share on a machine that may be busy
 CALM_HZ = 10.0
 CALM = 600  # sweeps within which adaptation has to be back: the governor gives it its share again step by step
-START_S = 300.0  # that the adaptation process may take, at the lowest priority, on a machine that may be busy
+START_S = 300.0  # that each of the processes may take to start, at the lowest priority, on a machine that may be busy
 STEPS = 3  # that have to be accepted then
 
 
@@ -67,10 +67,9 @@ def soak(
             samples.append(sample(node.pid, adapts))
 
         talk.node.create_timer(0.5, look)
-        talk.until(lambda: talk.sweeps.get("state") == "active", "the node is not active")
+        talk.until(lambda: talk.adaptation.get("adaptation") == "running", "the node does not adapt", START_S)
         sender_log = folder / "sender.log"
         sender = stack.enter_context(_process(sender_log, "soak.sender", str(seed), str(rate), str(journal)))
-        talk.until(lambda: talk.adaptation["adaptation"] == "running", "adaptation does not run", START_S)
         mischief = Mischief(seed, talk, sender.pid, node.pid, folder)
         while talk.count("in") < count:
             tell(talk.count("in"), mischief.act())
