@@ -55,7 +55,8 @@ class Baseline(ABC, Generic[S]):
     """An `Adapter`: `config.steps` updates per frame, on a private copy of a student, kept from frame to frame.
 
     Of the configuration only `steps`, `min_points` and `stride` count. The learning rate is the method's own, for
-    TTT-KD's SGD on all weights needs another one by orders of magnitude; its guard and its pull are TTT-KD's alone.
+    TTT-KD's SGD on all weights needs another one by orders of magnitude; the guard and the pull are TTT-KD's alone. A
+    report's `points` are those learnt from: all, or those in view for a method that uses images.
     """
 
     def __init__(self, student: Student, learning_rate: float = math.nan, seed: int = 0):
