@@ -17,6 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from tttkd_ros.demo.processes import interruptible
 from tttkd_ros.files import write_whole
 from tttkd_ros.progress import progress
 
@@ -35,7 +36,7 @@ def main(sweeps: int = 10_000, rate: float = 25.0, seed: int = 0, out: Path = Pa
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
-    with tempfile.TemporaryDirectory() as folder, progress() as bar:
+    with interruptible(), tempfile.TemporaryDirectory() as folder, progress() as bar:
         task = bar.add_task("sweeps", total=sweeps, note="")
 
         def tell(done: int, act: str) -> None:
