@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tttkd_ros.teacher.building import BuildStopped, build_apart
 
@@ -32,6 +33,13 @@ def gone(pid):
 def test_what_was_built_is_there_when_it_returns(tmp_path):
     build_apart(partial(os.mkdir, tmp_path / "engine"))
     assert (tmp_path / "engine").is_dir()
+
+
+def test_a_teacher_reaches_the_other_process_whole(tmp_path, features):
+    build_apart(partial(torch.save, features, tmp_path / "arrived"))
+    arrived = torch.load(tmp_path / "arrived", weights_only=False)
+    pixels = torch.randn(1, 3, 70, 140)
+    assert torch.equal(arrived(pixels), features(pixels))
 
 
 def test_it_is_built_by_another_process(tmp_path):
