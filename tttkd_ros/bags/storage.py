@@ -86,7 +86,8 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
             bag = Bag(path, reader)
         yield bag
     finally:
-        reader.close()
+        with _told(path):
+            reader.close()
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def _check_weights(source: str | Path, config: Any, path: str | None) -> None:
         config.hidden_size, config.num_hidden_layers, config.num_channels, config.mlp_ratio
     )  # fmt: skip
     patch, trained = _pair(config.patch_size, "patch_size"), _pair(config.image_size, "image_size")
-    if not 0 < hidden < 2**31 or not 0 < layers < 2**31 or channels != 3 or not ratio > 0:
+    if not 0 < hidden < 2**31 or not 0 < layers < 2**31 or channels != 3 or not 0 < ratio < 2**31:
         raise ValueError(f"teacher {str(source)!r} has hidden_size {hidden}, num_hidden_layers {layers}, num_channels "
                          f"{channels} and mlp_ratio {ratio}; expected positive ones, and 3 channels")
     if path is None:
