@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -18,6 +18,7 @@ import numpy as np
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 SIZES = {datatype: int(code[1]) for datatype, code in DATATYPES.items()}  # bytes
 UINT8, FLOAT32 = 2, 7
+CHANNELS = 512  # that a pixel of OpenCV's may have
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +68,16 @@ def decode_cloud(msg) -> Cloud:
     without x, y, z, for fields that do not fit the layout, and for data that are too short.
     """
     layout = _Layout(msg)
-    label = layout.fields.get("label")
-    has_intensity, has_label = "intensity" in layout.fields, label is not None and label.datatype == UINT8
+    point = layout.point
     if not layout.size:  # drivers may leave the rest of an empty cloud unset
-        empty = np.zeros(0, np.float32), np.zeros(0, np.uint8)
-        return Cloud(np.zeros((0, 3), np.float32), empty[0] if has_intensity else None, empty[1] if has_label else None)
-    axes = [layout.field(name) for name in "xyz"]
-    for field in axes:
-        if field.datatype not in (7, 8):
-            raise ValueError(f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 or FLOAT64")
-    intensity = layout.field("intensity") if has_intensity else None
-    label = layout.field("label") if has_label else None
-    _check_apart([*axes, *(field for field in (intensity, label) if field is not None)])
+        return Cloud(
+            np.zeros((0, 3), np.float32),
+            np.zeros(0, np.float32) if point.has_intensity else None,
+            np.zeros(0, np.uint8) if point.has_label else None,
+        )
+    axes, packed, intensity, label = point.wanted
     return Cloud(
-        layout.points(axes),
+        layout.points(axes, packed),
         None if intensity is None else layout.column(intensity).astype(np.float32, copy=False),
         None if label is None else layout.column(label),
     )
@@ -89,7 +86,7 @@ def decode_cloud(msg) -> Cloud:
 def decode_field(msg, name: str) -> np.ndarray:
     """(N,) the field of that name in its own type and native byte order. Raises ValueError as `decode_cloud` does."""
     layout = _Layout(msg)
-    field = layout.field(name)
+    field = layout.point.field(name)
     native = DATATYPES[field.datatype]
     return layout.column(field).astype(native, copy=False) if layout.size else np.zeros(0, native)
 
@@ -155,33 +152,20 @@ def _label_words(palette: bytes) -> np.ndarray:
     return np.stack([np.arange(256), packed], 1).astype("<u4").view(np.float64).reshape(-1)
 
 
-class _Layout:
-    """A message's declared layout, checked against its data once; `points` and `column` then only stride through it."""
+class _Point:
+    """How the fields of a cloud lie in each of its points. order: of bytes, "<" or ">"."""
 
-    def __init__(self, msg):
-        self.width, self.height, self.point_step = int(msg.width), int(msg.height), int(msg.point_step)
-        self.size = self.width * self.height
-        self.order = ">" if msg.is_bigendian else "<"
+    def __init__(self, fields: tuple[Field, ...], step: int, order: str):
+        self.step, self.order = step, order
         self.fields: dict[str, Field] = {}
-        for field in msg.fields:
-            if field.name in self.fields:
-                raise ValueError(f"cloud field {field.name!r} is declared twice")
+        for name, offset, datatype, count in fields:
+            if name in self.fields:
+                raise ValueError(f"cloud field {name!r} is declared twice")
             # Some drivers leave count at 0 where they mean 1.
-            self.fields[field.name] = Field(field.name, int(field.offset), int(field.datatype), int(field.count) or 1)
-        row = self.width * self.point_step
-        # Only the step from one row to the next matters: the single row of an unorganised cloud may leave it unset.
-        self.row_step = int(msg.row_step) if self.height > 1 else row
-        if self.size and self.row_step < row:
-            raise ValueError(
-                f"cloud row_step is {self.row_step}, expected at least width * point_step = {self.width} * "
-                f"{self.point_step} = {row}"
-            )
-        if self.size and len(msg.data) < self.height * self.row_step:
-            raise ValueError(
-                f"cloud data hold {len(msg.data)} bytes, expected {self.height * self.row_step} "
-                f"(height {self.height} * row step {self.row_step})"
-            )
-        self.data = msg.data
+            self.fields[name] = Field(name, int(offset), int(datatype), int(count) or 1)
+        label = self.fields.get("label")
+        self.has_intensity = "intensity" in self.fields
+        self.has_label = label is not None and label.datatype == UINT8
 
     def field(self, name: str) -> Field:
         """The scalar field of that name, checked to lie inside a point."""
@@ -192,40 +176,102 @@ class _Layout:
             raise ValueError(f"cloud field {name!r} has unknown datatype {field.datatype}, expected 1 to 8")
         if field.count != 1:
             raise ValueError(f"cloud field {name!r} has count {field.count}, expected 1")
-        if not 0 <= field.offset <= self.point_step - SIZES[field.datatype]:
+        if not 0 <= field.offset <= self.step - SIZES[field.datatype]:
             raise ValueError(
                 f"cloud field {name!r} takes bytes {field.offset} to {field.offset + SIZES[field.datatype]} of a "
-                f"point, expected them within its {self.point_step} bytes (point_step)"
+                f"point, expected them within its {self.step} bytes (point_step)"
             )
         return field
 
-    def points(self, axes: list[Field]) -> np.ndarray:
-        """(N, 3) float32, C-contiguous, native byte order, writable."""
+    @cached_property
+    def wanted(self) -> tuple[list[Field], bool, Field | None, Field | None]:
+        """x, y and z, and whether they are float32 and next to one another in that order; intensity; label."""
+        axes = [self.field(name) for name in "xyz"]
+        for field in axes:
+            if field.datatype not in (7, 8):
+                raise ValueError(
+                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 or FLOAT64"
+                )
+        intensity = self.field("intensity") if self.has_intensity else None
+        label = self.field("label") if self.has_label else None
+        _check_apart([*axes, *(field for field in (intensity, label) if field is not None)])
         start = axes[0].offset
         packed = [(field.offset, field.datatype) for field in axes] == [(start + 4 * i, FLOAT32) for i in range(3)]
+        return axes, packed, intensity, label
+
+    def column(self, field: Field) -> str:
+        """NumPy's type of a field."""
+        return self.order + DATATYPES[field.datatype]
+
+
+# A sensor's clouds differ in their number of points, seldom in these: what follows from them is worked out once.
+_point = lru_cache(maxsize=64)(_Point)
+
+
+class _Layout:
+    """A message's declared layout, checked against its data once; `points` and `column` then only stride through it."""
+
+    def __init__(self, msg):
+        self.width, self.height, step = int(msg.width), int(msg.height), int(msg.point_step)
+        self.size = self.width * self.height
+        fields = tuple([(field.name, field.offset, field.datatype, field.count) for field in msg.fields])
+        self.point = _point(fields, step, ">" if msg.is_bigendian else "<")
+        row = self.width * step
+        # Only the step from one row to the next matters: the single row of an unorganised cloud may leave it unset.
+        self.row_step = int(msg.row_step) if self.height > 1 else row
+        if self.size and self.row_step < row:
+            raise ValueError(
+                f"cloud row_step is {self.row_step}, expected at least width * point_step = {self.width} * {step} = "
+                f"{row}"
+            )
+        if self.size and len(msg.data) < self.height * self.row_step:
+            raise ValueError(
+                f"cloud data hold {len(msg.data)} bytes, expected {self.height * self.row_step} "
+                f"(height {self.height} * row step {self.row_step})"
+            )
+        self.data = msg.data
+
+    def points(self, axes: list[Field], packed: bool) -> np.ndarray:
+        """(N, 3) float32, C-contiguous, native byte order, writable. axes, packed: as `_Point.wanted` has them."""
         if packed:
-            if self.point_step >= start + 16:
-                # With the four bytes that follow, a point is a pixel of four channels, the first three of them wanted.
-                quads = np.ascontiguousarray(self._strided("V16", start)).view(np.float32).reshape(1, -1, 4)
-                triples = cv2.cvtColor(quads, cv2.COLOR_BGRA2BGR)
-            else:
-                triples = self._strided("V12", start)
-                triples = triples if triples.strides == (self.width * 12, 12) else triples.copy()
-            native = triples.reshape(-1).view(self.order + "f4").reshape(-1, 3)
+            triples = self._triples(axes[0].offset).reshape(-1).view(self.point.order + "f4").reshape(-1, 3)
             # torch refuses arrays in foreign byte order or off their alignment, and warns of read-only ones.
-            return np.require(native, np.float32, ["C", "A", "W"])
+            flags = triples.flags
+            sound = triples.dtype.isnative and flags.aligned and flags.writeable
+            return triples if sound else np.require(triples, np.float32, ["C", "A", "W"])
         points = np.empty((self.size, 3), np.float32)
         for column, field in enumerate(axes):
             points[:, column] = self.column(field)
         return points
 
+    def _triples(self, start: int) -> np.ndarray:
+        """The 12 bytes at `start` of every point, one point after the other."""
+        step = self.point.step
+        words = step // 4
+        if step == 12 or step < start + 16:
+            triples = self._strided("V12", start)
+            return triples if triples.strides == (self.width * 12, 12) else triples.copy()
+        # A point is a pixel: with the four bytes that follow, of four channels, the first three of them wanted; or as
+        # it is, of a channel for every word. OpenCV takes padded rows, but no padded pixels.
+        if step > 16 and step % 4 == 0 and start % 4 == 0 and words <= CHANNELS:
+            first = start // 4
+            triples = np.empty((self.height, self.width, 3), np.float32)
+            cv2.mixChannels([self._strided("f4", 0, words)], [triples], [first, 0, first + 1, 1, first + 2, 2])
+            return triples
+        quads = np.ascontiguousarray(self._strided("V16", start)).view(np.float32).reshape(1, -1, 4)
+        return cv2.cvtColor(quads, cv2.COLOR_BGRA2BGR)
+
     def column(self, field: Field) -> np.ndarray:
         """(N,) in the message's own type; a view wherever the rows lie evenly."""
-        return self._strided(self.order + DATATYPES[field.datatype], field.offset).reshape(-1)
+        return self._strided(self.point.column(field), field.offset).reshape(-1)
 
-    def _strided(self, dtype: str, offset: int) -> np.ndarray:
+    def _strided(self, dtype: str, offset: int, words: int = 0) -> np.ndarray:
+        """(height, width) of a value of each point, or (height, width, words) of its words from `offset` on."""
         buffer = np.frombuffer(self.data, np.uint8)
-        return np.ndarray((self.height, self.width), dtype, buffer, offset, (self.row_step, self.point_step))
+        shape, strides = (self.height, self.width), (self.row_step, self.point.step)
+        if words:
+            shape, strides = (*shape, words), (*strides, 4)
+        return np.ndarray(shape, dtype, buffer, offset, strides)
 
 
 def _check_apart(fields: list[Field]) -> None:
