@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -190,17 +190,18 @@ class Pipeline:
         else:
             self._fixed = self._shipped
 
-    def adopt(self, weights: Weights) -> None:
+    def adopt(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and adapt on from them.
 
-        Raises ValueError where they are another backbone's.
+        Returned with the version that they get, later than all before. Raises ValueError where they are another
+        backbone's.
         """
         if not weights.fit(self._loaded.tensors):
             raise ValueError(OTHER_BACKBONE)
         if self._worker:
-            self._worker.adopt(weights)
-        else:
-            self._fixed = weights
+            return self._worker.adopt(weights)
+        self._fixed = replace(weights, version=max(weights.version, self._fixed.version + 1))
+        return self._fixed
 
     def close(self) -> None:
         """End the worker's thread."""

@@ -201,6 +201,17 @@ def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, mon
     assert held > 50
 
 
+@pytest.mark.parametrize("guard", [True, False])
+def test_all_visible_points_are_trained_on_where_no_guard_needs_some(student, teacher, make_frame, monkeypatch, guard):
+    sizes = []
+    distilled = type(student).distilled
+    monkeypatch.setattr(type(student), "distilled", lambda self, f: sizes.append(len(f)) or distilled(self, f))
+    config = dataclasses.replace(CONFIG, guard=guard, min_alignment=-2.0)
+    report = TTTKD(student, teacher).step(make_frame(), config)
+    held, drawn = sizes
+    assert drawn == (report.points - held if guard else report.points)
+
+
 def test_a_teacher_of_another_width_is_refused_with_both(student, teacher):
     teacher.dim = 384
     with pytest.raises(ValueError, match=r"384.*6 \(toy\)"):

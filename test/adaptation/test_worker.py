@@ -203,11 +203,16 @@ def test_a_step_that_is_running_at_reset_counts_for_nothing(worker, adapter, rep
 
 def test_adopted_weights_are_published_at_once_and_gone_on_from(worker, reports):
     saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
-    worker.adopt(saved)
-    assert worker.published is saved
+    assert worker.adopt(saved) is worker.published
+    assert (worker.published.version, worker.published.tensors) == (7, saved.tensors)
     worker.submit(0, lambda: "frame")
     reports.wait()
     assert (worker.published.version, worker.published.tensors["weight"].item()) == (8, 6)
+
+
+def test_adopted_weights_never_share_a_version_with_those_published(worker):
+    saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
+    assert [worker.adopt(saved).version for _ in range(3)] == [7, 8, 9]
 
 
 def test_an_adapter_that_dies_is_replaced_and_its_heir_goes_on_from_what_was_published(reports):

@@ -81,8 +81,8 @@ def fuzz(folder, record_property):
                 warnings.simplefilter("ignore")  # numbers overflow on the way to being refused
                 for first in range(0, draws, BATCH):
                     rules = settings(
-                        max_examples=min(BATCH, draws - first), deadline=None, database=None, report_multiple_bugs=False,
-                        phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
+                        max_examples=min(BATCH, draws - first), deadline=None, database=None,
+                        report_multiple_bugs=False, phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
                     )  # fmt: skip
                     rules(seed(first)(given(st.binary(min_size=BLOCK * TAPE, max_size=BLOCK * TAPE))(check)))()
                 faulthandler.cancel_dump_traceback_later()

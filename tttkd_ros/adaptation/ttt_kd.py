@@ -127,6 +127,8 @@ class TTTKD:
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
         table = targets.table.to(device) - self._student.teacher_mean
         held, rest = (part.to(device) for part in held_out(len(index), self._random))
+        if not config.guard:  # as in the paper: all points may be trained on
+            rest = torch.arange(len(index), device=device)
         for number in range(config.steps):
             features = self._student(points)[index]
             if not number:

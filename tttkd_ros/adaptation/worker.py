@@ -132,13 +132,22 @@ class AdaptationWorker:
 
     def reset(self) -> None:
         """Publish the shipped weights again, at once: a step that is running will count for nothing."""
-        self.adopt(self._shipped)
-
-    def adopt(self, weights: Weights) -> None:
-        """Publish these weights, at once, and go on from them: a step that is running will count for nothing."""
         with self._lock:
-            self._owed = self._published = weights
-            self._drop_job()
+            self._publish(self._shipped)
+
+    def adopt(self, weights: Weights) -> Weights:
+        """Publish these weights, at once, and go on from them: a step that is running will count for nothing.
+
+        Returned as published: under a later version than the ones before, whatever theirs was.
+        """
+        with self._lock:
+            weights = replace(weights, version=max(weights.version, self._published.version + 1))
+            self._publish(weights)
+        return weights
+
+    def _publish(self, weights: Weights) -> None:
+        self._owed = self._published = weights
+        self._drop_job()
 
     def close(self) -> None:
         """Cut the running step short, or let it end if it cannot be; then end the thread and let go of the adapter."""

@@ -54,7 +54,7 @@ class AdaptedState:
         return self._in_thread(self._save)
 
     def load(self) -> Future:
-        """Awaitable `Outcome`. What is loaded gets the version after the one published, so that versions only grow."""
+        """Awaitable `Outcome`. What is loaded gets the version after the one published."""
         return self._in_thread(self._load)
 
     def reset(self) -> None:
@@ -139,8 +139,7 @@ class AdaptedState:
     def _load(self, path: Path) -> str:
         state = load_state(path, self._origin)
         with self._lock:
-            weights = replace(state.weights, version=self._pipeline.weights.version + 1)
-            self._pipeline.adopt(weights)
+            weights = self._pipeline.adopt(replace(state.weights, version=0))
             self._base = weights.version, state.provenance.steps
         self._kept, self._own = weights, path
         return f"loaded {path}: {state.provenance}; goes on as version {weights.version}"
