@@ -74,3 +74,11 @@ def test_culling_loses_no_hit(grid):
     whole = cast(Unculled(grid), rotation, np.zeros(3), scene, 80)[1]
     assert (whole != NOTHING).mean() > 0.2
     np.testing.assert_array_equal(culled, whole)
+
+
+@pytest.mark.parametrize("name", LIDARS)
+def test_a_points_direction_tells_its_beam(name):
+    lidar = LIDARS[name]
+    measured = lidar.directions * np.random.default_rng(0).uniform(2, 40, lidar.directions.shape[1:])
+    expected = np.broadcast_to(np.arange(len(lidar.elevations))[:, None], measured.shape[1:])
+    np.testing.assert_array_equal(lidar.beams(measured.reshape(3, -1).T), expected.ravel())

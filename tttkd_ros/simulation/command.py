@@ -8,11 +8,21 @@ from typing import Annotated, Literal
 
 import tyro
 
+from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shift_named, shifted_frames
+
+_LISTED = "\n".join(
+    f"{group}:\n" + "\n".join(f"    {name}: {shift.description}" for name, shift in shifts.items())
+    for group, shifts in GROUPS.items()
+)
+
 
 def simulate(
     out: Annotated[Path, tyro.conf.Positional],
     *,
-    world: Literal["a2d2", "kitti", "nuscenes"] = "kitti",
+    world: Literal["a2d2", "kitti", "nuscenes"] | None = None,
+    shift: Annotated[
+        Literal[tuple(SHIFTS)] | None, tyro.conf.arg(help=f"a named target shift instead of a bare world.\n{_LISTED}")
+    ] = None,
     seed: int = 0,
     sweeps: int = 300,
     rolling: bool = False,
@@ -23,7 +33,7 @@ def simulate(
     Args:
         out: the bag's directory; it must not exist.
         world: a2d2 is the sparse source domain that the shipped student was trained on; kitti (64 layers) and nuscenes
-            (32) are targets.
+            (32) are targets. kitti where neither a world nor a shift is named.
         seed: of the street, its traffic, light and noise.
         sweeps: length of the drive in tenths of a second.
         rolling: measure while the vehicle moves, as real sensors do: the points of a sweep over 0.1 s, each with its
@@ -38,13 +48,21 @@ def simulate(
 
     if sweeps < 1:
         raise ValueError(f"sweeps is {sweeps}: expected at least 1")
+    if world is not None and shift is not None:
+        raise ValueError(f"both world {world!r} and shift {shift!r} are given: a shift has its world, leave one out")
     if speed != SPEED and not rolling:
         raise ValueError(f"speed is {speed}: only a rolling drive has another than {SPEED}")
     motion = Rolling(speed=speed) if rolling else None
-    poses = deque(zip(*odometry(world, seed, sweeps, rolling=motion), strict=True) if rolling else ())
+    if shift is None:
+        name = driven = world or "kitti"
+        sequence = frames(driven, seed, sweeps, rolling=motion)
+    else:
+        name, driven = shift, shift_named(shift).world
+        sequence = shifted_frames(shift, seed, sweeps, rolling=motion)
+    poses = deque(zip(*odometry(driven, seed, sweeps, rolling=motion), strict=True) if rolling else ())
     with BagWriter(out) as bag, progress() as bar:
-        task = bar.add_task(f"{world} {seed}", total=sweeps, note="")
-        for frame in frames(world, seed, sweeps, rolling=motion):
+        task = bar.add_task(f"{name} {seed}", total=sweeps, note="")
+        for frame in sequence:
             while poses and poses[0][0] <= frame.stamp + SECOND // 10:
                 stamp, pose = poses.popleft()
                 bag.write_pose(pose, int(stamp))

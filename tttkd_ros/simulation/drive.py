@@ -84,6 +84,14 @@ def drive(
     world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
 ) -> Iterator[tuple[Frame, np.ndarray]]:
     """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
+    for frame, parts, _ in drive_with_depth(world, seed, sweeps, skip=skip, rolling=rolling):
+        yield frame, parts
+
+
+def drive_with_depth(
+    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+    """As `drive`, with the metres (H, W) float32 from the camera to what each pixel shows: infinity for the sky."""
     world, ride, look, rng = _setting(world, seed, sweeps, skip, rolling)
     for i in range(sweeps):
         time = i * skip
@@ -96,9 +104,9 @@ def drive(
             points, intensity, labels, times = rolling_sweep(ride, world.lidar, time, rolling.duration, rng)
             pose, solids = ride.pose(time + rolling.image_delay), ride.solids(time + rolling.image_delay)
             image_stamp = stamp + round(rolling.image_delay * 1e9)
-        image, parts = photograph(ride.street, world.camera, pose, solids, look, rng)
+        image, parts, depth = photograph(ride.street, world.camera, pose, solids, look, rng)
         view = View("camera_front", image_stamp, image, world.camera.model, world.camera.camera_from_lidar)
-        yield Frame(stamp, points, (view,), intensity, labels, times), parts
+        yield Frame(stamp, points, (view,), intensity, labels, times), parts, depth
 
 
 def odometry(
@@ -201,19 +209,23 @@ def _measure(lidar: Lidar, distance: np.ndarray, hit: np.ndarray, part: np.ndarr
 def photograph(
     street: Street, camera: Camera, pose: np.ndarray, solids: Primitives, look: Look, rng: np.random.Generator
 ):
-    """The camera's image (H, W, 3) uint8 from the LiDAR's `pose`, and the map of `PARTS` (H, W) uint8 that it shows."""
+    """The camera's image (H, W, 3) uint8 from the LiDAR's `pose`, and what it shows: the map of `PARTS` (H, W) uint8,
+    and how far off that is, (H, W) float32 metres, infinity for the sky.
+    """
     world_from_camera = pose @ np.linalg.inv(camera.camera_from_lidar)
     distance, hit, part, points, directions = _trace(street, camera, world_from_camera, solids, SIGHT)
     length = np.linalg.norm(directions, axis=2)
+    metres = distance * length
     flat = part.ravel()
     colours = shade(
         look,
         flat,
         points.reshape(-1, 3),
-        (distance * length).ravel(),
+        metres.ravel(),
         (directions / length[..., None]).reshape(-1, 3),
         hit.ravel(),
         solids,
         rng,
     )
-    return colours.reshape(camera.height, camera.width, 3), part.astype(np.uint8)
+    depth = np.where(part == PART["sky"], np.inf, metres).astype(np.float32)
+    return colours.reshape(camera.height, camera.width, 3), part.astype(np.uint8), depth

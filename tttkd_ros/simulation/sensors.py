@@ -49,6 +49,16 @@ class Lidar:
             (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
         ).astype(np.float32)
 
+    def beams(self, points: np.ndarray) -> np.ndarray:
+        """(N,) the beam that measured each of the points (N, 3), LiDAR frame: 0 is the highest.
+
+        A point is off by noise along its ray only, so that its direction tells.
+        """
+        x, y, z = points.T
+        elevation = np.arctan2(z, np.hypot(x, y)) - np.deg2rad(self.tilt) * np.sin(2 * np.arctan2(y, x))
+        between = (self._elevation[1:] + self._elevation[:-1]) / 2
+        return np.searchsorted(-between, -elevation)
+
     def windows(self, corners: np.ndarray) -> np.ndarray:
         x, y, z = np.moveaxis(corners, 2, 0)
         azimuth, elevation = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
