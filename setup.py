@@ -35,6 +35,7 @@ REQUIRES = [
     "spconv-cu126>=2.3.8; python_version >= '3.12'",
     "cumm-cu126>=0.7.11; python_version >= '3.12'",
     "torch>=2.6",
+    "torchmetrics>=1.4",
     "transformers>=5",
     "tyro>=1.0",
 ]
@@ -50,7 +51,7 @@ ROS = [
 ]
 
 # `colcon test` runs pytest because the extra of this name asks for it.
-TEST = ["hypothesis>=6", "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3", "torchmetrics>=1.4"]
+TEST = ["hypothesis>=6", "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3"]
 
 setup(
     name=NAME,

@@ -31,14 +31,15 @@ def files(tmp_path_factory):
 
 
 def run(files, **settings):
-    evaluate(files / "bag", model=files / "student.safetensors", teacher=str(files / "teacher"), engine="eager",
+    evaluate((files / "bag",), model=files / "student.safetensors", teacher=str(files / "teacher"), engine="eager",
              **settings)
 
 
 def test_every_method_is_a_row_and_the_file_is_the_same_bytes_each_time(files, tmp_path, capsys):
     methods = "frozen", "ttt-kd-o", "ttt-kd"
     for name in ("first.json", "second.json"):
-        run(files, method=methods, stride=2, learning_rate=0.1, guard=False, json_file=tmp_path / name)
+        run(files, method=methods, stride=(2,), learning_rate=(0.1,), steps=(1,), guard=False,
+            json_file=tmp_path / name)
     printed = capsys.readouterr().out
     assert "frozen" in printed and "ttt-kd-o, stride 2, lr 0.1" in printed
     first = (tmp_path / "first.json").read_bytes()
@@ -51,24 +52,24 @@ def test_every_method_is_a_row_and_the_file_is_the_same_bytes_each_time(files, t
 
 
 def test_frozen_needs_no_teacher_and_a_limit_shortens_the_run(files, tmp_path):
-    evaluate(files / "bag", method=("frozen",), model=files / "student.safetensors", teacher="nowhere", limit=2,
+    evaluate((files / "bag",), method=("frozen",), model=files / "student.safetensors", teacher="nowhere", limit=2,
              json_file=tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text())["results"][0]["sweeps"] == 2
 
 
 def test_no_bag_is_said_plainly(files):
     with pytest.raises(ValueError, match="nowhere"):
-        evaluate(files / "nowhere", model=files / "student.safetensors", method=("frozen",))
+        evaluate((files / "nowhere",), model=files / "student.safetensors", method=("frozen",))
 
 
 def test_without_a_camera_only_frozen_runs_and_that_is_said(files, tmp_path, capsys):
     with BagWriter(tmp_path / "blind") as bag:
         for frame in frames("kitti", 1, 2):
             bag.write_frame(replace(frame, views=()))
-    evaluate(tmp_path / "blind", method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
+    evaluate((tmp_path / "blind",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
              json_file=tmp_path / "out.json")
     said = " ".join(capsys.readouterr().err.split())
-    assert "has no camera to adapt by (there is none): only frozen is run" in said
+    assert "left out: ttt-kd-o, stride 5, lr 1.0: the bag has no camera to adapt by (there is none)" in said
     assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
 
 
@@ -76,7 +77,7 @@ def test_label_files_and_cameras_can_be_chosen(files, tmp_path):
     (tmp_path / "labels").mkdir()
     for index, frame in enumerate(frames("kitti", 1, 4)):
         np.full(len(frame.points), 40, "<u4").tofile(tmp_path / "labels" / f"{index:06}.label")
-    evaluate(files / "bag", method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere", cameras=(),
+    evaluate((files / "bag",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere", cameras=(),
              labels=tmp_path / "labels", json_file=tmp_path / "out.json")
     (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
     assert [name for name, iou in result["iou"].items() if iou is not None] == ["road"]

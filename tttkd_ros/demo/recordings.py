@@ -14,8 +14,8 @@ from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.bags.topics import CLOUD, require
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
-from tttkd_ros.evaluation.replay import score
 from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.tally import score
 from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.stamps import nanoseconds
 

@@ -1,4 +1,4 @@
-"""`tttkd evaluate`: methods and controls on a bag with truth, lossless and in process, without ROS."""
+"""`tttkd evaluate`: methods and controls side by side on bags, lossless and in process, without ROS."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
 
+MethodName = Literal[
+    "all", "frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o", "ttt-kd"
+]  # fmt: skip
+
 
 def evaluate(
-    bag: tyro.conf.Positional[Path],
+    bag: tyro.conf.Positional[tuple[Path, ...]],
     /,
     *,
-    method: tuple[Literal["frozen", "ttt-kd-o", "ttt-kd"], ...] = ("frozen", "ttt-kd-o"),
+    method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
     control: Literal["other-image", "mean-features"] | None = None,
-    stride: int = TTTConfig.stride,
-    learning_rate: float = TTTConfig.learning_rate,
-    steps: int = TTTConfig.steps,
+    stride: tuple[int, ...] = (TTTConfig.stride,),
+    learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
+    steps: tuple[int, ...] = (25,),
+    images: tuple[int, ...] = (),
     kd_points: int = TTTConfig.kd_points,
     guard: bool = TTTConfig.guard,
+    rotations: int = 1,
     seed: int = 0,
     shift_z: float = 0.0,
     limit: int | None = None,
     model: Path | None = None,
+    source_only: Path | None = None,
     teacher: str | None = None,
     engine: str = "auto",
     device: str = "cpu",
@@ -33,69 +40,101 @@ def evaluate(
     truth_topic: str | None = None,
     cameras: tuple[str, ...] | None = None,
     labels: Path | None = None,
+    out: Path | None = None,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
-    """Replay a bag through the pipeline and print the mIoU of each method.
+    """Replay bags through the pipeline and print what each method makes of them.
 
     Every sweep is answered and every due step is taken, between predictions, so the figures do not depend on the
-    machine's speed: the same bag, weights and seed give the same table and the same JSON, byte for byte. All points
-    that have a class in the truth count, each once; classes without truth are left out of the mean.
+    machine's speed: the same bags, weights and seed give the same tables and the same files, byte for byte; what was
+    timed is apart. All points that have a class in the truth count, each once; classes without truth are left out of
+    the mean. A run that cannot be is left out with its reason.
 
     Args:
-        bag: the bag to replay; it needs truth, and images for the methods that adapt: without any, only frozen runs. Of
-            a bag that is damaged, what can be read is replayed.
-        method: one or more of frozen, ttt-kd-o (online, updates kept) and ttt-kd (offline, each sweep by itself).
-        control: learn from another sweep's images, or from one mean feature map; applies to the methods that adapt.
-        stride: ttt-kd-o takes its steps on every stride-th sweep.
-        learning_rate: of the SGD step.
-        steps: gradient steps per adapted sweep.
+        bag: the bags to replay, each anew from the shipped weights. Methods that learn from images need some; IoU and
+            calibration need truth. Of a bag that is damaged, what can be read is replayed.
+        method: one or more of ttt-kd-o (online, updates kept), ttt-kd (offline, each sweep by itself), tent, dua,
+            adacontrast, xmuda, mm-tta (online), and all. Frozen, the student as it is, is run in any case.
+        control: learn from another sweep's images, or from one mean feature map; applies to the methods that learn
+            from images.
+        stride: online methods take a step on every stride-th sweep; of several, a run for each.
+        learning_rate: of ttt-kd-o's and ttt-kd's SGD, the other methods have their own; of several, a run for each.
+        steps: gradient steps of ttt-kd on each sweep; of several, a run for each.
+        images: of a sweep that are learnt from, at most; of several, a run for each; all if not given.
         kd_points: points per step, at most.
         guard: a step needs the evidence of points held out of it; never in force for a control.
+        rotations: about the vertical, over which logits are accumulated (the paper: 4 outdoor, 8 indoor).
         seed: of the choice of points.
         shift_z: move every cloud this many metres upwards first (a check: it should change nothing).
-        limit: only the first sweeps.
+        limit: only the first sweeps of each bag.
         model: student checkpoint; the one that ships if not given.
+        source_only: checkpoint of a student that was trained without the teacher, to be run as it is beside the others.
         teacher: teacher directory or hub name; the one that ships if not given.
         engine: what runs the teacher; auto takes the fastest that agrees with eager.
         device: cpu or cuda.
-        rig: extrinsics, where the bag has no /tf_static.
-        points_topic: the sweeps, where they are not the only PointCloud2 of the bag.
+        rig: extrinsics, where a bag has no /tf_static.
+        points_topic: the sweeps, where they are not the only PointCloud2 of a bag.
         truth_topic: labelled clouds, where they are not on /truth/points_labeled or in the field label of the sweeps.
         cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
         labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
-            of these stamps, others to the sweeps in their order.
-        json_file: write the figures here as well.
+            of these stamps, others to the sweeps in their order. With several bags, of folders named as the bags are.
+        out: folder for results.json, results.csv, timing.json and every finished run. Called again with the same
+            inputs, only what is missing there is run.
+        json_file: write the content of results.json here as well.
     """
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
     from rich.console import Console
 
     from tttkd_ros.evaluation.drives import BagDrive
-    from tttkd_ros.evaluation.models import load_models
-    from tttkd_ros.evaluation.replay import Method, replay
-    from tttkd_ros.evaluation.report import describe, table, write_json
+    from tttkd_ros.evaluation.inputs import bag_names, digest, evaluation_inputs
+    from tttkd_ros.evaluation.models import Models
+    from tttkd_ros.evaluation.plan import plan
+    from tttkd_ros.evaluation.replay import Method
+    from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
+    from tttkd_ros.evaluation.runs import run_bag
+    from tttkd_ros.evaluation.store import Store
     from tttkd_ros.progress import progress
 
-    if not method:
-        raise ValueError("no method given, expected at least one of frozen, ttt-kd-o, ttt-kd")
-    config = TTTConfig(stride=stride, learning_rate=learning_rate, steps=steps, kd_points=kd_points, guard=guard)
-    methods = [
-        Method(name, config, control=control if name != "frozen" else None, shift_z=shift_z, seed=seed)
-        for name in method
-    ]
-    drive = BagDrive(
-        bag, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras, labels=labels
-    )
-    adapts = any(run.adapts for run in methods)
-    if adapts and not drive.cameras:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
-        Console(stderr=True).print(f"{bag} has no camera to adapt by ({reasons}): only frozen is run", markup=False)
-        methods, adapts = [Method("frozen", config, shift_z=shift_z, seed=seed)], False
-    student, eyes = load_models(model, teacher, engine=engine, device=device, with_teacher=adapts)
-    results = []
-    with progress() as bar:
-        for run in methods:
-            task = bar.add_task(run.name, total=len(drive), note="")
-            results.append(replay(drive, student, eyes, run, on_sweep=lambda *_, task=task: bar.advance(task)))
-            bar.update(task, description=describe(results[-1]))
-    Console().print(table(results, title=f"{bag.name}: {len(drive)} sweeps"))
+    config = TTTConfig(kd_points=kd_points, guard=guard)
+    methods = plan(
+        method, Method("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
+        learning_rates=learning_rate, steps=steps, images=images, source_only=source_only is not None,
+    )  # fmt: skip
+    names = bag_names(bag)
+    truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
+    drives = {
+        name: BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
+                       labels=truths[name])
+        for name, path in names.items()
+    }  # fmt: skip
+    models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
+    settings = {
+        "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
+        "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
+        "rig": None if rig is None else digest(rig),
+    }  # fmt: skip
+    errors, finished = Console(stderr=True), []
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(TemporaryDirectory())) / "out"
+        store = Store(folder, evaluation_inputs(names, truths, models, methods, settings))
+        bar = stack.enter_context(progress())
+        try:
+            for name, drive in drives.items():
+                finished.append(run_bag(name, drive, methods, models, store, bar))
+        except KeyboardInterrupt:
+            if out is not None:
+                errors.print(f"finished runs are in {out}: the same command goes on from there", markup=False)
+            raise
+    for bag_results in finished:
+        for note in notes(bag_results):
+            errors.print(note, markup=False)
+    if not any(bag_results.results for bag_results in finished):
+        raise ValueError("nothing could be evaluated")
+    for table in tables(finished):
+        Console().print(table, "")
+    if out is not None:
+        write_reports(out, finished)
     if json_file is not None:
-        write_json(json_file, {"bag": bag.name, "results": [result.summary() for result in results]})
+        write_json(json_file, content(finished))

@@ -1,10 +1,12 @@
-"""Confusion matrices and the mean intersection over union that follows from them."""
+"""Confusion matrices and the mean intersection over union that follows from them; confidence against correctness."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tttkd_ros.classes import UNLABELLED
+
+BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., arXiv 1706.04599)
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -21,10 +23,15 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
         wrong = ids[(ids >= classes) & (ids != UNLABELLED)]
         if wrong.size:
             raise ValueError(f"{name} label {wrong[0]} is not below {classes} nor {UNLABELLED} (unlabelled)")
-    known = truth != UNLABELLED
+    import torch
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
     columns = classes + 1
-    pairs = truth[known].astype(np.int64) * columns + np.minimum(predicted[known], classes)
-    return np.bincount(pairs, minlength=classes * columns).reshape(classes, columns)
+    answers = torch.from_numpy(np.minimum(predicted, classes))  # withheld ones are a column of their own
+    matrix = multiclass_confusion_matrix(
+        answers, torch.from_numpy(truth.copy()), columns, ignore_index=UNLABELLED, validate_args=False
+    )
+    return matrix[:classes].numpy()
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
@@ -49,3 +56,19 @@ def windowed_mean_iou(matrices: np.ndarray, window: int) -> np.ndarray:
     total = np.concatenate((np.zeros_like(matrices[:1]), matrices)).cumsum(0)
     ends = np.arange(1, len(matrices) + 1)
     return np.array([mean_iou(total[end] - total[max(0, end - window)]) for end in ends])
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """(BINS, 3) float64, to be summed over sweeps: points, sum of their confidence, how many of them are correct.
+
+    confidence: (N,) in 0..1, of answers that have a truth. correct: (N,) bool.
+    """
+    place = np.searchsorted(np.linspace(0, 1, BINS + 1, dtype=np.float32)[1:-1], confidence, side="right")
+    return np.stack([np.bincount(place, weight, BINS) for weight in (None, confidence, correct)], 1)
+
+
+def calibration_error(bins: np.ndarray) -> float:
+    """Expected calibration error in per cent of `calibration`: by how much confidence and accuracy differ in a bin,
+    mean over points; NaN without any."""
+    points, confidence, correct = bins.T
+    return float(100.0 * np.abs(confidence - correct).sum() / points.sum()) if points.any() else float("nan")

@@ -1,7 +1,8 @@
-"""The student and the teacher of a run: those given, or those that ship."""
+"""The models of a run: those given, or those that ship."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,58 @@ STUDENT = "models/student/student.safetensors"
 TEACHER = "models/teacher"
 
 
+class Models:
+    """Each model is loaded when it is first asked for, which raises ValueError or FileNotFoundError where it is missing
+    or cannot be read.
+
+    source_only: a student trained without the teacher, of the same classes.
+    """
+
+    def __init__(
+        self,
+        model: Path | None = None,
+        teacher: str | None = None,
+        *,
+        source_only: Path | None = None,
+        engine: str = "auto",
+        device: str = "cpu",
+    ):
+        self._model, self._teacher, self._source_only = model, teacher, source_only
+        self.engine, self.device = engine, device
+
+    @property
+    def paths(self) -> dict[str, Path | None]:
+        """Name -> where it is to be read from; a teacher's may be its name on the hub."""
+        return {
+            "model": self._model or share(STUDENT),
+            "teacher": Path(self._teacher or share(TEACHER)),
+            "source_only": self._source_only,
+        }
+
+    @cached_property
+    def student(self) -> Student:
+        from tttkd_ros.segmenter.checkpoint import load_student
+
+        return load_student(self.paths["model"], self.device)
+
+    @cached_property
+    def source_only(self) -> Student:
+        from tttkd_ros.segmenter.checkpoint import load_student
+
+        if self._source_only is None:
+            raise ValueError("there is no student of that kind: give its checkpoint with --source-only")
+        return load_student(self._source_only, self.device, class_set=self.student.config.class_set)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """For the input size that the student learnt from."""
+        from tttkd_ros.teacher import load_teacher
+
+        size = self.student.config.teacher_input
+        source = self._teacher or share(TEACHER)
+        return load_teacher(source, input_size=size, engine=self.engine, device=self.device)
+
+
 def load_models(
     model: Path | None = None,
     teacher: str | None = None,
@@ -23,16 +76,6 @@ def load_models(
     device: str = "cpu",
     with_teacher: bool = True,
 ) -> tuple[Student, Teacher | None]:
-    """Load both, the teacher for the input size that the student learnt from.
-
-    Raises ValueError or FileNotFoundError where one is missing or cannot be read.
-    """
-    from tttkd_ros.segmenter.checkpoint import load_student
-
-    student = load_student(model or share(STUDENT), device)
-    if not with_teacher:
-        return student, None
-    from tttkd_ros.teacher import load_teacher
-
-    size = student.config.teacher_input
-    return student, load_teacher(teacher or share(TEACHER), input_size=size, engine=engine, device=device)
+    """The student and its teacher, at once; see `Models`."""
+    models = Models(model, teacher, engine=engine, device=device)
+    return models.student, models.teacher if with_teacher else None

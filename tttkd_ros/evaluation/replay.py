@@ -6,27 +6,30 @@ nothing but its inputs: the same drive, weights and seed give the same result.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from tttkd_ros.adaptation.adapter import StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
+from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
-from tttkd_ros.evaluation.metrics import confusion
-from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.result import Result, Timing, title
+from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
-from tttkd_ros.geometry.projection import project
-from tttkd_ros.pipeline import Pipeline, Segmenter
+from tttkd_ros.pipeline import Pipeline, Prediction, Segmenter
 
-METHODS = ("frozen", "ttt-kd-o", "ttt-kd")
+FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
+METHODS = (FROZEN, SOURCE_ONLY, *(name for name in ONLINE if name != ONLINE_KD), ONLINE_KD, OFFLINE_KD)
 CONTROLS = ("other-image", "mean-features")
 MEAN_IMAGES = 32  # images, evenly spaced over the drive, behind the mean feature map
 
@@ -35,30 +38,44 @@ MEAN_IMAGES = 32  # images, evenly spaced over the drive, behind the mean featur
 class Method:
     """What to run.
 
-    name: "frozen" (the shipped student), "ttt-kd-o" (online: `config.steps` steps on every stride-th sweep, updates
-    kept, each sweep predicted before it is trained on) or "ttt-kd" (offline: for every sweep by itself, `config.steps`
-    steps from the shipped weights, predict, discard). control: one of `CONTROLS`. shift_z: metres.
+    name: "frozen" (the student as it is: the paper's Joint-Train), "source-only" (the same of a student that was
+    trained without the teacher), one of the online methods of `adaptation.methods` (`config.steps` steps on every
+    stride-th sweep, updates kept, each sweep predicted before it is trained on) or "ttt-kd" (offline: for every sweep
+    by itself, `config.steps` steps from the shipped weights, predict, discard). rotations: about the vertical, over
+    which logits are accumulated. images: of a sweep that are learnt from, at most. control: one of `CONTROLS`.
+    shift_z: metres.
     """
 
-    name: str = "ttt-kd-o"
+    name: str = ONLINE_KD
     config: TTTConfig = field(default_factory=TTTConfig)
     control: str | None = None
     shift_z: float = 0.0
     seed: int = 0
+    rotations: int = 1
+    images: int | None = None
 
     def __post_init__(self):
         if self.name not in METHODS:
             raise ValueError(f"method is {self.name!r}, expected one of {', '.join(METHODS)}")
         if self.control is not None and self.control not in CONTROLS:
             raise ValueError(f"control is {self.control!r}, expected one of {', '.join(CONTROLS)}")
-        if self.control is not None and not self.adapts:
-            raise ValueError(f"control {self.control!r} changes what is learnt from: it needs a method that adapts")
+        for option, value in (("control", self.control), ("images", self.images)):
+            if value is not None and not self.looks:
+                raise ValueError(f"{option} {value!r} is of what is learnt from: {self.name!r} learns from no image")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
+        for option, value in (("rotations", self.rotations), ("images", self.images or 1)):
+            if value < 1:
+                raise ValueError(f"{option} is {value}, expected at least 1")
 
     @property
     def adapts(self) -> bool:
-        return self.name != "frozen"
+        return self.name not in (FROZEN, SOURCE_ONLY)
+
+    @property
+    def looks(self) -> bool:
+        """Whether it learns from images, and so needs a camera and a teacher."""
+        return self.name == OFFLINE_KD or self.name in ONLINE and ONLINE[self.name].needs_teacher
 
     @property
     def in_force(self) -> TTTConfig:
@@ -67,15 +84,32 @@ class Method:
 
     @property
     def settings(self) -> dict[str, float | int | str | None]:
-        settings: dict[str, float | int | str | None] = {"seed": self.seed}
+        """Those that have a part in the run; a method that is not TTT-KD has a learning rate of its own."""
+        settings: dict[str, float | int | str | None] = {"seed": self.seed, "rotations": self.rotations}
         if self.adapts:
-            settings |= {"learning_rate": self.config.learning_rate, "steps": self.config.steps,
-                         "kd_points": self.config.kd_points, "guard": self.in_force.guard, "control": self.control}
-        if self.name == "ttt-kd-o":
+            settings["steps"] = self.config.steps
+        if self.name in (ONLINE_KD, OFFLINE_KD):
+            settings |= {"learning_rate": self.config.learning_rate, "kd_points": self.config.kd_points,
+                         "guard": self.in_force.guard}
+        if self.looks:
+            settings |= {"control": self.control, "images": self.images}
+        if self.name in ONLINE:
             settings["stride"] = self.config.stride
         if self.shift_z:
             settings["shift_z"] = self.shift_z
         return settings
+
+    @property
+    def title(self) -> str:
+        return title(self.name, self.settings)
+
+
+class _Answer(NamedTuple):
+    """seconds: that the prediction took, without adaptation."""
+
+    frame: Frame
+    prediction: Prediction
+    seconds: float
 
 
 def replay(
@@ -84,16 +118,18 @@ def replay(
     teacher=None,
     method: Method | None = None,
     *,
-    on_sweep: Callable[[Frame, np.ndarray], None] | None = None,
+    on_sweep: Callable[[Frame, Prediction], None] | None = None,
+    reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Run one method over a drive and score every sweep against its truth.
+    """Run one method over a drive and score every sweep against its truth, where it has one.
 
-    student, teacher: as `Pipeline` takes them; neither is changed. on_sweep(frame, labels (N,) uint8) is called after
-    each prediction. Raises ValueError where the method needs a teacher and there is none, or a sweep has no truth.
+    student, teacher: as `Pipeline` takes them; neither is changed. on_sweep is called after each prediction.
+    reference(frame): (N,) uint8, the frozen student's labels, asked for in the order of the sweeps. Raises ValueError
+    where the method needs a teacher and there is none, or the drive holds no sweep.
     """
     method = method or Method()
-    if method.adapts and teacher is None:
-        raise ValueError(f"method {method.name!r} adapts and needs a teacher, got none")
+    if method.looks and teacher is None:
+        raise ValueError(f"method {method.name!r} learns from images and needs a teacher, got none")
     seen = Shifted(drive, method.shift_z) if method.shift_z else drive
     if method.control == "other-image":
         seen = OtherImages(seen)
@@ -102,65 +138,65 @@ def replay(
 
     class_set = CLASS_SETS[student.config.class_set]
     reports: list[StepReport] = []
-    run = _offline if method.name == "ttt-kd" else _online
-    stamps, matrices = [], []
-    for frame, labels in run(seen, student, teacher, method, reports):
-        stamps.append(frame.stamp)
-        matrices.append(score(frame, labels, len(class_set)))
+    tally, seconds = Tally(len(drive), len(class_set)), []
+    run = _offline if method.name == OFFLINE_KD else _online
+    for answer in run(seen, student, teacher, method, reports):
+        seconds.append(answer.seconds)
+        tally.add(answer.frame, answer.prediction, None if reference is None else reference(answer.frame))
         if on_sweep is not None:
-            on_sweep(frame, labels)
-    if not stamps:
-        raise ValueError("the drive holds no sweep: nothing to evaluate")
+            on_sweep(answer.frame, answer.prediction)
     accepted = [report for report in reports if report.accepted]
     return Result(
         name=method.name,
         class_names=class_set.names,
-        stamps=np.array(stamps, np.int64),
-        matrices=np.stack(matrices),
         settings=method.settings,
         steps_tried=len(reports),
         steps_accepted=len(accepted),
         rejections=dict(Counter(report.reason for report in reports if not report.accepted)),
-        losses=tuple((report.stamp, report.loss) for report in accepted),
+        losses=tuple((report.stamp, report.loss) for report in accepted if math.isfinite(report.loss)),
+        timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
+        **tally.arrays(),
     )
 
 
-def score(frame: Frame, labels: np.ndarray, classes: int) -> np.ndarray:
-    """(2, C, C + 1) confusion of one sweep's labels (N,): of the points that no camera saw, and of those one saw."""
-    if frame.labels is None:
-        raise ValueError(f"the sweep stamped {frame.stamp} has no truth to score against")
-    visible = visible_points(frame)
-    return np.stack([confusion(frame.labels[group], labels[group], classes) for group in (~visible, visible)])
-
-
-def visible_points(frame: Frame) -> np.ndarray:
-    """(N,) bool: the points that at least one of the frame's cameras sees."""
-    visible = np.zeros(len(frame.points), bool)
-    points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
-    for view in frame.views:
-        visible |= project(points, view.camera, view.camera_from_lidar).visible.numpy()
-    return visible
-
-
-def _online(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[tuple[Frame, np.ndarray]]:
-    build = partial(TTTKD, student, teacher, seed=method.seed) if method.adapts else None
-    pipeline = Pipeline(student, build, method.in_force, background=False, on_report=reports.append)
+def _online(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[_Answer]:
+    build, predictor = None, student
+    if method.adapts:
+        online = ONLINE[method.name]
+        build, predictor = partial(online.build, student, teacher, method.seed), online.predictor(student)
+    pipeline = Pipeline(
+        predictor, build, method.in_force, background=False, on_report=reports.append, rotations=method.rotations
+    )
     try:
         for frame in drive:
-            yield frame, pipeline.process(frame.stamp, frame.points, lambda frame=frame: frame).labels
+            start, answered = perf_counter(), []
+
+            def hand_over(frame=frame, answered=answered) -> Frame:
+                """Asked for when the sweep has been predicted."""
+                answered.append(perf_counter())
+                return _cut(frame, method.images)
+
+            learnable = bool(frame.views) or not method.looks
+            prediction = pipeline.process(frame.stamp, frame.points, hand_over if learnable else None)
+            yield _Answer(frame, prediction, (answered or [perf_counter()])[0] - start)
     finally:
         pipeline.close()
 
 
-def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[tuple[Frame, np.ndarray]]:
+def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[_Answer]:
     adapter = TTTKD(student, teacher, seed=method.seed)
-    segmenter = Segmenter(student)
+    segmenter = Segmenter(student, method.rotations)
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.adopt(shipped)
-        reports.append(adapter.step(frame, method.in_force))
+        reports.append(adapter.step(_cut(frame, method.images), method.in_force))
+        start = perf_counter()
         segmenter.load(adapter.weights())
-        yield frame, segmenter.segment(frame.points).labels
+        yield _Answer(frame, segmenter.segment(frame.points), perf_counter() - start)
+
+
+def _cut(frame: Frame, images: int | None) -> Frame:
+    return frame if images is None else replace(frame, views=frame.views[:images])
 
 
 def _spread_images(drive: Drive, count: int) -> list[np.ndarray]:
