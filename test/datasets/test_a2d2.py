@@ -1,5 +1,7 @@
+import io
 import json
 import logging
+import zipfile
 
 import cv2
 import numpy as np
@@ -171,4 +173,52 @@ def test_an_image_of_another_size_is_refused(a2d2):
     path = first(a2d2, "camera", ".png")
     cv2.imwrite(str(path), np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(ValueError, match="is 60x40, but cams_lidars.json says 120x80"):
+        open_a2d2(a2d2)[0]
+
+
+def test_a_label_image_of_another_size_is_refused(a2d2):
+    cv2.imwrite(str(first(a2d2, "label", ".png")), np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(ValueError, match="label_frontcenter_000000000.png is 60x40, but cams_lidars.json says 120x80"):
+        open_a2d2(a2d2)[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("Resolution", [10**6, 10**6]), ("Resolution", [float("inf"), 80]), ("CamMatrix", [10**400] * 9),
+     ("view", {"origin": [0, 0, 0], "x-axis": [0, 0, 0], "y-axis": [0, 1, 0]})],
+)  # fmt: skip
+def test_a_calibration_beyond_all_cameras_is_refused(a2d2, key, value):
+    rewritten(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].update({key: value}))
+    with pytest.raises(ValueError, match="does not describe the camera front_center"):
+        open_a2d2(a2d2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("class_list.json", "[]", "class_list.json is no JSON of A2D2's .*expected an object, it is a list"),
+        ("cams_lidars.json", "[" * 100_000, "cams_lidars.json is no JSON of A2D2's"),
+        ("class_list.json", '{"#ff0000": ["Car 1"]}', "class_list.json is no list of A2D2's colours"),
+        ("class_list.json", '{"#ffffffffffffffffff": "Car 1"}', "class_list.json is no list of A2D2's colours"),
+    ],
+)
+def test_a_description_of_another_form_is_refused(a2d2, name, text, words):
+    (a2d2 / name).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        open_a2d2(a2d2)
+
+
+def test_an_image_with_a_stamp_beyond_all_times_is_refused(a2d2):
+    path = first(a2d2, "camera", ".json")
+    rewritten(path, lambda content: content.update(cam_tstamp=float("inf")))
+    with pytest.raises(ValueError, match=f"{path.name} does not tell when"):
+        open_a2d2(a2d2)[0]
+
+
+def test_a_cloud_that_says_to_be_larger_than_memory_is_refused(a2d2):
+    path = first(a2d2, "lidar", ".npz")
+    with io.BytesIO() as member, zipfile.ZipFile(path, "w") as archive:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (2**50, 3)})
+        archive.writestr("points.npy", member.getvalue())
+    with pytest.raises(ValueError, match=f"{path.name} is no cloud of A2D2's, or damaged .*MemoryError"):
         open_a2d2(a2d2)[0]

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -136,6 +137,16 @@ def test_tables_are_read_whole_whatever_the_pieces(nuscenes, monkeypatch, block)
         ("calibrated_sensor", lambda text: text.replace('"rotation"', '"turn"'), "has a row without all of token"),
         ("category", lambda text: text.replace('"index"', '"number"'), "no indices: unpack nuScenes-lidarseg's own"),
         ("lidarseg", lambda text: "[]", "lidarseg.json has no labels for sweep LIDAR_TOP 0 0"),
+        ("scene", lambda text: "[" * 100_000, "scene.json is cut short or no table"),
+        ("scene", lambda text: text.replace('"scene 0"', "[]"), r"a row whose token is \[\], no str"),
+        ("sample_data", lambda text: re.sub("15324029[0-9]*", "1e300", text), r"a row whose timestamp is 1e\+300, no"),
+        ("sample_data", lambda text: text.replace("samples/", 300 * "x"), "no sweep at .*xxx"),
+        ("lidarseg", lambda text: text.replace("lidarseg/", 300 * "x"), "no labels at .*xxx"),
+        ("calibrated_sensor", lambda text: text.replace("5.0", "{}"), "no 3x3 camera_intrinsic for CAM_BACK"),
+        ("ego_pose", lambda text: text.replace("400.0", "null"), "ego_pose.json, .* 0 [01]: translation .*unpack"),
+        ("ego_pose", lambda text: text.replace('"rotation": [\n1,', '"rotation": ['), "ego_pose.json, .*not enough"),
+        ("category", lambda text: "[]", "category.json has no indices"),
+        ("category", lambda text: text.replace("4", "1" + 30 * "0"), "category.json has no indices"),
     ],
 )
 def test_damaged_tables_are_named(nuscenes, table, change, words):

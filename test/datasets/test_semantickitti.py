@@ -105,6 +105,8 @@ def test_a_missing_file_is_named_with_the_remedy(semantickitti, name, words):
     [
         ("times.txt", "0.0\n", "times.txt has 1 lines, but there is a sweep 1"),
         ("times.txt", "0.0\nnoon\n", "times.txt is not 1 number to a line"),
+        ("times.txt", "0.0\n1e300\n", r"times.txt is not 1 number to a line \(one is too large, or none\)"),
+        ("poses.txt", "1 0 0 nan " * 3 + "\n", "poses.txt is not 12 numbers to a line .one is too large"),
         ("poses.txt", "1 0 0\n0 1 0\n", "poses.txt is not 12 numbers to a line"),
         ("calib.txt", "P2: 1 2 3\n", "calib.txt has no P2 of 3x4 numbers"),
     ],

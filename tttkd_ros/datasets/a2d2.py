@@ -9,7 +9,6 @@ those of their pixels, as in xMUDA's experiments.
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -20,12 +19,13 @@ from tttkd_ros.datasets.class_maps import A2D2, ClassMap
 from tttkd_ros.datasets.recording import Recorded, drive_folder, log, read_image, read_text
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.transforms import inverse
+from tttkd_ros.geometry.transforms import inverse, validated
 
 CAMERA = "camera_front"
 NAME, FOLDER, TAG = "front_center", "cam_front_center", "frontcenter"  # of that camera: in JSON, of folders, in files
 MICROSECOND = 1000  # nanoseconds
 OPTICAL_FROM_VIEW = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+LARGEST = 2**13  # pixels of an image's side; A2D2's are 1920x1208
 FITS = 5.0  # pixels: half the points may be that far from where the calibration has them, more and it is another car's
 
 
@@ -54,15 +54,14 @@ class A2D2Recording:
         info = _json(picture.with_suffix(".json"))
         try:
             stamp, camera_from_lidar = int(info["cam_tstamp"]) * MICROSECOND, self._lens.camera_from_lidar(info)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{picture.with_suffix('.json')} does not tell when and in which view its image was taken "
                              f"({error!r}): fetch it again") from error
-        _, image = read_image(picture)
-        image = self._lens.undistorted(image, picture)
+        image = self._lens.undistorted(self._image(picture))
         view = View(CAMERA, stamp, image, self._lens.camera, camera_from_lidar)
         labels = None
         if self._colours is not None:
-            _, colours = read_image(self._beside("label", index))
+            colours = self._image(self._beside("label", index))
             labels = np.full(len(points), UNLABELLED, np.uint8)
             if places is not None:
                 inside, rows, columns = self._lens.sources(places)
@@ -70,6 +69,14 @@ class A2D2Recording:
         # The undistorted image is nobody's file yet.
         png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
         return Recorded(Frame(stamp, points, (view,), intensity, labels), {CAMERA: png.tobytes()})
+
+    def _image(self, path: Path) -> np.ndarray:
+        """(H, W, 3), of the size that the calibration is for."""
+        _, image = read_image(path)
+        width, height = self._lens.camera.width, self._lens.camera.height
+        if image.shape[:2] != (height, width):
+            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, but cams_lidars.json says {width}x{height}")
+        return image
 
     def _beside(self, kind: str, index: int) -> Path:
         name = self._clouds[index].with_suffix(".png").name.replace("_lidar_", f"_{kind}_")
@@ -102,19 +109,18 @@ class _Lens:
             new, old = (np.array(told[name], np.float64).reshape(3, 3) for name in ("CamMatrix", "CamMatrixOriginal"))
             distortion = np.array(told["Distortion"], np.float64).reshape(-1)
             width, height = (int(value) for value in told["Resolution"])
+            if max(width, height) > LARGEST:
+                raise ValueError(f"its images are {width}x{height}, expected at most {LARGEST} pixels a side")
             self._view = _global_from_view(told["view"])
             self.camera = CameraModel(width, height, *(float(new[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))))
             # Where in the image as taken the undistorted one has its pixels from, (H, W) each.
             self._columns, self._rows = cv2.initUndistortRectifyMap(
                 old, distortion, None, new, (width, height), cv2.CV_32FC1
             )
-        except (KeyError, TypeError, ValueError, cv2.error) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, cv2.error) as error:
             raise ValueError(f"{path} does not describe the camera {NAME} as A2D2's does: {error!r}") from error
 
-    def undistorted(self, image: np.ndarray, path: Path) -> np.ndarray:
-        if image.shape[:2] != self._rows.shape:
-            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, but cams_lidars.json says "
-                             f"{self._rows.shape[1]}x{self._rows.shape[0]}")
+    def undistorted(self, image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, self._columns, self._rows, cv2.INTER_LINEAR)
 
     def sources(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,7 +148,9 @@ class _Colours:
         listed = _json(path)
         try:
             names = {int(colour.removeprefix("#"), 16): name for colour, name in listed.items()}
-        except (AttributeError, ValueError) as error:
+            if not all(key in range(2**24) and isinstance(name, str) for key, name in names.items()):
+                raise ValueError("one is no colour, or no name")
+        except ValueError as error:
             raise ValueError(f"{path} is no list of A2D2's colours: expected {{\"#rrggbb\": name}}") from error
         missing = sorted({name for group in A2D2.values() for name in group} - set(names.values()))
         if missing:
@@ -179,8 +187,9 @@ def _cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None
             points = np.array(values["points"], np.float32).reshape(-1, 3)
             columns = {name: np.array(values[name], np.float64).reshape(len(points))
                        for name in ("reflectance", "row", "col") if name in values}
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no cloud of A2D2's, or damaged ({error}): fetch it again") from error
+    # zipfile, its decompressors and NumPy's parser do not say what a damaged file makes them raise: MemoryError, too.
+    except Exception as error:
+        raise ValueError(f"{path} is no cloud of A2D2's, or damaged ({error!r}): fetch it again") from error
     intensity = columns["reflectance"].astype(np.float32) if "reflectance" in columns else None
     places = np.column_stack([columns["row"], columns["col"]]) if {"row", "col"} <= set(columns) else None
     return points, intensity, places
@@ -189,12 +198,13 @@ def _cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None
 def _global_from_view(view: dict) -> np.ndarray:
     """(4, 4): from a view, told by its origin and two axes, to the vehicle. The second is made square to the first."""
     x, y = (np.array(view[name], np.float64).reshape(3) for name in ("x-axis", "y-axis"))
-    x = x / np.linalg.norm(x)
-    y = y - x * (x @ y)
-    y = y / np.linalg.norm(y)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is refused below
+        x = x / np.linalg.norm(x)
+        y = y - x * (x @ y)
+        y = y / np.linalg.norm(y)
     matrix = np.eye(4)
     matrix[:3] = np.column_stack([x, y, np.cross(x, y), np.array(view["origin"], np.float64)])
-    return matrix
+    return validated(matrix)
 
 
 def _beside(folder: Path, name: str) -> Path:
@@ -205,6 +215,9 @@ def _beside(folder: Path, name: str) -> Path:
 def _json(path: Path) -> dict:
     text = read_text(path, "it comes with the data set")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, it is a {type(content).__name__}")
+        return content
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON of A2D2's ({error}): fetch it again") from error

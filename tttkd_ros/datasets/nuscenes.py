@@ -25,16 +25,19 @@ BLOCK = 2**20  # characters of a table that are read at a time
 SEPARATORS = (",", " ", "\t", "\r", "\n")
 REMEDY = "unpack the metadata of the data set here"
 COLUMNS = {
-    "scene": ("token", "name"),
-    "sample": ("token", "timestamp", "scene_token"),
-    "sample_data": (
-        "token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "is_key_frame", "filename",
-    ),
-    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
-    "sensor": ("token", "channel"),
-    "ego_pose": ("token", "translation", "rotation"),
-    "lidarseg": ("sample_data_token", "filename"),
-    "category": ("name",),
+    "scene": {"token": str, "name": str},
+    "sample": {"token": str, "timestamp": int, "scene_token": str},
+    "sample_data": {
+        "token": str, "sample_token": str, "ego_pose_token": str, "calibrated_sensor_token": str, "timestamp": int,
+        "is_key_frame": bool, "filename": str,
+    },
+    "calibrated_sensor": {
+        "token": str, "sensor_token": str, "translation": list, "rotation": list, "camera_intrinsic": list,
+    },
+    "sensor": {"token": str, "channel": str},
+    "ego_pose": {"token": str, "translation": list, "rotation": list},
+    "lidarseg": {"sample_data_token": str, "filename": str},
+    "category": {"name": str},
 }  # fmt: skip
 
 
@@ -50,10 +53,9 @@ class NuScenes:
         data = [row for row in data if row["is_key_frame"]]
         calibrations = self._by_token("calibrated_sensor", {row["calibrated_sensor_token"] for row in data})
         sensors = self._by_token("sensor", {row["sensor_token"] for row in calibrations.values()})
-        self._places = {key: _pose(row) for key, row in calibrations.items()}  # vehicle from sensor
+        self._places = self._poses("calibrated_sensor", calibrations)  # vehicle from sensor
         self._intrinsics = {key: row["camera_intrinsic"] for key, row in calibrations.items()}
-        self._vehicle = {key: _pose(row) for key, row in self._by_token(
-            "ego_pose", {row["ego_pose_token"] for row in data}).items()}
+        self._vehicle = self._poses("ego_pose", self._by_token("ego_pose", {row["ego_pose_token"] for row in data}))
         channels: dict[str, dict[str, dict]] = {row["token"]: {} for row in samples}
         for row in data:
             channel = sensors[calibrations[row["calibrated_sensor_token"]]["sensor_token"]]["channel"]
@@ -88,10 +90,11 @@ class NuScenes:
     def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
         content, image = read_image(self._folder / row["filename"])
         key = row["calibrated_sensor_token"]
-        intrinsics = np.array(self._intrinsics[key], np.float64)
-        if intrinsics.shape != (3, 3):
+        try:
+            intrinsics = np.array(self._intrinsics[key], np.float64).reshape(3, 3)
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{self._tables}/calibrated_sensor.json has no 3x3 camera_intrinsic for {channel}: "
-                             f"{REMEDY}")
+                             f"{REMEDY}") from error
         fx, fy, cx, cy = (float(intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
         camera = CameraModel(image.shape[1], image.shape[0], fx, fy, cx, cy)
         name = "camera_" + channel.removeprefix(CAMERA).lower()
@@ -119,7 +122,7 @@ class NuScenes:
         labels = {row["sample_data_token"]: row["filename"]
                   for row in self._rows("lidarseg", "sample_data_token", sweeps)}
         categories = list(_rows(self._tables / "category.json"))
-        if not all("index" in row for row in categories):
+        if not categories or not all(row.get("index") in range(256) for row in categories):
             raise ValueError(f"{self._tables}/category.json has no indices: unpack nuScenes-lidarseg's own over it")
         return labels, ClassMap({row["index"]: row["name"] for row in categories}, NUSCENES)
 
@@ -133,6 +136,17 @@ class NuScenes:
             meant = "several scenes: name one with --scene" if name is None else f"no scene {name!r}"
             raise ValueError(f"{self._tables} has {meant} ({known or 'it has none'})")
         return scenes[name]
+
+    def _poses(self, table: str, rows: dict[str, dict]) -> dict[str, np.ndarray]:
+        """Token -> (4, 4); nuScenes writes quaternions w x y z."""
+        poses = {}
+        for token, row in rows.items():
+            try:
+                w, x, y, z = row["rotation"]
+                poses[token] = transform(row["translation"], (x, y, z, w))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ValueError(f"{self._tables / table}.json, {token}: {error}; {REMEDY}") from error
+        return poses
 
     def _rows(self, table: str, key: str, values: Collection[str]) -> list[dict]:
         return [row for row in _rows(self._tables / f"{table}.json") if row[key] in values]
@@ -158,6 +172,7 @@ def _rows(path: Path) -> Iterator[dict]:
     """The objects of a JSON file that is one list of them, read a piece at a time: such files reach gigabytes."""
     if not path.is_file():
         raise ValueError(f"{path} is missing: {REMEDY}")
+    columns = COLUMNS[path.stem]
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8", errors="replace") as file:
         text, at = file.read(BLOCK).lstrip().removeprefix("["), 0
@@ -168,19 +183,16 @@ def _rows(path: Path) -> Iterator[dict]:
                 return
             try:
                 row, end = decoder.raw_decode(text, at)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 block = file.read(BLOCK)
                 if not block or len(text) - at > BLOCK:
                     raise ValueError(f"{path} is cut short or no table of nuScenes: {REMEDY}") from error
                 text, at = text[at:] + block, 0
                 continue
-            if not isinstance(row, dict) or not set(COLUMNS[path.stem]) <= set(row):
-                raise ValueError(f"{path} has a row without all of {', '.join(COLUMNS[path.stem])}: {REMEDY}")
+            if not isinstance(row, dict) or not columns.keys() <= row.keys():
+                raise ValueError(f"{path} has a row without all of {', '.join(columns)}: {REMEDY}")
+            for name, kind in columns.items():
+                if type(row[name]) is not kind:
+                    raise ValueError(f"{path} has a row whose {name} is {row[name]!r}, no {kind.__name__}: {REMEDY}")
             yield row
             at = end
-
-
-def _pose(row: dict) -> np.ndarray:
-    """(4, 4); nuScenes writes quaternions w x y z."""
-    w, x, y, z = row["rotation"]
-    return transform(row["translation"], (x, y, z, w))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import isfile  # pathlib's raises OSError for a name that is too long, as a damaged table may have
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
@@ -23,11 +24,22 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """One sweep. images: camera -> the PNG or JPEG file that its view's image was decoded from. poses: stamp in
-    nanoseconds and where the LiDAR was then, (4, 4), in a frame that stays."""
+    nanoseconds and where the LiDAR was then, (4, 4), in a frame that stays.
+
+    Raises ValueError for transforms that are not finite: numbers that are beyond all reason overflow on their way here.
+    """
 
     frame: Frame
     images: Mapping[str, bytes] = field(default_factory=dict)
     poses: Sequence[tuple[int, np.ndarray]] = ()
+
+    def __post_init__(self):
+        places = [(f"{view.name}'s place", view.camera_from_lidar) for view in self.frame.views]
+        places += [(f"the LiDAR's pose at {stamp}", pose) for stamp, pose in self.poses]
+        for name, matrix in places:
+            if not np.isfinite(matrix).all():
+                raise ValueError(f"sweep {self.frame.stamp}: {name} is not finite: {matrix.tolist()}; fetch its "
+                                 "calibration and poses again")
 
 
 class Recording(Protocol):
@@ -40,7 +52,7 @@ class Recording(Protocol):
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray]:
     """The file as it is, and its pixels (H, W, 3) uint8 RGB."""
-    if not path.is_file():
+    if not isfile(path):
         raise ValueError(f"no image at {path}")
     content = path.read_bytes()
     try:
@@ -51,7 +63,7 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray]:
 
 def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
     """(N, columns) float32: x, y, z in metres, intensity and what else there is."""
-    if not path.is_file():
+    if not isfile(path):
         raise ValueError(f"no sweep at {path}")
     size = path.stat().st_size
     if size % (4 * columns):
@@ -62,7 +74,7 @@ def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
 
 def read_labels(path: Path, dtype: str, size: int) -> np.ndarray:
     """(size,) as they are in the file."""
-    if not path.is_file():
+    if not isfile(path):
         raise ValueError(f"no labels at {path}: unpack all of them, or move their folder away to convert without truth")
     labels = np.fromfile(path, dtype)
     if path.stat().st_size != labels.itemsize * size:

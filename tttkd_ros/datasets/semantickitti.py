@@ -20,6 +20,7 @@ from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
 REMEDY = "it is in data_odometry_calib.zip of KITTI's odometry benchmark"
+LARGEST = 2**31  # seconds that a stamp can hold; nor is there a place so many metres away
 STAMPS_FROM = 10**15  # files with numbers from here on are named for stamps in nanoseconds: 10**15 is in January 1970
 
 
@@ -129,7 +130,11 @@ def _table(path: Path, shape: tuple[int, ...], remedy: str = "fetch it again") -
     lines = read_text(path, remedy).splitlines()
     try:
         rows = [[float(value) for value in line.split()] for line in lines if line.strip()]
-        return np.array(rows, np.float64).reshape(len(rows), *shape)
+        table = np.array(rows, np.float64).reshape(len(rows), *shape)
+        if not (np.abs(table) < LARGEST).all():
+            raise ValueError("one is too large, or none")
+        return table
     except ValueError as error:
         expected = int(np.prod(shape))
-        raise ValueError(f"{path} is not {expected} number{'s' * (expected > 1)} to a line: {remedy}") from error
+        number = f"number{'s' * (expected > 1)}"
+        raise ValueError(f"{path} is not {expected} {number} to a line ({error}): {remedy}") from error

@@ -1,0 +1,198 @@
+"""Recordings of every data set, each input with damage to one of the files."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tttkd_ros.datasets.a2d2 import open_a2d2
+from tttkd_ros.datasets.class_maps import A2D2
+from tttkd_ros.datasets.kitti import open_kitti
+from tttkd_ros.datasets.nuscenes import NuScenes
+from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti
+
+from . import inputs
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 255, (24, 32, 3), np.uint8)
+PNG, JPEG = (cv2.imencode(kind, PIXELS)[1].tobytes() for kind in (".png", ".jpg"))
+SWEEP = RNG.random((10, 4), np.float32).tobytes()
+P2 = "7.2e+02 0 6.1e+02 4.4e+01 0 7.2e+02 1.7e+02 2.1e-01 0 0 1 2.7e-03"
+TURNED = "0 -1 0 0 0 -1 1 0 0"
+TIMES = "2011-09-26 13:02:25.964389445\n2011-09-26 13:02:26.064389445\n"
+KITTI_FOLDER = {
+    "calib.txt": f"P2: {P2}\nR0_rect: 1 0 0 0 1 0 0 0 1\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n",
+    "0000000000.bin": SWEEP,
+    "0000000000.png": PNG,
+}
+KITTI_DRIVE = {
+    "calib_cam_to_cam.txt": f"P_rect_02: {P2}\nR_rect_00: 1 0 0 0 1 0 0 0 1\n",
+    "calib_velo_to_cam.txt": f"R: {TURNED}\nT: 0 -0.08 -0.27\n",
+    "calib_imu_to_velo.txt": "R: 1 0 0 0 1 0 0 0 1\nT: -0.81 0.32 -0.8\n",
+    "drive/velodyne_points/timestamps.txt": TIMES,
+    "drive/velodyne_points/data/0000000001.bin": SWEEP,
+    "drive/image_02/timestamps.txt": TIMES,
+    "drive/image_02/data/0000000001.png": PNG,
+    "drive/oxts/timestamps.txt": TIMES,
+    "drive/oxts/data/0000000000.txt": "49.0 8.4 116.4 0.035 0.004 -2.6",
+    "drive/oxts/data/0000000001.txt": "49.00001 8.4 116.4 0.035 0.004 -2.6",
+}
+LABELS = np.array([10, 252, 40, 0, 16, 70, 80, 30, 1, 99], "<u4")
+SEMANTIC_KITTI = {
+    "calib.txt": f"P0: {P2}\nP2: {P2}\nTr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n",
+    "times.txt": "0.000000e+00\n1.035e-01\n",
+    "poses.txt": "1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 9.7e-01\n",
+    "velodyne/000001.bin": SWEEP,
+    "image_2/000001.png": PNG,
+    "labels/000001.label": (LABELS | 7 << 16).tobytes(),
+}
+
+
+def nuscenes() -> dict[str, bytes]:
+    """A keyframe with two cameras and lidarseg."""
+    files, names = {}, ["noise", "vehicle.car", "flat.driveable_surface", "static.manmade", "vehicle.bus.rigid"]
+    tables = {
+        "scene": [{"token": "scene", "name": "scene-0001"}],
+        "sample": [{"token": "sample", "timestamp": 1_532_402_927_647_951, "scene_token": "scene"}],
+        "sample_data": [], "calibrated_sensor": [], "sensor": [], "ego_pose": [],
+        "category": [{"name": name, "index": index} for index, name in enumerate(names)],
+        "lidarseg": [{"sample_data_token": "LIDAR_TOP", "filename": "lidarseg/LIDAR_TOP.bin"}],
+    }  # fmt: skip
+    for channel in ("LIDAR_TOP", "CAM_FRONT", "CAM_BACK"):
+        lidar = channel == "LIDAR_TOP"
+        place = {"token": channel, "translation": [1.0, 0.0, 1.5], "rotation": [0.5, -0.5, 0.5, -0.5]}
+        name = f"samples/{channel}/0.{'pcd.bin' if lidar else 'jpg'}"
+        intrinsic = [] if lidar else [[5.0, 0, 4], [0, 5.0, 3], [0, 0, 1]]
+        tables["sensor"].append({"token": channel, "channel": channel})
+        tables["calibrated_sensor"].append(place | {"sensor_token": channel, "camera_intrinsic": intrinsic})
+        tables["ego_pose"].append(place)
+        tables["sample_data"].append({
+            "token": channel, "sample_token": "sample", "ego_pose_token": channel, "calibrated_sensor_token": channel,
+            "is_key_frame": True, "timestamp": 1_532_402_927_647_951 - 20_000 * (not lidar), "filename": name,
+        })
+        files[name] = RNG.random((5, 5), np.float32).tobytes() if lidar else JPEG
+    files["lidarseg/LIDAR_TOP.bin"] = bytes(range(5))
+    return files | {f"v1.0-mini/{name}.json": json.dumps(rows).encode() for name, rows in tables.items()}
+
+
+def a2d2() -> dict[str, bytes]:
+    """Ten points 10 m away."""
+    view = {"origin": [1.7, 0.0, 0.94], "x-axis": [0.9998, -0.02, 0.0], "y-axis": [0.02, 0.9998, 0.0]}
+    matrix = [[20.0, 0, 16], [0, 20.0, 12], [0, 0, 1]]
+    camera = {"Lens": "Telecam", "CamMatrix": matrix, "CamMatrixOriginal": matrix, "Distortion": [[-0.3, 0, 0, 0, 0]],
+              "Resolution": [32, 24], "view": view}
+    names = [name for group in A2D2.values() for name in group]
+    columns, rows = np.arange(10.0, 20), np.full(10, 12.0)
+    arrays = {"points": np.column_stack([np.full(10, 10.0), (16 - columns) / 2, np.zeros(10)]), "row": rows,
+              "reflectance": np.arange(10), "col": columns}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return {
+        "cams_lidars.json": json.dumps({"cameras": {"front_center": camera}}).encode(),
+        "class_list.json": json.dumps({f"#{index:06x}": name for index, name in enumerate(names)}).encode(),
+        "camera/cam_front_center/1_camera_frontcenter_0.png": PNG,
+        "camera/cam_front_center/1_camera_frontcenter_0.json":
+            json.dumps({"cam_tstamp": 1_533_653_428_000_000, "pcld_view": view}).encode(),
+        "lidar/cam_front_center/1_lidar_frontcenter_0.npz": file.getvalue(),
+        "label/cam_front_center/1_label_frontcenter_0.png": PNG,
+    }  # fmt: skip
+
+
+def laid_out(folder: Path, files: dict[str, str | bytes]) -> dict[str, bytes]:
+    """Writes the files; their contents as bytes."""
+    contents = {name: text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return contents
+
+
+def changes(name: str, content: bytes) -> list:
+    """Ways to change a file: as bytes, JSON as a document, and what is in an archive, whose checksums are right."""
+    ways = [inputs.damaged(content)]
+    if name.endswith(".json"):
+        change = inputs.changed(json.loads(content))
+        ways += [lambda tape: json.dumps(change(tape)).encode()] * 2
+    if name.endswith(".npz"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        damage = {member: inputs.damaged(data) for member, data in members.items()}
+
+        def archived(tape) -> bytes:
+            changed, file = tape.choose(sorted(members)), io.BytesIO()
+            with zipfile.ZipFile(file, "w") as archive:
+                for member, data in members.items():
+                    archive.writestr(member, damage[member](tape) if member == changed else data)
+            return file.getvalue()
+
+        ways += [archived] * 2
+    return ways
+
+
+@pytest.fixture
+def fuzz_files(fuzz, folder):
+    """`fuzz_files(files, take)`: `take` is given a folder of these files, one of them damaged."""
+
+    def run(files, take) -> None:
+        contents = laid_out(folder / "files", files)
+        ways = [(name, way) for name, content in contents.items() for way in changes(name, content)]
+
+        def make(tape) -> tuple[str, bytes]:
+            name, way = tape.choose(ways)
+            return name, way(tape)
+
+        def taken(given: tuple[str, bytes]) -> None:
+            name, content = given
+            (folder / "files" / name).write_bytes(content)
+            try:
+                take(folder / "files")
+            finally:
+                (folder / "files" / name).write_bytes(contents[name])
+
+        fuzz(make, taken)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("files", "start", "opened"),
+    [
+        pytest.param(KITTI_FOLDER, ".", open_kitti, id="kitti folder"),
+        pytest.param(KITTI_DRIVE, "drive", open_kitti, id="kitti drive"),
+        pytest.param(SEMANTIC_KITTI, ".", open_semantickitti, id="semantickitti"),
+        pytest.param(nuscenes(), ".", NuScenes, id="nuscenes"),
+        pytest.param(a2d2(), ".", open_a2d2, id="a2d2"),
+    ],
+)
+def test_recordings(fuzz_files, files, start, opened):
+    def take(folder: Path) -> None:
+        recording = opened(folder / start)
+        for recorded in (recording[index] for index in range(len(recording))):
+            frame = recorded.frame
+            assert frame.points.shape == (len(frame.points), 3) and isinstance(frame.stamp, int)
+            for values in (frame.intensity, frame.labels):
+                assert values is None or values.shape == (len(frame.points),)
+            for view in frame.views:
+                assert view.image.shape == (view.camera.height, view.camera.width, 3)
+                assert np.isfinite(view.camera_from_lidar).all()
+            assert all(np.isfinite(pose).all() for _, pose in recorded.poses)
+
+    fuzz_files(files, take)
+
+
+@pytest.mark.parametrize("by", ["number", "stamp"])
+def test_label_files(fuzz_files, drive, by):
+    labels = np.resize(LABELS, len(drive[0].points)).tobytes()
+    names = [frame.stamp if by == "stamp" else index for index, frame in enumerate(drive)]
+
+    def take(folder: Path) -> None:
+        for frame in LabelFiles(folder, len(drive)).truth(iter(drive)):
+            assert frame.labels.shape == (len(frame.points),)
+
+    fuzz_files({f"{name}.label": labels for name in names}, take)
