@@ -47,3 +47,23 @@ def test_joining_again_after_an_interruption_gives_the_same(parts, tmp_path):
     join_bags(parts, out)
     join_bags(parts, out)
     assert len(list(BagReader(out).frames())) == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("message_count:", "messages:", "KeyError"),
+        ("part_1.mcap", "../part_2/part_2.mcap", "names files of other folders"),
+        ("part_1.mcap", "x" * 300, ""),
+    ],
+    ids=["no count", "elsewhere", "too long a name"],
+)
+def test_parts_whose_descriptions_are_damaged_lose_no_file(parts, tmp_path, old, new, words):
+    path = parts[1] / "metadata.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    if words:
+        with pytest.raises(ValueError, match=f"metadata.yaml in .* is damaged .*{words}.*remove the bags there"):
+            join_bags(parts, tmp_path / "whole")
+    else:
+        join_bags(parts, tmp_path / "whole")
+    assert len(list(BagReader(parts[1] / "part_1.mcap").frames())) == 2

@@ -88,7 +88,10 @@ def test_files_of_a_split_bag_are_read_in_the_order_of_their_numbers(frame, writ
     assert stamps(BagReader(tmp_path / "split", whole=False).frames()) == [frame(index).stamp for index in range(3)]
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\x00: [garbage"])
+NO_DATE = b"rosbag2_bagfile_information: {message_count: 2001-99-99}"
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x00: [garbage", NO_DATE], ids=["empty", "garbage", "no date"])
 def test_metadata_that_say_nothing_are_done_without(bag, garbage):
     (bag / "metadata.yaml").write_bytes(garbage)
     assert len(list(BagReader(bag, whole=False).frames())) == SWEEPS
@@ -148,6 +151,13 @@ def test_an_mcap_file_of_another_robot_system_is_refused(cut):
     path = cut(0.6)
     file = path / "bag.mcap"
     file.write_bytes(file.read_bytes().replace(b"ros2", b"ros1", 1))
+    with pytest.raises(ValueError, match="damaged or cut short, or of an unknown kind"):
+        BagReader(path, whole=False)
+
+
+def test_an_mcap_file_whose_header_is_too_short_is_refused(cut):
+    path = cut(0.6)
+    (path / "bag.mcap").write_bytes(b"\x89MCAP0\r\n\x01" + (2).to_bytes(8, "little") + b"ro")
     with pytest.raises(ValueError, match="damaged or cut short, or of an unknown kind"):
         BagReader(path, whole=False)
 

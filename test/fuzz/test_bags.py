@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import shutil
@@ -13,15 +15,18 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from ruamel.yaml import YAML
 
 from tttkd_ros.bags import storage, topics
+from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.demo.recordings import ADAPTATION, DIAGNOSTICS, LABELLED, score_live
+from tttkd_ros.demo.recordings import ADAPTATION, DIAGNOSTICS, LABELLED, POINTS, score_live
 from tttkd_ros.messages.definitions import standard_types
 
 from . import inputs
+from .conftest import START
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +37,8 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def take_messages(path) -> None:
-    with open_bag(path) as bag:
+def take_messages(path, opened=open_bag) -> None:
+    with opened(path) as bag:
         for record in bag.messages(bag.types):
             bag.decode(record)
 
@@ -118,6 +123,19 @@ def test_sqlite_files(fuzz, folder, bags):
     fuzz(inputs.damaged(the_file(bags["sqlite3"]).read_bytes()), take)
 
 
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_files_read_as_far_as_they_go(fuzz, folder, bags, small, kind):
+    modes = (CompressionMode.NONE, CompressionMode.STORAGE)
+    files = [the_file(bags[kind])] if kind == "sqlite3" else [the_file(small(mode)) for mode in modes]
+    path = folder / files[0].name
+
+    def take(content: bytes) -> None:
+        path.write_bytes(content)
+        take_messages(path, open_readable)
+
+    fuzz(inputs.damaged(*(file.read_bytes() for file in files)), take)
+
+
 @pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE], ids=["file", "message"])
 def test_compressed_files(fuzz, folder, small, mode):
     bag = shutil.copytree(small(mode), folder / "bag")
@@ -142,6 +160,44 @@ def test_metadata(fuzz, folder, small, by):
         take_messages(bag)
 
     fuzz(damage if by == "text" else lambda tape: json.dumps(change(tape)).encode(), take)
+
+
+@pytest.mark.parametrize("by", ["text", "document"])
+def test_metadata_of_bags_cut_short(fuzz, folder, small, by):
+    bag = shutil.copytree(small(CompressionMode.NONE), folder / "bag")
+    metadata, file = bag / "metadata.yaml", the_file(bag)
+    file.write_bytes(file.read_bytes()[:-100])
+    text = "rosbag2_bagfile_information: {message_count: 4, version: 5}"
+    change = inputs.changed(YAML(typ="safe").load(text))
+
+    def take(content: bytes) -> None:
+        metadata.write_bytes(content)
+        try:
+            with open_readable(bag) as opened:
+                assert opened.damage
+        except ValueError:
+            pytest.fail("the metadata are not needed for what is left")
+
+    fuzz(inputs.damaged(text.encode()) if by == "text" else lambda tape: json.dumps(change(tape)).encode(), take)
+
+
+def test_metadata_of_bags_to_be_joined(fuzz, folder, small):
+    part, out = shutil.copytree(small(CompressionMode.NONE), folder / "part"), folder / "out"
+    metadata, file = part / "metadata.yaml", the_file(part)
+    whole = YAML(typ="safe").load(metadata.read_text())
+    for topic in whole["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        topic["topic_metadata"]["offered_qos_profiles"] = ""  # long, and taken as they are
+    change = inputs.changed(whole)
+
+    def take(content: bytes) -> None:
+        metadata.write_bytes(content)
+        try:
+            join_bags([part], out)
+        finally:
+            if not file.exists():
+                (out / file.name).rename(file)
+
+    fuzz(lambda tape: json.dumps(change(tape)).encode(), take)
 
 
 def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
@@ -209,3 +265,20 @@ def test_bags_to_be_played(fuzz, folder, bags):
                 assert isinstance(record.data, bytes) and classes[record.topic] is not None
 
     fuzz(inputs.damaged(the_file(bags["mcap"]).read_bytes()), take)
+
+
+def test_times_of_sending(fuzz, folder):
+    pytest.importorskip("rclpy")
+    from tttkd_ros.demo.live import LiveRun
+
+    path = folder / "sent.csv"
+    with io.StringIO(newline="") as text:
+        rows = [(POINTS, START, START + 7), ("/tf", START, START + 8), (POINTS, START + 9, START + 9)]
+        csv.writer(text).writerows([("topic", "bag_time", "sent"), *rows])
+        whole = text.getvalue().encode()
+
+    def take(content: bytes) -> None:
+        path.write_bytes(content)
+        LiveRun(folder, path, folder).sent_times()
+
+    fuzz(inputs.damaged(whole), take)

@@ -16,9 +16,9 @@ from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.image import PIXEL_BYTES, decode_image, decode_raw_image
-from tttkd_ros.messages.point_cloud import decode_cloud, decode_field, encode_labelled
-from tttkd_ros.messages.point_times import point_times
-from tttkd_ros.messages.stamps import stamp_of_raw
+from tttkd_ros.messages.point_cloud import decode_cloud, decode_field, encode_labelled, encode_points
+from tttkd_ros.messages.point_times import LONGEST_S, point_times, with_times
+from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
 
 from . import inputs
 
@@ -55,6 +55,13 @@ def take_cloud(message) -> None:
     point_times(message)
 
 
+def take_times(message) -> None:
+    times = point_times(message)
+    if times is not None:
+        assert times.shape == (message.width * message.height,) and times.dtype == np.float64
+        assert (np.abs(times) <= LONGEST_S).all()
+
+
 def take_image(message) -> None:
     image = decode_image(message)
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
@@ -84,6 +91,23 @@ def clouds(records, decode):
     doubles = sweep | {"fields": fields, "is_bigendian": True, "point_step": 24, "row_step": 24 * 20,
                        "data": np.arange(60, dtype=">f8").tobytes()}
     return [sweep, truth, rows, doubles]
+
+
+@pytest.fixture(scope="module")
+def timed(clouds):
+    """Trees of clouds that tell times as drivers do: offsets and dates, in seconds and in nanoseconds."""
+    sweep, offsets, made = clouds[0], np.linspace(0, 0.1, 20), []
+    start = sweep["header"]["stamp"]["sec"] + sweep["header"]["stamp"]["nanosec"] / SECOND
+    for name, datatype, kind, values in [
+        ("t", 6, "<u4", offsets * 1e9), ("time", 7, "<f4", offsets - 0.1), ("timestamp", 8, "<f8", start + offsets),
+        ("timestamp", 8, "<f8", (start + offsets) * 1e9), ("time_stamp", 5, ">i4", offsets * 1e9),
+    ]:  # fmt: skip
+        data = values.astype(kind).tobytes()
+        step = len(data) // len(values)
+        field = {"name": name, "offset": 0, "datatype": datatype, "count": 1}
+        made.append(sweep | {"fields": [field], "is_bigendian": kind[0] == ">", "point_step": step,
+                             "row_step": len(data), "data": data})
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +174,15 @@ def test_serialised_clouds(fuzz, clouds, decode):
     fuzz(inputs.damaged(*wholes), lambda cdr: take_cloud(decode(topics.CLOUD, cdr)))
 
 
+def test_times_by_their_fields(fuzz, timed):
+    fuzz(inputs.message(*timed), lambda tree: take_times(inputs.as_object(tree)))
+
+
+def test_serialised_times(fuzz, timed, decode):
+    wholes = [serialised(tree, topics.CLOUD) for tree in timed]
+    fuzz(inputs.damaged(*wholes), lambda cdr: take_times(decode(topics.CLOUD, cdr)))
+
+
 def test_images_by_their_fields(fuzz, images):
     fuzz(inputs.message(*images), lambda tree: take_image(inputs.as_object(tree)))
 
@@ -200,8 +233,8 @@ def test_serialised_transforms(fuzz, records, decode):
     fuzz(inputs.damaged(whole), lambda cdr: take_transforms(decode(topics.TRANSFORMS, cdr)))
 
 
-def test_arrays_to_be_encoded(fuzz):
-    """Shapes and types that fit together, or do not."""
+def arrays(*shapes: tuple[int | None, ...]):
+    """Makes arrays of these shapes (None: one number for all), of types that fit or do not, some of other shapes."""
     kinds = ("u1", "u1", "f4", "f4", "i4", "f8", "?", ">f4", "c8")
 
     def array_of(tape, *shape: int) -> np.ndarray:
@@ -209,16 +242,40 @@ def test_arrays_to_be_encoded(fuzz):
         filled = np.resize(np.frombuffer(tape.take(8), np.uint8), math.prod(shape) * kind.itemsize)
         return filled.view(kind).reshape(shape)[:: 1 - 2 * tape.below(2)] if shape else np.zeros((), kind)
 
-    def arrays(tape) -> tuple:
+    def make(tape) -> list[np.ndarray]:
         size = tape.below(5)
-        shapes = [(size, 3), (size,), (size,), (256, 3), (size,)]
+        made = [tuple(size if length is None else length for length in shape) for shape in shapes]
         while tape.below(3):
-            shapes[tape.below(5)] = tuple(tape.below(4) for _ in range(tape.below(4)))
-        made = [array_of(tape, *shape) for shape in shapes]
-        return (*made[:4], made[4] if tape.below(2) else None)
+            made[tape.below(len(made))] = tuple(tape.below(4) for _ in range(tape.below(4)))
+        return [array_of(tape, *shape) for shape in made]
+
+    return make
+
+
+def test_predictions_to_be_encoded(fuzz):
+    def take(given) -> None:
+        *needed, intensity = given
+        for encoded in (encode_labelled(*needed), encode_labelled(*needed, intensity)):
+            assert len(encoded.buffer) == encoded.width * encoded.point_step
+
+    fuzz(arrays((None, 3), (None,), (None,), (256, 3), (None,)), take)
+
+
+def test_sweeps_to_be_encoded(fuzz):
+    def take(given) -> None:
+        points, intensity = given
+        for encoded in (encode_points(points), encode_points(points, intensity)):
+            assert len(encoded.buffer) == encoded.width * encoded.point_step
+
+    fuzz(arrays((None, 3), (None,)), take)
+
+
+def test_times_to_be_encoded(fuzz):
+    clouds = [encode_points(np.zeros((size, 3), np.float32)) for size in range(5)]
 
     def take(given) -> None:
-        encoded = encode_labelled(*given)
+        (times,) = given
+        encoded = with_times(clouds[times.size % 5], times)
         assert len(encoded.buffer) == encoded.width * encoded.point_step
 
-    fuzz(arrays, take)
+    fuzz(arrays((None,)), take)

@@ -1,4 +1,4 @@
-"""Files with weights: students, adapted weights, teachers and interrupted trainings."""
+"""Files with weights: students, adapted weights, image heads, teachers and interrupted trainings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tttkd_ros.adaptation.state import Origin, Provenance, load_state, save_stat
 from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.teacher import load_teacher
+from tttkd_ros.teacher.image_head import ImageHead, load_image_head, save_image_head
 from tttkd_ros.teacher.preprocessing import Preprocessing
 from tttkd_ros.training import loop
 
@@ -120,6 +121,31 @@ def test_adapted_weights(fuzz, state_file, take_state):
 
 def test_headers_of_adapted_weights(fuzz, headers, state_file, take_state):
     fuzz(headers(state_file.read_bytes()), take_state)
+
+
+@pytest.fixture
+def head_file(folder):
+    path = folder / "head.safetensors"
+    save_image_head(ImageHead("outdoor10", 2, "toy"), path, {"seed": "7"})
+    return path
+
+
+@pytest.fixture
+def take_head(head_file):
+    def take(content: bytes) -> None:
+        head_file.write_bytes(content)
+        head = load_image_head(head_file, class_set="outdoor10", dim=2)
+        assert head(torch.zeros(3, 2)).shape == (3, 10)
+
+    return take
+
+
+def test_image_heads(fuzz, head_file, take_head):
+    fuzz(inputs.damaged(head_file.read_bytes()), take_head)
+
+
+def test_headers_of_image_heads(fuzz, headers, head_file, take_head):
+    fuzz(headers(head_file.read_bytes()), take_head)
 
 
 @pytest.fixture

@@ -283,3 +283,9 @@ def test_a_plain_sweep_reads_back_as_written(size):
     decoded = decode_cloud(as_message(encode_points(points, values)))
     np.testing.assert_array_equal(decoded.points, points)
     np.testing.assert_array_equal(decoded.intensity, values)
+
+
+@pytest.mark.parametrize(("points", "values"), [((4, 2), (4,)), ((4,), (4,)), ((4, 3), (8,))])
+def test_a_plain_sweep_of_arrays_that_do_not_belong_together_is_refused(points, values):
+    with pytest.raises(ValueError, match="have shape .*expected"):
+        encode_points(np.zeros(points, np.float32), np.zeros(values, np.float32))

@@ -87,3 +87,8 @@ def test_written_times_are_read_back():
 def test_times_that_the_field_cannot_hold_are_not_written(times):
     with pytest.raises(ValueError, match="times have shape"):
         with_times(encode_points(np.zeros((3, 3), np.float32)), times)
+
+
+def test_times_in_whole_numbers_are_not_written():
+    with pytest.raises(ValueError, match="times are uint8, expected float64"):
+        with_times(encode_points(np.zeros((3, 3), np.float32)), np.zeros(3, np.uint8))

@@ -20,7 +20,7 @@ from tttkd_ros.bags.storage import Bag, open_bag
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x01, 0x03, 0x04, 0x05, 0x06, 0x0F  # opcodes of mcap.dev/spec
-PROFILE = "ros2"
+PROFILE = b"\4\0\0\0ros2"  # as headers start: with its length
 SUFFIXES = (".mcap", ".db3")
 
 
@@ -99,7 +99,7 @@ class SalvagedMcap:
                 if opcode == DATA_END:
                     self._end = self.path.stat().st_size  # only the index follows
                     return
-                if opcode == HEADER and _text(content, 0) != PROFILE:
+                if opcode == HEADER and content[: len(PROFILE)] != PROFILE:
                     return
                 if opcode == CHUNK:
                     # Decompressors let out errors of their own; a chunk that they refuse ends what is readable.
@@ -153,7 +153,7 @@ def _parts(path: Path, stack: ExitStack) -> tuple[list, list[str]]:
 
 def _recorded(path: Path) -> int | None:
     """The number of messages that metadata.yaml tells of, where there is one that tells."""
-    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    with suppress(OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
         return yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["message_count"]
     return None
 

@@ -35,8 +35,11 @@ class LiveRun:
 
     def sent_times(self) -> list[int]:
         """Wall-clock nanoseconds at which each sweep was handed to DDS, in the bag's order."""
-        with self.sent.open(newline="", encoding="utf-8") as file:
-            return [int(row["sent"]) for row in csv.DictReader(file) if row["topic"] == POINTS]
+        try:
+            with self.sent.open(newline="", encoding="utf-8") as file:
+                return [int(row["sent"]) for row in csv.DictReader(file) if row["topic"] == POINTS]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{self.sent} does not tell when sweeps were sent ({error!r}): run it again") from error
 
 
 def run_live(

@@ -103,12 +103,7 @@ def encode_labelled(
     points (N, 3), labels (N,) uint8, confidence (N,), palette (256, 3) uint8 RGB, intensity (N,). Raises ValueError
     where lengths or types differ from that.
     """
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
-    size = len(points)
-    for name, values in (("labels", labels), ("confidence", confidence), ("intensity", intensity)):
-        if values is not None and values.shape != (size,):
-            raise ValueError(f"{name} have shape {values.shape}, expected ({size},): one for each point")
+    size = _common_size(points, labels=labels, confidence=confidence, intensity=intensity)
     if labels.dtype != np.uint8:
         raise ValueError(f"labels are {labels.dtype}, expected uint8")
     if palette.shape != (256, 3):
@@ -122,9 +117,19 @@ def encode_labelled(
 
 
 def encode_points(points: np.ndarray, intensity: np.ndarray | None = None) -> CloudBytes:
-    """A plain sweep: x, y, z and, if given, intensity, all float32. points (N, 3), intensity (N,)."""
+    """A plain sweep: x, y, z and, if given, intensity, all float32. points (N, 3), intensity (N,), or ValueError."""
     columns = {("x", "y", "z"): points, ("intensity",): intensity}
-    return _interleaved(("x", "y", "z", "intensity"), columns, len(points))
+    return _interleaved(("x", "y", "z", "intensity"), columns, _common_size(points, intensity=intensity))
+
+
+def _common_size(points: np.ndarray, **columns: np.ndarray | None) -> int:
+    """N of points (N, 3) and columns (N,), or ValueError."""
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
+    for name, values in columns.items():
+        if values is not None and values.shape != (len(points),):
+            raise ValueError(f"{name} have shape {values.shape}, expected ({len(points)},): one for each point")
+    return len(points)
 
 
 def _interleaved(names: tuple[str, ...], columns: dict[tuple[str, ...], np.ndarray | None], size: int) -> CloudBytes:

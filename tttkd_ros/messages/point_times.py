@@ -45,7 +45,9 @@ def point_times(msg) -> np.ndarray | None:
 
 
 def with_times(cloud: CloudBytes, times: np.ndarray) -> CloudBytes:
-    """The cloud with Ouster's field `t` more. times: (N,), seconds from the stamp, not negative."""
+    """The cloud with Ouster's field `t` more. times: (N,) float, seconds from the stamp, not negative."""
+    if times.dtype.kind != "f":
+        raise ValueError(f"times are {times.dtype}, expected float64")
     if times.shape != (cloud.width,) or not ((times >= 0) & (times <= LONGEST_S)).all():
         raise ValueError(f"times have shape {times.shape} and go from {times.min(initial=0):g} to "
                          f"{times.max(initial=0):g} s; expected ({cloud.width},), from 0 to {LONGEST_S:g} s")
