@@ -8,6 +8,7 @@ or pickled) and with hang.txt, which tells where it hung.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import pickle
 import resource
@@ -31,6 +32,7 @@ from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.messages.stamps import SECOND
 
+from . import inputs
 from .inputs import TAPE, Tape
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "120"))
@@ -39,6 +41,14 @@ BATCH = 400  # draws that Hypothesis keeps account of at a time, for the sake of
 HANG_S = 300.0  # for a block of inputs: none should come near it, however busy the machine
 ROOM = 2**30  # bytes of address space that a target may take: inputs are kilobytes
 DOCUMENTED = (ValueError, FileNotFoundError)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """A camera that cannot be used, a run to be done again: they are logged, here thousands of times."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
@@ -95,12 +105,46 @@ def fuzz(folder, record_property):
     return run
 
 
+@pytest.fixture
+def fuzz_files(fuzz, folder):
+    """`fuzz_files(files, take)`: `take` is given a folder of these files, one of them damaged."""
+
+    def run(files, take) -> None:
+        contents = _laid_out(folder / "files", files)
+        ways = [(name, way) for name, content in contents.items() for way in inputs.ways(name, content)]
+
+        def make(tape) -> tuple[str, bytes]:
+            name, way = tape.choose(ways)
+            return name, way(tape)
+
+        def taken(given: tuple[str, bytes]) -> None:
+            name, content = given
+            (folder / "files" / name).write_bytes(content)
+            try:
+                take(folder / "files")
+            finally:
+                (folder / "files" / name).write_bytes(contents[name])
+
+        fuzz(make, taken)
+
+    return run
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """What became of the inputs, test by test."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "fuzzed":
                 terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]:45} {value}")
+
+
+def _laid_out(folder: Path, files: dict[str, str | bytes]) -> dict[str, bytes]:
+    """Writes the files; their contents as bytes."""
+    contents = {name: text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return contents
 
 
 def _address_space() -> int:

@@ -6,8 +6,11 @@ each follows from a tape, a few random bytes: drawing one for a whole input is w
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import struct
+import zipfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
@@ -170,6 +173,31 @@ def _parent(tree, path):
     key = path[-1]
     there = key in tree if isinstance(tree, dict) else isinstance(tree, list) and key in range(len(tree))
     return (tree, key) if there else None
+
+
+# Files
+
+
+def ways(name: str, content: bytes) -> list[Callable[[Tape], bytes]]:
+    """To change a file of that name: as bytes, JSON as a document, what is in an .npz with checksums that fit again."""
+    made = [damaged(content)]
+    if name.endswith(".json"):
+        change = changed(json.loads(content))
+        made += [lambda tape: json.dumps(change(tape)).encode()] * 2
+    if name.endswith(".npz"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        damage = {member: damaged(data) for member, data in members.items()}
+
+        def archived(tape) -> bytes:
+            chosen, file = tape.choose(sorted(members)), io.BytesIO()
+            with zipfile.ZipFile(file, "w") as archive:
+                for member, data in members.items():
+                    archive.writestr(member, damage[member](tape) if member == chosen else data)
+            return file.getvalue()
+
+        made += [archived] * 2
+    return made
 
 
 # Messages: trees as well, whose leaves keep their types, as every middleware sees to

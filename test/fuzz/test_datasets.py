@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -16,8 +15,6 @@ from tttkd_ros.datasets.class_maps import A2D2
 from tttkd_ros.datasets.kitti import open_kitti
 from tttkd_ros.datasets.nuscenes import NuScenes
 from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti
-
-from . import inputs
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 255, (24, 32, 3), np.uint8)
@@ -102,62 +99,6 @@ def a2d2() -> dict[str, bytes]:
         "lidar/cam_front_center/1_lidar_frontcenter_0.npz": file.getvalue(),
         "label/cam_front_center/1_label_frontcenter_0.png": PNG,
     }  # fmt: skip
-
-
-def laid_out(folder: Path, files: dict[str, str | bytes]) -> dict[str, bytes]:
-    """Writes the files; their contents as bytes."""
-    contents = {name: text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return contents
-
-
-def changes(name: str, content: bytes) -> list:
-    """Ways to change a file: as bytes, JSON as a document, and what is in an archive, whose checksums are right."""
-    ways = [inputs.damaged(content)]
-    if name.endswith(".json"):
-        change = inputs.changed(json.loads(content))
-        ways += [lambda tape: json.dumps(change(tape)).encode()] * 2
-    if name.endswith(".npz"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {member: archive.read(member) for member in archive.namelist()}
-        damage = {member: inputs.damaged(data) for member, data in members.items()}
-
-        def archived(tape) -> bytes:
-            changed, file = tape.choose(sorted(members)), io.BytesIO()
-            with zipfile.ZipFile(file, "w") as archive:
-                for member, data in members.items():
-                    archive.writestr(member, damage[member](tape) if member == changed else data)
-            return file.getvalue()
-
-        ways += [archived] * 2
-    return ways
-
-
-@pytest.fixture
-def fuzz_files(fuzz, folder):
-    """`fuzz_files(files, take)`: `take` is given a folder of these files, one of them damaged."""
-
-    def run(files, take) -> None:
-        contents = laid_out(folder / "files", files)
-        ways = [(name, way) for name, content in contents.items() for way in changes(name, content)]
-
-        def make(tape) -> tuple[str, bytes]:
-            name, way = tape.choose(ways)
-            return name, way(tape)
-
-        def taken(given: tuple[str, bytes]) -> None:
-            name, content = given
-            (folder / "files" / name).write_bytes(content)
-            try:
-                take(folder / "files")
-            finally:
-                (folder / "files" / name).write_bytes(contents[name])
-
-        fuzz(make, taken)
-
-    return run
 
 
 @pytest.mark.parametrize(

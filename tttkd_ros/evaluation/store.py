@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -41,7 +40,9 @@ class Store:
         if path.is_file():
             try:
                 then = json.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, UnicodeDecodeError) as error:
+                if not isinstance(then, dict):
+                    raise ValueError(f"expected an object, it is a {type(then).__name__}")
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path} is damaged ({error}): remove {folder}, or choose another folder") from error
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is not empty and holds no evaluation: choose another folder")
@@ -63,11 +64,14 @@ class Store:
         """A finished run, None where there is none."""
         path = self.path(bag, title)
         try:
-            return decoded(path.read_bytes(), path.with_suffix(".timing.npz").read_bytes())
+            content, timing = path.read_bytes(), path.with_suffix(".timing.npz").read_bytes()
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
-            log.warning("%s is damaged (%s): the run is done again", path, error)
+        try:
+            return decoded(content, timing)
+        # zipfile, its decompressors and NumPy's parser do not say what a damaged file makes them raise.
+        except Exception as error:
+            log.warning("%s is damaged (%r): the run is done again", path, error)
             return None
 
     def write(self, bag: str, result: Result) -> None:
@@ -135,7 +139,7 @@ def encoded(result: Result) -> tuple[bytes, bytes]:
 
 
 def decoded(content: bytes, timing: bytes) -> Result:
-    """What `encoded` made them of. Raises ValueError, KeyError or BadZipFile where they are not that."""
+    """What `encoded` made them of."""
     with np.load(BytesIO(content), allow_pickle=False) as file:
         arrays = dict(file)
     with np.load(BytesIO(timing), allow_pickle=False) as file:
