@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import shutil
 from types import SimpleNamespace
 
@@ -27,14 +26,6 @@ from tttkd_ros.messages.definitions import standard_types
 
 from . import inputs
 from .conftest import START
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """A camera that cannot be used is logged, here thousands of times."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def take_messages(path, opened=open_bag) -> None:
@@ -185,8 +176,8 @@ def test_metadata_of_bags_to_be_joined(fuzz, folder, small):
     part, out = shutil.copytree(small(CompressionMode.NONE), folder / "part"), folder / "out"
     metadata, file = part / "metadata.yaml", the_file(part)
     whole = YAML(typ="safe").load(metadata.read_text())
-    for topic in whole["rosbag2_bagfile_information"]["topics_with_message_count"]:
-        topic["topic_metadata"]["offered_qos_profiles"] = ""  # long, and taken as they are
+    topics_of = whole["rosbag2_bagfile_information"]["topics_with_message_count"]
+    topics_of[:] = [topics_of[0] | {"topic_metadata": {"name": "/tf"}}]  # what is in there is taken as it is
     change = inputs.changed(whole)
 
     def take(content: bytes) -> None:
