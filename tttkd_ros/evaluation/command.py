@@ -48,7 +48,7 @@ def evaluate(
     Every sweep is answered and every due step is taken, between predictions, so the figures do not depend on the
     machine's speed: the same bags, weights and seed give the same tables and the same files, byte for byte; what was
     timed is apart. All points that have a class in the truth count, each once; classes without truth are left out of
-    the mean. A run that cannot be is left out with its reason.
+    the mean. A bag that cannot be read and a run that cannot be are left out with their reasons.
 
     Args:
         bag: the bags to replay, each anew from the shipped weights. Methods that learn from images need some; IoU and
@@ -93,7 +93,7 @@ def evaluate(
     from tttkd_ros.evaluation.plan import plan
     from tttkd_ros.evaluation.replay import Method
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
-    from tttkd_ros.evaluation.runs import run_bag
+    from tttkd_ros.evaluation.runs import BagResults, run_bag
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.progress import progress
 
@@ -104,18 +104,24 @@ def evaluate(
     )  # fmt: skip
     names = bag_names(bag)
     truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
-    drives = {
-        name: BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
-                       labels=truths[name])
-        for name, path in names.items()
-    }  # fmt: skip
+    drives, finished = {}, []
+    for name, path in names.items():
+        try:
+            drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
+                                    cameras=cameras, labels=truths[name])
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            finished.append(BagResults(name, 0, (), damage=str(error)))
     models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
+    # What is wrong with them is told before anything is written, and before hours of other runs.
+    _ = models.student, source_only and models.source_only
     settings = {
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
         "rig": None if rig is None else digest(rig),
     }  # fmt: skip
-    errors, finished = Console(stderr=True), []
+    errors = Console(stderr=True)
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory())) / "out"
         store = Store(folder, evaluation_inputs(names, truths, models, methods, settings))
@@ -127,11 +133,11 @@ def evaluate(
             if out is not None:
                 errors.print(f"finished runs are in {out}: the same command goes on from there", markup=False)
             raise
-    for bag_results in finished:
-        for note in notes(bag_results):
-            errors.print(note, markup=False)
-    if not any(bag_results.results for bag_results in finished):
-        raise ValueError("nothing could be evaluated")
+    remarks = [remark for each in finished for remark in notes(each)]
+    if not any(each.results for each in finished):
+        raise ValueError("; ".join(remarks))
+    for remark in remarks:
+        errors.print(remark, markup=False)
     for table in tables(finished):
         Console().print(table, "")
     if out is not None:

@@ -75,7 +75,9 @@ def timing_table(results: Sequence[Result]) -> Table:
 
 def notes(bag: BagResults) -> Iterator[str]:
     """What a reader of the tables must know."""
-    if bag.damage is not None:
+    if not bag.sweeps:
+        yield f"{bag.bag} cannot be evaluated: {bag.damage}"
+    elif bag.damage is not None:
         yield f"{bag.bag}: {bag.damage}; only the {bag.sweeps} sweeps that can be read are evaluated"
     if bag.results and not (known := max(result.sweeps_with_truth for result in bag.results)):
         yield f"{bag.bag} has no truth: no IoU and no calibration; what needs none is reported"

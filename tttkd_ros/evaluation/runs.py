@@ -21,7 +21,7 @@ from tttkd_ros.pipeline import Prediction
 class BagResults:
     """All runs over one bag, or over all bags together. left_out: title of a run -> why it is not among the results.
 
-    cameras, truth, damage: see `BagDrive`.
+    cameras, truth, damage: see `BagDrive`; of a bag without sweeps, damage is why it cannot be read.
     """
 
     bag: str
@@ -85,7 +85,8 @@ def _run(drive: BagDrive, method: Method, models: Models, labels: LabelFile, adv
 
 
 def all_bags(bags: Sequence[BagResults]) -> BagResults:
-    """Over all bags together, the runs that there are on every one of them."""
+    """Over all bags together that could be read, the runs that there are on every one of them."""
+    bags = [bag for bag in bags if bag.sweeps]
     if len(bags) == 1:
         return replace(bags[0], bag="all")
     titles = [{result.title: result for result in bag.results} for bag in bags]
