@@ -12,6 +12,7 @@ from tyro.conf import subcommand
 from tttkd_ros.adaptation.command import build_engine
 from tttkd_ros.datasets.command import convert
 from tttkd_ros.demo import demo
+from tttkd_ros.evaluation.benchmark import benchmark
 from tttkd_ros.evaluation.command import evaluate
 from tttkd_ros.simulation.command import simulate
 from tttkd_ros.training.image_head import train_image_head
@@ -27,7 +28,10 @@ def _one_of(commands: dict[str, Any]) -> Any:
 TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
 COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
     _one_of(
-        {"simulate": simulate, "convert": convert, "evaluate": evaluate, "build-engine": build_engine, "demo": demo}
+        {
+            "simulate": simulate, "convert": convert, "evaluate": evaluate, "benchmark": benchmark,
+            "build-engine": build_engine, "demo": demo,
+        }
     ),
     Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
 ]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from tttkd_ros.evaluation.result import Result
 
 WORLD = "kitti"
 SOURCE = "a2d2"
-
-
-def start_worker() -> None:
-    """One thread each; Ctrl-C is the parent's business, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def simulate(seed: int, sweeps: int, bag: Path) -> None:

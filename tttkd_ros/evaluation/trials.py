@@ -1,0 +1,128 @@
+"""Methods on simulated drives under named shifts. A trial is one shift and one seed: all methods on the same drive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tttkd_ros.adaptation.methods import IMAGE_HEAD
+from tttkd_ros.evaluation.inputs import CODE, code, digest, libraries
+from tttkd_ros.evaluation.models import Models
+from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, replay
+from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.store import Store
+from tttkd_ros.paths import share
+from tttkd_ros.pools import start_worker
+
+
+class Trial(NamedTuple):
+    shift: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.shift}_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the trials share. methods: the frozen student's first, with whose labels the others' are compared. model,
+    teacher, source_only, engine: as `Models` takes them."""
+
+    methods: tuple[Method, ...]
+    sweeps: int
+    model: Path | None = None
+    teacher: str | None = None
+    source_only: Path | None = None
+    engine: str = "auto"
+
+    @property
+    def models(self) -> Models:
+        return Models(self.model, self.teacher, source_only=self.source_only, engine=self.engine)
+
+
+def benchmark_inputs(setup: Setup) -> dict:
+    """JSON values that the results depend on, beside shift, seed and method."""
+    paths = setup.models.paths
+    return {
+        "code": code((*CODE, "simulation")),
+        "libraries": libraries(),
+        "sweeps": setup.sweeps,
+        "engine": setup.engine,
+        "rotations": setup.methods[0].rotations,
+        "models": {name: digest(path) if path.exists() else str(path) for name, path in paths.items() if path},
+        "image_head": digest(share(IMAGE_HEAD)),
+    }
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    setup: Setup,
+    store: Store,
+    processes: int,
+    *,
+    ray: str | None = None,
+    on_trial: Callable[[Trial], object] = lambda trial: None,
+) -> dict[Trial, list[Result]]:
+    """The results of each trial, those of `setup.methods` in their order, each in the store as soon as it is there.
+
+    What is in the store already is not run again. ray: address of a Ray cluster ("local" for one of this machine), on
+    whose machines the trials then run; they need this package and the models at the same paths.
+    """
+    found: dict[Trial, list[Result]] = {}
+    missing = []
+    for trial in trials:
+        kept = [store.read(trial.name, method.title) for method in setup.methods]
+        if None in kept:
+            missing.append((trial, setup))
+        else:
+            found[trial] = kept
+            on_trial(trial)
+    if missing:
+        with _pool(min(processes, len(missing)), ray) as pool:
+            for trial, results in pool.imap_unordered(_run, missing):
+                for result in results:
+                    store.write(trial.name, result)
+                found[trial] = results
+                on_trial(trial)
+    return {trial: found[trial] for trial in trials}
+
+
+def _pool(processes: int, ray: str | None):
+    if ray is None:
+        return get_context("spawn").Pool(processes, start_worker)
+    try:
+        from ray.util.multiprocessing import Pool
+    except ImportError as error:
+        raise ValueError(f"Ray is not installed ({error}): pip install 'tttkd_ros[ray]', or leave out --ray") from error
+    # Without a number it takes all the processors that the cluster has.
+    return Pool(initializer=start_worker, ray_address=ray)
+
+
+def _run(job: tuple[Trial, Setup]) -> tuple[Trial, list[Result]]:
+    from tttkd_ros.simulation.shifts import shifted_frames
+
+    trial, setup = job
+    models = _models(setup)
+    drive = list(shifted_frames(trial.shift, trial.seed, setup.sweeps))
+    frozen: dict[int, np.ndarray] = {}  # stamp -> labels
+
+    def run(method: Method, **hooks) -> Result:
+        student = models.source_only if method.name == SOURCE_ONLY else models.student
+        return replay(drive, student, models.teacher if method.looks else None, method, **hooks)
+
+    first, *others = setup.methods
+    results = [run(first, on_sweep=lambda frame, said: frozen.update({frame.stamp: said.labels}))]
+    results += [run(method, reference=lambda frame: frozen[frame.stamp]) for method in others]
+    return trial, results
+
+
+@lru_cache(maxsize=1)
+def _models(setup: Setup) -> Models:
+    return setup.models
