@@ -18,6 +18,7 @@ from tttkd_ros.demo.recordings import score_live
 from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, delivery_table, label_table, summarise
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.report import write_json
+from tttkd_ros.pools import start_worker
 from tttkd_ros.progress import progress
 
 STRIDE = TTTConfig.stride
@@ -127,7 +128,7 @@ def _titles() -> dict[str, str]:
 
 def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]]) -> list:
     """The calls' results, in order. Leaving early, by Ctrl-C or an error, ends the workers."""
-    with get_context("spawn").Pool(processes, jobs.start_worker) as pool, progress() as bar:
+    with get_context("spawn").Pool(processes, start_worker) as pool, progress() as bar:
         task = bar.add_task(title, total=len(calls), note="")
 
         def done(_) -> None:
