@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.files import write_whole
-from tttkd_ros.segmenter.checkpoint import differences
 
 _FORMAT = "tttkd_ros image head 1"
 
@@ -71,6 +70,8 @@ def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
             f"{path}: trained with a teacher of {metadata.get('dim')} features ({name or 'unnamed'}), but the teacher "
             f"given has {dim}; make one for it with `tttkd train image-head --teacher DIRECTORY`"
         )
+    from tttkd_ros.segmenter.checkpoint import differences  # brings spconv along, which takes seconds
+
     head = ImageHead(class_set, dim, name)
     if wrong := differences(head.state_dict(), tensors):
         raise ValueError(f"{path}: the weights are not those of an image head: {'; '.join(wrong)}")

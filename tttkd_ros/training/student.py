@@ -16,8 +16,6 @@ from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import CLASS_SETS, UNLABELLED
 from tttkd_ros.progress import progress
-from tttkd_ros.segmenter.checkpoint import save_student
-from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.teacher.dinov2 import Teacher, load_teacher
 from tttkd_ros.training.loop import run
@@ -72,6 +70,10 @@ def train_student(
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
+    # These bring spconv along, which takes seconds that no other command of `tttkd` should wait for.
+    from tttkd_ros.segmenter.checkpoint import save_student
+    from tttkd_ros.segmenter.student import Student, StudentConfig
+
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     frozen = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
