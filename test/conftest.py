@@ -1,4 +1,5 @@
-"""What all tests share: one computing thread, a ROS domain of their own, and the recorded frames beside the project."""
+"""What all tests share: one computing thread, a ROS domain of their own, the recorded frames beside the project, and
+recordings of a node that is always right."""
 
 from __future__ import annotations
 
@@ -62,3 +63,44 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def record_answers() -> Callable[..., Path]:
+    """`record_answers(path, frames)`: a recording in which the node answered each of the frames with its truth.
+
+    arrived(stamp): nanoseconds. reports: (stamp, what ~/adaptation said) of the steps.
+    """
+    import numpy as np
+
+    from tttkd_ros.bags.writer import BagWriter
+    from tttkd_ros.classes import OUTDOOR
+    from tttkd_ros.messages.definitions import standard_types
+    from tttkd_ros.messages.point_cloud import encode_labelled
+    from tttkd_ros.messages.stamps import split
+
+    types = standard_types().types
+
+    def header(stamp: int, frame_id: str = ""):
+        return types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*split(stamp)), frame_id)
+
+    def record(path, frames, *, arrived=lambda stamp: stamp, reports=(), frame_id="lidar") -> Path:
+        with BagWriter(path) as bag:
+            for frame in frames:
+                certain = np.ones(len(frame.points), np.float32)
+                cloud = encode_labelled(frame.points, frame.labels, certain, OUTDOOR.palette)
+                message = types["sensor_msgs/msg/PointCloud2"](
+                    header=header(frame.stamp, frame_id), height=1, width=cloud.width,
+                    fields=[types["sensor_msgs/msg/PointField"](*field) for field in cloud.fields], is_bigendian=False,
+                    point_step=cloud.point_step, row_step=cloud.point_step * cloud.width, data=cloud.data,
+                    is_dense=True,
+                )
+                bag.write("/segmenter/points_labeled", "sensor_msgs/msg/PointCloud2", message, arrived(frame.stamp))
+            for stamp, told in reports:
+                pairs = [types["diagnostic_msgs/msg/KeyValue"](*pair) for pair in told.items()]
+                status = types["diagnostic_msgs/msg/DiagnosticStatus"](0, "", "", "", pairs)
+                report = types["diagnostic_msgs/msg/DiagnosticArray"](header(stamp), [status])
+                bag.write("/segmenter/adaptation", "diagnostic_msgs/msg/DiagnosticArray", report, arrived(stamp))
+        return path
+
+    return record

@@ -5,32 +5,17 @@ import os
 import subprocess
 import sys
 import time
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo.processes import Child, ChildError
-from tttkd_ros.demo.recordings import (
-    ADAPTATION,
-    DIAGNOSTICS,
-    LABELLED,
-    answers,
-    latencies,
-    percentiles,
-    score_recording,
-    steps,
-)
+from tttkd_ros.demo.recordings import latencies, percentiles
 from tttkd_ros.demo.run import MODES, run_demo
 from tttkd_ros.frame import Frame
-from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.point_cloud import encode_labelled
 
-CLOUD = "sensor_msgs/msg/PointCloud2"
 SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "miou_adapted_second_half",
            "steps_accepted", "latency_ms", "stride", "learning_rate"}
 
@@ -43,100 +28,18 @@ def sweeps(number):
     ]
 
 
-def record(path, frames, *, arrived=lambda stamp: stamp, frame_id="lidar"):
-    """A recording in which the node answered every one of `frames` with its truth."""
-    types = standard_types().types
-    with BagWriter(path) as bag:
-        for frame in frames:
-            cloud = encode_labelled(frame.points, frame.labels, np.ones(len(frame.points), np.float32), OUTDOOR.palette)
-            stamp = types["builtin_interfaces/msg/Time"](sec=0, nanosec=frame.stamp)
-            message = types[CLOUD](
-                header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id), height=1, width=cloud.width,
-                fields=[types["sensor_msgs/msg/PointField"](*field) for field in cloud.fields], is_bigendian=False,
-                point_step=cloud.point_step, row_step=cloud.point_step * cloud.width, data=cloud.data, is_dense=True,
-            )
-            bag.write(LABELLED, CLOUD, message, arrived(frame.stamp))
-    return path
-
-
-def test_answers_are_scored_by_stamp(tmp_path):
-    drive = sweeps(4)
-    result, delivery = score_recording("run", drive, record(tmp_path / "bag", drive), OUTDOOR)
-    assert result.miou() == 100
-    assert delivery.complete
-
-
-def test_a_sweep_without_an_answer_counts_as_unlabelled(tmp_path):
-    drive = sweeps(4)
-    result, delivery = score_recording("run", drive, record(tmp_path / "bag", drive[:1] + drive[2:]), OUTDOOR)
-    assert [matrix[..., -1].sum() for matrix in result.matrices] == [0, 50, 0, 0]
-    assert (delivery.received, delivery.sent, delivery.complete) == (3, 4, False)
-
-
-def test_answers_out_of_order_are_scored_and_told(tmp_path):
+def test_latency_runs_from_sending_to_arrival(tmp_path, record_answers):
     drive = sweeps(3)
-    clock = count(10**9)
-    recording = record(tmp_path / "bag", [drive[1], drive[0], drive[2]], arrived=lambda _: next(clock))
-    result, delivery = score_recording("run", drive, recording, OUTDOOR)
-    assert result.miou() == 100
-    assert not delivery.in_order
-
-
-@pytest.mark.parametrize("change", ["frame", "points"])
-def test_an_answer_to_something_else_is_no_answer(tmp_path, change):
-    drive = sweeps(2)
-    answered = drive if change == "frame" else [Frame(f.stamp, f.points + 1, labels=f.labels) for f in drive]
-    recording = record(tmp_path / "bag", answered, frame_id="map" if change == "frame" else "lidar")
-    result, delivery = score_recording("run", drive, recording, OUTDOOR)
-    assert result.matrices[..., -1].sum() == 100
-    assert not delivery.intact
-
-
-def test_latency_runs_from_sending_to_arrival(tmp_path):
-    drive = sweeps(3)
-    recording = record(tmp_path / "bag", drive, arrived=lambda stamp: 5_000_000 + stamp * 1_000_000)
+    recording = record_answers(tmp_path / "bag", drive, arrived=lambda stamp: 5_000_000 + stamp * 1_000_000)
     measured = latencies(recording, [f.stamp for f in drive], [f.stamp * 1_000_000 for f in drive])
     assert measured.tolist() == [5.0, 5.0, 5.0]
     assert percentiles(measured) == {"p50": 5.0, "p95": 5.0, "p99": 5.0}
 
 
-def write_one(path, topic, kind, message):
-    with BagWriter(path) as bag:
-        bag.write(topic, kind, message, 1000)
-    return path
-
-
-def test_an_answer_without_labels_is_refused(tmp_path):
-    types = standard_types().types
-    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](0, 1000), "lidar")
-    plain = types[CLOUD](header, 0, 0, [], False, 0, 0, np.zeros(0, np.uint8), True)
-    with pytest.raises(ValueError, match="has no UINT8 field 'label'"):
-        list(answers(write_one(tmp_path / "bag", LABELLED, CLOUD, plain)))
-
-
-def test_an_answer_to_a_sweep_that_was_never_sent_has_no_latency(tmp_path):
-    recording = record(tmp_path / "bag", sweeps(2))
-    with pytest.raises(ValueError, match="stamped 1001, but no sweep"):
+def test_an_answer_to_a_sweep_that_was_never_sent_has_no_latency(tmp_path, record_answers):
+    recording = record_answers(tmp_path / "bag", sweeps(2))
+    with pytest.raises(ValueError, match="stamped 1001, as no sweep"):
         latencies(recording, [1000], [0])
-
-
-def test_a_report_that_does_not_say_whether_it_was_accepted_is_refused(tmp_path):
-    types = standard_types().types
-    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](0, 1000), "")
-    status = types["diagnostic_msgs/msg/DiagnosticStatus"](0, "", "", "", [])
-    report = types[DIAGNOSTICS](header, [status])
-    with pytest.raises(ValueError, match="lacks 'accepted' or 'reason'"):
-        steps(write_one(tmp_path / "bag", ADAPTATION, DIAGNOSTICS, report))
-
-
-def test_a_recording_without_reports_has_no_steps(tmp_path):
-    assert steps(record(tmp_path / "bag", sweeps(1))) == (0, {})
-
-
-def test_a_topic_of_another_type_is_refused(tmp_path):
-    message = standard_types().types["std_msgs/msg/String"]("not a cloud")
-    with pytest.raises(ValueError, match="no sensor_msgs/msg/PointCloud2 topic"):
-        list(answers(write_one(tmp_path / "bag", LABELLED, "std_msgs/msg/String", message)))
 
 
 def stubborn(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tttkd_ros.bags.labelled import read_labelled
+from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 START = 1_700_000_000 * 10**9
@@ -13,10 +13,14 @@ def test_recorded_predictions_come_with_their_stamps(make, write_messages):
         ("/segmenter/points_labeled", CLOUD, make.labelled(START + index, each), START + 10 * index)
         for index, each in enumerate(labels)
     ]
-    read = list(read_labelled(write_messages(messages)))
-    assert [stamp for stamp, _, _ in read] == [START, START + 1, START + 2]
-    for (_, found, confidence), expected in zip(read, labels, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    path = write_messages(messages)
+    read = list(read_labelled(path))
+    assert labelled_stamps(path) == [answer.stamp for answer in read]
+    assert [(answer.stamp, answer.arrived) for answer in read] == [(START + i, START + 10 * i) for i in range(3)]
+    for answer, expected in zip(read, labels, strict=True):
+        np.testing.assert_array_equal(answer.labels, expected)
+        assert answer.points.shape == (len(expected), 3)
+        confidence = answer.confidence
         assert confidence.dtype == np.float32 and (confidence == 0.5).all() and len(confidence) == len(expected)
 
 
@@ -28,5 +32,5 @@ def test_a_truth_is_not_taken_for_predictions(frame, write_frames):
 
 
 def test_a_cloud_without_labels_is_no_prediction(frame, write_frames):
-    with pytest.raises(ValueError, match="/lidar/points stamped .*: cloud has no field 'label'"):
+    with pytest.raises(ValueError, match="/lidar/points stamped .*: cloud has no field 'confidence'"):
         next(read_labelled(write_frames([frame(0)]), "/lidar/points"))

@@ -81,3 +81,21 @@ def test_label_files_and_cameras_can_be_chosen(files, tmp_path):
              labels=tmp_path / "labels", json_file=tmp_path / "out.json")
     (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
     assert [name for name, iou in result["iou"].items() if iou is not None] == ["road"]
+
+
+def test_recordings_of_the_live_node_are_rows_beside_the_replayed_runs(files, tmp_path, capsys, record_answers):
+    drive = list(frames("kitti", 1, 4))
+    recording = record_answers(tmp_path / "recording", drive[:3])
+    run(files, method=("frozen",), recording=(recording,), out=tmp_path / "out")
+    said = capsys.readouterr()
+    assert "live: 3 of 4 sweeps answered" in said.err
+    assert "live" in said.out
+    _, live = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert (live["run"], live["sweeps_received"], live["sweeps_sent"]) == ("live", 3, 4)
+    assert 50 < live["miou"] < 100  # right where it is answered
+    assert 0 <= live["agreement"] < 100
+
+
+def test_a_recording_is_of_one_bag(files, tmp_path):
+    with pytest.raises(ValueError, match="2 bags and recordings are given"):
+        evaluate((files / "bag", tmp_path), recording=(tmp_path,))

@@ -21,7 +21,8 @@ from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.demo.recordings import ADAPTATION, DIAGNOSTICS, LABELLED, POINTS, score_live
+from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, POINTS, score_live
+from tttkd_ros.evaluation.recordings import REPORTS
 from tttkd_ros.messages.definitions import standard_types
 
 from . import inputs
@@ -74,17 +75,18 @@ def recording(drive, bags, records, tmp_path_factory):
     types = standard_types()
     make = types.types
     stamp = make["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
-    pairs = [make["diagnostic_msgs/msg/KeyValue"](key=key, value="true") for key in ("accepted", "reason")]
+    told = {"accepted": "true", "reason": "", "loss": "0.5", "seconds": "0.1", "stride": "5", "learning_rate": "1"}
+    pairs = [make["diagnostic_msgs/msg/KeyValue"](key=key, value=value) for key, value in told.items()]
     status = make["diagnostic_msgs/msg/DiagnosticStatus"](level=0, name="", message="", hardware_id="", values=pairs)
-    report = make[DIAGNOSTICS](header=make["std_msgs/msg/Header"](stamp=stamp, frame_id=""), status=[status])
+    report = make[REPORTS](header=make["std_msgs/msg/Header"](stamp=stamp, frame_id=""), status=[status])
     with Writer(path, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP) as writer, open_bag(
         bags["mcap"]
     ) as bag:
         answers = writer.add_connection(LABELLED, topics.CLOUD, typestore=types)
-        reports = writer.add_connection(ADAPTATION, DIAGNOSTICS, typestore=types)
+        reports = writer.add_connection(ADAPTATION, REPORTS, typestore=types)
         for record in bag.messages([topics.TRUTH_TOPIC]):
             writer.write(answers, record.time, record.data)
-            writer.write(reports, record.time, types.serialize_cdr(report, DIAGNOSTICS))
+            writer.write(reports, record.time, types.serialize_cdr(report, REPORTS))
     return path
 
 
@@ -226,8 +228,8 @@ def test_recorded_predictions(fuzz, folder, recording):
 
     def take(content: bytes) -> None:
         path.write_bytes(content)
-        for _, labels, confidence in read_labelled(path):
-            assert labels.shape == confidence.shape
+        for answer in read_labelled(path):
+            assert len(answer.points) == len(answer.labels) == len(answer.confidence)
 
     fuzz(inputs.damaged(the_file(recording).read_bytes()), take)
 

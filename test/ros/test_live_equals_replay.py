@@ -26,7 +26,7 @@ from tttkd_ros.evaluation.drives import BagDrive  # noqa: E402
 from tttkd_ros.evaluation.models import load_models  # noqa: E402
 from tttkd_ros.evaluation.replay import Method, replay  # noqa: E402
 from tttkd_ros.geometry.rig import RigCamera, save_rig  # noqa: E402
-from tttkd_ros.messages.point_cloud import decode_cloud  # noqa: E402
+from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
 from tttkd_ros.messages.stamps import nanoseconds  # noqa: E402
 from tttkd_ros.segmenter.checkpoint import load_student, save_student  # noqa: E402
 from tttkd_ros.simulation.drive import frames  # noqa: E402
@@ -34,7 +34,8 @@ from tttkd_ros.simulation.drive import frames  # noqa: E402
 METHODS = "frozen", "ttt-kd-o"
 SWEEPS = 12
 SEED = 3
-CONFIG = TTTConfig(stride=2, learning_rate=10.0, kd_points=500, guard=False)
+# So small a part of the points that other random draws would give other labels.
+CONFIG = TTTConfig(stride=2, learning_rate=0.1, kd_points=100, guard=False)
 # Reliable, with room for all; a step waits for its sweep's image; no deadline makes adaptation give way.
 LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50, "matching.wait": 10.0, "deadline": 60.0}
 
@@ -64,22 +65,22 @@ def files(tmp_path_factory, models) -> Files:
 
 
 @pytest.fixture(scope="module")
-def replayed(files, models) -> dict[str, dict[int, np.ndarray]]:
-    """Method -> labels (N,) by the sweeps' stamps."""
+def replayed(files, models) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
+    """Method -> labels (N,) and confidence (N,) by the sweeps' stamps."""
     student, teacher = load_models(files.student, str(models.teacher), engine="eager")
     runs = {}
     for name in METHODS:
-        labels = runs[name] = {}
+        answers = runs[name] = {}
         result = replay(
             BagDrive(files.bag, rig=files.rig), student, teacher, Method(name, CONFIG, seed=SEED),
-            on_sweep=lambda frame, prediction, labels=labels: labels.update({frame.stamp: prediction.labels}),
+            on_sweep=lambda frame, said, answers=answers: answers.update({frame.stamp: (said.labels, said.confidence)}),
         )
-    assert [stamp for stamp, _ in result.losses] == list(labels)[:: CONFIG.stride]
+    assert [stamp for stamp, _ in result.losses] == list(answers)[:: CONFIG.stride]
     return runs
 
 
 @pytest.fixture(scope="module")
-def live(files, models, start_node, ros) -> dict[str, dict[int, np.ndarray]]:
+def live(files, models, start_node, ros) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
     """As `replayed`, from two nodes that heard the bag together."""
     teachers = {"frozen": "", "ttt-kd-o": str(models.teacher)}
     nodes = [
@@ -120,7 +121,10 @@ def live(files, models, start_node, ros) -> dict[str, dict[int, np.ndarray]]:
         talker.close()
     assert [node.end() for node in nodes] == [0, 0]
     return {
-        name: {nanoseconds(cloud.header.stamp): decode_cloud(cloud).label for cloud in clouds}
+        name: {
+            nanoseconds(cloud.header.stamp): (decode_field(cloud, "label"), decode_field(cloud, "confidence"))
+            for cloud in clouds
+        }
         for name, clouds in answers.items()
     }
 
@@ -132,12 +136,13 @@ def node_name(method: str) -> str:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_node_labels_every_point_as_replay_does(live, replayed, name):
     assert list(live[name]) == list(replayed[name])
-    for stamp, labels in replayed[name].items():
-        np.testing.assert_array_equal(live[name][stamp], labels)
+    for stamp, (labels, confidence) in replayed[name].items():
+        np.testing.assert_array_equal(live[name][stamp][0], labels)
+        np.testing.assert_array_equal(live[name][stamp][1], confidence)
 
 
 def test_adaptation_is_seen_in_what_is_compared(replayed):
     first, *later = replayed["frozen"]
     frozen, adapted = (replayed[name] for name in METHODS)
-    np.testing.assert_array_equal(adapted[first], frozen[first])
-    assert all((adapted[stamp] != frozen[stamp]).any() for stamp in later)
+    np.testing.assert_array_equal(adapted[first][0], frozen[first][0])
+    assert all((adapted[stamp][0] != frozen[stamp][0]).any() for stamp in later)

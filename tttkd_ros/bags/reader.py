@@ -64,8 +64,9 @@ class BagReader:
     that can be read is taken, and `damage` says how much that is. Raises ValueError for all else that is wrong with the
     bag or does not fit it.
 
-    `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from. Without
-    a truth, and for a sweep that it lacks, frames have no labels; without a camera they have no views.
+    `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
+    `lidar_frame` the frame of the first sweep. Without a truth, and for a sweep that it lacks, frames have no labels;
+    without a camera they have no views.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class BagReader:
                 raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
             first = _first(bag, self.points_topic)
             self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
-            statics, self._lidar_frame = _static_transforms(bag), first.header.frame_id
-            self._cameras, self.unusable = _find_cameras(bag, self._lidar_frame, cameras, rig, statics)
-            self._compensation = compensation(bag, fixed_frame, self._lidar_frame, statics)
+            statics, self.lidar_frame = _static_transforms(bag), first.header.frame_id
+            self._cameras, self.unusable = _find_cameras(bag, self.lidar_frame, cameras, rig, statics)
+            self._compensation = compensation(bag, fixed_frame, self.lidar_frame, statics)
         self.cameras = tuple(camera.name for camera in self._cameras)
         if self.damage is not None:
             log.warning("%s; only the %d sweeps that can be read are used", self.damage, self._sweeps)
@@ -160,7 +161,7 @@ class BagReader:
             except Unmatched:
                 continue
             try:
-                moved = self._compensation.between(self._lidar_frame, near.stamp, stamp)
+                moved = self._compensation.between(self.lidar_frame, near.stamp, stamp)
                 views.append(_view(bag, camera, near, camera.camera_from_lidar @ moved))
             except ValueError as error:
                 if camera.name not in complained:
@@ -174,7 +175,7 @@ class BagReader:
                 near = None
             labels = self._truth(bag, near, len(cloud.points)) if near and near.stamp == stamp else None
         times = partial(point_times, message)
-        deskewed = self._compensation.deskewed(self._lidar_frame, stamp, cloud.points, times) if views else None
+        deskewed = self._compensation.deskewed(self.lidar_frame, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
         return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), _own(labels), deskewed=deskewed)
 

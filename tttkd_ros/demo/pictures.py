@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.classes import ClassSet
-from tttkd_ros.demo.recordings import answers
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.metrics import mean_iou
 from tttkd_ros.evaluation.plots import curve_figure, depth_figure, overlay_figure, sweep_figure
@@ -61,7 +61,7 @@ def kitti_pictures(out: Path, drive: Drive, recording: Path, class_set: ClassSet
 
 def labels_at(recording: Path, frame: Frame) -> np.ndarray:
     """(N,) uint8: the recorded labels of the sweep with the frame's stamp. ValueError where it was not answered."""
-    for answer in answers(recording):
+    for answer in read_labelled(recording):
         if answer.stamp == frame.stamp:
             return answer.labels
     raise ValueError(f"{recording} holds no answer to the sweep stamped {frame.stamp}")

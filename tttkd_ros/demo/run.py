@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,10 +59,10 @@ def run_demo(
                     bag, sweeps, folder, rig=jobs.rig_path(bag), cameras=["camera_front"],
                     parameters=LOSSLESS | models | parameters, seconds=sweeps / 10,
                 )
-                score = score_live(mode, BagDrive(bag), run.recording, run.sent_times(), OUTDOOR)
-                if score.delivery.received == 0:
-                    raise ChildError(f"the node answered none of {sweeps} sweeps; its log is {run.log}")
-                drive.live[mode] = score
+                try:
+                    drive.live[mode] = score_live(mode, BagDrive(bag), run.recording, run.sent_times(), OUTDOOR)
+                except ValueError as error:
+                    raise ChildError(f"{error}; the node's log is {run.log}") from error
                 if drive is not drives[0]:  # the pictures need the first drive's only, and a recording is large
                     shutil.rmtree(run.recording)
                 bar.advance(task)
@@ -139,9 +140,10 @@ def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]
 
 
 def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
+    from tttkd_ros.bags.labelled import labelled_stamps
     from tttkd_ros.datasets.kitti import convert_kitti
     from tttkd_ros.demo.pictures import kitti_pictures
-    from tttkd_ros.demo.recordings import answers, steps
+    from tttkd_ros.evaluation.recordings import steps
     from tttkd_ros.geometry.rig import RigCamera, save_rig
 
     bag, folder = out / "kitti", out / "runs" / "kitti"
@@ -154,13 +156,15 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
         bag, len(frames), folder, rig=jobs.rig_path(bag), cameras=[view.name for view in views],
         parameters=parameters | {"image_transport": "compressed"}, rate=KITTI_RATE, seconds=seconds,
     )
-    received = sum(1 for _ in answers(run.recording))
-    if received == 0:
-        raise ChildError(f"the node answered none of {len(frames)} KITTI sweeps; its log is {run.log}")
+    try:
+        received = len(labelled_stamps(run.recording))
+    except ValueError as error:
+        raise ChildError(f"{error}; the node's log is {run.log}") from error
     kitti_pictures(out, frames, run.recording, OUTDOOR)
-    accepted, rejections = steps(run.recording)
-    return {"sweeps_sent": len(frames), "sweeps_received": received, "steps_accepted": accepted,
-            "rejections": rejections}
+    taken = steps(run.recording)
+    return {"sweeps_sent": len(frames), "sweeps_received": received,
+            "steps_accepted": sum(step.accepted for step in taken),
+            "rejections": dict(Counter(step.reason for step in taken if not step.accepted))}
 
 
 def _draw(out: Path, drives: list[DriveFigures], bag: Path) -> None:

@@ -35,10 +35,10 @@ def summarise(drives: Sequence[DriveFigures], *, stride: int, learning_rate: flo
         "seeds": [drive.seed for drive in drives],
         "stride": stride,
         "learning_rate": learning_rate,
-        "sweeps_sent": sum(score.delivery.sent for score in adapted),
-        "sweeps_received": sum(score.delivery.received for score in adapted),
-        "every_run_answered_in_full": all(score.delivery.complete for d in drives for score in d.live.values()),
-        "steps_accepted": sum(score.steps_accepted for score in adapted),
+        "sweeps_sent": sum(score.result.delivery.sent for score in adapted),
+        "sweeps_received": sum(score.result.delivery.received for score in adapted),
+        "every_run_answered_in_full": all(s.result.delivery.complete for d in drives for s in d.live.values()),
+        "steps_accepted": sum(score.result.steps_accepted for score in adapted),
         "latency_ms": percentiles(np.concatenate([score.latency_ms for score in adapted])),
         "miou_frozen": _mean(drives, FROZEN, _whole),
         "miou_frozen_second_half": _mean(drives, FROZEN, _second_half),
@@ -84,9 +84,9 @@ def delivery_table(drives: Sequence[DriveFigures], titles: dict[str, str]) -> Ta
         grid.add_column(heading, justify="right")
     for mode in drives[0].live:
         scores = [drive.live[mode] for drive in drives]
-        received, sent = (sum(getattr(score.delivery, key) for score in scores) for key in ("received", "sent"))
+        received, sent = (sum(getattr(score.result.delivery, key) for score in scores) for key in ("received", "sent"))
         latency = percentiles(np.concatenate([score.latency_ms for score in scores]))
-        steps = sum(score.steps_accepted for score in scores)
+        steps = sum(score.result.steps_accepted for score in scores)
         grid.add_row(
             titles[mode], f"{received} of {sent}", str(steps), *(f"{value:.0f}" for value in latency.values())
         )
@@ -101,15 +101,7 @@ def _grid(title: str) -> Table:
 
 def _details(drive: DriveFigures) -> dict:
     live = {
-        mode: score.result.summary() | {
-            "sweeps_sent": score.delivery.sent,
-            "sweeps_received": score.delivery.received,
-            "in_order": score.delivery.in_order,
-            "points_and_frames_intact": score.delivery.intact,
-            "steps_accepted": score.steps_accepted,
-            "rejections": score.rejections,
-            "latency_ms": percentiles(score.latency_ms),
-        }
+        mode: score.result.summary() | {"latency_ms": percentiles(score.latency_ms)}
         for mode, score in drive.live.items()
     }
     return {"seed": drive.seed, "live": live, "controls": {name: r.summary() for name, r in drive.controls.items()}}

@@ -40,6 +40,7 @@ def evaluate(
     truth_topic: str | None = None,
     cameras: tuple[str, ...] | None = None,
     labels: Path | None = None,
+    recording: tuple[Path, ...] = (),
     out: Path | None = None,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
@@ -78,6 +79,9 @@ def evaluate(
         cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
         labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
             of these stamps, others to the sweeps in their order. With several bags, of folders named as the bags are.
+        recording: of what a live node answered to the bag (tttkd_ros.ros.recorder, or ros2 bag record, of its topics
+            points_labeled and adaptation), to be scored beside the replayed runs, as "live". Sweeps that it did not
+            answer count as unlabelled, and are told.
         out: folder for results.json, results.csv, timing.json and every finished run. Called again with the same
             inputs, only what is missing there is run.
         json_file: write the content of results.json here as well.
@@ -91,6 +95,7 @@ def evaluate(
     from tttkd_ros.evaluation.inputs import bag_names, digest, evaluation_inputs
     from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.plan import plan
+    from tttkd_ros.evaluation.recordings import live_names, with_recordings
     from tttkd_ros.evaluation.replay import Method
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
     from tttkd_ros.evaluation.runs import BagResults, run_bag
@@ -103,6 +108,9 @@ def evaluate(
         learning_rates=learning_rate, steps=steps, images=images, source_only=source_only is not None,
     )  # fmt: skip
     names = bag_names(bag)
+    if recording and len(names) > 1:
+        raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one that was played")
+    recordings = live_names(recording)
     truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
     drives, finished = {}, []
     for name, path in names.items():
@@ -128,7 +136,9 @@ def evaluate(
         bar = stack.enter_context(progress())
         try:
             for name, drive in drives.items():
-                finished.append(run_bag(name, drive, methods, models, store, bar))
+                replayed = run_bag(name, drive, methods, models, store, bar)
+                classes = models.student.config.classes
+                finished.append(with_recordings(replayed, drive, recordings, classes, store.labels(name)))
         except KeyboardInterrupt:
             if out is not None:
                 errors.print(f"finished runs are in {out}: the same command goes on from there", markup=False)

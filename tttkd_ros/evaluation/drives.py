@@ -26,7 +26,8 @@ class BagDrive:
     """A bag's sweeps, or the first `limit` of them, read anew on every iteration; of a damaged bag what can be read.
 
     The options are `BagReader`'s; labels is a folder of SemanticKITTI's .label files, which go before the bag's truth.
-    `cameras`, and why others are `unusable`, `truth` (where from; None: there is none) and `damage` are as there.
+    `cameras`, and why others are `unusable`, `truth` (where from; None: there is none), `lidar_frame` and `damage` are
+    as there.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class BagDrive:
         if labels is not None:
             self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
+        self.lidar_frame = reader.lidar_frame
         self.truth = reader.truth if labels is None else str(labels)
 
     def __len__(self) -> int:

@@ -83,6 +83,12 @@ def notes(bag: BagResults) -> Iterator[str]:
         yield f"{bag.bag} has no truth: no IoU and no calibration; what needs none is reported"
     elif bag.results and known < bag.sweeps:
         yield f"{bag.bag} has truth for {known} of {bag.sweeps} sweeps: IoU and calibration are of those"
+    for result in bag.results:
+        if (delivery := result.delivery) is not None:
+            told = [f"{delivery.received} of {delivery.sent} sweeps answered"]
+            told += [] if delivery.in_order else ["not in order"]
+            told += [] if delivery.intact else ["some with another frame or other points, which count as unlabelled"]
+            yield f"{bag.bag}, {result.title}: {', '.join(told)}"
     reasons: dict[str, list[str]] = {}
     for title, reason in bag.left_out.items():
         reasons.setdefault(reason, []).append(title)

@@ -40,13 +40,32 @@ class Timing:
 
     def summary(self) -> dict:
         """predictions_per_second: predictions and steps taking turns, as in the paper. latency_ms: of predictions."""
-        total = self.predictions.sum() + self.steps.sum()
+        total = self.predictions.sum() + self.steps.sum() if len(self.predictions) else 0
         percentiles = np.percentile(1e3 * self.predictions, (50, 95, 99)) if len(self.predictions) else [np.nan] * 3
         return {
             "predictions_per_second": _rounded(len(self.predictions) / total if total else np.nan),
             "latency_ms": dict(zip(("p50", "p95", "p99"), map(_rounded, percentiles), strict=True)),
             "seconds_per_step": _rounded(self.steps.mean() if len(self.steps) else np.nan),
         }
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a live node's answers came back. received: of the sweeps sent, the answered ones. in_order: stamps rise.
+    intact: every answer has its sweep's frame and points."""
+
+    sent: int
+    received: int
+    in_order: bool
+    intact: bool
+
+    @property
+    def complete(self) -> bool:
+        return self.sent == self.received and self.in_order and self.intact
+
+    def summary(self) -> dict:
+        return {"sweeps_sent": self.sent, "sweeps_received": self.received, "in_order": self.in_order,
+                "points_and_frames_intact": self.intact}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +80,7 @@ class Result:
     predicted: (S, C + 1) int64, points by answer, the last column withheld. agreement: (S, 2) int64, points that are
     answered as by the frozen student, and points; None where that is not known. calibration: (BINS, 3), see
     `metrics.calibration`. samples: stamp -> labels (N,) uint8 of a few sweeps, for pictures. lengths: sweeps of each
-    drive; () for one.
+    drive; () for one. delivery: of a live run.
     """
 
     name: str
@@ -79,6 +98,7 @@ class Result:
     samples: Mapping[int, np.ndarray] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
     timing: Timing | None = None
+    delivery: Delivery | None = None
 
     @property
     def title(self) -> str:
@@ -134,7 +154,7 @@ class Result:
             "steps_tried": self.steps_tried,
             "steps_accepted": self.steps_accepted,
             "rejections": self.rejections,
-        }
+        } | ({} if self.delivery is None else self.delivery.summary())
 
     def _windows(self) -> np.ndarray:
         """Of the whole windows of each drive, one after the other; a drive shorter than one is one."""
