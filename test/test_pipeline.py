@@ -92,6 +92,25 @@ def test_clouds_of_no_or_one_place_are_answered(student, points):
     assert ((prediction.labels == UNLABELLED) == ~np.isfinite(points).all(1)).all()
 
 
+def test_logits_are_accumulated_over_rotations_about_the_vertical(student):
+    points = frame().points
+    turned = [points, points[:, [1, 0, 2]] * [-1, 1, 1], points * [-1, -1, 1], points[:, [1, 0, 2]] * [1, -1, 1]]
+    with torch.no_grad():
+        logits = sum(student.logits(student(torch.tensor(each, dtype=torch.float32))) for each in turned) / 4
+    prediction = Segmenter(student, rotations=4).segment(points)
+    same = prediction.labels == logits.argmax(1).numpy()
+    assert same.mean() > 0.99  # a point at a voxel's face may fall into the next one
+    np.testing.assert_allclose(prediction.confidence, logits.softmax(1).amax(1).numpy(), atol=0.01)
+    assert (Segmenter(student).segment(points).confidence != prediction.confidence).any()
+
+
+def test_points_that_a_rotation_takes_out_of_reach_are_not_labelled(student):
+    corner = 0.99 * student.reach
+    points = np.concatenate([frame().points, [[corner, corner, 0]]]).astype(np.float32)
+    assert Segmenter(student).segment(points).labels[-1] != UNLABELLED
+    assert Segmenter(student, rotations=8).segment(points).labels[-1] == UNLABELLED
+
+
 def test_a_cloud_of_another_shape_is_refused(student):
     with pytest.raises(ValueError, match=r"\(5, 4\).*\(N, 3\)"):
         Segmenter(student).segment(np.zeros((5, 4)))

@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
+import torch
+from torchmetrics.classification import BinaryCalibrationError
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.evaluation.metrics import class_iou, confusion, mean_iou, windowed_mean_iou
+from tttkd_ros.evaluation.metrics import (
+    BINS,
+    calibration,
+    calibration_error,
+    class_iou,
+    confusion,
+    mean_iou,
+    windowed_mean_iou,
+)
 
 
 def labels(*ids):
@@ -26,12 +37,9 @@ def test_classes_without_truth_are_left_out_of_the_mean_but_still_cost_the_class
 
 
 def test_mean_iou_agrees_with_torchmetrics_where_every_class_occurs():
-    import torch
-
-    reference = pytest.importorskip("torchmetrics.functional.classification")
     rng = np.random.default_rng(0)
     truth, predicted = rng.integers(0, 10, (2, 5000)).astype(np.uint8)
-    expected = reference.multiclass_jaccard_index(
+    expected = multiclass_jaccard_index(
         torch.from_numpy(predicted).long(), torch.from_numpy(truth).long(), 10
     )
     assert mean_iou(confusion(truth, predicted, 10)) == pytest.approx(100 * float(expected), abs=1e-3)
@@ -55,3 +63,22 @@ def test_windows_hold_the_last_sweeps_only():
 def test_what_does_not_fit_is_refused(truth, predicted, complaint):
     with pytest.raises(ValueError, match=complaint):
         confusion(truth, predicted, 3)
+
+
+def test_calibration_error_of_sweep_by_sweep_counts_is_torchmetrics_of_all_points():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(4000, np.float32)
+    correct = rng.random(4000) < confidence**2
+    bins = sum(calibration(confidence[part], correct[part]) for part in (slice(1000), slice(1000, None)))
+    reference = BinaryCalibrationError(n_bins=BINS)(torch.tensor(confidence), torch.tensor(correct).int())
+    assert calibration_error(bins) == pytest.approx(100 * float(reference), abs=1e-3)
+
+
+def test_answers_that_are_sure_count_in_the_last_bin():
+    bins = calibration(np.array([0.0, 1.0, 0.99], np.float32), np.array([False, True, False]))
+    assert bins[:, 0].tolist() == [1] + [0] * (BINS - 2) + [2]
+    assert calibration_error(bins) == pytest.approx(33.0)
+
+
+def test_without_answers_there_is_no_calibration_error():
+    assert np.isnan(calibration_error(calibration(np.empty(0, np.float32), np.empty(0, bool))))

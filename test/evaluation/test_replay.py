@@ -1,6 +1,7 @@
 """Replay with a random student and a teacher that reads patch colours, on a few small made-up sweeps."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,67 @@ def test_figures_derive_from_the_sweeps_matrices(drive, student):
 def test_methods_that_make_no_sense_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         Method(**settings)
+
+
+@pytest.mark.parametrize("name", ["tent", "dua", "adacontrast"])
+def test_methods_that_need_no_images_learn_from_every_strided_sweep(drive, student, name):
+    blind = [replace(frame, views=()) for frame in drive]
+    method = Method(name, TTTConfig(stride=2, min_points=10))
+    result, frozen = replay(blind, student, None, method), run(drive, student, "frozen")
+    assert result.steps_accepted == 3 and not result.matrices[:, 1].any()
+    assert (result.matrices.sum(1)[1:] != frozen.matrices.sum(1)[1:]).any()
+
+
+def test_tent_answers_with_each_sweep_s_own_statistics_from_the_first_one_on(drive, student):
+    first = replay(drive[:1], student, None, Method("tent")).predicted
+    assert (first != run(drive[:1], student, "frozen").predicted).any()
+
+
+def test_a_method_that_learns_from_images_waits_for_one(drive, student):
+    blind = [replace(frame, views=()) if index in (0, 2) else frame for index, frame in enumerate(drive)]
+    assert [stamp for stamp, _ in run(blind, student, config={"stride": 2}).losses] == [1001, 1003, 1005]
+
+
+def test_images_above_the_number_asked_for_are_not_learnt_from(drive, student):
+    other = np.random.default_rng(5).integers(0, 255, (16, 32, 3)).astype(np.uint8)
+    twice = [replace(frame, views=(frame.views[0], replace(frame.views[0], name="other", image=other)))
+             for frame in drive]  # fmt: skip
+    one, two = (run(twice, student, images=images) for images in (1, 2))
+    assert one.losses == run(drive, student).losses != two.losses
+    assert two.losses == run(twice, student).losses
+
+
+def test_rotations_are_for_every_method(drive, student):
+    for name in ("frozen", "tent", "ttt-kd-o", "ttt-kd"):
+        assert (run(drive, student, name, rotations=3).predicted != run(drive, student, name).predicted).any()
+
+
+def test_labels_are_compared_with_those_of_the_frozen_student(drive, student):
+    labels = {}
+    frozen = replay(drive, student, method=Method("frozen"),
+                    on_sweep=lambda frame, prediction: labels.update({frame.stamp: prediction.labels}))  # fmt: skip
+    again = replay(drive, student, method=Method("frozen"), reference=lambda frame: labels[frame.stamp])
+    assert frozen.agreement is None
+    assert again.agreement.tolist() == [[600, 600]] * 6
+
+
+def test_every_prediction_and_every_step_is_timed(drive, student):
+    for name, steps in (("frozen", 0), ("ttt-kd-o", 6), ("ttt-kd", 6)):
+        timing = run(drive, student, name).timing
+        assert (len(timing.predictions), len(timing.steps)) == (6, steps)
+        assert (timing.predictions > 0).all() and (timing.steps > 0).all()
+
+
+def test_steps_are_no_part_of_a_prediction_s_time(drive, student, monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("tttkd_ros.evaluation.replay.perf_counter", lambda: next(ticks))
+    assert run(drive, student, "ttt-kd-o").timing.predictions.tolist() == [1] * 6
+
+
+def test_sweeps_without_truth_are_answered_and_learnt_from(drive, student):
+    result = run([replace(frame, labels=None) for frame in drive], student)
+    assert result.steps_accepted == 6 and result.predicted.sum() == 3600
+    assert result.sweeps_with_truth == 0 and np.isnan(result.miou())
 
 
 def test_what_cannot_be_scored_is_refused(drive, student):

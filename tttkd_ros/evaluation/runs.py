@@ -85,8 +85,8 @@ def _run(drive: BagDrive, method: Method, models: Models, labels: LabelFile, adv
 
 
 def all_bags(bags: Sequence[BagResults]) -> BagResults:
-    """Over all bags together that could be read, the runs that there are on every one of them."""
-    bags = [bag for bag in bags if bag.sweeps]
+    """Over all bags with results together, the runs that there are on every one of them."""
+    bags = [bag for bag in bags if bag.results]
     if len(bags) == 1:
         return replace(bags[0], bag="all")
     titles = [{result.title: result for result in bag.results} for bag in bags]

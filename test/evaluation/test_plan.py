@@ -1,0 +1,66 @@
+from typing import get_args
+
+import pytest
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.evaluation.command import MethodName
+from tttkd_ros.evaluation.plan import ALL, plan
+from tttkd_ros.evaluation.replay import METHODS, SOURCE_ONLY, Method
+
+LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "steps": (2, 25)}
+
+
+def planned(*names, common=None, **lists):
+    return plan(names, common or Method(config=TTTConfig(kd_points=50), seed=3, rotations=4), **(LISTS | lists))
+
+
+def titles(*names, **lists):
+    return [run.title for run in planned(*names, **lists)]
+
+
+def test_the_command_offers_every_method_there_is():
+    assert {*get_args(MethodName)} == {*METHODS, ALL} - {SOURCE_ONLY}
+
+
+def test_strides_are_of_online_methods_and_learning_rates_of_ttt_kd():
+    assert titles("tent", "ttt-kd-o") == [
+        "frozen", "tent, stride 1", "tent, stride 5", "ttt-kd-o, stride 1, lr 0.1", "ttt-kd-o, stride 1, lr 1.0",
+        "ttt-kd-o, stride 5, lr 0.1", "ttt-kd-o, stride 5, lr 1.0",
+    ]  # fmt: skip
+
+
+def test_steps_are_of_the_offline_method():
+    assert titles("ttt-kd", learning_rates=(1.0,)) == ["frozen", "ttt-kd, lr 1.0, steps 2", "ttt-kd, lr 1.0, steps 25"]
+
+
+def test_what_all_runs_share_is_in_each():
+    runs = planned("all")
+    assert {(run.config.kd_points, run.seed, run.rotations) for run in runs} == {(50, 3, 4)}
+    assert {run.name for run in runs} == {*METHODS} - {SOURCE_ONLY}
+
+
+def test_a_source_only_student_is_run_where_there_is_one():
+    assert titles("frozen", source_only=True) == ["frozen", "source-only"]
+
+
+def test_controls_and_numbers_of_images_are_of_methods_that_look_at_images():
+    runs = planned("tent", "ttt-kd-o", common=Method(control="other-image"), images=(1, 2), strides=(5,),
+                   learning_rates=(1.0,))  # fmt: skip
+    assert [run.title for run in runs] == [
+        "frozen", "tent, stride 5", "ttt-kd-o, stride 5, lr 1.0, images 1, other-image",
+        "ttt-kd-o, stride 5, lr 1.0, images 2, other-image",
+    ]  # fmt: skip
+
+
+def test_no_run_is_made_twice():
+    assert titles("tent", "tent", strides=(5, 5)) == ["frozen", "tent, stride 5"]
+
+
+def test_no_method_is_refused():
+    with pytest.raises(ValueError, match="no method given"):
+        planned()
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="stride is 0"):
+        planned("tent", strides=(0,))

@@ -1,0 +1,64 @@
+import numpy as np
+from rich.console import Console
+
+from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.evaluation.report import class_table, notes, table, timing_table
+from tttkd_ros.evaluation.result import Result, Timing
+from tttkd_ros.evaluation.runs import BagResults, all_bags
+
+
+def result(name="ttt-kd-o", truth=True, **settings):
+    classes = len(OUTDOOR)
+    matrices = np.full((4, 2, classes, classes + 1), int(truth))
+    return Result(
+        name, OUTDOOR.names, np.arange(4), matrices, settings, 300, 299, {}, ((0, -0.5),),
+        np.full((4, classes + 1), 7), np.tile([3, 4], (4, 1)), timing=Timing(np.full(4, 12.3), np.full(4, 4.5)),
+    )  # fmt: skip
+
+
+def printed(shown) -> str:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(shown)
+    return console.export_text()
+
+
+def test_twenty_methods_fit_a_terminal_of_80_columns():
+    results = [result(stride=stride, learning_rate=0.001) for stride in range(1, 21)]
+    for shown in (table(results), timing_table(results)):
+        lines = printed(shown).splitlines()
+        assert [sum(f"{number} ttt-kd-o, stride {number}, lr 0.001" in line for line in lines)
+                for number in range(1, 21)] == [1] * 20  # fmt: skip
+    text = printed(class_table(results))
+    assert "objects" in text and "…" not in text
+    assert len([line for line in text.splitlines() if line.count(".") == len(OUTDOOR)]) == 20
+
+
+def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
+    text = printed(table([result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)]))
+    assert "…" not in text and "299/300" in text and "mean-features" in text
+
+
+def test_without_truth_shares_of_the_answers_stand_in_for_iou():
+    text = printed(class_table([result(truth=False)]))
+    assert "there is no truth" in text and "9.1" in text
+
+
+def bag(name="east", *results, sweeps=4, **more):
+    return BagResults(name, sweeps, results, **more)
+
+
+def test_runs_left_out_are_told_once_for_each_reason():
+    told = list(notes(bag("east", result(), left_out={"xmuda": "no camera", "ttt-kd": "no camera", "dua": "dark"})))
+    assert told == ["east, left out: xmuda; ttt-kd: no camera", "east, left out: dua: dark"]
+
+
+def test_over_all_bags_are_the_runs_that_are_on_each():
+    together = all_bags([bag("east", result("frozen"), result("dua")), bag("west", result("frozen"))])
+    assert [each.title for each in together.results] == ["frozen"]
+    assert (together.sweeps, together.left_out) == (8, {"dua": "not on every bag"})
+
+
+def test_a_bag_without_results_is_no_part_of_all():
+    lost = bag("west", left_out={"frozen": "damaged"})
+    together = all_bags([bag("east", result("frozen")), lost, bag("north", sweeps=0, damage="gone")])
+    assert [each.title for each in together.results] == ["frozen"] and together.sweeps == 4

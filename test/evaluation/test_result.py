@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from tttkd_ros.evaluation.result import Result, Timing, joined, title
+
+RIGHT, WRONG = np.array([[[0, 0, 0]] * 2, [[1, 0, 0], [0, 1, 0]]]), np.array([[[0, 0, 0]] * 2, [[0, 1, 0], [1, 0, 0]]])
+
+
+def result(*right, name="tent", **more):
+    """One sweep for each argument, labelled right or wrong; classes a and b."""
+    size = len(right)
+    return Result(
+        name, ("a", "b"), np.arange(size), np.stack([RIGHT if each else WRONG for each in right]), {"stride": 5},
+        **({"predicted": np.ones((size, 3), int), "agreement": np.tile([3, 4], (size, 1)),
+            "timing": Timing(np.full(size, 0.1), np.full(1, 0.3))} | more),
+    )  # fmt: skip
+
+
+def test_a_title_names_what_tells_runs_apart():
+    settings = {"seed": 0, "stride": 5, "learning_rate": 0.1, "steps": 1, "control": None, "shift_z": 1.5}
+    assert title("ttt-kd-o", settings) == "ttt-kd-o, stride 5, lr 0.1, z shift 1.5"
+
+
+def test_second_halves_are_each_drive_s_own():
+    together = joined([result(0, 1, 1, 1), result(0, 0, 0, 1)])
+    assert together.second_half.tolist() == [False, False, True, True] * 2
+    assert together.miou(together.second_half) == pytest.approx(100 * 3 / 5)
+
+
+def test_windows_do_not_reach_over_into_the_drive_before():
+    together = joined([result(1, 1, 1), result(0, 0, 1)])
+    assert together.curve(3).tolist() == pytest.approx([100, 100, 100, 0, 0, 20])
+
+
+def test_over_time_there_is_a_value_for_each_whole_window_or_for_a_short_drive(monkeypatch):
+    monkeypatch.setattr("tttkd_ros.evaluation.result.WINDOW", 2)
+    assert result(1, 1, 0, 0, 1).summary()["miou_over_time"] == {"window": 2, "miou": [100, 0]}
+    assert joined([result(0), result(1, 1, 0)]).summary()["miou_over_time"]["miou"] == [0, 100]
+
+
+def test_counts_of_drives_add_up():
+    parts = [result(1, 0, rejections={"dark": 1, "blind": 1}, steps_tried=3, losses=((0, 2.0),)),
+             result(1, rejections={"dark": 2}, steps_tried=4, losses=((0, 5.0),))]  # fmt: skip
+    summary = joined(parts).summary()
+    assert (summary["rejections"], summary["steps_tried"]) == ({"dark": 3, "blind": 1}, 7)
+    assert (summary["sweeps"], summary["loss"], summary["agreement"]) == (3, 3.5, 75.0)
+    assert len(joined(parts).timing.predictions) == 3 and len(joined(parts).timing.steps) == 2
+
+
+def test_different_runs_are_not_joined():
+    with pytest.raises(ValueError, match="different runs"):
+        joined([result(1), result(1, name="dua")])
+
+
+def test_what_was_not_measured_is_none():
+    bare = Result("live", ("a", "b"), np.arange(2), np.zeros((2, 2, 2, 3), int)).summary()
+    assert {bare[key] for key in ("miou", "agreement", "calibration_error", "predicted", "loss")} == {None}
+    assert bare["sweeps_with_truth"] == 0
+
+
+def test_a_summary_holds_no_times():
+    slow = result(1, timing=Timing(np.full(1, 9.0), np.empty(0)))
+    assert slow.summary() == result(1).summary()
+
+
+def test_predictions_per_second_are_of_predictions_and_steps_taking_turns():
+    timing = result(1, 1).timing.summary()
+    assert timing["predictions_per_second"] == pytest.approx(2 / (0.2 + 0.3))
+    assert timing["latency_ms"] == {"p50": 100.0, "p95": 100.0, "p99": 100.0} and timing["seconds_per_step"] == 0.3
