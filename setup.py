@@ -21,7 +21,8 @@ def shared_files(*folders):
 
 
 REQUIRES = [
-    "matplotlib>=3.5",
+    "jinja2>=3",
+    "matplotlib>=3.7",
     "numpy>=1.23",
     "opencv-python-headless>=4.5",
     "pyyaml>=5.4",
@@ -67,6 +68,7 @@ setup(
         (str(SHARE), ["package.xml"]),
         *shared_files("launch", "config", "models"),
     ],
+    package_data={f"{NAME}.evaluation": ["*.jinja"]},
     zip_safe=True,
     python_requires=">=3.10,<3.13",
     install_requires=REQUIRES,
@@ -74,6 +76,7 @@ setup(
         "ros": ROS,
         "gpu": ["torch-tensorrt"],
         "openvino": ["openvino"],
+        "rerun": ["rerun-sdk>=0.23"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.6"],
     },

@@ -42,6 +42,8 @@ def evaluate(
     labels: Path | None = None,
     recording: tuple[Path, ...] = (),
     out: Path | None = None,
+    compare: tuple[Path, ...] = (),
+    rerun: Path | None = None,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Replay bags through the pipeline and print what each method makes of them.
@@ -82,8 +84,12 @@ def evaluate(
         recording: of what a live node answered to the bag (tttkd_ros.ros.recorder, or ros2 bag record, of its topics
             points_labeled and adaptation), to be scored beside the replayed runs, as "live". Sweeps that it did not
             answer count as unlabelled, and are told.
-        out: folder for results.json, results.csv, timing.json and every finished run. Called again with the same
-            inputs, only what is missing there is run.
+        out: folder for report.html, results.json, results.csv, timing.json and every finished run. Called again with
+            the same inputs, only what is missing there is run.
+        compare: folders of other evaluations of the same bags, with other teachers or students, whose mIoU the page
+            shows beside this one's; each is called as its folder.
+        rerun: file (.rrd) for the Rerun viewer: clouds, images and labels, of the truth, the frozen student and the
+            best run that adapts, which is replayed once more for it.
         json_file: write the content of results.json here as well.
     """
     from contextlib import ExitStack
@@ -94,12 +100,14 @@ def evaluate(
     from tttkd_ros.evaluation.drives import BagDrive
     from tttkd_ros.evaluation.inputs import bag_names, digest, evaluation_inputs
     from tttkd_ros.evaluation.models import Models
+    from tttkd_ros.evaluation.page import read_evaluations, write_page
     from tttkd_ros.evaluation.plan import plan
     from tttkd_ros.evaluation.recordings import live_names, with_recordings
     from tttkd_ros.evaluation.replay import Method
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
     from tttkd_ros.evaluation.runs import BagResults, run_bag
     from tttkd_ros.evaluation.store import Store
+    from tttkd_ros.evaluation.viewer import record, require_rerun
     from tttkd_ros.progress import progress
 
     config = TTTConfig(kd_points=kd_points, guard=guard)
@@ -124,6 +132,9 @@ def evaluate(
     models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
     # What is wrong with them is told before anything is written, and before hours of other runs.
     _ = models.student, source_only and models.source_only
+    others = read_evaluations(compare, out)
+    if rerun is not None:
+        require_rerun()
     settings = {
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
@@ -132,7 +143,8 @@ def evaluate(
     errors = Console(stderr=True)
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory())) / "out"
-        store = Store(folder, evaluation_inputs(names, truths, models, methods, settings))
+        inputs = evaluation_inputs(names, truths, models, methods, settings)
+        store = Store(folder, inputs)
         bar = stack.enter_context(progress())
         try:
             for name, drive in drives.items():
@@ -154,3 +166,7 @@ def evaluate(
         write_reports(out, finished)
     if json_file is not None:
         write_json(json_file, content(finished))
+    if out is not None:
+        write_page(out, finished, drives, models, inputs, others)
+    if rerun is not None:
+        record(rerun, finished, drives, methods, models)

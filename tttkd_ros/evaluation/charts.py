@@ -1,0 +1,210 @@
+"""Charts of an evaluation for its page, as SVG: lines in colours that a light and a dark ground bear, all else in the
+page's own ink."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from tttkd_ros.evaluation.metrics import calibration_error
+from tttkd_ros.evaluation.replay import FROZEN, METHODS, SOURCE_ONLY
+from tttkd_ros.evaluation.result import WINDOW, Result, title
+
+REFERENCES = (FROZEN, SOURCE_ONLY)  # what the others are compared with
+SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images of a sweep"}
+LEAST = 1e-3  # share of the points that a bin of confidence must hold to be drawn
+
+_GREY = "#8a94a3"
+_COLOURS = ("#3b82f6", "#f08c1a", "#2fa35f", "#e0524d", "#9a5fd0", "#12a5b0", "#d2559d", "#a98019", "#6b7fd7")
+_MARKERS = "os^Dvp*"
+_INK = "#010203"  # stands for the page's colour of text until the SVG is written
+_STYLE = {
+    "font.size": 9, "text.parse_math": False, "svg.fonttype": "none", "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.18, "grid.linewidth": 0.7, "legend.frameon": False,
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """svg: markup, to go into a page as it is."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Over x and y (N,); one value of y and no x is a level all across."""
+
+    label: str
+    y: Sequence[float]
+    x: Sequence[float] | None = None
+    colour: str = _GREY
+    marker: str = ""
+    dashes: str = "-"
+
+
+def over_settings(results: Sequence[Result]) -> Iterator[Chart]:
+    """mIoU over each setting of which there are runs with several values."""
+    for key, label in SETTINGS.items():
+        yield from _over(key, results, f"mIoU over {label}", "mIoU (%)", lambda result: result.miou())
+
+
+def speed_over_stride(results: Sequence[Result]) -> Iterator[Chart]:
+    """From what was timed: another machine, or another time, has other values."""
+
+    def per_second(result: Result) -> float:
+        value = result.timing.summary()["predictions_per_second"] if result.timing else None
+        return np.nan if value is None else value
+
+    yield from _over("stride", results, "Predictions per second over stride", "predictions per second", per_second)
+
+
+def over_evaluations(mious: Mapping[str, Mapping[str, float]]) -> Iterator[Chart]:
+    """mIoU of each run in several evaluations. mious: evaluation -> run -> mIoU in per cent."""
+    runs = dict.fromkeys(run for found in mious.values() for run in found)
+    lines = []
+    for run, colour in zip(runs, cycle(_COLOURS), strict=False):
+        places = [place for place, found in enumerate(mious.values()) if run in found]
+        if len(places) > 1:
+            values = [found[run] for found in mious.values() if run in found]
+            lines.append(Line(run, values, places, _GREY if run in REFERENCES else colour, "o", ":"))
+    if lines:
+        yield _chart("mIoU over evaluations", lines, "", "mIoU (%)", ticks=dict(enumerate(mious)))
+
+
+def over_time(results: Sequence[Result]) -> Iterator[Chart]:
+    """mIoU of the last sweeps, of one drive: a chart for each method, beside the students that do not adapt."""
+    known = [result for result in results if result.sweeps_with_truth]
+    if not known:
+        return
+    window = max(1, min(WINDOW, known[0].sweeps // 4))
+    start = min(result.stamps[0] for result in known)
+    # The first values stand on a few sweeps only: they would show the scene, not the method.
+    kept = slice(window // 2, None)
+    seen = {result.title: ((result.stamps[kept] - start) / 1e9, result.curve(window)[kept]) for result in known}
+    values = np.concatenate([y for _, y in seen.values()])
+    limits = (np.nanmin(values) - 2, np.nanmax(values) + 2) if np.isfinite(values).any() else None
+    for name, lines in _by_method(known, lambda result: seen[result.title]):
+        yield _chart(f"mIoU over time: {name}", lines, "seconds", f"mIoU of the last {window} sweeps (%)",
+                     limits=limits)
+
+
+def losses_over_time(results: Sequence[Result]) -> Iterator[Chart]:
+    """Of the accepted steps on one drive; methods have losses of their own, that cannot be compared."""
+    known = [result for result in results if result.losses]
+
+    def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
+        stamps, losses = zip(*result.losses, strict=True)
+        return (np.array(stamps) - result.stamps[0]) / 1e9, np.array(losses)
+
+    for name, lines in _by_method(known, values):
+        yield _chart(f"Adaptation loss: {name}", lines, "seconds", "loss of a step")
+
+
+def reliability(results: Sequence[Result]) -> Iterator[Chart]:
+    """Share of answers that are right over their confidence, bin by bin; a label tells the calibration error."""
+    known = [result for result in results if result.calibration[:, 0].any()]
+
+    def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
+        enough = result.calibration[:, 0] >= LEAST * result.calibration[:, 0].sum()
+        points, confidence, correct = result.calibration[enough].T
+        return 100 * confidence / points, 100 * correct / points
+
+    def error(result: Result) -> str:
+        return f" ({calibration_error(result.calibration):.1f})"
+
+    for name, lines in _by_method(known, values, error, marker="."):
+        ideal = Line("calibrated", (0, 100), (0, 100), _INK, dashes=":")
+        yield _chart(f"Reliability: {name}", [ideal, *lines], "confidence (%)", "answers that are right (%)",
+                     limits=(0, 100))
+
+
+def _over(key, results, heading, y, value) -> Iterator[Chart]:
+    """value(result): what is drawn over the setting `key`."""
+    groups: dict[str, dict[float, Result]] = {}
+    for result in results:
+        if (at := result.settings.get(key)) is not None:
+            shared = {name: setting for name, setting in result.settings.items() if name != key}
+            groups.setdefault(title(result.name, shared), {})[at] = result
+    lines, order = [], METHODS[::-1]
+    for shared, runs in groups.items():
+        at = [place for place in sorted(runs) if np.isfinite(value(runs[place]))]
+        if len(at) > 1:
+            name = runs[at[0]].name
+            alike = sum(other.startswith(name) for other in (line.label for line in lines))
+            colour = _COLOURS[order.index(name)] if name in order else _INK
+            lines.append(Line(shared, [value(runs[place]) for place in at], at, colour,
+                              _MARKERS[alike % len(_MARKERS)]))
+    if not lines:
+        return
+    ticks = {place: f"{place:g}" for line in lines for place in line.x}
+    levels = [Line(result.name, [value(result)], dashes="--" if result.name == FROZEN else ":")
+              for result in results if result.name in REFERENCES and np.isfinite(value(result))]
+    yield _chart(heading, [*levels, *lines], SETTINGS[key], y, ticks=ticks, log=True)
+
+
+def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator[tuple[str, list[Line]]]:
+    """Lines over `values(result)` -> x, y of each method's runs, those of the references before them."""
+
+    def line(result: Result, label: str, colour: str, dashes: str = "-") -> Line:
+        x, y = values(result)
+        return Line(label + remark(result), y, x, colour, marker, dashes)
+
+    levels = [line(result, result.name, _GREY, "--" if result.name == FROZEN else ":")
+              for result in results if result.name in REFERENCES]
+    methods: dict[str, list[Result]] = {}
+    for result in results:
+        if result.name not in REFERENCES:
+            methods.setdefault(result.name, []).append(result)
+    for name, runs in methods.items():
+        labels = [run.title.removeprefix(name).lstrip(", ") or name for run in runs]
+        yield name, levels + [line(*each) for each in zip(runs, labels, cycle(_COLOURS), strict=False)]
+    if levels and not methods:
+        yield FROZEN, levels
+
+
+def _chart(heading: str, lines: Sequence[Line], x: str, y: str, *, ticks: Mapping[float, str] | None = None,
+           log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
+    # The salt keeps apart the ids of charts on one page; a fixed one keeps them the same each time.
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": repr((heading, [(line.label, *line.y) for line in lines]))}):
+        rows = -(-len(lines) // 2)
+        figure = Figure(figsize=(4.1, 2.6 + 0.17 * rows), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        if log:
+            axes.set_xscale("log")
+        if ticks is not None:
+            axes.set_xticks(list(ticks), labels=list(ticks.values()))
+            axes.minorticks_off()
+        for line in lines:
+            style = {"label": line.label, "color": line.colour, "linestyle": line.dashes, "linewidth": 1.6}
+            if line.x is None:
+                axes.axhline(line.y[0], **style)
+            else:
+                alone = "o" if len(line.x) == 1 else line.marker
+                axes.plot(line.x, line.y, marker=alone, markersize=5, **style)
+        axes.set(xlabel=x, ylabel=y)
+        if limits is not None:
+            axes.set_ylim(*limits)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.2)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return Chart(heading, _inlined(file.getvalue(), heading))
+
+
+def _inlined(svg: str, heading: str) -> str:
+    """Without what only a file needs, and without ids that nothing refers to, for there are others on the page."""
+    svg = svg[svg.index("<svg"):].replace(_INK, "currentColor")
+    referred = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in referred else "", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(heading)}" ', 1)

@@ -1,0 +1,86 @@
+"""What of an evaluation is worth a picture: the run to show beside the frozen student, and sweeps labelled by both."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib
+import numpy as np
+
+from tttkd_ros.classes import UNLABELLED, ClassSet
+from tttkd_ros.evaluation.drives import Drive
+from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
+from tttkd_ros.evaluation.replay import FROZEN
+from tttkd_ros.evaluation.result import Result
+from tttkd_ros.frame import Frame
+
+SWEEPS = 3  # of those whose labels were kept, evenly spaced up to the last one
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Of a sweep, by its place in the drive, from 1. source: a data URI."""
+
+    sweep: int
+    title: str
+    source: str
+
+
+def frozen_run(results: Sequence[Result]) -> Result | None:
+    return next((result for result in results if result.name == FROZEN), None)
+
+
+def best_adapted(results: Sequence[Result]) -> Result | None:
+    """The run with the highest mIoU of those that took steps and are no control; without truth, the last of them."""
+    runs = [result for result in results if result.steps_accepted and result.settings.get("control") is None]
+    known = [result for result in runs if result.sweeps_with_truth]
+    return max(known, key=Result.miou) if known else runs[-1] if runs else None
+
+
+def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
+    """Of a few sweeps, by truth, frozen student and best adapted one: from above, and on the first camera's image."""
+    shown = [result for result in (frozen_run(results), best_adapted(results)) if result is not None]
+    stamps = list(shown[0].samples) if shown else []
+    if not stamps:
+        return
+    places = np.linspace(-1, len(stamps) - 1, SWEEPS + 1)[1:].round().astype(int)
+    wanted = {stamps[place] for place in places}
+    for number, frame in enumerate(drive, 1):
+        if frame.stamp in wanted:
+            wanted.remove(frame.stamp)
+            yield from _sweep(number, frame, shown, class_set)
+        if not wanted:
+            break
+
+
+def _sweep(number: int, frame: Frame, shown: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
+    panels = {}
+    if frame.labels is not None and (frame.labels != UNLABELLED).any():
+        panels["truth"] = frame.labels
+    for result in shown:
+        labels = result.samples.get(frame.stamp, ())
+        if len(labels) == len(frame.points):
+            panels[_heading(result, frame.stamp)] = labels
+    if not panels:
+        return
+    # A run may be called as a folder is: a dollar in its name begins no formula.
+    with TemporaryDirectory() as folder, matplotlib.rc_context({"text.parse_math": False}):
+        path = Path(folder) / "picture.webp"
+        sweep_figure(path, frame.points, panels, class_set)
+        yield Picture(number, "from above", _source(path))
+        if frame.views:
+            overlay_figure(path, frame.views[0], frame.projectable, panels, class_set)
+            yield Picture(number, f"on the image of {frame.views[0].name}", _source(path))
+
+
+def _heading(result: Result, stamp: int) -> str:
+    miou = result.miou(result.stamps == stamp)
+    return result.title if np.isnan(miou) else f"{result.title}: mIoU {miou:.1f} on this sweep"
+
+
+def _source(path: Path) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,177 @@
+"""The evaluation as one HTML page: tables, charts and pictures, with nothing to load from anywhere and no script."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from tttkd_ros.classes import ClassSet
+from tttkd_ros.evaluation.charts import (
+    losses_over_time,
+    over_evaluations,
+    over_settings,
+    over_time,
+    reliability,
+    speed_over_stride,
+)
+from tttkd_ros.evaluation.drives import Drive
+from tttkd_ros.evaluation.gallery import best_adapted, frozen_run, gallery
+from tttkd_ros.evaluation.models import Models
+from tttkd_ros.evaluation.report import notes
+from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.runs import BagResults, all_bags
+from tttkd_ros.files import write_whole
+from tttkd_ros.segmenter.checkpoint import describe
+
+NAME = "report.html"
+TEMPLATE = "page.html.jinja"
+HASH = 12  # digits of a digest that are shown
+REASONS = 3  # for which steps were refused, the most frequent ones
+
+# Bag -> sweeps and mIoU of each run.
+Others = Mapping[str, tuple[int, Mapping[str, float]]]
+
+
+def write_page(
+    folder: Path,
+    bags: Sequence[BagResults],
+    drives: Mapping[str, Drive],
+    models: Models,
+    inputs: Mapping[str, object],
+    others: Mapping[str, Others],
+) -> None:
+    """report.html in `folder`; the arguments are those of `page`."""
+    content = page(bags, drives, models.student.config.classes, inputs=inputs,
+                   provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name)
+    write_whole(folder / NAME, content.encode())
+
+
+def page(
+    bags: Sequence[BagResults],
+    drives: Mapping[str, Drive],
+    class_set: ClassSet,
+    *,
+    inputs: Mapping[str, object],
+    provenance: Mapping[str, Mapping[str, object]],
+    others: Mapping[str, Others] | None = None,
+    name: str = "this one",
+) -> str:
+    """All names are escaped. Of the same results it is the same page, but for the parts of class "timing".
+
+    drives: of the bags by their names, for pictures. inputs: see `evaluation_inputs`. provenance: model -> what is
+    known of it. others: evaluations to compare with, by name, as `read_evaluations` gives them; name: of this one.
+    """
+    together = all_bags(bags)
+    parts = [*bags, together] if len(bags) > 1 else list(bags)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = _number
+    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_set.colours]
+    return template.render(
+        parts=[_part(bag, drives.get(bag.bag), class_set, name, others or {}) for bag in parts if bag.results],
+        notes=[note for bag in bags for note in notes(bag)] + [
+            f"{other} has not evaluated {bag.bag} over {bag.sweeps} sweeps: it is not compared there"
+            for bag in bags for other, found in (others or {}).items() if not _comparable(bag, found)
+        ],
+        title=", ".join(bag.bag for bag in bags),
+        classes=list(zip(class_set.names, colours, strict=True)),
+        inputs=inputs,
+        provenance=provenance,
+        hash=HASH,
+        reasons=REASONS,
+    )
+
+
+def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Model -> what is known of those that had a part in the evaluation."""
+    found: dict[str, dict[str, object]] = {}
+    for role, name in (("student", "model"), ("source-only student", "source_only")):
+        if name in inputs:
+            config, made = describe(models.paths[name])
+            found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
+                           "learnt from": config.teacher_name or "an unnamed teacher"} | made
+    if "teacher" in inputs:
+        found["teacher"] = {"SHA-256": inputs["teacher"], "name": models.paths["teacher"].name,
+                            "engine": inputs["engine"]}
+    return found
+
+
+def read_evaluations(folders: Sequence[Path], out: Path | None) -> dict[str, Others]:
+    """mIoU of other evaluations' runs, by the names of their folders. Raises ValueError where there is no `out` for a
+    page to show them, where two are called the same, or where one holds no results."""
+    if folders and out is None:
+        raise ValueError("evaluations to compare with are shown on the page: give its folder with --out")
+    found = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in found or name == out.resolve().name:
+            raise ValueError(f"two evaluations are called {name}: give each once, or rename a folder")
+        found[name] = _mious(folder / "results.json")
+    return found
+
+
+def _mious(path: Path) -> Others:
+    try:
+        return {
+            bag["bag"]: (int(bag["sweeps"]), {
+                str(run["run"]): float(run["miou"]) for run in bag["results"] if run["miou"] is not None
+            })
+            for bag in json.loads(path.read_bytes())["bags"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} holds no results of an evaluation ({error!r}): give a folder that was an --out "
+                         "before") from error
+
+
+def _part(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, others: Mapping[str, Others]) -> dict:
+    results, one_drive = bag.results, drive is not None
+    best, frozen = best_adapted(results), frozen_run(results)
+    mious = {name: {result.title: result.miou() for result in results if result.sweeps_with_truth}} | {
+        other: found[bag.bag][1] for other, found in others.items() if _comparable(bag, found)
+    }
+    return {
+        "bag": bag,
+        "drive": one_drive,
+        "best": best,
+        "frozen": frozen,
+        "rows": [_row(result, frozen) for result in results],
+        "charts": {
+            "Settings": [*over_settings(results), *over_evaluations(mious)],
+            "Over time": [*over_time(results), *losses_over_time(results)] if one_drive else [],
+            "Confidence": list(reliability(results)),
+        },
+        "speed": list(speed_over_stride(results)),
+        "pictures": list(gallery(drive, results, class_set)) if one_drive else [],
+    }
+
+
+def _comparable(bag: BagResults, other: Others) -> bool:
+    return bag.bag in other and other[bag.bag][0] == bag.sweeps
+
+
+def _row(result: Result, frozen: Result | None) -> dict:
+    summary = result.summary()
+    gain = result.miou() - frozen.miou() if frozen is not None and frozen is not result else np.nan
+    compared = summary["iou"] if frozen is None else frozen.summary()["iou"]
+    matrix = result.matrix()
+    truth = matrix.sum(1, keepdims=True)
+    return {
+        "result": result,
+        "summary": summary,
+        "gain": gain,
+        "changes": {key: (value or 0) - (compared[key] or 0) for key, value in summary["iou"].items()},
+        "refused": Counter(result.rejections).most_common(),
+        "timing": None if result.timing is None else result.timing.summary(),
+        "shares": 100.0 * matrix / np.maximum(truth, 1),
+        "truth": truth[:, 0],
+    }
+
+
+def _number(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:{'+' if sign else ''}.{digits}f}"
