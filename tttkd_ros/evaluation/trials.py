@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
+from functools import lru_cache, partial
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +49,10 @@ class Setup:
         return Models(self.model, self.teacher, source_only=self.source_only, engine=self.engine)
 
 
+_Job = tuple[Trial, Setup]
+_Outcome = tuple[Trial, list[Result]]
+
+
 def benchmark_inputs(setup: Setup) -> dict:
     """JSON values that the results depend on, beside shift, seed and method."""
     paths = setup.models.paths
@@ -85,27 +91,41 @@ def run_trials(
             found[trial] = kept
             on_trial(trial)
     if missing:
-        with _pool(min(processes, len(missing)), ray) as pool:
-            for trial, results in pool.imap_unordered(_run, missing):
-                for result in results:
-                    store.write(trial.name, result)
-                found[trial] = results
-                on_trial(trial)
+        run = _on_this_machine if ray is None else partial(_on_cluster, ray)
+        for trial, results in run(missing, processes):
+            for result in results:
+                store.write(trial.name, result)
+            found[trial] = results
+            on_trial(trial)
     return {trial: found[trial] for trial in trials}
 
 
-def _pool(processes: int, ray: str | None):
-    if ray is None:
-        return get_context("spawn").Pool(processes, start_worker)
+def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
+    """As they are finished. Leaving early, by Ctrl-C or an error, ends the processes."""
+    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), start_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(_run, job) for job in jobs]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise ValueError("a process of the benchmark was killed; was there memory for so many? Fewer --jobs take "
+                             "less") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+
+
+def _on_cluster(address: str, jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
+    """As they are finished, on all the processors that the cluster has."""
     try:
         from ray.util.multiprocessing import Pool
     except ImportError as error:
         raise ValueError(f"Ray is not installed ({error}): pip install 'tttkd_ros[ray]', or leave out --ray") from error
-    # Without a number it takes all the processors that the cluster has.
-    return Pool(initializer=start_worker, ray_address=ray)
+    with Pool(initializer=start_worker, ray_address=address) as pool:
+        yield from pool.imap_unordered(_run, jobs)
 
 
-def _run(job: tuple[Trial, Setup]) -> tuple[Trial, list[Result]]:
+def _run(job: _Job) -> _Outcome:
     from tttkd_ros.simulation.shifts import shifted_frames
 
     trial, setup = job
