@@ -76,6 +76,7 @@ setup(
         "ros": ROS,
         "gpu": ["torch-tensorrt"],
         "openvino": ["openvino"],
+        "ray": ["ray>=2"],
         "rerun": ["rerun-sdk>=0.23"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.6"],
