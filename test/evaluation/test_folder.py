@@ -19,6 +19,12 @@ TITLES = ["frozen", "tent, stride 1", "tent, stride 2", "ttt-kd-o, stride 1, lr 
           "ttt-kd, lr 1.0, steps 2"]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def without_a_page(monkeypatch):
+    """It takes seconds, holds times, and has tests of its own."""
+    monkeypatch.setattr("tttkd_ros.evaluation.page.write_page", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def bag(tiny, tmp_path_factory):
     return tiny.bag(tmp_path_factory.mktemp("bags") / "drive")
