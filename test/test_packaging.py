@@ -19,7 +19,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 CODE = ("tttkd_ros", "launch")
-BROUGHT = {"tensorrt": "torch-tensorrt"}  # by a requirement of ours, which must choose the release that fits it
+# By a requirement of another name: the first must choose the release that fits it, the other may not be installed.
+BROUGHT = {"tensorrt": "torch-tensorrt", "rerun": "rerun-sdk"}
 ROS_MODULES = re.compile(r"rclpy|rosidl_\w+|tf2_\w+|launch\w*|\w+_(msgs|srvs|interfaces)")
 
 

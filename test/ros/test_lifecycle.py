@@ -130,14 +130,14 @@ def make_node(parameters):
 @pytest.mark.parametrize("ahead", [(), ("configure",), ("configure", "activate")])
 def test_shutdown_from_any_state_ends_threads_and_processes(make_node, ahead):
     node = make_node()
-    threads = threading.active_count()
+    threads, others = threading.active_count(), children(os.getpid())
     for transition in ahead:
         assert getattr(node, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS
     start = time.monotonic()
     assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
     assert time.monotonic() - start < 10
     assert threading.active_count() == threads
-    assert children(os.getpid()) == set()
+    assert children(os.getpid()) <= others
 
 
 def test_a_transition_that_fails_leaves_the_node_as_it_was_and_says_why(make_node, monkeypatch):
