@@ -172,3 +172,13 @@ def test_recorder_does_not_overwrite_unasked(bag, start):
     output, _ = recorder.communicate(timeout=30)
     assert recorder.returncode == 1
     assert "exists" in output
+
+
+def test_a_recording_ends_with_what_it_follows(bag, tmp_path, start):
+    recorder = start("recorder", tmp_path / "out", "/points", "--follow", "/points", "--linger", "0.2")
+    player = start("player", bag, "--wait-for-subscribers", "--topics", "/points")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 0, output
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 0, output
+    assert f"{CLOUDS} x /points" in output

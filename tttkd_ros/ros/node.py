@@ -37,6 +37,7 @@ from tttkd_ros.ros.runtime import Runtime
 from tttkd_ros.ros.statistics import Statistics
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ACTIVE = "active: waiting for sweeps"
 UNCONFIGURED = "not configured: there is nothing to act on"
 
 
@@ -88,7 +89,7 @@ class SegmenterNode(LifecycleNode):
     @_reporting
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._runtime.active = True
-        self.get_logger().info("active: waiting for sweeps")
+        self.get_logger().info(ACTIVE)
         return SUCCESS
 
     @_reporting

@@ -1,7 +1,8 @@
 """Record topics into a bag: `python -m tttkd_ros.ros.recorder OUT /segmenter/points_labeled --count 300`.
 
 The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. Recording ends at SIGINT or
-SIGTERM, after `count` messages of the first topic and `linger` seconds of silence, or after `idle` seconds of silence.
+SIGTERM, after `count` messages of the first topic or with the last publisher of the topic `follow` and `linger` seconds
+of silence, or after `idle` seconds of silence.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def record(
     count: int | None = None,
     linger: float = 0.0,
     idle: float | None = None,
+    follow: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Record topics into an MCAP bag, with arrival times.
@@ -43,6 +45,7 @@ def record(
         topics: the topics; each is awaited until somebody publishes it.
         count: end after this many messages of the first topic.
         linger: seconds without any message to wait for afterwards, for what the other topics still bring.
+        follow: end when nobody publishes this topic any more, and nothing has arrived for `linger` seconds since.
         idle: end when nothing has arrived for this many seconds, once something has.
         overwrite: replace the bag if it is there.
     """
@@ -65,9 +68,11 @@ def record(
         executor.add_node(recorder.node)
         while not stop.is_set():
             recorder.subscribe()
+            over = follow is not None and recorder.is_over(follow)
             executor.spin_once(timeout_sec=0.1)
             silent = 0.0 if recorder.last is None else time.monotonic() - recorder.last
-            if count is not None and recorder.counts[topics[0]] >= count and silent >= linger:
+            over |= count is not None and recorder.counts[topics[0]] >= count
+            if over and silent >= linger:
                 break
             if idle is not None and silent > idle:
                 break
@@ -81,6 +86,7 @@ class _Recorder:
         self.last: float | None = None  # monotonic seconds of the newest arrival
         self._writer = writer
         self._awaited = set(topics)
+        self._published = self._once = False
 
     def subscribe(self) -> None:
         """Subscribe to those awaited topics that somebody publishes by now, with the quality that is offered."""
@@ -103,6 +109,15 @@ class _Recorder:
             self.node.create_subscription(kind, topic, self._writing(topic, type_name), profile, raw=True)
             self._awaited.remove(topic)
             print(f"recording {topic}", flush=True)
+
+    def is_over(self, topic: str) -> bool:
+        """Whether the topic was published, and is no longer; silence counts from when that is found."""
+        published = self.node.count_publishers(topic) > 0
+        if self._published and not published:
+            self.last = time.monotonic()
+        self._published = published
+        self._once |= published
+        return self._once and not published
 
     def _writing(self, topic: str, type_name: str):
         def write(data: bytes) -> None:
