@@ -28,7 +28,7 @@ def test_what_is_no_quaternion_is_refused(quaternion):
         transform((0, 0, 0), quaternion)
 
 
-@pytest.mark.parametrize("translation", [(0, 0), (0, 0, float("inf"))])
+@pytest.mark.parametrize("translation", [(0, 0), (0, 0, float("inf")), (0, 0, 1.7e308)])
 def test_what_is_no_translation_is_refused(translation):
     with pytest.raises(ValueError, match="translation"):
         transform(translation, (0, 0, 0, 1))

@@ -12,6 +12,7 @@ from torch import Tensor
 Points = TypeVar("Points", np.ndarray, Tensor)
 
 _TOLERANCE = 1e-4  # on R R^T = I: calibration files carry six digits or so
+_FARTHEST = 1e9  # metres along an axis: beyond any place on Earth, and sums of them stay finite
 
 
 def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -32,8 +33,8 @@ def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
 def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
     """translation (3,) metres, quaternion (4,) x, y, z, w -> (4, 4) float64."""
     t = np.asarray(translation, np.float64)
-    if t.shape != (3,) or not np.isfinite(t).all():
-        raise ValueError(f"translation {translation} is not three finite numbers x, y, z in metres")
+    if t.shape != (3,) or not (np.abs(t) <= _FARTHEST).all():
+        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to {_FARTHEST:g}")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_matrix(quaternion)
     matrix[:3, 3] = t
@@ -45,6 +46,8 @@ def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
     m = np.asarray(matrix, np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise ValueError(f"a rigid transform is a (4, 4) matrix of finite numbers, got shape {m.shape}:\n{m}")
+    if not (np.abs(m[:3, 3]) <= _FARTHEST).all():
+        raise ValueError(f"the translation is {m[:3, 3]} metres, expected up to {_FARTHEST:g} along each axis")
     if not np.allclose(m[3], (0, 0, 0, 1), atol=1e-9):
         raise ValueError(f"the last row of a rigid transform is 0 0 0 1, got {m[3]}: is the matrix transposed?")
     rotation = m[:3, :3]
