@@ -109,13 +109,16 @@ def test_a_drop_of_the_cosine_is_objected_to_once_it_is_known_what_is_usual():
     assert guard.objects(0.05, 0.5, CONFIG) == ""
 
 
-def test_an_unusual_gradient_is_objected_to():
+def test_a_gradient_longer_than_usual_is_shortened():
     guard = Guard()
-    assert guard.objects_to_gradient(1e9, CONFIG) == ""
     for _ in range(USUAL):
-        accepted(guard)
-    assert "gradient norm 6" in guard.objects_to_gradient(6.0, CONFIG)
-    assert guard.objects_to_gradient(4.0, CONFIG) == ""
+        accepted(guard)  # a norm of 1 each
+    assert [guard.share(norm, CONFIG) for norm in (0.0, 4.0, 10.0)] == [1.0, 1.0, 0.5]
+
+
+def test_the_first_gradient_is_usual():
+    assert Guard().share(123.0, CONFIG) == 1.0
+    assert Guard().share(123.0, TTTConfig(max_gradient=0.5)) == 0.5
 
 
 def test_steps_on_doubtful_evidence_are_undone_with_all_that_followed():
@@ -123,16 +126,26 @@ def test_steps_on_doubtful_evidence_are_undone_with_all_that_followed():
     for number, found in enumerate((0.09, 0.09, 0.09, 0.09, 0.01, 0.09)):
         accepted(guard, found, before=[number])
     assert guard.objects(-0.5, 0.6, CONFIG)
-    assert guard.reject(CONFIG) == [4]
-    assert guard.reject(CONFIG) is None
+    assert guard.reject(CONFIG, [6]) == [4]
+    assert guard.reject(CONFIG, [4]) is None
 
 
-def test_steps_on_good_evidence_are_kept_when_the_stream_turns_bad():
+def test_of_steps_on_good_evidence_the_mean_stays_when_the_stream_turns_bad():
     guard = Guard()
-    for _ in range(USUAL):
-        accepted(guard)
+    for number in range(WINDOW + 2):
+        accepted(guard, before=[torch.tensor([float(number), 0.0])])
     assert guard.objects(-0.5, 0.6, CONFIG)
-    assert guard.reject(CONFIG) is None
+    last = float(WINDOW + 2)
+    (mean,) = guard.reject(CONFIG, [torch.tensor([last, 5.0])])
+    assert mean.tolist() == [last - (WINDOW - 1) / 2, 5.0 / WINDOW]  # of the weights after each of the last steps
+
+
+def test_only_the_first_objection_in_a_row_takes_the_mean():
+    guard = Guard()
+    for number in range(USUAL):
+        accepted(guard, before=[torch.tensor(float(number))])
+    assert guard.reject(CONFIG, [torch.tensor(9.0)]) is not None
+    assert guard.reject(CONFIG, [torch.tensor(9.0)]) is None
 
 
 def test_the_first_few_steps_are_all_undone_at_an_objection():
@@ -140,7 +153,7 @@ def test_the_first_few_steps_are_all_undone_at_an_objection():
     for number in range(USUAL - 1):
         accepted(guard, before=[number])
     assert guard.objects(-0.5, 0.6, CONFIG)
-    assert guard.reject(CONFIG) == [0]
+    assert guard.reject(CONFIG, [4]) == [0]
 
 
 def test_it_pauses_after_objections_in_a_row_and_goes_on_after_a_whole_window_of_good_evidence():
@@ -148,7 +161,7 @@ def test_it_pauses_after_objections_in_a_row_and_goes_on_after_a_whole_window_of
     for _ in range(CONFIG.patience):
         assert guard.paused is False
         guard.objects(-0.1, 0.6, CONFIG)
-        guard.reject(CONFIG)
+        guard.reject(CONFIG, [])
     assert guard.paused
     reasons = [guard.objects(0.05, 0.6, CONFIG) for _ in range(WINDOW)]
     assert all(reasons[:-1]) and not reasons[-1]

@@ -243,12 +243,20 @@ def fresh(frame):
     return dataclasses.replace(frame, views=(dataclasses.replace(view, image=view.image + np.uint8(frame.stamp)),))
 
 
-def test_what_the_guard_objects_to_changes_nothing_and_is_told(run):
-    reports, weights = run(*[0.05] * USUAL, -0.05)
-    assert [report.accepted for report in reports] == [True] * USUAL + [False]
+def test_what_the_guard_objects_to_again_changes_nothing_and_is_told(run):
+    reports, weights = run(*[0.05] * USUAL, -0.05, -0.05)
+    assert [report.accepted for report in reports] == [True] * USUAL + [False] * 2
     assert "alignment -0.050" in reports[-1].reason
-    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, USUAL - 1, False)
+    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, USUAL, False)
     assert same(weights[-1].tensors, weights[-2].tensors)
+
+
+def test_when_the_evidence_turns_bad_the_mean_over_the_last_steps_is_published(run):
+    reports, weights = run(*[0.05] * USUAL, -0.05)
+    assert (reports[-1].version, reports[-1].rolled_back) == (USUAL, True)
+    *iterates, mean = weights[1:]
+    for name, tensor in mean.tensors.items():
+        assert torch.allclose(tensor, torch.stack([each.tensors[name] for each in iterates]).mean(0), atol=1e-6)
 
 
 def test_a_frozen_image_is_objected_to_before_the_teacher_is_asked(student, teacher, make_frame):
@@ -277,6 +285,17 @@ def test_a_first_step_that_is_not_borne_out_was_never_published(run):
     reports, weights = run(0.05, -0.05)
     assert (reports[1].rolled_back, reports[1].version) == (True, 0)
     assert same(weights[2].tensors, weights[0].tensors)
+
+
+@pytest.mark.parametrize(("guard", "share"), [(True, 0.5), (False, 1.0)])
+def test_the_guard_shortens_gradients_to_a_share_of_the_usual(student, teacher, make_frame, guard, share):
+    config = TTTConfig(stride=1, guard=guard, min_alignment=-2.0, max_gradient=0.5)
+    adapter = TTTKD(student, teacher)
+    before = adapter.weights().tensors
+    report = adapter.step(make_frame(), config)
+    after = adapter.weights().tensors
+    moved = torch.stack([(after[name] - before[name]).norm() for name in before]).norm().item()
+    assert moved == pytest.approx(share * config.learning_rate * report.gradient_norm, rel=1e-3)
 
 
 def test_after_objections_in_a_row_it_says_that_it_is_paused(run):

@@ -14,7 +14,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "min_points": (1, 100_000),
     "min_alignment": (-2.0, 2.0),
     "max_drop": (0.0, 2.0),
-    "max_gradient": (1.0, 1e6),
+    "max_gradient": (0.01, 1e6),
     "patience": (1, 1_000_000),
     "pull": (0.0, 1.0),
 }
@@ -30,9 +30,9 @@ class TTTConfig:
     points in view is left alone.
 
     guard: whether a step needs the evidence of points held out of it (guard.py). min_alignment: on average over the
-    last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual. patience:
-    objections in a row until adaptation pauses itself and only looks on. pull: share of the way back to the shipped
-    weights after each step.
+    last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual; longer
+    gradients are shortened to it. patience: objections in a row until adaptation pauses itself and only looks on.
+    pull: share of the way back to the shipped weights after each step.
     """
 
     enabled: bool = True
@@ -44,7 +44,7 @@ class TTTConfig:
     guard: bool = True
     min_alignment: float = 0.015
     max_drop: float = 0.25
-    max_gradient: float = 10.0
+    max_gradient: float = 1.0
     patience: int = 10
     pull: float = 0.0
 

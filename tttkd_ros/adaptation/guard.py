@@ -102,10 +102,14 @@ class Guard:
             return "not enough evidence yet to go on after a pause"
         return ""
 
-    def objects_to_gradient(self, norm: float, config: TTTConfig) -> str:
-        if len(self._norms) >= USUAL and norm > config.max_gradient * median(self._norms):
-            return f"gradient norm {norm:.3g}, {median(self._norms):.3g} is usual"
-        return ""
+    def share(self, norm: float, config: TTTConfig) -> float:
+        """How much of a gradient of this norm to follow, 0 to 1.
+
+        One step far longer than the others can undo what they have learnt, on evidence as good as theirs. That shows
+        where no step follows that mends it: when the next images are refused.
+        """
+        longest = config.max_gradient * median([*self._norms, norm])
+        return min(1.0, longest / norm) if norm > 0 else 1.0
 
     def accept(self, alignment: float, cosine: float, norm: float, before: list[Tensor]) -> None:
         """A step was taken. before: the weights that it started from."""
@@ -115,11 +119,12 @@ class Guard:
         self._settled |= len(self._cosines) >= USUAL
         self._objections, self.paused = 0, False
 
-    def reject(self, config: TTTConfig) -> list[Tensor] | None:
-        """A step was not taken. The weights to go back to, if recent steps are now in doubt as well.
+    def reject(self, config: TTTConfig, weights: list[Tensor]) -> list[Tensor] | None:
+        """A step from these weights was not taken. Those to go on from, if they are to be others.
 
-        In doubt are those on less alignment than asked for, which others' average made up for, and what came after; and
-        all, where they were only a few: on their own the first steps can do harm that the next ones mend.
+        Undone are steps on less alignment than asked for, which others' average made up for, and what came after; and
+        all, where they were only a few: on their own the first steps can do harm that the next ones mend. So can any
+        later one; where it would now be the last for a while, the mean over the last steps takes its place.
         """
         self._objections += 1
         if self._objections >= config.patience and not self.paused:
@@ -132,7 +137,10 @@ class Guard:
                     self._cosines.pop()
                     self._norms.pop()
                 return undone.before
-        return None
+        if self._objections > 1 or len(self._taken) < 2:
+            return None
+        iterates = [*(step.before for step in self._taken), weights][1:]
+        return [torch.stack(tensors).mean(0) for tensors in zip(*iterates, strict=True)]
 
 
 def held_out(seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class TTTKD:
             self._version += self._guard.vouches or not config.guard
         else:
             spoken = self._guard.vouches
-            undone = self._guard.reject(config) if outcome.pop("doubted", False) else None
+            undone = self._guard.reject(config, before) if outcome.pop("doubted", False) else None
             rolled_back = undone is not None
             self._restore(undone or before, random_state)
             self._version += rolled_back and spoken
@@ -147,9 +147,7 @@ class TTTKD:
             outcome |= {"gradient_norm": norm}
             if not math.isfinite(norm):
                 return outcome | {"reason": "the gradient is not finite"}
-            if config.guard and (reason := self._guard.objects_to_gradient(norm, config)):
-                return outcome | {"reason": reason, "doubted": True}
-            self._descend_gradient(config)
+            self._descend_gradient(config, self._guard.share(norm, config) if config.guard else 1.0)
         self._forget_gradient()
         if not math.isfinite(_norm(self._trained)):
             return outcome | {"reason": "the weights are not finite after the step"}
@@ -173,10 +171,13 @@ class TTTKD:
         self._random.set_state(random_state)
 
     @torch.no_grad()
-    def _descend_gradient(self, config: TTTConfig) -> None:
-        """Plain SGD. Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts."""
+    def _descend_gradient(self, config: TTTConfig, share: float) -> None:
+        """Plain SGD, with a share of the gradient.
+
+        Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts.
+        """
         for parameter, shipped in zip(self._trained, self._shipped, strict=True):
-            parameter.sub_(parameter.grad, alpha=config.learning_rate)
+            parameter.sub_(parameter.grad, alpha=share * config.learning_rate)
             if config.pull:
                 parameter.lerp_(shipped, config.pull)
 

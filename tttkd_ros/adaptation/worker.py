@@ -31,7 +31,7 @@ class Counters:
     accepted: int = 0
     rejected: int = 0
     failed: int = 0  # of the rejected: by an exception
-    rolled_back: int = 0  # of the rejected: those that undid earlier steps
+    rolled_back: int = 0  # of the rejected: those that undid or averaged earlier steps
     restarts: int = 0
 
 

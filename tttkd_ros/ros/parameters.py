@@ -25,7 +25,7 @@ DESCRIPTIONS = {
     "guard": "a step needs the evidence of points held out of it",
     "min_alignment": "least advantage in cosine of a point's own patch over its neighbours, averaged over some steps",
     "max_drop": "largest drop of the held-out cosine below what is usual",
-    "max_gradient": "largest gradient norm, in times what is usual",
+    "max_gradient": "longest gradient, in times what is usual; longer ones are shortened to it",
     "patience": "objections in a row until the guard pauses adaptation, to go on by itself once all is well",
     "pull": "share of the way back to the shipped weights after each step; 0 for none",
 }
