@@ -116,9 +116,12 @@ def test_a_gradient_longer_than_usual_is_shortened():
     assert [guard.share(norm, CONFIG) for norm in (0.0, 4.0, 10.0)] == [1.0, 1.0, 0.5]
 
 
-def test_the_first_gradient_is_usual():
-    assert Guard().share(123.0, CONFIG) == 1.0
-    assert Guard().share(123.0, TTTConfig(max_gradient=0.5)) == 0.5
+def test_the_first_steps_are_short_whatever_their_gradient():
+    guard, shares = Guard(), []
+    for _ in range(USUAL + 1):
+        shares.append(guard.share(1.0, CONFIG))
+        accepted(guard)
+    assert shares == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
 
 
 def test_steps_on_doubtful_evidence_are_undone_with_all_that_followed():

@@ -106,10 +106,12 @@ class Guard:
         """How much of a gradient of this norm to follow, 0 to 1.
 
         One step far longer than the others can undo what they have learnt, on evidence as good as theirs. That shows
-        where no step follows that mends it: when the next images are refused.
+        where no step follows that mends it: when the next images are refused. While few steps tell what is usual, any
+        may be far longer, so that the first ones are short.
         """
         longest = config.max_gradient * median([*self._norms, norm])
-        return min(1.0, longest / norm) if norm > 0 else 1.0
+        warm = min(1.0, (1 + len(self._norms)) / (1 + USUAL))
+        return warm * min(1.0, longest / norm) if norm > 0 else warm
 
     def accept(self, alignment: float, cosine: float, norm: float, before: list[Tensor]) -> None:
         """A step was taken. before: the weights that it started from."""
