@@ -27,7 +27,7 @@ TRIALS = [Trial("kitti", 7), Trial("fog", 7)]
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch):
-    monkeypatch.setattr(trials, "_on_this_machine", lambda jobs, processes: map(trials._run, jobs))
+    monkeypatch.setattr(trials, "_on_this_machine", lambda jobs, processes: (trials._run(job) for job in jobs))
 
 
 @pytest.fixture

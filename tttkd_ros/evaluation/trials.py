@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import active_children, get_context
@@ -92,11 +93,12 @@ def run_trials(
             on_trial(trial)
     if missing:
         run = _on_this_machine if ray is None else partial(_on_cluster, ray)
-        for trial, results in run(missing, processes):
-            for result in results:
-                store.write(trial.name, result)
-            found[trial] = results
-            on_trial(trial)
+        with closing(run(missing, processes)) as outcomes:
+            for trial, results in outcomes:
+                for result in results:
+                    store.write(trial.name, result)
+                found[trial] = results
+                on_trial(trial)
     return {trial: found[trial] for trial in trials}
 
 
