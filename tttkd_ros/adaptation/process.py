@@ -151,6 +151,7 @@ class AdapterProcess:
             raise AdapterDied(f"the adaptation process {how}") from error
         finally:
             late.cancel()
+            late.join()  # it has nothing left to wait for; a thread less to be seen once this returns
         if kind == "error":
             error, told = content
             raise error from RuntimeError(told)
