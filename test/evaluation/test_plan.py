@@ -7,7 +7,7 @@ from tttkd_ros.evaluation.command import MethodName
 from tttkd_ros.evaluation.plan import ALL, plan
 from tttkd_ros.evaluation.replay import METHODS, SOURCE_ONLY, Method
 
-LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "steps": (2, 25)}
+LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.02,), "steps": (2, 25)}
 
 
 def planned(*names, common=None, **lists):
@@ -31,6 +31,12 @@ def test_strides_are_of_online_methods_and_learning_rates_of_ttt_kd():
 
 def test_steps_are_of_the_offline_method():
     assert titles("ttt-kd", learning_rates=(1.0,)) == ["frozen", "ttt-kd, lr 1.0, steps 2", "ttt-kd, lr 1.0, steps 25"]
+
+
+def test_momenta_are_of_ttt_kd():
+    assert titles("dua", "ttt-kd-o", strides=(5,), learning_rates=(1.0,), bn_momenta=(0.0, 0.02)) == [
+        "frozen", "dua, stride 5", "ttt-kd-o, stride 5, lr 1.0, bn 0.0", "ttt-kd-o, stride 5, lr 1.0",
+    ]  # fmt: skip
 
 
 def test_what_all_runs_share_is_in_each():

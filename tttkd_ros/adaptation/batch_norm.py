@@ -54,6 +54,28 @@ def with_batch_statistics(student: Student) -> Student:
     return student
 
 
+class SeenStatistics:
+    """Mean and variance of what each BatchNorm of a network was last given; for those in eval mode, whose running ones
+    follow only when they are asked to. A single row has no variance, and is passed over."""
+
+    def __init__(self, module: nn.Module):
+        self._last: dict[nn.BatchNorm1d, tuple[Tensor, Tensor]] = {}
+        for norm in norms(module):
+            norm.register_forward_pre_hook(self._look)
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """running = (1 - momentum) * running + momentum * last"""
+        for norm, (variance, mean) in self._last.items():
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(variance, momentum)
+
+    def _look(self, norm: nn.BatchNorm1d, inputs: tuple[Tensor]) -> None:
+        rows = inputs[0].detach()
+        if len(rows) > 1:
+            self._last[norm] = torch.var_mean(rows, 0)
+
+
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, momentum: float, *, statistics: bool) -> None:
     """slow = momentum * slow + (1 - momentum) * fast: all parameters, and BatchNorm's statistics if asked for."""

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
+from tttkd_ros.adaptation.adapter import StepReport, Weights, adaptable, overwrite
+from tttkd_ros.adaptation.batch_norm import SeenStatistics, norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
@@ -23,21 +24,24 @@ from tttkd_ros.segmenter.student import Student
 def configure(student: Student) -> list[nn.Parameter]:
     """Make a student trainable as TTT-KD has it, and return what is trained.
 
-    Trained: all of the backbone, BatchNorm's affine parameters included. Frozen: both projectors, and BatchNorm's
-    running statistics, which are used instead of the batch's. Convolutions stay in train mode, because in eval mode
-    spconv's kernels bypass autograd (spconv issues 668, 675).
+    Trained: all of the backbone, BatchNorm's affine parameters included. Frozen: both projectors. BatchNorm uses its
+    running statistics instead of the batch's. Convolutions stay in train mode, because in eval mode spconv's kernels
+    bypass autograd (spconv issues 668, 675).
     """
     student.requires_grad_(False)
     student.train()
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.eval()
+    for norm in norms(student):
+        norm.eval()
     student.backbone.requires_grad_(True)
     return list(student.backbone.parameters())
 
 
 class TTTKD:
-    """TTT-KD-O: SGD steps on a private copy of a student, kept from frame to frame."""
+    """TTT-KD-O: SGD steps on a private copy of a student, kept from frame to frame.
+
+    Beyond the paper, which freezes them, BatchNorm's running statistics follow those of each sweep that is trained on,
+    by a share of `bn_momentum` a step. They are the point cloud's alone: no camera has a part in them.
+    """
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
         if teacher.dim != student.config.teacher_dim:
@@ -47,6 +51,8 @@ class TTTKD:
             )
         self._student = copy.deepcopy(student)
         self._trained = configure(self._student)
+        self._changing = list(adaptable(self._student.backbone).values())
+        self._seen = SeenStatistics(self._student.backbone)
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
         self._guard = Guard()
@@ -147,9 +153,9 @@ class TTTKD:
             outcome |= {"gradient_norm": norm}
             if not math.isfinite(norm):
                 return outcome | {"reason": "the gradient is not finite"}
-            self._descend_gradient(config, self._guard.share(norm, config) if config.guard else 1.0)
+            self._move(config, self._guard.share(norm, config) if config.guard else 1.0)
         self._forget_gradient()
-        if not math.isfinite(_norm(self._trained)):
+        if not math.isfinite(_norm(self._changing)):
             return outcome | {"reason": "the weights are not finite after the step"}
         return outcome
 
@@ -161,25 +167,27 @@ class TTTKD:
         return {"alignment": alignment(predicted, table, patch, grid), "held_out": cosine}
 
     def _copies(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self._trained]
+        return [tensor.detach().clone() for tensor in self._changing]
 
     @torch.no_grad()
     def _restore(self, tensors: Iterable[Tensor], random_state: Tensor) -> None:
-        for parameter, value in zip(self._trained, tensors, strict=True):
-            parameter.copy_(value)
+        for tensor, value in zip(self._changing, tensors, strict=True):
+            tensor.copy_(value)
         self._forget_gradient()
         self._random.set_state(random_state)
 
     @torch.no_grad()
-    def _descend_gradient(self, config: TTTConfig, share: float) -> None:
-        """Plain SGD, with a share of the gradient.
+    def _move(self, config: TTTConfig, share: float) -> None:
+        """Plain SGD with a share of the gradient, then the statistics, then the pull.
 
         Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts.
         """
-        for parameter, shipped in zip(self._trained, self._shipped, strict=True):
+        for parameter in self._trained:
             parameter.sub_(parameter.grad, alpha=share * config.learning_rate)
-            if config.pull:
-                parameter.lerp_(shipped, config.pull)
+        self._seen.follow(config.bn_momentum)
+        if config.pull:
+            for tensor, shipped in zip(self._changing, self._shipped, strict=True):
+                tensor.lerp_(shipped, config.pull)
 
     def _forget_gradient(self) -> None:
         for parameter in self._trained:

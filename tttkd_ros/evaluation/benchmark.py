@@ -24,6 +24,7 @@ def benchmark(
     sweeps: int = 300,
     stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
+    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
     steps: tuple[int, ...] = (25,),
     rotations: int = 1,
     model: Path | None = None,
@@ -46,6 +47,8 @@ def benchmark(
         sweeps: of each drive.
         stride: online methods take a step on every stride-th sweep; of several, a run for each.
         learning_rate: of ttt-kd-o and ttt-kd; of several, a run for each.
+        bn_momentum: how far BatchNorm's running statistics go towards the sweep's in each step of ttt-kd-o and ttt-kd;
+            0, as in the paper, freezes them; of several, a run for each.
         steps: of ttt-kd on each sweep; of several, a run for each.
         rotations: about the vertical, over which logits are accumulated.
         model: student checkpoint; the one that ships if not given.
@@ -73,8 +76,8 @@ def benchmark(
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} is {values}: expected at least one, and each once")
     methods = plan(
-        method, Method("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate, steps=steps,
-        source_only=source_only is not None,
+        method, Method("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
+        bn_momenta=bn_momentum, steps=steps, source_only=source_only is not None,
     )  # fmt: skip
     setup = Setup(tuple(methods), sweeps, model, teacher, source_only, engine)
     # Seed by seed, so that one that was interrupted has compared all shifts alike.

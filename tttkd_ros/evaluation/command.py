@@ -22,6 +22,7 @@ def evaluate(
     control: Literal["other-image", "mean-features"] | None = None,
     stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
+    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
     steps: tuple[int, ...] = (25,),
     images: tuple[int, ...] = (),
     kd_points: int = TTTConfig.kd_points,
@@ -62,6 +63,8 @@ def evaluate(
             from images.
         stride: online methods take a step on every stride-th sweep; of several, a run for each.
         learning_rate: of ttt-kd-o's and ttt-kd's SGD, the other methods have their own; of several, a run for each.
+        bn_momentum: how far BatchNorm's running statistics go towards the sweep's in each step of ttt-kd-o and ttt-kd;
+            0, as in the paper, freezes them; of several, a run for each.
         steps: gradient steps of ttt-kd on each sweep; of several, a run for each.
         images: of a sweep that are learnt from, at most; of several, a run for each; all if not given.
         kd_points: points per step, at most.
@@ -113,7 +116,8 @@ def evaluate(
     config = TTTConfig(kd_points=kd_points, guard=guard)
     methods = plan(
         method, Method("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
-        learning_rates=learning_rate, steps=steps, images=images, source_only=source_only is not None,
+        learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images,
+        source_only=source_only is not None,
     )  # fmt: skip
     names = bag_names(bag)
     if recording and len(names) > 1:

@@ -17,6 +17,7 @@ def plan(
     *,
     strides: Sequence[int],
     learning_rates: Sequence[float],
+    bn_momenta: Sequence[float],
     steps: Sequence[int],
     images: Sequence[int] = (),
     source_only: bool = False,
@@ -24,9 +25,9 @@ def plan(
     """Each run once, in the order of `METHODS`. The first is frozen in any case: what the others are compared with.
 
     common: what the runs share, whatever its name; a control, where they learn from images. strides: of every online
-    method. learning_rates: of ttt-kd-o and ttt-kd; the others have one of their own. steps: of ttt-kd; online methods
-    take one for each sweep. images: of those that learn from images; () for all there are. source_only: whether there
-    is such a student; it is then run as well.
+    method. learning_rates, bn_momenta: of ttt-kd-o and ttt-kd; the others have their own. steps: of ttt-kd; online
+    methods take one for each sweep. images: of those that learn from images; () for all there are. source_only: whether
+    there is such a student; it is then run as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -42,6 +43,7 @@ def plan(
         lists = {
             "stride": strides if name in ONLINE else (),
             "learning_rate": learning_rates if name in (ONLINE_KD, OFFLINE_KD) else (),
+            "bn_momentum": bn_momenta if name in (ONLINE_KD, OFFLINE_KD) else (),
             "steps": steps if name == OFFLINE_KD else (1,),
         }
         looks = Method(name).looks

@@ -89,8 +89,8 @@ class Method:
         if self.adapts:
             settings["steps"] = self.config.steps
         if self.name in (ONLINE_KD, OFFLINE_KD):
-            settings |= {"learning_rate": self.config.learning_rate, "kd_points": self.config.kd_points,
-                         "guard": self.in_force.guard}
+            settings |= {"learning_rate": self.config.learning_rate, "bn_momentum": self.config.bn_momentum,
+                         "kd_points": self.config.kd_points, "guard": self.in_force.guard}
         if self.looks:
             settings |= {"control": self.control, "images": self.images}
         if self.name in ONLINE:

@@ -20,8 +20,8 @@ FIGURES = {
     "mIoU": "miou", "2nd\nhalf": "miou_second_half", "seen": "miou_visible", "un-\nseen": "miou_not_visible",
     "cal.\nerr.": "calibration_error", "same": "agreement",
 }
-SETTINGS = ("stride", "learning_rate", "steps", "images", "kd_points", "guard", "control", "shift_z", "seed",
-            "rotations")
+SETTINGS = ("stride", "learning_rate", "bn_momentum", "steps", "images", "kd_points", "guard", "control", "shift_z",
+            "seed", "rotations")
 
 
 def tables(bags: Sequence[BagResults]) -> Iterator[Table]:

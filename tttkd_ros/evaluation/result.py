@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
 WINDOW = 50  # sweeps behind each value of a summary's mIoU over time
-# What tells one run from another in a title, and what it is called there.
-TITLED = {"stride": "stride", "learning_rate": "lr", "steps": "steps", "images": "images", "control": "",
-          "shift_z": "z shift"}
+# What tells one run from another in a title, and what it is called there; but not where it is as usual.
+TITLED = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps", "images": "images",
+          "control": "", "shift_z": "z shift"}
+USUAL = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 
 Settings = Mapping[str, "float | int | str | None"]
 
@@ -23,7 +25,7 @@ def title(name: str, settings: Settings) -> str:
     parts = [name]
     for key, label in TITLED.items():
         value = settings.get(key)
-        if value is not None and not (key == "steps" and value == 1):
+        if value is not None and value != USUAL.get(key):
             parts.append(f"{label} {value}".strip())
     return ", ".join(parts)
 

@@ -28,7 +28,7 @@ from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
 
 # What replay takes from the node. What else a parameter file sets, it does not follow.
-FOLLOWED = {"enabled", "stride", "learning_rate", "kd_points", "guard"}
+FOLLOWED = {"enabled", "stride", "learning_rate", "bn_momentum", "kd_points", "guard"}
 OTHERWISE = ("offsets", "tolerance", "fixed_frame", "load_at_start")  # settings that change what is learnt from
 
 
@@ -126,7 +126,8 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
     if adapts:
         options |= {
             "teacher": resolve(settings.teacher), "engine": settings.engine, "seed": settings.seed,
-            "stride": config.stride, "learning-rate": config.learning_rate, "kd-points": config.kd_points,
+            "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
+            "kd-points": config.kd_points,
         }
     if settings.rig and settings.cameras:
         options["rig"] = resolve(settings.rig)
