@@ -44,7 +44,7 @@ class MMTTA(CrossModal[MMTTAState]):
     scale. Adam, as xMUDA, on which the paper builds.
     """
 
-    def __init__(self, student: Student, teacher: Teacher, head: ImageHead, learning_rate: float = 1e-3, seed: int = 0):
+    def __init__(self, student: Student, teacher: Teacher, head: ImageHead, learning_rate: float = 1e-2, seed: int = 0):
         super().__init__(student, teacher, head, learning_rate, seed)
 
     def _begin(self, student: Student, random: torch.Generator) -> MMTTAState:

@@ -27,7 +27,7 @@ class Tent(Baseline[TentState]):
     the backbone (the public code looks for BatchNorm2d, of which a sparse network has none); the learning rate.
     """
 
-    def __init__(self, student: Student, learning_rate: float = 1e-3, seed: int = 0):
+    def __init__(self, student: Student, learning_rate: float = 3e-3, seed: int = 0):
         super().__init__(with_batch_statistics(student), learning_rate, seed)
 
     def _begin(self, student: Student, random: torch.Generator) -> TentState:
