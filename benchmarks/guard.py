@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -30,6 +31,7 @@ from tttkd_ros.evaluation.hostile import KINDS, Hostile
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.progress import progress
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.teacher import Teacher
@@ -59,16 +61,18 @@ def run(
         jobs: Processes.
     """
     if quick:
-        seeds, sweeps, kinds, jobs = seeds[:1], 3 * WINDOW, kinds[:1], 1
+        seeds, sweeps, kinds, jobs = seeds[:1], 4 * WINDOW, kinds[:1], 1
     guards = (True, False) if unguarded else (True,)
     cases = [("none", "middle"), *product(kinds, WHEN)]
     # A seed's tasks come one after the other, so that a process has its drive at hand.
     tasks = [_Task(*case, guard, seed, sweeps, stride) for seed in seeds for case in cases for guard in guards]
-    if jobs == 1:
-        figures = [_figures(task) for task in tasks]
-    else:
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            figures = list(pool.map(_figures, tasks))
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress())
+        each = map
+        if jobs > 1:
+            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"))).map
+        task = bar.add_task("drives", total=len(tasks), note="")
+        figures = list(bar.track(each(_figures, tasks), task_id=task))
     found = dict(zip(tasks, figures, strict=True))
     return list(_rows(found))
 
