@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import USUAL
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure
 
-CONFIG = TTTConfig(stride=1, guard=False)  # the toy teacher has nothing that neighbours differ in
+CONFIG = TTTConfig(stride=1, guard=False, bn_momentum=0.0)  # the toy teacher has nothing that neighbours differ in
 
 
 def same(first, second):
@@ -31,7 +32,7 @@ def test_batch_norm_uses_its_running_statistics_while_convolutions_train(student
     assert all(module.training for module in convolutions)
 
 
-@pytest.mark.parametrize("momentum", [0.0, CONFIG.bn_momentum])
+@pytest.mark.parametrize("momentum", [0.0, TTTConfig.bn_momentum])
 def test_the_loss_goes_down(student, teacher, make_frame, momentum):
     adapter, config = TTTKD(student, teacher), dataclasses.replace(CONFIG, bn_momentum=momentum)
     losses = [adapter.step(make_frame(seed=seed), config).loss for seed in range(30)]
@@ -43,7 +44,7 @@ def test_statistics_and_projectors_stay_byte_identical_and_the_backbone_moves(st
     adapter = TTTKD(student, teacher)
     before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
     for seed in range(5):
-        assert adapter.step(make_frame(seed=seed), dataclasses.replace(CONFIG, bn_momentum=0.0)).accepted
+        assert adapter.step(make_frame(seed=seed), CONFIG).accepted
     after = adapter._student.state_dict()
     trained = {f"backbone.{name}" for name, _ in adapter._student.backbone.named_parameters()}
     frozen = before.keys() - trained
@@ -54,26 +55,73 @@ def test_statistics_and_projectors_stay_byte_identical_and_the_backbone_moves(st
     assert any(not torch.equal(before[name], after[name]) for name in affine)
 
 
+FOLLOWING = dataclasses.replace(CONFIG, bn_momentum=0.2)
+
+
+def statistics(weights):
+    return {name: tensor for name, tensor in weights.tensors.items() if name.endswith(("running_mean", "running_var"))}
+
+
 def test_the_statistics_follow_those_of_the_sweep(student, teacher, make_frame):
     adapter = TTTKD(student, teacher)
     seen = []
     first = adapter._student.backbone.activation[0]
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
     mean, variance = first.running_mean.clone(), first.running_var.clone()
-    adapter.step(make_frame(), dataclasses.replace(CONFIG, bn_momentum=0.2))
-    assert torch.allclose(first.running_mean, 0.8 * mean + 0.2 * seen[0].mean(0), atol=1e-6)
-    assert torch.allclose(first.running_var, 0.8 * variance + 0.2 * seen[0].var(0), atol=1e-6)
+    report = adapter.step(make_frame(views=()), FOLLOWING)
+    share = 0.2 + 0.1 * 0.94
+    assert torch.allclose(first.running_mean, (1 - share) * mean + share * seen[0].mean(0), atol=1e-6)
+    assert torch.allclose(first.running_var, (1 - share) * variance + share * seen[0].var(0), atol=1e-6)
+    assert report.followed
 
 
-def test_projectors_stay_byte_identical_while_the_statistics_follow(student, teacher, make_frame):
+def test_while_the_statistics_follow_projectors_stay_byte_identical(student, teacher, make_frame):
     adapter = TTTKD(student, teacher)
     before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
-    adapter.step(make_frame(), CONFIG)
+    adapter.step(make_frame(), FOLLOWING)
     after = adapter._student.state_dict()
     projectors = [name for name in before if not name.startswith("backbone.")]
     assert projectors
     assert all(torch.equal(before[name], after[name]) for name in projectors)
-    assert not torch.equal(before["backbone.activation.0.running_var"], after["backbone.activation.0.running_var"])
+
+
+def test_the_statistics_follow_and_are_published_where_no_image_is_there_to_learn_from(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    before = adapter.weights()
+    report = adapter.step(make_frame(views=()), FOLLOWING)
+    after = adapter.weights()
+    assert (report.accepted, report.followed, report.version) == (False, True, 1)
+    assert not same(statistics(before), statistics(after))
+    learnt = before.tensors.keys() - statistics(before)
+    assert learnt
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in learnt)
+
+
+def test_a_cloud_too_small_for_statistics_changes_none(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    frame = make_frame()
+    report = adapter.step(dataclasses.replace(frame, points=frame.points[:1]), FOLLOWING)
+    assert (report.followed, report.version) == (False, 0)
+    assert same(adapter.weights().tensors, TTTKD(student, teacher).weights().tensors)
+
+
+def test_statistics_that_are_not_finite_are_not_kept(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    with torch.no_grad():
+        norms(adapter._student.backbone)[0].weight.fill_(3e38)
+    before = adapter.weights()
+    report = adapter.step(make_frame(), FOLLOWING)
+    assert (report.accepted, report.followed, report.version) == (False, False, 0)
+    assert same(adapter.weights().tensors, before.tensors)
+
+
+def test_a_first_step_that_nothing_bears_out_yet_is_not_published_with_the_statistics(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    config = dataclasses.replace(FOLLOWING, guard=True, min_alignment=-2.0)
+    first = adapter.step(make_frame(), config)
+    second = adapter.step(make_frame(seed=1, views=()), config)
+    assert (first.accepted, first.version) == (True, 0)
+    assert (second.followed, second.version) == (True, 0)
 
 
 def test_the_student_that_was_handed_in_is_not_touched(student, teacher, make_frame):
@@ -163,9 +211,9 @@ def spoil_nothing(_):
 BAD_STEPS = {
     "features": (spoil_features, CONFIG, "the loss is not finite"),
     "gradient": (spoil_gradient(torch.inf), CONFIG, "the gradient is not finite"),
-    "weights": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, guard=False), "the weights are not finite"),
-    "second step": (spoil_gradient(3e38), TTTConfig(learning_rate=10.0, steps=5, guard=False), "is not finite"),
-    "view": (spoil_nothing, TTTConfig(min_points=100_000, guard=False), "points in view of a camera, expected 100000"),
+    "weights": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0), "the weights are not finite"),
+    "second step": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0, steps=5), "is not finite"),
+    "view": (spoil_nothing, dataclasses.replace(CONFIG, min_points=100_000), "points in view of a camera, expected 100000"),
 }
 
 
@@ -242,7 +290,7 @@ def test_a_teacher_of_another_width_is_refused_with_both(student, teacher):
         TTTKD(student, teacher)
 
 
-GUARDED = TTTConfig(stride=1, min_alignment=0.02)
+GUARDED = TTTConfig(stride=1, min_alignment=0.02, bn_momentum=0.0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from tttkd_ros.evaluation.command import MethodName
 from tttkd_ros.evaluation.plan import ALL, plan
 from tttkd_ros.evaluation.replay import METHODS, SOURCE_ONLY, Method
 
-LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.02,), "steps": (2, 25)}
+LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.005,), "steps": (2, 25)}
 
 
 def planned(*names, common=None, **lists):
@@ -34,7 +34,7 @@ def test_steps_are_of_the_offline_method():
 
 
 def test_momenta_are_of_ttt_kd():
-    assert titles("dua", "ttt-kd-o", strides=(5,), learning_rates=(1.0,), bn_momenta=(0.0, 0.02)) == [
+    assert titles("dua", "ttt-kd-o", strides=(5,), learning_rates=(1.0,), bn_momenta=(0.0, 0.005)) == [
         "frozen", "dua, stride 5", "ttt-kd-o, stride 5, lr 1.0, bn 0.0", "ttt-kd-o, stride 5, lr 1.0",
     ]  # fmt: skip
 

@@ -62,7 +62,8 @@ class StepReport:
     of a camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used;
     ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
     were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
-    undone, or the last few averaged. paused: the guard only looks on until the evidence is good again.
+    undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not.
+    paused: the guard only looks on until the evidence is good again.
     """
 
     stamp: int
@@ -82,6 +83,7 @@ class StepReport:
     held_out: float = _NAN
     gradient_norm: float = _NAN
     rolled_back: bool = False
+    followed: bool = False
     paused: bool = False
 
 
@@ -89,7 +91,8 @@ class Adapter(Protocol):
     """One method at work on its private copy of a student; used by one thread."""
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame. What is not accepted changes no weights, unless to undo earlier steps: see `version`."""
+        """Adapt to a frame. What is not accepted changes no weights, unless to undo earlier steps, but perhaps
+        BatchNorm's statistics: see `version`."""
 
     def weights(self) -> Weights:
         """A copy of the adapted tensors."""

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
+from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.devices import Lane
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import voxelise
-
-COARSE = 8  # occupied voxels of the deepest level that a cloud needs for its statistics to mean anything
 
 
 @dataclass(eq=False)
@@ -119,9 +117,9 @@ class Baseline(ABC, Generic[S]):
         outcome = {"reason": "", "points": scene.count}
         if scene.count < config.min_points:
             return outcome | {"reason": f"{scene.count} points to learn from, expected {config.min_points}"}
-        coarse = state.student.config.voxel_size * 2 ** (state.student.config.levels - 1)
-        if len(voxelise([scene.points], coarse).indices) < COARSE:
-            return outcome | {"reason": f"the cloud is smaller than {COARSE} cubes of {coarse:g} m: no statistics"}
+        if not has_statistics(state.student, scene.points):
+            size = f"{COARSE} cubes of {deepest_voxel(state.student):g} m"
+            return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}
         for number in range(config.steps):
             loss = self._update(state, scene)
             outcome["steps"] = number + 1

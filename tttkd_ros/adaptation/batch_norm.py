@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.voxels import voxelise
+
+COARSE = 8  # occupied voxels
+FIRST, DECAY = 0.1, 0.94  # DUA's m_0 and omega, as in its code
 
 
 def norms(module: nn.Module) -> list[nn.BatchNorm1d]:
@@ -54,26 +58,34 @@ def with_batch_statistics(student: Student) -> Student:
     return student
 
 
-class SeenStatistics:
-    """Mean and variance of what each BatchNorm of a network was last given; for those in eval mode, whose running ones
-    follow only when they are asked to. A single row has no variance, and is passed over."""
+def has_statistics(student: Student, points: Tensor) -> bool:
+    """Whether points (N, 3) occupy `COARSE` voxels of the deepest level, so that its statistics mean anything."""
+    return len(voxelise([points], deepest_voxel(student)).indices) >= COARSE
 
-    def __init__(self, module: nn.Module):
-        self._last: dict[nn.BatchNorm1d, tuple[Tensor, Tensor]] = {}
-        for norm in norms(module):
-            norm.register_forward_pre_hook(self._look)
 
-    @torch.no_grad()
-    def follow(self, momentum: float) -> None:
-        """running = (1 - momentum) * running + momentum * last"""
-        for norm, (variance, mean) in self._last.items():
-            norm.running_mean.lerp_(mean, momentum)
-            norm.running_var.lerp_(variance, momentum)
+def deepest_voxel(student: Student) -> float:
+    """Metres."""
+    return student.config.voxel_size * 2 ** (student.config.levels - 1)
 
-    def _look(self, norm: nn.BatchNorm1d, inputs: tuple[Tensor]) -> None:
-        rows = inputs[0].detach()
-        if len(rows) > 1:
-            self._last[norm] = torch.var_mean(rows, 0)
+
+def dua_momentum(update: int, least: float) -> float:
+    """Of the k-th update, k from 1: 0.1 * 0.94^k + least (DUA, arXiv 2112.00463, equations 2 to 4)."""
+    return FIRST * DECAY**update + least
+
+
+@torch.no_grad()
+def absorb(student: Student, clouds: Tensor | list[Tensor], momentum: float) -> None:
+    """Let BatchNorm's running statistics go this share of the way to those of a batch, which its own normalise.
+
+    The norms are in eval mode afterwards.
+    """
+    layers = norms(student.backbone)
+    for norm in layers:
+        norm.train()
+        norm.momentum = momentum
+    student(clouds)
+    for norm in layers:
+        norm.eval()
 
 
 @torch.no_grad()

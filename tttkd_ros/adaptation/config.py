@@ -27,9 +27,9 @@ class TTTConfig:
 
     stride: a step every so many sweeps. learning_rate: of plain SGD; the default is what validation drives of the
     simulated target favoured for the student that ships (docs/simulation.md), and 0.1 is the paper's choice outdoors.
-    bn_momentum: how far BatchNorm's running statistics go towards the sweep's in each step; 0, as in the paper, freezes
-    them. steps: gradient steps per frame. kd_points: points sampled for the loss in each. min_points: a frame with
-    fewer points in view is left alone.
+    bn_momentum: the least share by which BatchNorm's running statistics go towards those of each sweep handed in, after
+    more in the first ones, as DUA has it; 0, as in the paper, freezes them. steps: gradient steps per frame. kd_points:
+    points sampled for the loss in each. min_points: a frame with fewer points in view is left alone.
 
     guard: whether a step needs the evidence of points held out of it (guard.py). min_alignment: on average over the
     last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual; longer
@@ -40,7 +40,7 @@ class TTTConfig:
     enabled: bool = True
     stride: int = 5
     learning_rate: float = 1.0
-    bn_momentum: float = 0.02
+    bn_momentum: float = 0.005
     steps: int = 1
     kd_points: int = 16384
     min_points: int = 32

@@ -8,16 +8,16 @@ import torch
 
 from tttkd_ros.adaptation.augmentation import weak
 from tttkd_ros.adaptation.baseline import Baseline, Scene, State
-from tttkd_ros.adaptation.batch_norm import norms
+from tttkd_ros.adaptation.batch_norm import absorb, dua_momentum
 from tttkd_ros.segmenter.student import Student
 
-FIRST, DECAY, LEAST = 0.1, 0.94, 0.005  # m_0, omega and zeta of the paper, as in its code
+LEAST = 0.005  # zeta of the paper, as in its code
 COPIES = 4  # of a sweep in its batch
 
 
 @dataclass(eq=False)
 class DuaState(State):
-    momentum: float = FIRST
+    updates: int = 0
 
 
 class Dua(Baseline[DuaState]):
@@ -38,13 +38,7 @@ class Dua(Baseline[DuaState]):
     def _begin(self, student: Student, random: torch.Generator) -> DuaState:
         return DuaState(student.requires_grad_(False).eval(), random)
 
-    @torch.no_grad()
     def _update(self, state: DuaState, scene: Scene) -> None:
-        state.momentum *= DECAY
-        layers = norms(state.student.backbone)
-        for norm in layers:
-            norm.train()
-            norm.momentum = state.momentum + LEAST
-        state.student([weak(scene.points, state.random) for _ in range(COPIES)])
-        for norm in layers:
-            norm.eval()
+        state.updates += 1
+        batch = [weak(scene.points, state.random) for _ in range(COPIES)]
+        absorb(state.student, batch, dua_momentum(state.updates, LEAST))

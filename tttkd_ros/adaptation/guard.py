@@ -73,8 +73,8 @@ class Guard:
 
     @property
     def vouches(self) -> bool:
-        """Whether there are steps enough behind the weights for predictions to be made with them."""
-        return self._settled or len(self._cosines) >= VOUCHED
+        """Whether predictions may be made with the weights: no step is behind them, or enough of them are."""
+        return self._settled or not self._cosines or len(self._cosines) >= VOUCHED
 
     def objects_to_images(self, views: tuple[View, ...]) -> str:
         """Why not to look any further; empty if nothing is wrong."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tttkd_ros.adaptation.adapter import StepReport, Weights, adaptable, overwrite
-from tttkd_ros.adaptation.batch_norm import SeenStatistics, norms
+from tttkd_ros.adaptation.batch_norm import absorb, dua_momentum, has_statistics, norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
@@ -39,8 +39,9 @@ def configure(student: Student) -> list[nn.Parameter]:
 class TTTKD:
     """TTT-KD-O: SGD steps on a private copy of a student, kept from frame to frame.
 
-    Beyond the paper, which freezes them, BatchNorm's running statistics follow those of each sweep that is trained on,
-    by a share of `bn_momentum` a step. They are the point cloud's alone: no camera has a part in them.
+    Beyond the paper, which freezes them, BatchNorm's running statistics follow those of each sweep that is handed in,
+    as DUA's do (`dua_momentum`, with `bn_momentum` as the least). They are the point cloud's alone: no camera has a
+    part in them, so that they also follow where the step is not taken.
     """
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
@@ -52,37 +53,44 @@ class TTTKD:
         self._student = copy.deepcopy(student)
         self._trained = configure(self._student)
         self._changing = list(adaptable(self._student.backbone).values())
-        self._seen = SeenStatistics(self._student.backbone)
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
         self._guard = Guard()
         self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
-        self._version = 0
+        self._version = self._updates = 0
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights as they were, or
-        as they were before recent steps that the same evidence speaks against. The version rises with the weights that
-        are to be published: the guard keeps the first step back until a second bears it out."""
+        """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights, but for
+        BatchNorm's statistics, as they were, or as they were before recent steps that the same evidence speaks against.
+        The version rises with what is to be published: the guard keeps the first step back until a second bears it out.
+        """
         start = time.perf_counter()
-        before, random_state = self._copies(), self._random.get_state()
+        original, random_state = self._copies(), self._random.get_state()
         try:
             with self._lane():
-                outcome = self._descend(frame, config)
+                everything = torch.tensor(frame.points)
+                usable = self._student.usable(everything)
+                points = everything[usable].to(self._student.teacher_mean.device)
+                followed = self._follow(points, config)
+                before = self._copies()
+                outcome = self._descend(frame, usable, points, config)
         except BaseException:
-            self._restore(before, random_state)
+            self._restore(original, random_state)
             raise
-        accepted, rolled_back = not outcome["reason"], False
+        self._updates += followed
+        accepted, doubted, rolled_back = not outcome["reason"], outcome.pop("doubted", False), False
         if accepted:
             self._guard.accept(outcome["alignment"], outcome["held_out"], outcome["gradient_norm"], before)
-            self._version += self._guard.vouches or not config.guard
+            changed = True
         else:
             spoken = self._guard.vouches
-            undone = self._guard.reject(config, before) if outcome.pop("doubted", False) else None
+            undone = self._guard.reject(config, before) if doubted else None
             rolled_back = undone is not None
             self._restore(undone or before, random_state)
-            self._version += rolled_back and spoken
+            changed = followed or (rolled_back and spoken)
+        self._version += changed and (self._guard.vouches or not config.guard)
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
@@ -93,6 +101,7 @@ class TTTKD:
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             rolled_back=rolled_back,
+            followed=followed,
             paused=self._guard.paused,
             **outcome,
         )
@@ -107,23 +116,32 @@ class TTTKD:
         overwrite(self._student.backbone, weights)
         self._forget_gradient()
         self._guard = Guard()
-        self._version = weights.version
+        self._version, self._updates = weights.version, 0
         if not weights.version:
             self._random.set_state(self._fresh_random)
 
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _descend(self, frame: Frame, config: TTTConfig) -> dict:
-        """What a report says of the step; "doubted" where it is the guard that objects."""
+    def _follow(self, points: Tensor, config: TTTConfig) -> bool:
+        """Whether BatchNorm's statistics followed those of points (N, 3)."""
+        if not config.bn_momentum or not has_statistics(self._student, points):
+            return False
+        before = self._copies()
+        absorb(self._student, points, dua_momentum(self._updates + 1, config.bn_momentum))
+        if finite := math.isfinite(_norm(self._changing)):
+            return finite
+        self._restore(before, self._random.get_state())
+        return False
+
+    def _descend(self, frame: Frame, usable: Tensor, points: Tensor, config: TTTConfig) -> dict:
+        """What a report says of the step; "doubted" where it is the guard that objects. points: the usable ones of the
+        frame's; usable: (N,) bool, which these are."""
         if not frame.views:
             return {"reason": "no camera image"}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
             return {"reason": reason, "doubted": True}
-        device = self._student.teacher_mean.device
-        everything = torch.tensor(frame.points)
-        usable = self._student.usable(everything)
-        points = everything[usable].to(device)
+        device = points.device
         targets = teacher_targets(frame, self._teacher, self._random)
         seen = usable[targets.index]
         index = (usable.cumsum(0) - 1)[targets.index[seen]].to(device)  # numbered among the usable points
@@ -178,13 +196,12 @@ class TTTKD:
 
     @torch.no_grad()
     def _move(self, config: TTTConfig, share: float) -> None:
-        """Plain SGD with a share of the gradient, then the statistics, then the pull.
+        """Plain SGD with a share of the gradient, then the pull.
 
         Not torch.optim's, whose first use imports torch._dynamo: a second in which no thread predicts.
         """
         for parameter in self._trained:
             parameter.sub_(parameter.grad, alpha=share * config.learning_rate)
-        self._seen.follow(config.bn_momentum)
         if config.pull:
             for tensor, shipped in zip(self._changing, self._shipped, strict=True):
                 tensor.lerp_(shipped, config.pull)

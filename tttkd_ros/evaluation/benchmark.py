@@ -47,7 +47,7 @@ def benchmark(
         sweeps: of each drive.
         stride: online methods take a step on every stride-th sweep; of several, a run for each.
         learning_rate: of ttt-kd-o and ttt-kd; of several, a run for each.
-        bn_momentum: how far BatchNorm's running statistics go towards the sweep's in each step of ttt-kd-o and ttt-kd;
+        bn_momentum: least share by which BatchNorm's running statistics go towards each sweep's in ttt-kd-o and ttt-kd;
             0, as in the paper, freezes them; of several, a run for each.
         steps: of ttt-kd on each sweep; of several, a run for each.
         rotations: about the vertical, over which logits are accumulated.

@@ -63,7 +63,7 @@ def evaluate(
             from images.
         stride: online methods take a step on every stride-th sweep; of several, a run for each.
         learning_rate: of ttt-kd-o's and ttt-kd's SGD, the other methods have their own; of several, a run for each.
-        bn_momentum: how far BatchNorm's running statistics go towards the sweep's in each step of ttt-kd-o and ttt-kd;
+        bn_momentum: least share by which BatchNorm's running statistics go towards each sweep's in ttt-kd-o and ttt-kd;
             0, as in the paper, freezes them; of several, a run for each.
         steps: gradient steps of ttt-kd on each sweep; of several, a run for each.
         images: of a sweep that are learnt from, at most; of several, a run for each; all if not given.

@@ -61,6 +61,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "alignment": report.alignment,
         "gradient_norm": report.gradient_norm,
         "rolled_back": report.rolled_back,
+        "followed": report.followed,
         "paused": report.paused,
         "points": report.points,
         "steps": report.steps,

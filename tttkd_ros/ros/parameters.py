@@ -19,7 +19,7 @@ DESCRIPTIONS = {
     "enabled": "adapt while running",
     "stride": "train on every n-th sweep",
     "learning_rate": "of plain SGD",
-    "bn_momentum": "how far BatchNorm's running statistics go towards the sweep's in each step; 0 freezes them",
+    "bn_momentum": "least share by which BatchNorm's running statistics go towards a training sweep's; 0 freezes them",
     "steps": "SGD steps on each sweep that trains",
     "kd_points": "points per step, drawn at random among those that a camera sees",
     "min_points": "a sweep with fewer points in view does not train",
