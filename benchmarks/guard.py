@@ -42,7 +42,7 @@ WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn 
 
 def run(
     quick: bool = False,
-    seeds: tuple[int, ...] = (221, 222, 223, 224, 225),
+    seeds: tuple[int, ...] = (231, 232, 233, 234, 235),
     sweeps: int = 300,
     stride: int = TTTConfig.stride,
     kinds: tuple[str, ...] = tuple(KINDS),

@@ -213,7 +213,7 @@ BAD_STEPS = {
     "gradient": (spoil_gradient(torch.inf), CONFIG, "the gradient is not finite"),
     "weights": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0), "the weights are not finite"),
     "second step": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0, steps=5), "is not finite"),
-    "view": (spoil_nothing, dataclasses.replace(CONFIG, min_points=100_000), "points in view of a camera, expected 100000"),
+    "view": (spoil_nothing, dataclasses.replace(CONFIG, min_points=100_000), "view of a camera, expected 100000"),
 }
 
 
