@@ -22,7 +22,7 @@ from tttkd_ros.ros.statistics import Statistics  # noqa: E402
 def node():
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = rclpy.create_node("segmenter", context=context)
+    node = rclpy.create_node("configured_in_vain", context=context)
     yield node
     node.destroy_node()
     rclpy.try_shutdown(context=context)
@@ -35,11 +35,17 @@ def settings(models):
     )
 
 
+def topics_of(node):
+    """Its own alone: other tests' nodes may come and go."""
+    name = node.get_name(), node.get_namespace()
+    return node.get_publisher_names_and_types_by_node(*name), node.get_subscriber_names_and_types_by_node(*name)
+
+
 def refusal(node, settings) -> str:
-    topics, threads = node.get_topic_names_and_types(), threading.active_count()
+    topics, threads = topics_of(node), threading.active_count()
     with pytest.raises((ValueError, OSError)) as refused:
         Runtime(node, settings, TTTConfig(), Statistics())
-    assert node.get_topic_names_and_types() == topics
+    assert topics_of(node) == topics
     assert threading.active_count() == threads
     return str(refused.value)
 
@@ -109,7 +115,7 @@ def test_sweeps_that_come_before_activation_are_counted_apart(node, settings, ro
 
 
 def test_closing_ends_every_thread_and_topic(node, settings):
-    topics, threads = node.get_topic_names_and_types(), threading.active_count()
+    topics, threads = topics_of(node), threading.active_count()
     Runtime(node, settings, TTTConfig(), Statistics()).close()
-    assert node.get_topic_names_and_types() == topics
+    assert topics_of(node) == topics
     assert threading.active_count() == threads
