@@ -83,9 +83,11 @@ def absorb(student: Student, clouds: Tensor | list[Tensor], momentum: float) -> 
     for norm in layers:
         norm.train()
         norm.momentum = momentum
-    student(clouds)
-    for norm in layers:
-        norm.eval()
+    try:
+        student(clouds)
+    finally:
+        for norm in layers:
+            norm.eval()
 
 
 @torch.no_grad()

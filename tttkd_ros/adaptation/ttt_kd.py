@@ -73,7 +73,7 @@ class TTTKD:
                 everything = torch.tensor(frame.points)
                 usable = self._student.usable(everything)
                 points = everything[usable].to(self._student.teacher_mean.device)
-                followed = self._follow(points, config)
+                followed = self._follow(points, config, original)
                 before = self._copies()
                 outcome = self._descend(frame, usable, points, config)
         except BaseException:
@@ -123,15 +123,14 @@ class TTTKD:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _follow(self, points: Tensor, config: TTTConfig) -> bool:
-        """Whether BatchNorm's statistics followed those of points (N, 3)."""
+    def _follow(self, points: Tensor, config: TTTConfig, original: list[Tensor]) -> bool:
+        """Whether BatchNorm's statistics followed those of points (N, 3); if not, all is as in `original`."""
         if not config.bn_momentum or not has_statistics(self._student, points):
             return False
-        before = self._copies()
         absorb(self._student, points, dua_momentum(self._updates + 1, config.bn_momentum))
-        if finite := math.isfinite(_norm(self._changing)):
-            return finite
-        self._restore(before, self._random.get_state())
+        if math.isfinite(_norm(self._changing)):
+            return True
+        self._restore(original, self._random.get_state())
         return False
 
     def _descend(self, frame: Frame, usable: Tensor, points: Tensor, config: TTTConfig) -> dict:
