@@ -258,6 +258,11 @@ def test_a_camera_without_its_calibration_is_left_out_with_the_remedy(rigged, sw
     assert "give a rig file" in reader.unusable["camera_front"]
 
 
+def test_static_transforms_of_another_type_are_none(make, sweep, image, rigged, write_messages):
+    path = write_messages([("/tf_static", INFO, make.info(START), START), rigged[1], sweep(START), image(START, 1)])
+    assert "no static transform" in BagReader(path).unusable["camera_front"]
+
+
 def test_a_camera_that_is_not_in_the_bag_is_refused(frame, write_frames):
     with pytest.raises(ValueError, match="no images of camera rear; it has those of camera_front"):
         BagReader(write_frames([frame(0)]), cameras=["rear"])

@@ -196,6 +196,8 @@ class BagReader:
 
 def _static_transforms(bag: Bag) -> StaticTransforms:
     statics = StaticTransforms()
+    if bag.types.get(topics.STATIC_TOPIC) != topics.TRANSFORMS:
+        return statics
     for record in bag.messages([topics.STATIC_TOPIC]):
         try:
             statics.add(bag.decode(record))
