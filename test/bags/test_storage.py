@@ -106,3 +106,14 @@ def test_cells_of_another_type_are_refused(frame, write_frames, change):
         database.execute(f"UPDATE {change}")
     with pytest.raises(ValueError, match="damaged"):
         read_all(bag)
+
+
+def test_two_topics_of_one_number_are_damage():
+    """As in an SQLite bag with a damaged key, where the reader takes both topics' messages for those of the last."""
+    transforms, points = (
+        SimpleNamespace(topic=topic, msgtype=kind, msgcount=1)
+        for topic, kind in (("/tf_static", topics.TRANSFORMS), ("/lidar/points", topics.CLOUD))
+    )
+    reader = SimpleNamespace(connections=[transforms, points], messages=lambda wanted: iter([(points, 0, b"")]))
+    with pytest.raises(ValueError, match="/lidar/points has the same number as /tf_static"):
+        list(Bag(Path("bag"), reader).messages(["/tf_static"]))

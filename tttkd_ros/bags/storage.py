@@ -58,6 +58,8 @@ class Bag:
                 connection, time, data = message
                 if not (isinstance(time, int) and isinstance(data, bytes)):  # SQLite's cells are of any type
                     raise ValueError(f"a message on {connection.topic} is {type(data).__name__} recorded at {time!r}")
+                if connection.topic not in wanted:  # in SQLite; rosbags takes the messages of both for the last one's
+                    raise ValueError(f"{connection.topic} has the same number as {' or '.join(sorted(wanted))}")
             yield Record(connection.topic, connection.msgtype, time, data)
 
     def decode(self, record: Record):
