@@ -139,6 +139,8 @@ class Standings:
 
     def _heading(self) -> str:
         sweeps = next(iter(self._results.values()))[0].sweeps
+        if len(self.seeds) == 1:
+            return f"mIoU in per cent, seed {self.seeds[0]}, {sweeps} sweeps each"
         return f"mIoU in per cent, mean and standard deviation of {len(self.seeds)} seeds, {sweeps} sweeps each"
 
     def _rows(self) -> Iterator[tuple[str, list[tuple[str, list[str], int]]]]:
