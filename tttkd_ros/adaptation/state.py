@@ -27,7 +27,8 @@ _DAMAGED = "load another file, or save a new one"
 
 @dataclass(frozen=True)
 class Provenance:
-    """model: the checkpoint's file. node: who adapted it. steps: accepted since the checkpoint. saved: ISO 8601."""
+    """model: the checkpoint's file. node: who adapted it. steps: versions published since the checkpoint, most of them
+    by accepted steps. saved: ISO 8601."""
 
     model: str
     node: str

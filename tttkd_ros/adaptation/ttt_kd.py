@@ -74,7 +74,7 @@ class TTTKD:
                 usable = self._student.usable(everything)
                 points = everything[usable].to(self._student.teacher_mean.device)
                 followed = self._follow(points, config, original)
-                before = self._copies()
+                before = self._copies() if followed else original
                 outcome = self._descend(frame, usable, points, config)
         except BaseException:
             self._restore(original, random_state)

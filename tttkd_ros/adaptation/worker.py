@@ -41,7 +41,7 @@ class _Job(NamedTuple):
 
 
 class AdaptationWorker:
-    """Takes one step at a time, always for the newest sweep handed in, and publishes the weights of accepted ones.
+    """Takes one step at a time, always for the newest sweep handed in, and publishes the weights that steps change.
 
     build: makes the adapter, in the thread that will use it. shipped: the weights that it begins with. background: True
     starts a thread, and `submit` returns at once; False builds now and takes the step within `submit`. Whatever a job
