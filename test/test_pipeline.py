@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -198,6 +199,41 @@ def test_a_job_that_raises_costs_a_step_and_no_cloud(run):
     assert len(prediction.labels) == 400
     assert "unknown encoding 'weird'" in reports[0].reason
     assert pipeline.counters.failed == 1
+
+
+def blind(stamp):
+    return replace(frame(stamp), views=())
+
+
+def tried(pipeline, reports, frames):
+    """Stamps of the sweeps that were tried, and of those accepted."""
+    for each in frames:
+        pipeline.process(each.stamp, each.points, lambda each=each: each)
+    return [r.stamp for r in reports], [r.stamp for r in reports if r.accepted]
+
+
+def test_a_step_that_finds_no_image_falls_to_the_next_sweep_that_has_one_and_the_stride_counts_from_there(run):
+    pipeline, reports = run(settings(stride=5, learning_rate=1.0))
+    slow = [frame(i) if i % 5 == 3 else blind(i) for i in range(15)]  # a camera slower than the LiDAR
+    assert tried(pipeline, reports, slow) == ([0, 3, 8, 13], [3, 8, 13])
+    assert pipeline.counters.submitted == 4
+
+
+def test_with_dead_cameras_there_is_one_try_a_stride(run):
+    pipeline, reports = run(settings(stride=4, learning_rate=1.0))
+    assert tried(pipeline, reports, map(blind, range(12))) == ([0, 4, 8], [])
+    assert pipeline.counters.submitted == pipeline.counters.rejected == 3
+
+
+def test_a_frame_that_cannot_be_made_costs_its_turn(run):
+    pipeline, reports = run(settings(stride=3))
+
+    def make_frame():
+        raise OSError("the driver is gone")
+
+    for stamp in range(7):
+        pipeline.process(stamp, frame().points, make_frame)
+    assert [report.stamp for report in reports] == [0, 3, 6]
 
 
 def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):

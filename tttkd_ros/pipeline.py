@@ -113,7 +113,8 @@ class Pipeline:
         self._share = Share()
         self._worker: AdaptationWorker | None = None
         self._shipped = self._fixed = self._loaded = Weights.copied(0, student.backbone)
-        self._sweeps = math.inf  # since the last step: the first sweep is due
+        self._number = 0  # of sweeps
+        self._tried = self._looked = -math.inf  # number of the last sweep whose step was due, and that had an image
         if build is not None:
             self._worker = AdaptationWorker(
                 build, self._shipped, config, on_report, background=background, hang_up=hang_up
@@ -122,20 +123,40 @@ class Pipeline:
     def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
         """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
 
-        The sweep is predicted before it is learnt from. make_frame: None if the sweep has no usable image; a step that
-        is due then falls to the next sweep that has.
+        The sweep is predicted before it is learnt from. make_frame: None where there is no camera. Where its frame has
+        no image, the step is also tried on the sweeps that follow, to the first that has one; the next is due a stride
+        later.
         """
         if (newest := self.weights) is not self._loaded:
             self._segmenter.load(newest)
             self._loaded = newest
         prediction = self._segmenter.segment(points)
-        self._sweeps += 1
-        in_force = self.in_force
-        if make_frame and self._takes_steps() and self._sweeps >= in_force.stride:
-            self._sweeps = 0
-            self._worker.config = in_force
-            self._worker.submit(stamp, make_frame)
+        self._number += 1
+        if make_frame and self._takes_steps():
+            self._hand_in(stamp, make_frame, self._number)
         return prediction
+
+    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> None:
+        in_force = self.in_force
+        due = number - max(self._tried, self._looked) >= in_force.stride
+        if due:
+            self._tried = number
+        elif self._looked >= self._tried:
+            return
+
+        def look() -> Frame | None:
+            """In the thread that takes steps."""
+            before = self._looked
+            if not due and before >= self._tried:
+                return None
+            self._looked = number  # an exception costs the turn
+            frame = make_frame()
+            if not frame.views:
+                self._looked = before
+            return frame if due or frame.views else None
+
+        self._worker.config = in_force
+        self._worker.submit(stamp, look, spare=not due)
 
     def shed(self, share: Share) -> None:
         """Leave adaptation this share of the machine from the next sweep on."""

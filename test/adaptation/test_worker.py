@@ -117,6 +117,37 @@ def test_only_the_newest_waiting_job_is_done_and_the_others_are_never_built(work
     assert (worker.counters.submitted, worker.counters.replaced, worker.counters.accepted) == (4, 2, 2)
 
 
+def test_a_spare_job_gives_way_to_one_that_waits(worker, adapter, reports):
+    busy_with(worker, adapter)
+    worker.submit(1, lambda: "second")
+    worker.submit(2, lambda: "spare", spare=True)
+    adapter.gate.set()
+    reports.wait(2)
+    assert adapter.frames == ["first", "second"]
+    assert worker.counters.submitted == worker.counters.accepted == 2
+
+
+def test_a_spare_job_that_is_overtaken_is_not_counted(worker, adapter, reports):
+    busy_with(worker, adapter)
+    worker.submit(1, lambda: "overtaken", spare=True)
+    worker.submit(2, lambda: "second")
+    adapter.gate.set()
+    reports.wait(2)
+    assert adapter.frames == ["first", "second"]
+    assert (worker.counters.submitted, worker.counters.replaced) == (2, 0)
+
+
+def test_a_spare_job_counts_where_it_has_a_frame_and_else_leaves_what_is_owed(adapter, reports):
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports, background=False)
+    worker.submit(0, lambda: "frame")
+    worker.reset()
+    worker.submit(1, lambda: None, spare=True)
+    assert (adapter.version, worker.published.version, worker.counters.submitted, len(reports)) == (1, 0, 1, 1)
+    worker.submit(2, lambda: "frame", spare=True)
+    assert (adapter.weight.item(), worker.published.tensors["weight"].item()) == (1, 1)
+    assert worker.counters.submitted == worker.counters.accepted == 2
+
+
 def test_submit_does_not_wait_for_the_step(worker, adapter):
     busy_with(worker, adapter)
     worker.submit(1, lambda: "second")  # returns although the gate is shut

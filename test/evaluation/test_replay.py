@@ -106,6 +106,15 @@ def test_controls_learn_from_something_else(drive, student, control):
     assert [loss for _, loss in wrong.losses] != [loss for _, loss in right.losses]
 
 
+def test_without_images_the_statistics_alone_adapt(drive, student):
+    result, frozen = run(drive, student, control="no-image"), run(drive, student, "frozen")
+    assert (result.steps_tried, result.steps_accepted) == (len(drive), 0)
+    assert (result.predicted != frozen.predicted).any()
+    still = run(drive, student, control="no-image", config={"bn_momentum": 0.0})
+    np.testing.assert_array_equal(still.matrices, frozen.matrices)
+    assert result.matrices[:, 1].sum() == frozen.matrices[:, 1].sum() > 0  # points that a camera would see
+
+
 def test_a_shift_by_whole_voxels_changes_nothing_for_a_grid_without_absolute_position(drive, student):
     shifted = run(drive, student, "frozen", shift_z=2.0)
     agreement = 1 - np.abs(shifted.matrices - run(drive, student, "frozen").matrices).sum() / shifted.matrices.sum()

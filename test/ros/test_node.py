@@ -227,6 +227,21 @@ def test_an_image_that_comes_after_its_sweep_still_trains(talker, ros):
     assert talker.reports()[stamp]["accepted"] == "true"
 
 
+def test_with_a_camera_slower_than_the_lidar_a_due_step_falls_to_the_next_sweep_with_an_image(talker, ros):
+    step(talker, ros)
+    assert set_parameters(talker, **{"ttt.stride": 3}).successful
+    stamps = [next(STAMPS) for _ in range(8)]  # the step is due at the third, with an image from the fifth and eighth
+    for number, stamp in enumerate(stamps, 1):
+        if number in (5, 8):
+            talker.images.publish(ros.image(stamp))
+        talker.answer(ros.cloud(stamp))
+        if number in (3, 5, 8):
+            talker.until(lambda stamp=stamp: stamp in talker.reports())
+    told = {number: talker.reports()[stamp]["accepted"]
+            for number, stamp in enumerate(stamps, 1) if stamp in talker.reports()}  # fmt: skip
+    assert told == {3: "false", 5: "true", 8: "true"}
+
+
 def test_learning_rate_and_stride_count_from_the_next_step_on(talker, ros):
     assert set_parameters(talker, **{"ttt.stride": 3, "ttt.learning_rate": 0.25}).successful
     stamps = [next(STAMPS) for _ in range(6)]

@@ -37,7 +37,8 @@ class Counters:
 
 class _Job(NamedTuple):
     stamp: int
-    make_frame: Callable[[], Frame]
+    make_frame: Callable[[], Frame | None]
+    spare: bool
 
 
 class AdaptationWorker:
@@ -109,13 +110,18 @@ class AdaptationWorker:
     def last(self) -> StepReport | None:
         return self._last
 
-    def submit(self, stamp: int, make_frame: Callable[[], Frame]) -> None:
-        """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded."""
+    def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> None:
+        """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded.
+
+        spare: it gives way to a job that waits, and is none, nor counted as one, where make_frame returns None.
+        """
         with self._lock:
-            if self._paused or self._closed or self._state == FAILED:
+            if self._paused or self._closed or self._state == FAILED or (spare and self._slot):
                 return
-            self._count(submitted=1, replaced=int(self._slot is not None))
-            self._slot = _Job(stamp, make_frame)
+            if not spare:
+                self._count(submitted=1)
+            self._drop_job()
+            self._slot = _Job(stamp, make_frame, spare)
             self._lock.notify()
         if self._thread is None:
             self._take_step()
@@ -220,7 +226,10 @@ class AdaptationWorker:
             if job is None:  # withdrawn meanwhile
                 return
             owed, self._owed = self._owed, None
-        report, weights, death = self._attempt(job, owed)
+        attempt = self._attempt(job, owed)
+        if attempt is None:
+            return
+        report, weights, death = attempt
         if self._closed and death:  # cut short
             return
         with self._lock:
@@ -233,18 +242,26 @@ class AdaptationWorker:
                 self._published = weights
             self._last = report
             self._count(
-                accepted=int(report.accepted), rejected=int(not report.accepted), rolled_back=int(report.rolled_back)
+                submitted=int(job.spare), accepted=int(report.accepted), rejected=int(not report.accepted),
+                rolled_back=int(report.rolled_back),
             )
         self._tell(report)
         if death is not None:
             self._survive(death)
 
-    def _attempt(self, job: _Job, owed: Weights | None) -> tuple[StepReport, Weights | None, AdapterDied | None]:
+    def _attempt(
+        self, job: _Job, owed: Weights | None
+    ) -> tuple[StepReport, Weights | None, AdapterDied | None] | None:
+        """None where there is nothing to learn from."""
         config, death = self.config, None
         try:
+            frame = job.make_frame()
+            if frame is None:
+                self._owed = self._owed or owed
+                return None
             if owed is not None:
                 self._adapter.adopt(owed)
-            report = self._adapter.step(job.make_frame(), config)
+            report = self._adapter.step(frame, config)
             moved = report.version != self._published.version
             return report, self._adapter.weights() if moved else None, None
         except AdapterDied as error:
@@ -271,8 +288,8 @@ class AdaptationWorker:
 
     def _drop_job(self) -> None:
         if self._slot is not None:
+            self._count(replaced=int(not self._slot.spare))
             self._slot = None
-            self._count(replaced=1)
 
     def _count(self, **more: int) -> None:
         self._counters = replace(

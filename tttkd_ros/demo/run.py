@@ -112,7 +112,7 @@ def _controls() -> dict[str, tuple[str, int, str | None, float]]:
     """Name -> method, stride, control and shift in z: the last arguments of `jobs.control`."""
     controls: dict[str, tuple[str, int, str | None, float]] = {}
     for stride in (STRIDE, 1):
-        for name in ("other-image", "mean-features"):
+        for name in ("no-image", "other-image", "mean-features"):
             controls[f"{name}_stride_{stride}"] = ("ttt-kd-o", stride, name, 0.0)
     controls["rigid_shift"] = ("frozen", STRIDE, None, jobs.mount_difference())
     return controls
@@ -121,6 +121,7 @@ def _controls() -> dict[str, tuple[str, int, str | None, float]]:
 def _titles() -> dict[str, str]:
     titles = {FROZEN: "frozen", ADAPTED: f"adapting, stride {STRIDE}", EVERY_SWEEP: "adapting, stride 1"}
     for stride in (STRIDE, 1):
+        titles[f"no-image_stride_{stride}"] = f"  no image, stride {stride}"
         titles[f"other-image_stride_{stride}"] = f"  other image, stride {stride}"
         titles[f"mean-features_stride_{stride}"] = f"  mean feature, stride {stride}"
     titles["rigid_shift"] = f"  frozen, z {jobs.mount_difference():+g} m"

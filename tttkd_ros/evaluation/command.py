@@ -19,7 +19,7 @@ def evaluate(
     /,
     *,
     method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
-    control: Literal["other-image", "mean-features"] | None = None,
+    control: Literal["other-image", "mean-features", "no-image"] | None = None,
     stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
@@ -59,8 +59,8 @@ def evaluate(
             calibration need truth. Of a bag that is damaged, what can be read is replayed.
         method: one or more of ttt-kd-o (online, updates kept), ttt-kd (offline, each sweep by itself), tent, dua,
             adacontrast, xmuda, mm-tta (online), and all. Frozen, the student as it is, is run in any case.
-        control: learn from another sweep's images, or from one mean feature map; applies to the methods that learn
-            from images.
+        control: learn from another sweep's images, from one mean feature map, or without images (BatchNorm's
+            statistics alone); applies to the methods that learn from images.
         stride: online methods take a step on every stride-th sweep; of several, a run for each.
         learning_rate: of ttt-kd-o's and ttt-kd's SGD, the other methods have their own; of several, a run for each.
         bn_momentum: least share by which BatchNorm's running statistics go towards each sweep's in ttt-kd-o and ttt-kd;

@@ -30,7 +30,7 @@ from tttkd_ros.pipeline import Pipeline, Prediction, Segmenter
 
 FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
 METHODS = (FROZEN, SOURCE_ONLY, *(name for name in ONLINE if name != ONLINE_KD), ONLINE_KD, OFFLINE_KD)
-CONTROLS = ("other-image", "mean-features")
+CONTROLS = ("other-image", "mean-features", "no-image")
 MEAN_IMAGES = 32  # images, evenly spaced over the drive, behind the mean feature map
 
 
@@ -76,6 +76,11 @@ class Method:
     def looks(self) -> bool:
         """Whether it learns from images, and so needs a camera and a teacher."""
         return self.name == OFFLINE_KD or self.name in ONLINE and ONLINE[self.name].needs_teacher
+
+    @property
+    def learns_from(self) -> int | None:
+        """Images of a sweep, at most; None for all."""
+        return self.images if self.looks and self.control != "no-image" else 0
 
     @property
     def in_force(self) -> TTTConfig:
@@ -174,10 +179,9 @@ def _online(drive: Drive, student, teacher, method: Method, reports: list) -> It
             def hand_over(frame=frame, answered=answered) -> Frame:
                 """Asked for when the sweep has been predicted."""
                 answered.append(perf_counter())
-                return _cut(frame, method.images)
+                return _cut(frame, method.learns_from)
 
-            learnable = bool(frame.views) or not method.looks
-            prediction = pipeline.process(frame.stamp, frame.points, hand_over if learnable else None)
+            prediction = pipeline.process(frame.stamp, frame.points, hand_over)
             yield _Answer(frame, prediction, (answered or [perf_counter()])[0] - start)
     finally:
         pipeline.close()
@@ -189,7 +193,7 @@ def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> I
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.adopt(shipped)
-        reports.append(adapter.step(_cut(frame, method.images), method.in_force))
+        reports.append(adapter.step(_cut(frame, method.learns_from), method.in_force))
         start = perf_counter()
         segmenter.load(adapter.weights())
         yield _Answer(frame, segmenter.segment(frame.points), perf_counter() - start)
