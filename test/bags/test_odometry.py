@@ -7,94 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tttkd_ros.bags.odometry import lidar_trajectory
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.messages.stamps import split
 
 START = 1_700_000_000 * 10**9
 MILLISECOND = 10**6
-AHEAD, QUARTER_TURN = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.5**0.5, 0.5**0.5)
 SPEED = 10.0
-
-
-@pytest.fixture
-def moving(make):
-    """`moving(parent, child, milliseconds)`: /tf messages of a child that drives along its parent's x."""
-
-    def moving(parent: str, child: str, milliseconds=range(0, 501, 20)) -> list:
-        messages = []
-        for ms in milliseconds:
-            message = make.transforms((parent, child, (SPEED * ms * 1e-3, 0.0, 0.0), AHEAD))
-            stamp = message.transforms[0].header.stamp
-            stamp.sec, stamp.nanosec = split(START + ms * MILLISECOND)
-            messages.append(message)
-        return messages
-
-    return moving
-
-
-@pytest.fixture
-def statics(make):
-    """`statics(*links)`: links as `make.transforms` takes them."""
-
-    def statics(*links) -> StaticTransforms:
-        found = StaticTransforms()
-        found.add(make.transforms(*links))
-        return found
-
-    return statics
-
-
-def driven(trajectory) -> np.ndarray:
-    """(3,) metres in the LiDAR's own frame, over the first 100 ms."""
-    return trajectory.between(START, START + 100 * MILLISECOND)[:3, 3]
-
-
-def test_the_way_goes_through_what_is_fixed_on_the_vehicle(moving, statics):
-    mounted = statics(("base", "lidar", (1.0, 0.0, 2.0), QUARTER_TURN))
-    found = lidar_trajectory(moving("odom", "base"), "odom", "lidar", mounted)
-    np.testing.assert_allclose(found.at([START])[0][:3, 3], (1, 0, 2))
-    np.testing.assert_allclose(driven(found), (0, -1, 0), atol=1e-9)  # the LiDAR looks to the left
-
-
-def test_two_moving_links_add_up(moving, statics):
-    messages = [*moving("odom", "base"), *moving("base", "lidar", range(-30, 400, 70))]
-    found = lidar_trajectory(messages, "odom", "lidar", StaticTransforms())
-    np.testing.assert_allclose(driven(found), (2, 0, 0), atol=1e-6)
-    assert (found.first, found.last) == (START, START + 390 * MILLISECOND)
-
-
-def test_frames_may_be_spelt_with_a_slash(moving, statics):
-    found = lidar_trajectory(moving("/odom", "lidar"), "odom", "/lidar", statics())
-    np.testing.assert_allclose(driven(found), (1, 0, 0), atol=1e-9)
-
-
-def test_a_frame_that_nothing_ties_to_odometry_is_refused_with_how_far_it_goes(moving, statics):
-    with pytest.raises(ValueError, match="tie 'lidar' to 'base' at the most, not to 'map'"):
-        lidar_trajectory(moving("odom", "wheel"), "map", "lidar", statics(("base", "lidar", (0, 0, 0), AHEAD)))
-
-
-def test_a_lidar_that_does_not_move_is_refused(statics):
-    with pytest.raises(ValueError, match="'lidar' does not move in 'odom'"):
-        lidar_trajectory([], "odom", "lidar", statics(("odom", "lidar", (0.0, 0, 0), AHEAD)))
-
-
-def test_a_circle_is_refused(moving, statics):
-    with pytest.raises(ValueError, match="circle"):
-        lidar_trajectory(moving("lidar", "base"), "odom", "lidar", statics(("base", "lidar", (0.0, 0, 0), AHEAD)))
-
-
-def test_links_that_are_never_known_together_are_refused(moving, statics):
-    messages = [*moving("odom", "base", [0, 20]), *moving("base", "lidar", [100, 120])]
-    with pytest.raises(ValueError, match="never known at one time"):
-        lidar_trajectory(messages, "odom", "lidar", StaticTransforms())
-
-
-def test_a_jump_back_in_time_is_refused(moving):
-    with pytest.raises(ValueError, match="time jumps back by 2.0 s"):
-        lidar_trajectory(moving("odom", "lidar", [3000, 1000]), "odom", "lidar", StaticTransforms())
 
 
 @pytest.fixture

@@ -326,6 +326,39 @@ def test_extrinsics_go_through_the_vehicle_frame(make, sweep, image, write_messa
     np.testing.assert_allclose(read.views[0].camera_from_lidar @ [1, 0, 0, 1], [-1, 1, 0.5, 1], atol=1e-12)
 
 
+def turning(make, child, quarters):
+    """/tf: one frame on base_link that has turned to the left by so many quarters at 0, 100 ... ms."""
+    for index, turned in enumerate(quarters):
+        stamp, angle = START + index * 100 * MS, turned * np.pi / 4
+        message = make.transforms(("base_link", child, (0.0, 0.0, 0.0), (0.0, 0.0, np.sin(angle), np.cos(angle))))
+        message.transforms[0].header.stamp = make.header(stamp, "").stamp
+        yield "/tf", TF, message, stamp
+
+
+def test_a_camera_that_pans_is_where_tf_has_it_at_its_images_time(make, sweep, image, write_messages):
+    place = make.transforms(
+        ("base_link", "lidar", (0.0, 0.0, 0.0), IDENTITY), ("pan", "camera_front_optical", (0.0, 0.0, 0.0), IDENTITY)
+    )
+    messages = [
+        ("/tf_static", TF, place, START), ("/camera_front/camera_info", INFO, make.info(START), START),
+        *turning(make, "pan", [0, 1, 2]), sweep(START + 40 * MS), image(START + 50 * MS, 1),
+        sweep(START + 300 * MS), image(START + 300 * MS, 2),
+    ]  # fmt: skip
+    half = np.sqrt(0.5)
+    first, last = BagReader(write_messages(sorted(messages, key=lambda each: each[3]))).frames()
+    np.testing.assert_allclose(first.views[0].camera_from_lidar @ [1, 0, 0, 1], [half, -half, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(last.views[0].camera_from_lidar @ [1, 0, 0, 1], [-1, 0, 0, 1], atol=1e-9)  # newest
+
+
+def test_a_camera_that_neither_tf_topic_ties_to_the_lidar_is_left_out_with_the_remedy(
+    make, sweep, image, write_messages
+):
+    info = ("/camera_front/camera_info", INFO, make.info(START), START)
+    messages = [info, *turning(make, "pan", [0, 1]), sweep(START), image(START, 1)]
+    reason = BagReader(write_messages(messages)).unusable["camera_front"]
+    assert "'lidar'" in reason and "not to 'camera_front_optical'" in reason and "give a rig file" in reason
+
+
 def test_a_path_without_a_bag_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no bag at .*none"):
         BagReader(tmp_path / "none")

@@ -11,21 +11,25 @@ from tttkd_ros.ros.extrinsics import FromRig, FromTf, extrinsics
 
 
 class Buffer:
-    """As tf2_ros.Buffer, with one transform."""
+    """As tf2_ros.Buffer, with one transform, which moves along x and is known from `first` to `last` (nanoseconds)."""
 
-    def __init__(self, translation=(1.0, 2.0, 3.0), rotation=(0.0, 0.0, 0.5**0.5, 0.5**0.5)):
-        self.lookups = 0
-        self._transform = SimpleNamespace(
-            translation=SimpleNamespace(**dict(zip("xyz", translation, strict=True))),
-            rotation=SimpleNamespace(**dict(zip("xyzw", rotation, strict=True))),
-        )
+    def __init__(self, rotation=(0.0, 0.0, 0.5**0.5, 0.5**0.5), first=0, last=1000):
+        self.rotation, self.first, self.last = rotation, first, last
 
     def can_transform(self, target, source, time):
-        return (target, source) == ("camera", "lidar")
+        known = time.nanoseconds == 0 or self.first <= time.nanoseconds <= self.last
+        return (target, source) == ("camera", "lidar") and known and self.last > 0
 
     def lookup_transform(self, target, source, time):
-        self.lookups += 1
-        return SimpleNamespace(transform=self._transform)
+        assert self.can_transform(target, source, time)
+        x = float(time.nanoseconds or self.last)
+        return SimpleNamespace(transform=SimpleNamespace(
+            translation=SimpleNamespace(x=x, y=2.0, z=3.0),
+            rotation=SimpleNamespace(**dict(zip("xyzw", self.rotation, strict=True))),
+        ))  # fmt: skip
+
+    def clear(self):
+        self.last = 0
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def rig(tmp_path):
 
 def test_a_rig_goes_before_tf(rig):
     found = extrinsics(("left",), rig, Buffer())
-    assert found.camera_from_lidar("left", "whatever", "the frames are called")[:3, 3].tolist() == [1, 2, 3]
+    assert found.camera_from_lidar("left", "whatever", "the frames are called", 5)[:3, 3].tolist() == [1, 2, 3]
 
 
 def test_a_rig_that_lacks_a_camera_is_refused_with_those_it_has(rig):
@@ -54,13 +58,18 @@ def test_no_camera_needs_neither():
     assert isinstance(extrinsics((), "", None), FromRig)
 
 
-def test_tf_is_asked_once_for_what_does_not_move():
+@pytest.mark.parametrize(("stamp", "x"), [(700, 700), (1300, 1000), (100, 1000)])
+def test_tf_is_asked_for_the_images_time_and_else_for_the_newest(stamp, x):
+    found = extrinsics(("left",), "", Buffer(first=500)).camera_from_lidar("left", "camera", "lidar", stamp)
+    np.testing.assert_allclose(found, [[0, -1, 0, x], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12)
+
+
+def test_what_tf_has_forgotten_is_as_it_was_last():
     buffer = Buffer()
-    found = extrinsics(("left",), "", buffer)
-    expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
-    for _ in range(2):
-        np.testing.assert_allclose(found.camera_from_lidar("left", "camera", "lidar"), expected, atol=1e-12)
-    assert buffer.lookups == 1
+    found = FromTf(buffer)
+    before = found.camera_from_lidar("left", "camera", "lidar", 700)
+    buffer.clear()
+    np.testing.assert_array_equal(found.camera_from_lidar("left", "camera", "lidar", 800), before)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +77,9 @@ def test_tf_is_asked_once_for_what_does_not_move():
 )
 def test_what_tf_does_not_know_is_refused(frame, reason):
     with pytest.raises(ValueError, match=reason):
-        FromTf(Buffer()).camera_from_lidar("left", frame, "lidar")
+        FromTf(Buffer()).camera_from_lidar("left", frame, "lidar", 5)
 
 
 def test_a_rotation_that_is_none_is_refused():
     with pytest.raises(ValueError, match="quaternion"):
-        FromTf(Buffer(rotation=(0.0, 0.0, 0.0, 0.0))).camera_from_lidar("left", "camera", "lidar")
+        FromTf(Buffer(rotation=(0.0, 0.0, 0.0, 0.0))).camera_from_lidar("left", "camera", "lidar", 5)

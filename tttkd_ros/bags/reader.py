@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.bags import topics
+from tttkd_ros.bags.cameras import find_cameras
+from tttkd_ros.bags.moving_transforms import MovingTransforms
 from tttkd_ros.bags.odometry import compensation
 from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.rig import RigCamera, load_rig
-from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import UINT8, decode_cloud, decode_field
 from tttkd_ros.messages.point_times import point_times
@@ -44,21 +43,14 @@ class _Sweep(NamedTuple):
     record: Record
 
 
-@dataclass(frozen=True)
-class _Camera:
-    name: str
-    topic: str
-    model: CameraModel
-    camera_from_lidar: np.ndarray
-
-
 class BagReader:
     """The frames of a bag. Every call of `frames` reads the bag anew, in constant memory, and yields the same.
 
     points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
     a UINT8 field `label` of the sweeps is the truth. cameras: names (their images' namespaces), by default every camera
     that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
-    or what `load_rig` gives; it goes before /tf_static and CameraInfo. tolerance_ns: largest distance in stamp between
+    or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a camera that moves against the LiDAR, /tf.
+    tolerance_ns: largest distance in stamp between
     a sweep and its image. fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points
     follow that motion, else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part
     that can be read is taken, and `damage` says how much that is. Raises ValueError for all else that is wrong with the
@@ -95,11 +87,13 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             if not self._sweeps:
                 raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
-            first = _first(bag, self.points_topic)
+            first = bag.first(self.points_topic)
             self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
-            statics, self.lidar_frame = _static_transforms(bag), first.header.frame_id
-            self._cameras, self.unusable = _find_cameras(bag, self.lidar_frame, cameras, rig, statics)
-            self._compensation = compensation(bag, fixed_frame, self.lidar_frame, statics)
+            self.lidar_frame = first.header.frame_id
+            statics = _static_transforms(bag)
+            moving = _moving_transforms(bag, statics)
+            self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
+            self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
         if self.damage is not None:
             log.warning("%s; only the %d sweeps that can be read are used", self.damage, self._sweeps)
@@ -162,7 +156,7 @@ class BagReader:
                 continue
             try:
                 moved = self._compensation.between(self.lidar_frame, near.stamp, stamp)
-                views.append(_view(bag, camera, near, camera.camera_from_lidar @ moved))
+                views.append(camera.view(bag.decode(near.record), near.stamp, moved))
             except ValueError as error:
                 if camera.name not in complained:
                     complained.add(camera.name)
@@ -206,61 +200,11 @@ def _static_transforms(bag: Bag) -> StaticTransforms:
     return statics
 
 
-def _find_cameras(
-    bag: Bag, lidar_frame: str, wanted: Sequence[str] | None, rig: dict[str, RigCamera], statics: StaticTransforms
-) -> tuple[list[_Camera], dict[str, str]]:
-    """The usable cameras, and the reasons why the others are not. A wanted one must be usable."""
-    images = topics.camera_topics(bag.types)
-    missing = [name for name in wanted or () if name not in images]
-    if missing:
-        raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of "
-                         f"{', '.join(images) or 'none'}")
-    usable, unusable = [], {}
-    for name in images if wanted is None else wanted:
-        try:
-            model, place = _calibration(bag, name, lidar_frame, statics, rig.get(name))
-        except ValueError as error:
-            if wanted is not None:
-                raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
-            unusable[name] = str(error)
-        else:
-            usable.append(_Camera(name, images[name], model, place))
-    return usable, unusable
-
-
-def _calibration(
-    bag: Bag, name: str, lidar_frame: str, statics: StaticTransforms, rigged: RigCamera | None
-) -> tuple[CameraModel, np.ndarray]:
-    """Model and camera_from_lidar: the rig's where it has them, else the first CameraInfo's and /tf_static's."""
-    if rigged is not None and rigged.camera is not None:
-        return rigged.camera, rigged.camera_from_lidar
-    topic = topics.info_topic(name)
-    if bag.types.get(topic) != topics.CAMERA_INFO or not bag.counts[topic]:
-        raise ValueError(f"no CameraInfo on {topic}: give a rig file with its camera_info")
-    info = _first(bag, topic)
-    model = CameraModel.from_camera_info(info)
-    if rigged is not None:
-        return model, rigged.camera_from_lidar
-    try:
-        return model, statics.lookup(info.header.frame_id, lidar_frame)
-    except ValueError as error:
-        raise ValueError(f"{error}: give a rig file with its camera_from_lidar") from error
-
-
-def _first(bag: Bag, topic: str):
-    record = next(bag.messages([topic]), None)
-    if record is None:
-        raise ValueError(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has none")
-    return bag.decode(record)
-
-
-def _view(bag: Bag, camera: _Camera, image: _Stamped, camera_from_lidar: np.ndarray) -> View:
-    pixels = decode_image(bag.decode(image.record))
-    height, width = pixels.shape[:2]
-    if (width, height) != (camera.model.width, camera.model.height):
-        raise ValueError(f"image is {width}x{height}, but its camera model is for "
-                         f"{camera.model.width}x{camera.model.height}")
-    return View(camera.name, image.stamp, pixels, camera.model, camera_from_lidar)
+def _moving_transforms(bag: Bag, statics: StaticTransforms) -> MovingTransforms | None:
+    """To be asked for a first trajectory while the bag is open. None where it has no /tf."""
+    if bag.types.get(topics.MOVING_TOPIC) != topics.TRANSFORMS:
+        return None
+    return MovingTransforms(lambda: (bag.decode(record) for record in bag.messages([topics.MOVING_TOPIC])), statics)
 
 
 def _has_labels(cloud) -> bool:

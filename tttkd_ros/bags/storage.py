@@ -62,6 +62,14 @@ class Bag:
                     raise ValueError(f"{connection.topic} has the same number as {' or '.join(sorted(wanted))}")
             yield Record(connection.topic, connection.msgtype, time, data)
 
+    def first(self, topic: str):
+        """The topic's first message, as by `decode`; ValueError where it has none, against its count."""
+        record = next(self.messages([topic]), None)
+        if record is None:
+            raise ValueError(f"bag {self.path} is damaged: it counts {self.counts[topic]} messages on {topic}, but has "
+                             "none")
+        return self.decode(record)
+
     def decode(self, record: Record):
         """The message as an object with the fields of its ROS type, by the standard definition of that.
 

@@ -143,7 +143,7 @@ class Cameras:
         info = self._infos.get(camera)
         if info is None:
             raise ValueError("no usable CameraInfo yet")
-        camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame)
+        camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame, encoded.stamp)
         image = decode_raw_image(encoded.cdr, self._image_type)
         height, width = image.shape[:2]
         if (width, height) != (info.model.width, info.model.height):

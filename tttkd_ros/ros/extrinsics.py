@@ -14,8 +14,8 @@ from tttkd_ros.ros.tf import matrix
 
 
 class Extrinsics(Protocol):
-    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str) -> np.ndarray:
-        """(4, 4) float64. Never waits: raises ValueError where the transform is not known (yet)."""
+    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
+        """(4, 4) float64, at that time. Never waits: raises ValueError where the transform is not known (yet)."""
 
     def model(self, camera: str) -> CameraModel | None:
         """The camera model to use until a CameraInfo arrives."""
@@ -27,7 +27,7 @@ class FromRig:
     def __init__(self, rig: dict[str, RigCamera]):
         self._rig = rig
 
-    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str) -> np.ndarray:
+    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
         return self._rig[camera].camera_from_lidar
 
     def model(self, camera: str) -> CameraModel | None:
@@ -35,25 +35,27 @@ class FromRig:
 
 
 class FromTf:
-    """Static transforms by the messages' frames, kept once found: a camera does not move against the LiDAR.
+    """Transforms by the messages' frames, at the image's time; where TF does not reach it, the newest.
 
-    buffer: a tf2_ros.Buffer that somebody else fills.
+    buffer: a tf2_ros.Buffer that somebody else fills, and clears where time jumps: what it gave last stands in then.
     """
 
     def __init__(self, buffer):
         self._buffer = buffer
-        self._found: dict[tuple[str, str], np.ndarray] = {}
+        self._last: dict[tuple[str, str], np.ndarray] = {}
 
-    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str) -> np.ndarray:
+    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
+        if not camera_frame:
+            raise ValueError("no CameraInfo yet, and so no frame to look up in TF")
         key = camera_frame, lidar_frame
-        if key not in self._found:
-            if not camera_frame:
-                raise ValueError("no CameraInfo yet, and so no frame to look up in TF")
+        for time in (Time(nanoseconds=stamp), Time()):
             # Asking first keeps the lookup from raising or waiting: the answer is there or it is not.
-            if not self._buffer.can_transform(camera_frame, lidar_frame, Time()):
-                raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")
-            self._found[key] = matrix(self._buffer.lookup_transform(camera_frame, lidar_frame, Time()))
-        return self._found[key]
+            if self._buffer.can_transform(*key, time):
+                self._last[key] = matrix(self._buffer.lookup_transform(*key, time))
+                return self._last[key]
+        if key not in self._last:
+            raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")
+        return self._last[key]
 
     def model(self, camera: str) -> CameraModel | None:
         return None
