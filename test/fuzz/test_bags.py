@@ -18,7 +18,7 @@ from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.salvage import open_readable
-from tttkd_ros.bags.storage import open_bag
+from tttkd_ros.bags.storage import Record, open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, POINTS, score_live
@@ -194,27 +194,28 @@ def test_metadata_of_bags_to_be_joined(fuzz, folder, small):
 
 
 def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
+    """Of a camera whose place /tf_static tells, or /tf."""
     with open_bag(bags["mcap"]) as bag:
-        records = list(bag.messages(bag.types))
-    damage = [inputs.damaged(record.data) for record in records]
-    connections = {
-        record.topic: SimpleNamespace(topic=record.topic, msgtype=record.type, msgcount=0) for record in records
-    }
-    for record in records:
-        connections[record.topic].msgcount += 1
+        fixed = list(bag.messages(bag.types))
+    panning = [r._replace(topic=topics.MOVING_TOPIC) if r.topic == topics.STATIC_TOPIC else r for r in fixed]
+    damage = [inputs.damaged(record.data) for record in fixed]
 
-    def messages(tape) -> list[bytes]:
-        made = [record.data for record in records]
+    def messages(tape) -> list[Record]:
+        made = list(tape.choose([fixed, panning]))
         while tape:
             at = tape.below(len(made))
-            made[at] = damage[at](tape.part(12))
+            made[at] = made[at]._replace(data=damage[at](tape.part(12)))
         return made
 
-    def take(made: list[bytes]) -> None:
+    def take(made: list[Record]) -> None:
+        connections = {r.topic: SimpleNamespace(topic=r.topic, msgtype=r.type, msgcount=0) for r in made}
+        for record in made:
+            connections[record.topic].msgcount += 1
+
         def read(wanted):
-            for record, data in zip(records, made, strict=True):
+            for record in made:
                 if connections[record.topic] in wanted:
-                    yield connections[record.topic], record.time, data
+                    yield connections[record.topic], record.time, record.data
 
         whole = SimpleNamespace(connections=list(connections.values()), messages=read, open=list, close=list)
         monkeypatch.setattr(storage, "Reader", lambda path: whole)
