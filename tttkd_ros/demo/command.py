@@ -20,8 +20,9 @@ def demo(
     For every seed a drive through the simulated target world is recorded into a bag and played in real time, over DDS,
     to the real node, each as a process of its own: once frozen, once adapting with the default stride and learning
     rate, once with a step on every sweep. What the node answers is recorded and scored against the truth. The same
-    drives are then run with the controls that an honest gain must not survive: another sweep's images, one mean
-    feature map, the cloud shifted to the source's mount height. Where the recorded KITTI sequence is at hand, the
+    drives are then run with controls, which show what of the gain is not the images' doing: without images (BatchNorm's
+    statistics alone), with another sweep's, with one mean feature map, frozen with the cloud shifted to the source's
+    mount height. Where the recorded KITTI sequence is at hand, the
     node runs on it too. Leaves summary.json, pictures, and the first drive's bags in the output folder.
 
     Args:
