@@ -177,11 +177,13 @@ def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
 def test_a_duel_counts_the_shifts_on_which_ours_is_above_and_the_cost_at_home():
     (duel,) = FOUND.duels()
     assert (duel.above, duel.below) == (("near",), ("far",))
-    assert (duel.mean, duel.home) == (pytest.approx(5.5), pytest.approx(-0.5))
+    np.testing.assert_allclose([duel.away, duel.home], [(5.5, 5.5), (-1, 0)])
 
 
 def test_the_rows_on_which_ours_is_not_above_are_named():
-    assert "above on 1 of them (not on far); -0.5 in distribution" in FOUND.markdown()
+    assert "+5.5±0.0 on the mean of 2 shifts, above on 1 of them (not on far); -0.5±0.7 in distribution" in (
+        FOUND.markdown()
+    )
 
 
 def test_the_best_of_each_row_is_bold():

@@ -19,15 +19,16 @@ IN_DISTRIBUTION = "in distribution"
 
 @dataclass(frozen=True)
 class Duel:
-    """Ours against another method. mean: of the differences in mIoU points, over the shifts. above: shifts where ours
-    is better on the mean of the seeds; below: where it is not. home: the difference in distribution, NaN if not run.
+    """Ours against another method. away: (seeds,), the difference in mIoU points, mean over the shifts. above: shifts
+    where ours is better on the mean of the seeds; below: where it is not. home: (seeds,), the same in distribution.
+    Both are empty if none of the shifts was run.
     """
 
     other: str
-    mean: float
+    away: np.ndarray
     above: tuple[str, ...]
     below: tuple[str, ...]
-    home: float
+    home: np.ndarray
 
 
 class Standings:
@@ -69,15 +70,16 @@ class Standings:
         return [self._duel(ours, other) for other in others]
 
     def _duel(self, ours: int, other: int) -> Duel:
-        gains = {shift: float((self.miou[shift][ours] - self.miou[shift][other]).mean()) for shift in self.miou}
+        gains = {shift: self.miou[shift][ours] - self.miou[shift][other] for shift in self.miou}
         home = [gains[shift] for shift in self.shifts.get(IN_DISTRIBUTION, ())]
-        away = {shift: gains[shift] for shift in self._away}
+        away = [gains[shift] for shift in self._away]
+        above = {shift: gains[shift].mean() > 0 for shift in self._away}
         return Duel(
             self.titles[other],
-            float(np.mean(list(away.values()))) if away else float("nan"),
-            tuple(shift for shift, gain in away.items() if gain > 0),
-            tuple(shift for shift, gain in away.items() if not gain > 0),
-            float(np.mean(home)) if home else float("nan"),
+            np.mean(away, axis=0) if away else np.empty(0),
+            tuple(shift for shift, better in above.items() if better),
+            tuple(shift for shift, better in above.items() if not better),
+            np.mean(home, axis=0) if home else np.empty(0),
         )
 
     def table(self) -> Table:
@@ -112,10 +114,11 @@ class Standings:
             shifts = len(duel.above) + len(duel.below)
             parts = []
             if shifts:
-                parts.append(f"{duel.mean:+.1f} on the mean of {shifts} shifts, above on {len(duel.above)} of them")
-                parts[-1] += f" (not on {', '.join(duel.below)})" if duel.below else ""
-            if np.isfinite(duel.home):
-                parts.append(f"{duel.home:+.1f} in distribution")
+                exceptions = f" (not on {', '.join(duel.below)})" if duel.below else ""
+                lead = f"{_text(duel.away, '+')} on the mean of {shifts} shifts"
+                parts.append(f"{lead}, above on {len(duel.above)} of them{exceptions}")
+            if len(duel.home):
+                parts.append(f"{_text(duel.home, '+')} in distribution")
             yield f"{ONLINE_KD} against {duel.other}: {'; '.join(parts)}"
 
     def content(self) -> dict:
@@ -152,10 +155,13 @@ class Standings:
 
 
 def _row(name: str, miou: np.ndarray) -> tuple[str, list[str], int]:
-    means = miou.mean(1)
-    spread = miou.std(1, ddof=1) if miou.shape[1] > 1 else np.full(len(miou), np.nan)
-    texts = [f"{mean:.1f}" + (f"±{sd:.1f}" if np.isfinite(sd) else "") for mean, sd in zip(means, spread, strict=True)]
-    return name, texts, int(means.argmax())
+    return name, [_text(values) for values in miou], int(miou.mean(1).argmax())
+
+
+def _text(values: np.ndarray, sign: str = "") -> str:
+    """values: (seeds,); their mean and, of several, standard deviation."""
+    spread = f"±{values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():{sign}.1f}{spread}"
 
 
 def _spread(title: str, values: np.ndarray) -> dict:
