@@ -89,7 +89,7 @@ class Standings:
         )
         table.add_column("shift", no_wrap=True)
         for title in self.titles:
-            table.add_column(title.replace(", ", "\n"), justify="right")
+            table.add_column(title.replace(", ", "\n"), justify="right", overflow="fold")
         for group, rows in self._rows():
             table.add_section()
             table.add_row(f"[bold]{group}[/]")
