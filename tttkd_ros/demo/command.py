@@ -22,8 +22,8 @@ def demo(
     rate, once with a step on every sweep. What the node answers is recorded and scored against the truth. The same
     drives are then run with controls, which show what of the gain is not the images' doing: without images (BatchNorm's
     statistics alone), with another sweep's, with one mean feature map, frozen with the cloud shifted to the source's
-    mount height. Where the recorded KITTI sequence is at hand, the
-    node runs on it too. Leaves summary.json, pictures, and the first drive's bags in the output folder.
+    mount height. Where the recorded KITTI sequence is at hand, the node runs on it too. Leaves summary.json, pictures,
+    and the first drive's bags in the output folder.
 
     Args:
         out: the output folder; replaced if it is that of an earlier demo.
