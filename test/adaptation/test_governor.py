@@ -1,7 +1,7 @@
 import pytest
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.governor import LEVELS, MOST, WINDOW, Governor, Share
+from tttkd_ros.adaptation.governor import LEVELS, MOST, RECENT, WINDOW, Governor, Share
 
 PERIOD = 100_000_000  # nanoseconds
 
@@ -27,6 +27,7 @@ def test_far_from_the_deadline_adaptation_keeps_all(drive):
 
 def test_near_the_deadline_points_are_shed_first_and_then_the_stride_is_stretched(drive):
     governor, seen = Governor(0.1), []
+    drive(governor, [0.095])
     for _ in range(4):
         drive(governor, [0.095])
         seen.append(governor.share)
@@ -35,7 +36,7 @@ def test_near_the_deadline_points_are_shed_first_and_then_the_stride_is_stretche
 
 def test_when_all_is_shed_it_says_so_and_goes_no_further(drive):
     governor = Governor(0.1)
-    drive(governor, [0.2] * (len(LEVELS) - 2))
+    drive(governor, [0.2] * (len(LEVELS) - 1))
     assert not governor.exhausted
     drive(governor, [0.2] * 5)
     assert governor.exhausted
@@ -44,13 +45,27 @@ def test_when_all_is_shed_it_says_so_and_goes_no_further(drive):
 
 def test_adaptation_is_given_back_step_by_step_after_a_quiet_time(drive):
     governor = Governor(0.1)
-    drive(governor, [0.2] * 2)
+    drive(governor, [0.2] * 3)
     drive(governor, [0.05] * (WINDOW - 1))
     assert governor.share == Share(2, 0.5)
     drive(governor, [0.05])
     assert governor.share == Share(1, 0.5)
     drive(governor, [0.05] * WINDOW)
     assert governor.share == Share()
+
+
+def test_a_slow_sweep_now_and_then_takes_nothing_from_adaptation(drive):
+    governor = Governor(0.1)
+    drive(governor, ([0.2] + [0.05] * (RECENT - 1)) * 20)
+    assert governor.share == Share()
+
+
+def test_a_tight_sweep_now_and_then_does_not_keep_adaptation_short(drive):
+    governor = Governor(0.1)
+    drive(governor, [0.2] * 2 + ([0.08] + [0.05] * 9) * (WINDOW // 10))
+    assert governor.share == Share()
+    drive(governor, [0.2] * 2 + ([0.08] * 2 + [0.05] * 8) * (WINDOW // 10) * 3)
+    assert governor.share == Share(1, 0.5)
 
 
 def test_without_a_deadline_of_its_own_it_takes_the_sweep_period(drive):

@@ -10,8 +10,9 @@ import numpy as np
 from tttkd_ros.adaptation.config import RANGES, TTTConfig
 
 NEAR = 0.9  # share of the deadline from which a latency counts as too near
-EASY = 0.75  # share below which all of a window must lie before adaptation is given more again
-WINDOW = 50  # sweeps without pressure that it takes
+RECENT, OFTEN = 10, 2  # sweeps, and how many of them too near it take: one alone may be any program's doing
+EASY = 0.75  # share below which most of a window must lie before adaptation is given more again
+WINDOW, SELDOM = 50, 5  # sweeps since the last shedding that it takes, and how many of them may lie above
 PERIODS = 20  # sweeps whose distances the period is the median of
 PAUSE_S = 10.0  # a longer distance is no period
 MOST = 64  # times the stride, when all else is shed
@@ -46,7 +47,8 @@ class Governor:
     def __init__(self, deadline_s: float):
         self._given = deadline_s
         self._level = 0
-        self._easy = 0
+        self._near: deque[bool] = deque(maxlen=RECENT)
+        self._tight: deque[bool] = deque(maxlen=WINDOW)
         self._last: tuple[float, float] | None = None
         self._periods: deque[tuple[float, float]] = deque(maxlen=PERIODS)
 
@@ -75,8 +77,11 @@ class Governor:
                 self._periods.append(period)
         self._last = now
         used = latency_s / self.deadline_s if self.deadline_s else 1.0
-        if used > NEAR:
+        self._near.append(used > NEAR)
+        self._tight.append(used >= EASY)
+        if self._near[-1] and sum(self._near) >= OFTEN:
             self._level = min(self._level + 1, len(LEVELS) - 1)
-        self._easy = self._easy + 1 if used < EASY else 0
-        if self._easy >= WINDOW and self._level:
-            self._level, self._easy = self._level - 1, 0
+            self._tight.clear()
+        elif len(self._tight) == WINDOW and sum(self._tight) <= SELDOM and self._level:
+            self._level -= 1
+            self._tight.clear()
