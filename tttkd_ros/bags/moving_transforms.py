@@ -9,7 +9,6 @@ import numpy as np
 
 from tttkd_ros.bags.static_transforms import StaticTransforms, plain, told
 from tttkd_ros.geometry.motion import Trajectory
-from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 
 Link = np.ndarray | Trajectory  # parent_from_child, (4, 4) or at any time
@@ -43,8 +42,7 @@ class MovingTransforms:
         stamps = stamps[(stamps >= first) & (stamps <= last)]
         if not len(stamps):
             raise ValueError(f"the transforms that tie {source!r} to {target!r} are never known at one time")
-        climbed, there = _climb(up, stamps), _climb(down, stamps)
-        return Trajectory(stamps, np.array([inverse(b) @ a for a, b in zip(climbed, there, strict=True)]))
+        return Trajectory(stamps, np.linalg.inv(_climb(down, stamps)) @ _climb(up, stamps))
 
     def _ancestors(self, frame: str) -> dict[str, tuple[Link, ...]]:
         """Ancestor -> the links from the frame up to it, from the frame itself to its root."""

@@ -50,11 +50,10 @@ class BagReader:
     a UINT8 field `label` of the sweeps is the truth. cameras: names (their images' namespaces), by default every camera
     that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
     or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a camera that moves against the LiDAR, /tf.
-    tolerance_ns: largest distance in stamp between
-    a sweep and its image. fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points
-    follow that motion, else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part
-    that can be read is taken, and `damage` says how much that is. Raises ValueError for all else that is wrong with the
-    bag or does not fit it.
+    tolerance_ns: largest distance in stamp between a sweep and its image. fixed_frame: odometry's; where /tf tells the
+    LiDAR's motion in it, views and deskewed points follow that motion, else they are as if the vehicle stood. whole:
+    the bag must be; else of a damaged one the part that can be read is taken, and `damage` says how much that is.
+    Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
     `lidar_frame` the frame of the first sweep. Without a truth, and for a sweep that it lacks, frames have no labels;

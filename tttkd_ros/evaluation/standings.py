@@ -21,7 +21,7 @@ IN_DISTRIBUTION = "in distribution"
 class Duel:
     """Ours against another method. away: (seeds,), the difference in mIoU points, mean over the shifts. above: shifts
     where ours is better on the mean of the seeds; below: where it is not. home: (seeds,), the same in distribution.
-    Both are empty if none of the shifts was run.
+    Each is empty if none of its shifts was run.
     """
 
     other: str
