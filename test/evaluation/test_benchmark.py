@@ -102,8 +102,6 @@ def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, mak
 
     with pytest.raises(KeyboardInterrupt):
         run_trials(TRIALS, setup, make_store("out"), 1, on_trial=leave)
-    for process in set(active_children()) - before:
-        process.join(30)
     assert set(active_children()) <= before
     assert finished == TRIALS[:1]
     kept = [make_store("out").read(TRIALS[0].name, method.title) for method in METHODS]

@@ -104,6 +104,7 @@ def run_trials(
 
 def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
     """As they are finished. Leaving early, by Ctrl-C or an error, ends the processes."""
+    others = set(active_children())
     with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), start_worker) as pool:
         try:
             for future in as_completed([pool.submit(_run, job) for job in jobs]):
@@ -111,9 +112,8 @@ def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]
         except BrokenProcessPool as error:
             raise ValueError("a process of the benchmark was killed; was there memory for so many? Fewer --jobs take "
                              "less") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():
+        finally:  # the pool's own end would wait for its jobs; so it finds its processes gone, and drops them
+            for process in set(active_children()) - others:
                 process.terminate()
 
 
