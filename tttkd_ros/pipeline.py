@@ -235,8 +235,8 @@ class Pipeline:
     def adopt(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and adapt on from them.
 
-        Returned with the version that they get, later than all before. Raises ValueError where they are another
-        backbone's.
+        Returned with the version that they get, later than that of the ones before. Raises ValueError where they are
+        another backbone's.
         """
         if not weights.fit(self._loaded.tensors):
             raise ValueError(OTHER_BACKBONE)

@@ -232,6 +232,18 @@ def test_a_step_that_is_running_at_reset_counts_for_nothing(worker, adapter, rep
     assert worker.published.tensors["weight"].item() == 1
 
 
+def test_a_step_that_is_running_at_a_load_counts_for_nothing_though_its_version_is_that_of_the_loaded(
+    worker, adapter, reports
+):
+    busy_with(worker, adapter)
+    loaded = worker.adopt(SHIPPED)
+    adapter.gate.set()
+    reports.wait()
+    assert (loaded.version, worker.published) == (1, loaded)
+    assert (reports[0].accepted, reports[0].reason, reports[0].version) == (False, "reset or loaded during the step", 1)
+    assert (worker.counters.accepted, worker.counters.rejected) == (0, 1)
+
+
 def test_adopted_weights_are_published_at_once_and_gone_on_from(worker, reports):
     saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
     assert worker.adopt(saved) is worker.published

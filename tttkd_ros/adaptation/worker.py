@@ -46,9 +46,9 @@ class AdaptationWorker:
 
     build: makes the adapter, in the thread that will use it. shipped: the weights that it begins with. background: True
     starts a thread, and `submit` returns at once; False builds now and takes the step within `submit`. Whatever a job
-    raises is logged, reported as a rejected step and survived. An adapter that dies is built anew and goes on from the
-    published weights, `RESTARTS` times. on_report is called from the thread that took the step. hang_up: called by
-    `close` to cut a build or a step short, which then raises AdapterDied.
+    raises is logged, reported as a rejected step and survived. In the background, an adapter that dies is built anew
+    and goes on from the published weights, `RESTARTS` times. on_report is called from the thread that took the step.
+    hang_up: called by `close` to cut a build or a step short, which then raises AdapterDied.
 
     All methods may be called from any thread. None but an inline `submit`, and `close`, waits for a step.
     """
@@ -144,7 +144,7 @@ class AdaptationWorker:
     def adopt(self, weights: Weights) -> Weights:
         """Publish these weights, at once, and go on from them: a step that is running will count for nothing.
 
-        Returned as published: under a later version than the ones before, whatever theirs was.
+        Returned as published: under a later version than the one before, whatever theirs was.
         """
         with self._lock:
             weights = replace(weights, version=max(weights.version, self._published.version + 1))
@@ -233,8 +233,7 @@ class AdaptationWorker:
         if self._closed and death:  # cut short
             return
         with self._lock:
-            if weights and self._owed:
-                weights = None
+            if self._owed and (weights or report.accepted):
                 report = replace(
                     report, version=self._published.version, accepted=False, reason="reset or loaded during the step"
                 )
@@ -257,7 +256,7 @@ class AdaptationWorker:
         try:
             frame = job.make_frame()
             if frame is None:
-                self._owed = self._owed or owed
+                self._still_owed(owed)
                 return None
             if owed is not None:
                 self._adapter.adopt(owed)
@@ -269,7 +268,7 @@ class AdaptationWorker:
         except Exception as error:  # whatever a driver, a decoder or a kernel raises must not end adaptation for good
             log.exception("the step for the sweep at %d ns failed", job.stamp)
             reason = f"{type(error).__name__}: {error}"
-            self._owed = self._owed or owed  # it may not have got that far
+            self._still_owed(owed)  # it may not have got that far
         with self._lock:
             self._count(failed=1)
         failed = StepReport(
@@ -277,6 +276,11 @@ class AdaptationWorker:
             learning_rate=config.learning_rate, stride=config.stride,
         )
         return failed, None, death
+
+    def _still_owed(self, weights: Weights | None) -> None:
+        """Unless there are newer ones."""
+        with self._lock:
+            self._owed = self._owed or weights
 
     def _tell(self, report: StepReport) -> None:
         if self._on_report is None:
