@@ -63,6 +63,13 @@ def test_steps_are_taken_in_another_process_and_their_weights_cross(child):
     assert process.weights().tensors["first"].shape == (2, 3)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks in the working directory first, always")
+def test_a_file_in_the_working_directory_does_not_take_a_modules_place(child, tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise ImportError('not the queue that was meant')")
+    monkeypatch.chdir(tmp_path)
+    assert child().step("frame", TTTConfig()).accepted
+
+
 def test_weights_that_were_handed_out_stay_as_they_are(child):
     process = child()
     process.step("frame", TTTConfig())

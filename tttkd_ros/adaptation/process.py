@@ -29,6 +29,7 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
+from tttkd_ros.pools import same_imports
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class AdapterProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno()), str(memory)],
                 pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=os.environ | same_imports(),
             )
         finally:
             theirs.close()

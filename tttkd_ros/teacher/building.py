@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from tttkd_ros.pools import same_imports
+
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 10.0  # between two lines in the log
@@ -38,8 +40,7 @@ def build_apart(
     start = time.monotonic()
     told = 0
     command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | paths) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | same_imports()) as child:
         try:
             child.stdin.write(order)
             child.stdin.flush()
