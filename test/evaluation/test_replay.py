@@ -85,6 +85,14 @@ def test_offline_sweeps_do_not_depend_on_one_another(drive, student):
     assert forth.steps_accepted == len(drive)
 
 
+def test_offline_steps_are_as_long_as_they_are_said_to_be_for_no_guard_could_tell_what_is_usual(drive, student):
+    guarded = {"steps": 3, "learning_rate": 1.0, "guard": True, "min_alignment": -2.0}
+    runs = [run(drive, student, "ttt-kd", config=guarded | {"guard": guard}) for guard in (True, False)]
+    assert runs[0].settings["guard"] is False
+    np.testing.assert_array_equal(*(each.matrices for each in runs))
+    assert runs[0].losses == runs[1].losses
+
+
 def test_the_same_run_twice_is_the_same_to_the_byte(drive, student):
     settings = {"config": {"learning_rate": 1.0, "kd_points": 50}, "seed": 4}
     first, second = (json.dumps(run(drive, student, **settings).summary()) for _ in range(2))

@@ -68,7 +68,7 @@ def evaluate(
         steps: gradient steps of ttt-kd on each sweep; of several, a run for each.
         images: of a sweep that are learnt from, at most; of several, a run for each; all if not given.
         kd_points: points per step, at most.
-        guard: a step needs the evidence of points held out of it; never in force for a control.
+        guard: a step needs the evidence of points held out of it; never in force for ttt-kd, or for a control.
         rotations: about the vertical, over which logits are accumulated (the paper: 4 outdoor, 8 indoor).
         seed: of the choice of points.
         shift_z: move every cloud this many metres upwards first (a check: it should change nothing).

@@ -84,8 +84,10 @@ class Method:
 
     @property
     def in_force(self) -> TTTConfig:
-        """A control shows what learning from the wrong thing does, so that it must not be kept from it."""
-        return self.config if self.control is None else replace(self.config, guard=False)
+        """The guard is out of place in a control, which shows what learning from the wrong thing does, and offline,
+        where every sweep begins anew: what is usual, it could never tell."""
+        guarded = self.config.guard and self.control is None and self.name != OFFLINE_KD
+        return replace(self.config, guard=guarded)
 
     @property
     def settings(self) -> dict[str, float | int | str | None]:
