@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from tttkd_ros.adaptation.adapter import adaptable
-from tttkd_ros.adaptation.batch_norm import follow, norms, train_affine_only, with_batch_statistics
+from tttkd_ros.adaptation.batch_norm import (
+    dua_momentum,
+    follow,
+    norms,
+    train_affine_only,
+    with_batch_statistics,
+)
 from tttkd_ros.pipeline import Segmenter
 
 
@@ -50,6 +56,10 @@ def test_scale_and_shift_are_trained_and_nothing_else(student):
     expected = {id(parameter) for norm in norms(student.backbone) for parameter in (norm.weight, norm.bias)}
     assert trained == expected
     assert all(parameter.requires_grad == (id(parameter) in trained) for parameter in student.backbone.parameters())
+
+
+def test_statistics_go_no_further_than_to_the_batchs_own_beyond_which_a_variance_may_be_negative():
+    assert [dua_momentum(update, 0.95) for update in (1, 20)] == [1.0, pytest.approx(0.95 + 0.1 * 0.94**20)]
 
 
 @pytest.mark.parametrize("statistics", [True, False])

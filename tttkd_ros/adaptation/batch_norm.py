@@ -69,8 +69,8 @@ def deepest_voxel(student: Student) -> float:
 
 
 def dua_momentum(update: int, least: float) -> float:
-    """Of the k-th update, k from 1: 0.1 * 0.94^k + least (DUA, arXiv 2112.00463, equations 2 to 4)."""
-    return FIRST * DECAY**update + least
+    """Of the k-th update, k from 1: 0.1 * 0.94^k + least (DUA, arXiv 2112.00463, equations 2 to 4), 1 at most."""
+    return min(1.0, FIRST * DECAY**update + least)  # beyond 1, a variance could become negative
 
 
 @torch.no_grad()
