@@ -1,10 +1,12 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tttkd_ros.adaptation.adapter import Weights
 from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import USUAL
@@ -115,13 +117,39 @@ def test_statistics_that_are_not_finite_are_not_kept(student, teacher, make_fram
     assert same(adapter.weights().tensors, before.tensors)
 
 
-def test_a_first_step_that_nothing_bears_out_yet_is_not_published_with_the_statistics(student, teacher, make_frame):
+def test_the_statistics_follow_and_are_published_without_a_first_step_that_nothing_bears_out_yet(
+    student, teacher, make_frame
+):
     adapter = TTTKD(student, teacher)
+    shipped = adapter.weights().tensors
     config = dataclasses.replace(FOLLOWING, guard=True, min_alignment=-2.0)
-    first = adapter.step(make_frame(), config)
-    second = adapter.step(make_frame(seed=1, views=()), config)
-    assert (first.accepted, first.version) == (True, 0)
-    assert (second.followed, second.version) == (True, 0)
+    reports = [adapter.step(make_frame(), config)]
+    reports += [adapter.step(make_frame(seed=1, views=()), config) for _ in range(3)]
+    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (False, 1), (False, 2), (False, 3)]
+    published, own = adapter.weights(), own_weights(adapter)
+    assert same(statistics(published), statistics(own))
+    changed = {name for name, tensor in published.tensors.items() if not torch.equal(tensor, shipped[name])}
+    assert changed == statistics(published).keys()
+    assert not same(published.tensors, own.tensors)
+
+
+def test_a_step_that_was_kept_back_is_published_with_the_next(student, teacher, make_frame):
+    adapter, config = TTTKD(student, teacher), dataclasses.replace(FOLLOWING, guard=True, min_alignment=-2.0)
+    for stamp, views in enumerate((None, (), None)):
+        frame = make_frame(stamp=stamp, seed=stamp, views=views)
+        adapter.step(fresh(frame) if frame.views else frame, config)
+    assert adapter.weights().version == 2
+    assert same(adapter.weights().tensors, own_weights(adapter).tensors)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_where_steps_are_undone_the_statistics_are_not_said_to_have_followed(student, teacher, make_frame, turned):
+    adapter, config = TTTKD(student, teacher), dataclasses.replace(FOLLOWING, guard=True, min_alignment=-2.0)
+    adapter.step(make_frame(stamp=0), config)
+    before = statistics(own_weights(adapter))
+    report = adapter.step(make_frame(stamp=turned, seed=1, views=None if turned else ()), config)  # the same image
+    assert (report.rolled_back, report.followed) == (turned, not turned)
+    assert same(statistics(own_weights(adapter)), before) == turned
 
 
 def test_the_student_that_was_handed_in_is_not_touched(student, teacher, make_frame):
@@ -298,18 +326,25 @@ GUARDED = TTTConfig(stride=1, min_alignment=0.02, bn_momentum=0.0)
 
 @pytest.fixture
 def run(student, teacher, make_frame, monkeypatch):
-    """run(alignments): an adapter after a step on each of these, its reports, and its weights before and after each."""
+    """run(alignments): the reports of a step on each of these, and the weights before and after each; published: those
+    that are handed out."""
 
-    def run(*alignments):
+    def run(*alignments, published=False):
         adapter, reports = TTTKD(student, teacher), []
-        weights = [adapter.weights()]
+        read = adapter.weights if published else partial(own_weights, adapter)
+        weights = [read()]
         for stamp, value in enumerate(alignments):
             monkeypatch.setattr("tttkd_ros.adaptation.ttt_kd.alignment", lambda *_, value=value: value)
             reports.append(adapter.step(fresh(make_frame(stamp=stamp, seed=stamp)), GUARDED))
-            weights.append(adapter.weights())
+            weights.append(read())
         return reports, weights
 
     return run
+
+
+def own_weights(adapter):
+    """Those that it works with, a step that is kept back included."""
+    return Weights.copied(0, adapter._student.backbone)
 
 
 def fresh(frame):
@@ -352,8 +387,11 @@ def test_steps_on_doubtful_evidence_are_rolled_back_under_a_new_version(run):
 
 
 def test_the_first_step_is_kept_back_until_a_second_bears_it_out(run):
-    reports, _ = run(0.05, 0.05, 0.05)
+    reports, weights = run(0.05, 0.05, 0.05, published=True)
     assert [(report.accepted, report.version) for report in reports] == [(True, 0), (True, 1), (True, 2)]
+    shipped, first, second, _ = (each.tensors for each in weights)
+    assert same(first, shipped)
+    assert not same(second, shipped)
 
 
 def test_a_first_step_that_is_not_borne_out_was_never_published(run):
@@ -366,9 +404,9 @@ def test_a_first_step_that_is_not_borne_out_was_never_published(run):
 def test_the_guard_shortens_gradients(student, teacher, make_frame, guard, share):
     config = TTTConfig(stride=1, guard=guard, min_alignment=-2.0, max_gradient=0.5, bn_momentum=0.0)
     adapter = TTTKD(student, teacher)
-    before = adapter.weights().tensors
+    before = own_weights(adapter).tensors
     report = adapter.step(make_frame(), config)
-    after = adapter.weights().tensors
+    after = own_weights(adapter).tensors
     moved = torch.stack([(after[name] - before[name]).norm() for name in before]).norm().item()
     assert moved == pytest.approx(share * config.learning_rate * report.gradient_norm, rel=1e-3)
 

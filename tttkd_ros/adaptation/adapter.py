@@ -62,8 +62,8 @@ class StepReport:
     of a camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used;
     ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
     were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
-    undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not.
-    paused: the guard only looks on until the evidence is good again.
+    undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not, and
+    stay there. paused: the guard only looks on until the evidence is good again.
     """
 
     stamp: int

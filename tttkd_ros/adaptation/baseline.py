@@ -15,7 +15,7 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
 from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.devices import Lane
+from tttkd_ros.devices import Lane, wait_for_stream
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
@@ -61,7 +61,7 @@ class Baseline(ABC, Generic[S]):
         self.learning_rate, self._seed = learning_rate, seed
         self._lane = Lane(student.teacher_mean.device, urgent=False)
         self._version = 0
-        self._state = self._begin(copy.deepcopy(student), torch.Generator().manual_seed(seed))
+        self._restart(student)
 
     @abstractmethod
     def _begin(self, student: Student, random: torch.Generator) -> S:
@@ -103,13 +103,22 @@ class Baseline(ABC, Generic[S]):
 
     def adopt(self, weights: Weights) -> None:
         """Go on from these weights and their version; whatever else was learnt is forgotten."""
-        student = copy.deepcopy(self._state.student)
-        overwrite(student.backbone, weights)
-        self._state = self._begin(student, torch.Generator().manual_seed(self._seed))
+        self._restart(self._state.student, weights)
         self._version = weights.version
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _restart(self, student: Student, weights: Weights | None = None) -> None:
+        """Begin with a copy of a student, with other weights if given."""
+        device = student.teacher_mean.device
+        wait_for_stream(device)  # whoever made the student did so in another one than the lane's
+        with self._lane():
+            student = copy.deepcopy(student)
+            if weights is not None:
+                overwrite(student.backbone, weights)
+            self._state = self._begin(student, torch.Generator().manual_seed(self._seed))
+            wait_for_stream(device)  # before anyone lets go of what was copied
 
     def _attempt(self, state: S, frame: Frame, config: TTTConfig) -> dict:
         """What a report says of the step."""

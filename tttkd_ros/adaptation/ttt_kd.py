@@ -6,6 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
-from tttkd_ros.devices import Lane
+from tttkd_ros.devices import Lane, wait_for_stream
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
@@ -40,8 +42,8 @@ class TTTKD:
     """TTT-KD-O: SGD steps on a private copy of a student, kept from frame to frame.
 
     Beyond the paper, which freezes them, BatchNorm's running statistics follow those of each sweep that is handed in,
-    as DUA's do (`dua_momentum`, with `bn_momentum` as the least). They are the point cloud's alone: no camera has a
-    part in them, so that they also follow where the step is not taken.
+    as DUA's do (`dua_momentum`, with `bn_momentum` as the least). They are the point cloud's alone, so that they also
+    follow where the step is not taken. Only where earlier steps are undone do they go back as well, to those of then.
     """
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
@@ -60,22 +62,27 @@ class TTTKD:
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
         self._version = self._updates = 0
+        self._held_back: dict[str, Tensor] = {}  # the parameters before a step that is not to be published yet
+        wait_for_stream(self._student.teacher_mean.device)  # the copies were made in another one than the lane's
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
         """Adapt to a frame by `config.steps` gradient steps. What is not accepted leaves the weights, but for
         BatchNorm's statistics, as they were, or as they were before recent steps that the same evidence speaks against.
         The version rises with what is to be published: the guard keeps the first step back until a second bears it out.
         """
+        with self._lane():
+            return self._step(frame, config)
+
+    def _step(self, frame: Frame, config: TTTConfig) -> StepReport:
         start = time.perf_counter()
         original, random_state = self._copies(), self._random.get_state()
         try:
-            with self._lane():
-                everything = torch.tensor(frame.points)
-                usable = self._student.usable(everything)
-                points = everything[usable].to(self._student.teacher_mean.device)
-                followed = self._follow(points, config, original)
-                before = self._copies() if followed else original
-                outcome = self._descend(frame, usable, points, config)
+            everything = torch.tensor(frame.points)
+            usable = self._student.usable(everything)
+            points = everything[usable].to(self._student.teacher_mean.device)
+            followed = self._follow(points, config, original)
+            before = self._copies() if followed else original
+            outcome = self._descend(frame, usable, points, config)
         except BaseException:
             self._restore(original, random_state)
             raise
@@ -83,14 +90,17 @@ class TTTKD:
         accepted, doubted, rolled_back = not outcome["reason"], outcome.pop("doubted", False), False
         if accepted:
             self._guard.accept(outcome["alignment"], outcome["held_out"], outcome["gradient_norm"], before)
-            changed = True
+            published = not config.guard or self._guard.vouches
+            self._held_back = {} if published else self._parameters_of(before)
         else:
             spoken = self._guard.vouches
             undone = self._guard.reject(config, before) if doubted else None
             rolled_back = undone is not None
             self._restore(undone or before, random_state)
-            changed = followed or (rolled_back and spoken)
-        self._version += changed and (self._guard.vouches or not config.guard)
+            published = followed or (rolled_back and spoken)
+            if rolled_back:
+                self._held_back = {}
+        self._version += published
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
@@ -101,21 +111,24 @@ class TTTKD:
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             rolled_back=rolled_back,
-            followed=followed,
+            followed=followed and not rolled_back,
             paused=self._guard.paused,
             **outcome,
         )
 
     def weights(self) -> Weights:
-        """A copy of the adapted tensors."""
+        """A copy of the adapted tensors, less a step that the guard keeps back."""
         with self._lane():
-            return Weights.copied(self._version, self._student.backbone)
+            weights = Weights.copied(self._version, self._student.backbone)
+        return replace(weights, tensors=MappingProxyType({**weights.tensors, **self._held_back}))
 
     def adopt(self, weights: Weights) -> None:
         """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
-        overwrite(self._student.backbone, weights)
+        with self._lane():
+            overwrite(self._student.backbone, weights)
+            wait_for_stream(self._student.teacher_mean.device)  # before anyone lets go of those weights
         self._forget_gradient()
-        self._guard = Guard()
+        self._guard, self._held_back = Guard(), {}
         self._version, self._updates = weights.version, 0
         if not weights.version:
             self._random.set_state(self._fresh_random)
@@ -182,6 +195,11 @@ class TTTKD:
         predicted = self._student.distilled(features)
         cosine = -distillation_loss(predicted, table[patch]).item()
         return {"alignment": alignment(predicted, table, patch, grid), "held_out": cosine}
+
+    def _parameters_of(self, copies: list[Tensor]) -> dict[str, Tensor]:
+        """By name, of `_copies`, those that are not BatchNorm's statistics."""
+        named = zip(adaptable(self._student.backbone).items(), copies, strict=True)
+        return {name: copy for (name, tensor), copy in named if isinstance(tensor, nn.Parameter)}
 
     def _copies(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self._changing]
