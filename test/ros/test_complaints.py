@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tttkd_ros.ros.complaints import KINDS, Complaints
+rclpy = pytest.importorskip("rclpy")
+
+from tttkd_ros.ros.complaints import KINDS, Complaints  # noqa: E402
+from tttkd_ros.ros.logs import err, warn  # noqa: E402
 
 
 @pytest.fixture
@@ -41,3 +44,11 @@ def test_ever_new_kinds_do_not_fill_the_memory(complaints):
     for number in range(3 * KINDS):
         complaints.about("points", f"field {chr(0x4E00 + number)}")
     assert len(complaints._seen) <= KINDS
+
+
+def test_warnings_and_errors_may_be_of_one_logger_though_rclpy_refuses_a_call_site_of_two_severities(capfd):
+    logger = rclpy.logging.get_logger("complaints")
+    for log in (warn, err, warn):
+        Complaints(log(logger)).about("points", "too short")
+    told = capfd.readouterr().err
+    assert (told.count("[WARN]"), told.count("[ERROR]")) == (2, 1)

@@ -96,6 +96,35 @@ def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inf
     assert outcome["statistics"].counts()["sweeps failed"] == 1
 
 
+@pytest.mark.parametrize("follow_up", ["shed", "after"])
+def test_what_fails_after_the_answer_is_reported_and_the_sweep_counts_once(
+    inference, pipeline, outcome, ros, monkeypatch, follow_up
+):
+    def fail(_):
+        raise RuntimeError("too bad")
+
+    monkeypatch.setattr(*((pipeline, "shed", fail) if follow_up == "shed" else (inference, "_after", fail)))
+    pipeline.go.set()
+    for stamp in (1, 2):
+        inference.submit(ros.cloud(stamp))
+    wait_for(lambda: len(outcome["errors"]) == 2)
+    assert "after the answer to the sweep at 1" in outcome["errors"][0] and "too bad" in outcome["errors"][0]
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps out"], counts["sweeps failed"]) == (2, 2, 0)
+
+
+def test_a_cloud_that_cannot_be_read_counts_as_that_alone(inference, pipeline, outcome, ros):
+    pipeline.go.set()
+    bad = ros.cloud(1)
+    bad.fields = bad.fields[:2]
+    inference.submit(bad)
+    inference.submit(ros.cloud(2))
+    wait_for(lambda: outcome["after"])
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps undecodable"], counts["sweeps out"], counts["sweeps failed"]) == (1, 1, 0)
+    assert "no field 'z'" in outcome["warnings"][0]
+
+
 def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline, outcome, ros):
     inference.submit(ros.cloud(0))
     assert pipeline.started.wait(10)

@@ -170,6 +170,25 @@ def test_a_callback_that_raises_is_reported_and_the_others_go_on(make_node, monk
     assert "ZeroDivisionError" in told[0]
 
 
+def test_a_node_that_is_interrupted_while_it_answers_and_learns_says_nothing_of_failures(start_node, parameters, ros):
+    process = start_node(
+        parameters | {"qos.reliability": "reliable", "qos.depth": 100, "queue": 100, "ttt.stride": 1},
+        "-r", "__node:=busy",
+    )
+    process.wait_for("ready to adapt")
+    talker = ros.Talker("busy")
+    talker.until(talker.connected)
+    many = ros.points(60_000)
+    for stamp in range(SECOND, 30 * SECOND, SECOND):
+        talker.infos.publish(ros.info())
+        talker.images.publish(ros.image(stamp))
+        talker.points.publish(ros.cloud(stamp, many))
+    talker.until(talker.labelled)
+    assert process.end() == 0, process.log
+    talker.close()
+    assert "failed" not in process.log and "Traceback" not in process.log, process.log
+
+
 def test_a_node_that_is_interrupted_while_its_adapter_is_built_ends_at_once(start_node, parameters):
     process = start_node(parameters, "-r", "__node:=interrupted")
     process.wait_for("active: waiting for sweeps")

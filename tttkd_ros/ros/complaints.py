@@ -11,7 +11,7 @@ KINDS = 256  # a sender of ever new errors must not fill the memory
 
 
 class Complaints:
-    """Safe to use from several threads."""
+    """Safe to use from several threads. log: for a logger of rclpy's, of `logs.warn` or `logs.err`."""
 
     def __init__(
         self, log: Callable[[str], object], *, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic

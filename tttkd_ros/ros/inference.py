@@ -35,12 +35,14 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Answered:
-    """A sweep's points (N, 3) and labels (N,) after its answer was published. times: as `Cameras.frame` takes them."""
+    """A sweep's points (N, 3) and labels (N,) after its answer was published. latency: seconds from its arrival.
+    times: as `Cameras.frame` takes them."""
 
     stamp: int
     frame_id: str
     points: np.ndarray
     labels: np.ndarray
+    latency: float
     times: Callable[[], np.ndarray | None]
 
 
@@ -99,11 +101,16 @@ class Inference:
             if self._too_late(sweep):
                 self._drop()
                 continue
+            answered = None
             try:
-                self._answer(sweep)
+                answered = self._answer(sweep)
+                outcome = "out" if answered else "undecodable"
             except Exception:
-                self._statistics.count("sweeps failed")
+                outcome = "failed"
                 self._error(f"sweep at {nanoseconds(sweep.msg.header.stamp)} failed:\n{traceback.format_exc()}")
+            self._statistics.count(f"sweeps {outcome}")
+            if answered:
+                self._follow_up(sweep, answered)
 
     def _too_late(self, sweep: Sweep) -> bool:
         waited = time.monotonic() - sweep.arrived
@@ -113,15 +120,15 @@ class Inference:
         self._statistics.count("sweeps dropped")
         self._complaints.about("points", "the student is slower than the sweeps: dropped the oldest that waited")
 
-    def _answer(self, sweep: Sweep) -> None:
+    def _answer(self, sweep: Sweep) -> Answered | None:
+        """None where it cannot be decoded."""
         msg = sweep.msg
         times = [time.monotonic()]
         try:
             cloud = decode_cloud(msg)
         except ValueError as error:
-            self._statistics.count("sweeps undecodable")
             self._complaints.about("points", f"cloud cannot be read, and so not answered: {error}")
-            return
+            return None
         times.append(time.monotonic())
         stamp, frame_id, cameras = nanoseconds(msg.header.stamp), msg.header.frame_id, self._cameras
         told_times = partial(point_times, msg)  # unread until a frame asks for them
@@ -135,12 +142,17 @@ class Inference:
         times.append(time.monotonic())
         self._publish(answer)
         times.append(time.monotonic())
-        self._statistics.count("sweeps out")
         stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
         latency = times[-1] - sweep.arrived
         self._statistics.took({s: b - a for s, a, b in stages} | {"latency": latency})
-        self._govern(stamp, sweep.arrived, latency)
-        self._after(Answered(stamp, frame_id, cloud.points, prediction.labels, told_times))
+        return Answered(stamp, frame_id, cloud.points, prediction.labels, latency, told_times)
+
+    def _follow_up(self, sweep: Sweep, answered: Answered) -> None:
+        try:
+            self._govern(answered.stamp, sweep.arrived, answered.latency)
+            self._after(answered)
+        except Exception:
+            self._error(f"after the answer to the sweep at {answered.stamp}:\n{traceback.format_exc()}")
 
     def _govern(self, stamp: int, arrived: float, latency: float) -> None:
         before = self._governor.share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 
 class ToRos(logging.Handler):
@@ -20,6 +21,16 @@ class ToRos(logging.Handler):
             self._logger.warning(text)
         else:
             self._logger.info(text)
+
+
+def warn(logger) -> Callable[[str], None]:
+    """rclpy's `logger.warning`, for somebody who is also handed other severities: with a call site of its own."""
+    return lambda text: logger.warning(text)
+
+
+def err(logger) -> Callable[[str], None]:
+    """As `warn`, `logger.error`."""
+    return lambda text: logger.error(text)
 
 
 def forward(logger) -> None:

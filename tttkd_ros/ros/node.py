@@ -31,7 +31,7 @@ from tttkd_ros.ros import outputs, parameters
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.files import resolve
-from tttkd_ros.ros.logs import forward
+from tttkd_ros.ros.logs import err, forward, warn
 from tttkd_ros.ros.qos import output_qos, publisher_events
 from tttkd_ros.ros.runtime import Runtime
 from tttkd_ros.ros.statistics import Statistics
@@ -69,7 +69,7 @@ class SegmenterNode(LifecycleNode):
         self._diagnostics = Diagnostics(self.get_name(), self._statistics)
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, "/diagnostics", output_qos(10),
-            event_callbacks=publisher_events("/diagnostics", Complaints(self.get_logger().warning).about),
+            event_callbacks=publisher_events("/diagnostics", Complaints(warn(self.get_logger())).about),
         )
         # Steady: with use_sim_time the node's own clock stands still while no bag plays.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -172,7 +172,7 @@ def _release_memory() -> None:
 
 def _spin(node: SegmenterNode) -> None:
     """Until the context is shut down. rclpy would end with the first callback that raises; this says so and goes on."""
-    complaints = Complaints(node.get_logger().error)
+    complaints = Complaints(err(node.get_logger()))
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     while node.context.ok():

@@ -30,6 +30,7 @@ from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.extrinsics import extrinsics
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
+from tttkd_ros.ros.logs import warn
 from tttkd_ros.ros.motion import odometry
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events, sensor_qos, subscription_events
@@ -61,7 +62,7 @@ class Runtime:
 
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
-        complaints = self._complaints = Complaints(log.warning)
+        complaints = self._complaints = Complaints(warn(log))
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
@@ -93,11 +94,11 @@ class Runtime:
         self._close.append(self.state.close)
         if settings.load_at_start:
             self.state.restore()
-        self._overlays = Overlays(drawn, classes.palette, overlays, log.error)
+        self._overlays = Overlays(drawn, classes.palette, overlays, self._error)
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, complaints, log.error, bound=settings.queue,
+            self._overlays.submit, self._statistics, complaints, self._error, bound=settings.queue,
             governor=Governor(settings.deadline),
         )
         self._close.append(self._inference.close)
@@ -171,7 +172,17 @@ class Runtime:
         if not report.accepted and self.cameras.problems:
             report = replace(report, reason=self.cameras.problems)
         self._statistics.step(report)
-        self._steps.publish(outputs.adaptation(report, self._node.get_name()))
+        message = outputs.adaptation(report, self._node.get_name())
+        try:
+            self._steps.publish(message)
+        except Exception:
+            if self._node.context.ok():  # else the node was interrupted during the step
+                raise
+
+    def _error(self, text: str) -> None:
+        """Of a thread that publishes. What fails because the node was interrupted meanwhile is none."""
+        if self._node.context.ok():
+            self._node.get_logger().error(text)
 
     def _publisher(self, kind: type, topic: str, qos):
         events = publisher_events(self._node.resolve_topic_name(topic), self._complaints.about)

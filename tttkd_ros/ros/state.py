@@ -18,6 +18,7 @@ from tttkd_ros.adaptation.state import Origin, Provenance, load_state, save_stat
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.files import resolve
+from tttkd_ros.ros.logs import err
 from tttkd_ros.ros.parameters import STATE_FILE
 from tttkd_ros.ros.settings import Settings
 
@@ -34,7 +35,7 @@ class AdaptedState:
     def __init__(self, node: Node, pipeline: Pipeline, origin: Origin, settings: Settings):
         self._node = node
         self._log = node.get_logger()
-        self._complaints = Complaints(self._log.error)
+        self._complaints = Complaints(err(self._log))
         self._pipeline = pipeline
         self._origin = origin
         self._model = str(resolve(settings.model))
