@@ -105,7 +105,7 @@ def test_data_in_every_container_that_messages_use(container):
 
 
 @pytest.mark.parametrize("container", [bytes, lambda data: array.array("B", data)])
-@pytest.mark.parametrize("point_step", [12, 16, 22, 48])
+@pytest.mark.parametrize("point_step", [12, 16, 22, 48, 512, 516, 2048, 2052])
 def test_points_come_out_bit_for_bit_whatever_lies_behind_them(point_step, container):
     size = 1001  # no multiple of a vector's width
     data = np.random.default_rng(0).integers(0, 256, size * point_step, np.uint8)  # some of these floats are NaN

@@ -18,7 +18,7 @@ import numpy as np
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 SIZES = {datatype: int(code[1]) for datatype, code in DATATYPES.items()}  # bytes
 UINT8, FLOAT32 = 2, 7
-CHANNELS = 512  # that a pixel of OpenCV's may have
+CHANNELS = 128  # that a pixel may have in OpenCV 5 (512 in 4)
 
 
 @dataclass(frozen=True, eq=False)
