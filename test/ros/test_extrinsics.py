@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tttkd_ros.messages.stamps import SECOND, split
 from tttkd_ros.ros.extrinsics import FromRig, FromTf, extrinsics
 
 
 class Buffer:
-    """As tf2_ros.Buffer, with one transform, which moves along x and is known from `first` to `last` (nanoseconds)."""
+    """As tf2_ros.Buffer, with one transform, known from `first` to `last` (nanoseconds), which moves along x: a metre a
+    nanosecond, from 0 at every full second."""
 
     def __init__(self, rotation=(0.0, 0.0, 0.5**0.5, 0.5**0.5), first=0, last=1000):
         self.rotation, self.first, self.last = rotation, first, last
@@ -22,11 +24,15 @@ class Buffer:
 
     def lookup_transform(self, target, source, time):
         assert self.can_transform(target, source, time)
-        x = float(time.nanoseconds or self.last)
-        return SimpleNamespace(transform=SimpleNamespace(
-            translation=SimpleNamespace(x=x, y=2.0, z=3.0),
-            rotation=SimpleNamespace(**dict(zip("xyzw", self.rotation, strict=True))),
-        ))  # fmt: skip
+        stamp = time.nanoseconds or self.last
+        sec, nanosec = split(stamp)
+        return SimpleNamespace(
+            header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec)),
+            transform=SimpleNamespace(
+                translation=SimpleNamespace(x=float(stamp % SECOND), y=2.0, z=3.0),
+                rotation=SimpleNamespace(**dict(zip("xyzw", self.rotation, strict=True))),
+            ),
+        )
 
     def clear(self):
         self.last = 0
@@ -70,6 +76,16 @@ def test_what_tf_has_forgotten_is_as_it_was_last():
     before = found.camera_from_lidar("left", "camera", "lidar", 700)
     buffer.clear()
     np.testing.assert_array_equal(found.camera_from_lidar("left", "camera", "lidar", 800), before)
+
+
+def test_no_pose_is_taken_from_before_a_jump_back_in_time():
+    buffer = Buffer(first=90 * SECOND, last=100 * SECOND)
+    found = FromTf(buffer)
+    with pytest.raises(ValueError, match="TF is 88 s ahead of the sweep: time jumped back"):
+        found.camera_from_lidar("left", "camera", "lidar", 12 * SECOND)
+    assert buffer.last == 0
+    buffer.first, buffer.last = 11 * SECOND, 13 * SECOND  # cleared, it takes what comes
+    assert found.camera_from_lidar("left", "camera", "lidar", 12 * SECOND + 7)[0, 3] == 7
 
 
 @pytest.mark.parametrize(

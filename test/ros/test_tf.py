@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -19,6 +19,15 @@ class Node:
 
 
 class Buffer:
+    """Jazzy's, which has the clock call it where time jumps."""
+
+    def __init__(self, node):
+        self.srv = "tf2_frames"
+        self.jump_handle = SimpleNamespace(unregister=lambda: node.has.remove("jumps"))
+        node.has |= {self.srv, "jumps"}
+
+
+class HumblesBuffer:
     def __init__(self, node):
         self.srv = "tf2_frames"
         node.has.add(self.srv)
@@ -34,17 +43,18 @@ class TransformListener:
 
 
 @pytest.fixture
-def tf2(monkeypatch):
+def tf2(monkeypatch, request):
     module = ModuleType("tf2_ros")
-    module.Buffer, module.TransformListener = Buffer, TransformListener
+    module.Buffer, module.TransformListener = request.param, TransformListener
     monkeypatch.setitem(sys.modules, "tf2_ros", module)
     monkeypatch.setattr(tf, "find_spec", lambda name: object())
 
 
-def test_closing_takes_off_the_node_all_that_was_put_on_it(tf2):
+@pytest.mark.parametrize("tf2", [Buffer, HumblesBuffer], indirect=True)
+def test_closing_takes_off_the_node_and_its_clock_all_that_was_put_on_them(tf2):
     node = Node()
     listening = tf.listen(node)
-    assert node.has == {"/tf", "/tf_static", "tf2_frames"}
+    assert {"/tf", "/tf_static", "tf2_frames"} <= node.has
     listening.close()
     assert node.has == set()
 

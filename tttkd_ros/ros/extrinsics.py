@@ -9,8 +9,9 @@ from rclpy.time import Time
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.ros.files import resolve
-from tttkd_ros.ros.tf import matrix
+from tttkd_ros.ros.tf import matrix, start_anew
 
 
 class Extrinsics(Protocol):
@@ -37,7 +38,8 @@ class FromRig:
 class FromTf:
     """Transforms by the messages' frames, at the image's time; where TF does not reach it, the newest.
 
-    buffer: a tf2_ros.Buffer that somebody else fills, and clears where time jumps: what it gave last stands in then.
+    buffer: a tf2_ros.Buffer that somebody else fills. Where it was cleared, what it gave last stands in; it is cleared
+    here where what it holds is from before a jump back in time.
     """
 
     def __init__(self, buffer):
@@ -51,7 +53,10 @@ class FromTf:
         for time in (Time(nanoseconds=stamp), Time()):
             # Asking first keeps the lookup from raising or waiting: the answer is there or it is not.
             if self._buffer.can_transform(*key, time):
-                self._last[key] = matrix(self._buffer.lookup_transform(*key, time))
+                found = self._buffer.lookup_transform(*key, time)
+                if time.nanoseconds == 0:
+                    start_anew(self._buffer, stamp, nanoseconds(found.header.stamp))
+                self._last[key] = matrix(found)
                 return self._last[key]
         if key not in self._last:
             raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")

@@ -8,10 +8,8 @@ import numpy as np
 from rclpy.time import Time
 
 from tttkd_ros.geometry.motion import BASE_NS, Trajectory
-from tttkd_ros.messages.stamps import SECOND, nanoseconds
-from tttkd_ros.ros.tf import matrix
-
-JUMP_NS = 5 * SECOND  # TF that is further ahead of a sweep, and does not know its time, is from before a jump back
+from tttkd_ros.messages.stamps import nanoseconds
+from tttkd_ros.ros.tf import matrix, start_anew
 
 
 class TfPoses:
@@ -33,12 +31,8 @@ class TfPoses:
         asked = {int(stamp) for stamp in stamps}
         if newest == 0:  # only static transforms between the two: the same at any time
             newest = max(asked)
-        if min(asked) < newest - JUMP_NS and not self._knows(frame, min(asked)):
-            # A buffer clears itself only where its clock jumps, as simulated time does. A looping bag without a
-            # clock leaves it refusing every new transform as too old.
-            self._buffer.clear()
-            raise ValueError(f"TF is {(newest - min(asked)) / SECOND:.0f} s ahead of the sweep: time jumped back, and "
-                             "TF starts anew")
+        if not self._knows(frame, min(asked)):
+            start_anew(self._buffer, min(asked), newest)
         known = {stamp for stamp in asked if stamp <= newest}
         if known != asked:
             known |= {newest - BASE_NS, newest}

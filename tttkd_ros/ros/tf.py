@@ -8,10 +8,14 @@ import numpy as np
 from rclpy.node import Node
 
 from tttkd_ros.geometry.transforms import transform
+from tttkd_ros.messages.stamps import SECOND
+
+JUMP_NS = 5 * SECOND  # TF that is further ahead of a stamp, and does not know its time, is from before a jump back
 
 
 class Tf:
-    """buffer: a tf2_ros.Buffer, filled by the node's executor, cleared where the node's clock jumps back."""
+    """buffer: a tf2_ros.Buffer, filled by the node's executor. From Jazzy on it clears itself where the node's clock
+    jumps back, as simulated time does."""
 
     def __init__(self, node: Node):
         from tf2_ros import Buffer, TransformListener
@@ -24,11 +28,26 @@ class Tf:
         """Takes off the node what tf2_ros put on it."""
         self._listener.unregister()
         self._node.destroy_service(self.buffer.srv)
+        jumps = getattr(self.buffer, "jump_handle", None)  # from Jazzy on
+        if jumps is not None:  # the clock would go on to call it when the buffer is long gone
+            jumps.unregister()
 
 
 def listen(node: Node) -> Tf | None:
     """None where this ROS has no tf2_ros."""
     return None if find_spec("tf2_ros") is None else Tf(node)
+
+
+def start_anew(buffer, stamp: int, newest: int) -> None:
+    """Raise ValueError, and clear the buffer, where its newest transform (ns) is from before a jump back to `stamp`.
+
+    A buffer clears itself only where its clock jumps. A looping bag without a clock leaves it refusing every new
+    transform as too old.
+    """
+    if stamp < newest - JUMP_NS:
+        buffer.clear()
+        ahead = (newest - stamp) / SECOND
+        raise ValueError(f"TF is {ahead:.0f} s ahead of the sweep: time jumped back, and TF starts anew")
 
 
 def matrix(stamped) -> np.ndarray:
