@@ -133,7 +133,8 @@ def _course(context) -> list:
         PythonLaunchDescriptionSource(str(HERE / "segment.launch.py")),
         launch_arguments=[
             *((name, given[name]) for name in ("params_file", "rig", "model", "teacher")),
-            ("points", prepared["points"]), ("sigterm_timeout", PATIENCE), ("sigkill_timeout", PATIENCE),
+            ("points", prepared["points"]), ("use_sim_time", "false"),
+            ("sigterm_timeout", PATIENCE), ("sigkill_timeout", PATIENCE),
         ],
     )
     told = [

@@ -20,32 +20,42 @@ OVERRIDES = {
     "rig": "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it",
     "model": "student checkpoint",
     "teacher": "teacher's directory (transformers layout)",
+    "use_sim_time": "true: take the time from /clock",
 }
 
 ARGUMENTS = {
     "params_file": (str(CONFIG / "segment.yaml"), "parameter file"),
     "points": ("/lidar/points", "topic of the LiDAR's clouds"),
-    "use_sim_time": ("false", "take the time from /clock"),
     "rviz": ("false", "open RViz with the package's layout"),
 }
 
 
-def _segmenter(context) -> list[Node]:
+def _nodes(context) -> list[Node]:
     given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
-    return [
-        Node(
-            package="tttkd_ros",
-            executable="segment",
-            name="segmenter",
-            output="screen",
-            parameters=[
-                LaunchConfiguration("params_file").perform(context),
-                {name: value for name, value in given.items() if value} | {"use_sim_time": use_sim_time},
-            ],
-            remappings=[("points", LaunchConfiguration("points").perform(context))],
-        )
-    ]
+    given = {name: value for name, value in given.items() if value}
+    clock = {}
+    if "use_sim_time" in given:
+        clock["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
+    segmenter = Node(
+        package="tttkd_ros",
+        executable="segment",
+        name="segmenter",
+        output="screen",
+        parameters=[LaunchConfiguration("params_file").perform(context), *_parameters(given | clock)],
+        remappings=[("points", LaunchConfiguration("points").perform(context))],
+    )
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(CONFIG / "segment.rviz")],
+        parameters=_parameters(clock),
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    return [segmenter, rviz]
+
+
+def _parameters(given: dict[str, object]) -> list[dict[str, object]]:
+    return [given] if given else []  # launch_ros takes no empty dictionary
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,12 +63,6 @@ def generate_launch_description() -> LaunchDescription:
         [
             *(DeclareLaunchArgument(n, default_value="", description=d) for n, d in OVERRIDES.items()),
             *(DeclareLaunchArgument(n, default_value=v, description=d) for n, (v, d) in ARGUMENTS.items()),
-            OpaqueFunction(function=_segmenter),
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                arguments=["-d", str(CONFIG / "segment.rviz")],
-                condition=IfCondition(LaunchConfiguration("rviz")),
-            ),
+            OpaqueFunction(function=_nodes),
         ]
     )
