@@ -11,7 +11,7 @@ from tttkd_ros.geometry.motion import Trajectory, deskew
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.transforms import apply
 from tttkd_ros.simulation.command import simulate
-from tttkd_ros.simulation.drive import START, drive, frames, odometry
+from tttkd_ros.simulation.drive import PERIOD, START, drive, drive_with_depth, frames, odometry
 from tttkd_ros.simulation.parts import LABEL_OF_PART
 from tttkd_ros.simulation.ride import Rolling
 
@@ -106,3 +106,30 @@ def test_a_rolling_bag_reads_compensated(tmp_path):
 def test_only_a_rolling_drive_has_a_speed(tmp_path):
     with pytest.raises(ValueError, match="speed is 20"):
         simulate(tmp_path / "bag", sweeps=1, speed=20.0)
+
+
+def test_the_vehicle_stands_at_a_stop_and_then_drives_on_from_there():
+    stamps, poses = odometry("kitti", 3, 12, stop=(0.4, 0.9))
+    still = (stamps >= START + 4 * 10**8) & (stamps <= START + 9 * 10**8)
+    assert still.sum() == 51
+    assert (poses[still] == poses[still][0]).all()
+    _, driven = odometry("kitti", 3, 12)
+    np.testing.assert_array_equal(poses[:50], driven[:50])
+    np.testing.assert_allclose(poses[100:], driven[50:-50], atol=1e-9)  # half a second later
+
+
+def test_before_a_stop_a_drive_is_as_without_and_in_it_the_traffic_moves_on():
+    with_stop, parts, _ = zip(*drive_with_depth("kitti", 3, 8, stop=(2 * PERIOD, 8 * PERIOD)), strict=True)
+    without, driven_by, _ = zip(*drive_with_depth("kitti", 3, 8), strict=True)
+    for number in range(3):
+        np.testing.assert_array_equal(with_stop[number].points, without[number].points)
+    assert 0 < (parts[2] != parts[7]).mean() < 0.2 * (driven_by[2] != driven_by[7]).mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"stop": (2.0, 1.0)}, "stop is from"), ({"stop": (1.0, 2.0), "shift": "fog"}, "'fog' and a stop")],
+)
+def test_stops_that_make_no_sense_are_refused(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        simulate(tmp_path / "bag", **options)

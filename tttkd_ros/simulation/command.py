@@ -27,6 +27,7 @@ def simulate(
     sweeps: int = 300,
     rolling: bool = False,
     speed: float = 8.0,
+    stop: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Drive down a simulated street at 10 Hz and record LiDAR, front camera, calibration and truth in an MCAP bag.
 
@@ -39,6 +40,7 @@ def simulate(
         rolling: measure while the vehicle moves, as real sensors do: the points of a sweep over 0.1 s, each with its
             time (field t), the image 0.04 s after the sweep's stamp, and odometry on /tf.
         speed: metres per second of a rolling drive.
+        stop: seconds from the start between which the vehicle stands, as at a traffic light; not with a shift.
     """
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.messages.stamps import SECOND
@@ -52,14 +54,19 @@ def simulate(
         raise ValueError(f"both world {world!r} and shift {shift!r} are given: a shift has its world, leave one out")
     if speed != SPEED and not rolling:
         raise ValueError(f"speed is {speed}: only a rolling drive has another than {SPEED}")
+    begin, end = stop
+    if not 0 <= begin <= end:
+        raise ValueError(f"stop is from {begin} s to {end} s: expected neither a negative number nor an end before it")
+    if shift is not None and end > begin:
+        raise ValueError(f"both shift {shift!r} and a stop are given: a shift's drive does not stop, leave one out")
     motion = Rolling(speed=speed) if rolling else None
     if shift is None:
         name = driven = world or "kitti"
-        sequence = frames(driven, seed, sweeps, rolling=motion)
+        sequence = frames(driven, seed, sweeps, rolling=motion, stop=stop)
     else:
         name, driven = shift, shift_named(shift).world
         sequence = shifted_frames(shift, seed, sweeps, rolling=motion)
-    poses = deque(zip(*odometry(driven, seed, sweeps, rolling=motion), strict=True) if rolling else ())
+    poses = deque(zip(*odometry(driven, seed, sweeps, rolling=motion, stop=stop), strict=True) if rolling else ())
     with BagWriter(out) as bag, progress() as bar:
         task = bar.add_task(f"{name} {seed}", total=sweeps, note="")
         for frame in sequence:

@@ -71,12 +71,19 @@ def world_named(name: str) -> World:
 
 
 def frames(
-    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+    world: str | World,
+    seed: int,
+    sweeps: int,
+    *,
+    skip: float = PERIOD,
+    rolling: Rolling | None = None,
+    stop: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[Frame]:
     """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for
-    the same seed. rolling: None for a sweep and an image that take no time.
+    the same seed. rolling: None for a sweep and an image that take no time. stop: seconds from the start between which
+    the vehicle stands.
     """
-    for frame, _ in drive(world, seed, sweeps, skip=skip, rolling=rolling):
+    for frame, _, _ in drive_with_depth(world, seed, sweeps, skip=skip, rolling=rolling, stop=stop):
         yield frame
 
 
@@ -89,10 +96,16 @@ def drive(
 
 
 def drive_with_depth(
-    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+    world: str | World,
+    seed: int,
+    sweeps: int,
+    *,
+    skip: float = PERIOD,
+    rolling: Rolling | None = None,
+    stop: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
     """As `drive`, with the metres (H, W) float32 from the camera to what each pixel shows: infinity for the sky."""
-    world, ride, look, rng = _setting(world, seed, sweeps, skip, rolling)
+    world, ride, look, rng = _setting(world, seed, sweeps, skip, rolling, stop)
     for i in range(sweeps):
         time = i * skip
         stamp = START + round(time * 1e9)
@@ -110,24 +123,32 @@ def drive_with_depth(
 
 
 def odometry(
-    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
+    world: str | World,
+    seed: int,
+    sweeps: int,
+    *,
+    skip: float = PERIOD,
+    rolling: Rolling | None = None,
+    stop: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the LiDAR was in the drive of the same arguments, a hundred times a second: stamps (K,) nanoseconds, poses
     (K, 4, 4) world from LiDAR.
     """
-    _, ride, _, _ = _setting(world, seed, sweeps, skip, rolling)
+    _, ride, _, _ = _setting(world, seed, sweeps, skip, rolling, stop)
     times = np.arange(-10, round(100 * (sweeps * skip + PERIOD))) / 100  # a tenth of a second more at both ends
     return START + np.rint(times * 1e9).astype(np.int64), np.stack([ride.pose(time) for time in times])
 
 
-def _setting(world: str | World, seed: int, sweeps: int, skip: float, rolling: Rolling | None):
+def _setting(
+    world: str | World, seed: int, sweeps: int, skip: float, rolling: Rolling | None, stop: tuple[float, float]
+):
     """The world, the ride through it, its look, and the random state that the sensors draw from."""
     world = world_named(world) if isinstance(world, str) else world
     rng = np.random.default_rng(seed)
     speed = SPEED if rolling is None else rolling.speed
     street = build(world.style, sweeps * skip * speed + 2 * SIGHT, rng, SIGHT / 2)
     look = Look.draw(rng)
-    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3)), look, rng
+    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3), stop), look, rng
 
 
 def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):

@@ -34,20 +34,23 @@ class Rolling:
 class Ride:
     """Down the right lane, with the slow sway of a vehicle on its springs. Times in seconds from its start.
 
-    height: of the LiDAR over the road, metres. bob: (3,) phases of the sway.
+    height: of the LiDAR over the road, metres. bob: (3,) phases of the sway. stop: seconds between which the vehicle
+    stands still, while all else moves on.
     """
 
     street: Street
     height: float
     speed: float
     bob: np.ndarray
+    stop: tuple[float, float] = (0.0, 0.0)
 
     def solids(self, time: float) -> Primitives:
         """What stands and moves around the vehicle."""
-        return self.street.primitives(self._along(time), time, SIGHT)
+        return self.street.primitives(self._along(self._moved(time)), time, SIGHT)
 
     def pose(self, time: float) -> np.ndarray:
         """(4, 4) world from LiDAR."""
+        time = self._moved(time)
         s, bob = self._along(time), self.bob
         d = -self.street.style.lane / 2 + 0.2 * np.sin(0.4 * time + bob[0])
         lateral, heading = self.street.centre(s)
@@ -61,8 +64,13 @@ class Ride:
         pose[:3, 3] = s, lateral + d, self.height
         return pose
 
+    def _moved(self, time: float) -> float:
+        """Seconds of driving by then."""
+        begin, end = self.stop
+        return time - min(max(time - begin, 0.0), end - begin)
+
     def _along(self, time: float) -> float:
-        """Metres along the road."""
+        """Metres along the road, after so many seconds of driving."""
         return SIGHT / 2 + self.speed * time
 
 
