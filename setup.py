@@ -84,7 +84,7 @@ setup(
     entry_points={
         "console_scripts": [
             "tttkd = tttkd_ros.cli:main",
-            "segment = tttkd_ros.ros.node:main",
+            "segment = tttkd_ros.ros.start:main",
         ],
     },
 )

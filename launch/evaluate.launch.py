@@ -10,6 +10,7 @@ frozen and with the segmenter's settings. Everything is left in the folder `out`
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from importlib.metadata import entry_points
@@ -44,10 +45,10 @@ ARGUMENTS = {
     "rate": ("1.0", "times real time"),
     "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.ros.player; auto: the first where it is installed"),
     "points": ("", "topic of the LiDAR's clouds; found in the bag by type if not given"),
-    "params_file": (str(HERE.parent / "config" / "segment.yaml"), "the segmenter's parameter file"),
+    "params_file": (str(HERE.parent / "config" / "segment.yaml"), "file of the segmenter's parameters"),
     "rig": ("", "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it"),
-    "model": ("", "student checkpoint"),
-    "teacher": ("", "teacher's directory (transformers layout)"),
+    "model": ("", "student checkpoint; if not given, as in params_file"),
+    "teacher": ("", "teacher's directory (transformers layout); if not given, as in params_file"),
 }
 
 
@@ -61,9 +62,19 @@ def _prepared(given: dict[str, str]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _player(given: dict[str, str], topics: list[str]) -> list[str]:
+def _check(given: dict[str, str]) -> None:
+    """What would else be found wrong only when the segmenter is ready."""
     if given["player"] not in ("auto", "ros2", "own"):
         raise RuntimeError(f"player is {given['player']!r}, expected auto, ros2 or own")
+    try:
+        rate = float(given["rate"])
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise RuntimeError(f"rate is {given['rate']!r}, expected a number above 0: times real time")
+
+
+def _player(given: dict[str, str], topics: list[str]) -> list[str]:
     verbs = {entry.name for entry in entry_points(group="ros2cli.command")} if shutil.which("ros2") else set()
     if given["player"] == "ros2" and "bag" not in verbs:
         raise RuntimeError("player is 'ros2', but `ros2 bag` is not installed (package ros2bag): use player:=own")
@@ -76,6 +87,7 @@ def _player(given: dict[str, str], topics: list[str]) -> list[str]:
 
 def _course(context) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
+    _check(given)
     prepared = _prepared(given)
     recording = str(Path(given["out"]) / "recording")
     recorder = ExecuteProcess(
@@ -152,8 +164,9 @@ def _course(context) -> list:
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            DeclareLaunchArgument("bag", description="the bag to play: a rosbag2 folder, an .mcap or a .db3; needed"),
+            DeclareLaunchArgument("bag", description="required: the bag to play, a rosbag2 folder, an .mcap or a .db3"),
             *(DeclareLaunchArgument(n, default_value=v, description=d) for n, (v, d) in ARGUMENTS.items()),
+            LogInfo(msg=["looking at ", LaunchConfiguration("bag")]),
             OpaqueFunction(function=_course),
         ]
     )

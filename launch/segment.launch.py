@@ -18,13 +18,13 @@ CONFIG = Path(__file__).resolve().parents[1] / "config"
 # Arguments that replace what params_file says, where they are given.
 OVERRIDES = {
     "rig": "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it",
-    "model": "student checkpoint",
-    "teacher": "teacher's directory (transformers layout)",
-    "use_sim_time": "true: take the time from /clock",
+    "model": "student checkpoint; if not given, as in params_file",
+    "teacher": "teacher's directory (transformers layout); if not given, as in params_file",
+    "use_sim_time": "whether the time is /clock's, true or false; if not given, as in params_file",
 }
 
 ARGUMENTS = {
-    "params_file": (str(CONFIG / "segment.yaml"), "parameter file"),
+    "params_file": (str(CONFIG / "segment.yaml"), "file of the node's parameters"),
     "points": ("/lidar/points", "topic of the LiDAR's clouds"),
     "rviz": ("false", "open RViz with the package's layout"),
 }
@@ -35,13 +35,16 @@ def _nodes(context) -> list[Node]:
     given = {name: value for name, value in given.items() if value}
     clock = {}
     if "use_sim_time" in given:
-        clock["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
+        clock["use_sim_time"] = _boolean("use_sim_time", given["use_sim_time"])
+    params_file = LaunchConfiguration("params_file").perform(context)
+    if not Path(params_file).is_file():  # which launch_ros only warns of
+        raise RuntimeError(f"no parameter file at {params_file}: params_file:=... names it")
     segmenter = Node(
         package="tttkd_ros",
         executable="segment",
         name="segmenter",
         output="screen",
-        parameters=[LaunchConfiguration("params_file").perform(context), *_parameters(given | clock)],
+        parameters=[params_file, *_parameters(given | clock)],
         remappings=[("points", LaunchConfiguration("points").perform(context))],
     )
     rviz = Node(
@@ -52,6 +55,13 @@ def _nodes(context) -> list[Node]:
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     return [segmenter, rviz]
+
+
+def _boolean(name: str, text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise RuntimeError(f"{name} is {text!r}, expected true or false")
+    return words[text.lower()]
 
 
 def _parameters(given: dict[str, object]) -> list[dict[str, object]]:

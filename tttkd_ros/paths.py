@@ -11,7 +11,7 @@ def share(relative: str | Path) -> Path:
     The code's own source tree comes first, so that code and files are of one version even where an editable install
     has left copies in its prefix. Otherwise both were installed under one prefix (a colcon workspace, a virtual
     environment, the user's or the system's): it is the nearest folder above the code with a share/tttkd_ros.
-    Raises FileNotFoundError, saying what to do, if there is none or if it lacks the file.
+    Raises FileNotFoundError if there is none, saying what to do, or if it lacks the file.
     """
     module = Path(__file__).resolve()  # a symlinked install leads back to its source tree
     source, *above = module.parents[1:]
@@ -24,5 +24,5 @@ def share(relative: str | Path) -> Path:
         )
     path = root / relative
     if not path.exists():
-        raise FileNotFoundError(f"{relative} is not in {root}: install tttkd_ros again, or name a file of your own")
+        raise FileNotFoundError(f"{relative} is not in {root}, where the files that ship with tttkd_ros lie")
     return path

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 
 
-def same_imports() -> dict[str, str]:
-    """Environment of another interpreter that finds modules where this one does. PYTHONSAFEPATH (CPython 3.11) keeps it
-    from looking in the working directory first, where any file may have a module's name."""
-    return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+def interpreter(*arguments: str, **options) -> subprocess.Popen:
+    """Another interpreter, which finds modules where this one does, and whose end is this one's business: it hears
+    nothing of the Ctrl-C that a terminal tells this one and its group. options: as Popen takes them."""
+    # PYTHONSAFEPATH (CPython 3.11): not in the working directory first, where any file may have a module's name.
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    return subprocess.Popen([sys.executable, *arguments], env=os.environ | paths, start_new_session=True, **options)
 
 
 def start_worker() -> None:

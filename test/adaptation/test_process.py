@@ -176,8 +176,13 @@ def test_dead_adapters_leave_no_file_open():
     assert opened[1] == opened[2]  # the first also opens what stays for all of them
 
 
+def test_a_child_is_in_no_group_that_a_terminal_interrupts(child):
+    pid = pid_of(child())
+    assert os.getpgid(pid) != os.getpgid(0)
+
+
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_what_a_terminal_or_a_service_manager_tells_the_whole_group_is_for_the_parent(child, asked):
+def test_what_a_service_manager_tells_all_processes_is_for_the_parent(child, asked):
     process = child()
     os.kill(pid_of(process), asked)
     assert process.step("frame", TTTConfig()).version == 2

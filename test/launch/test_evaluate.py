@@ -111,8 +111,15 @@ def test_what_is_wrong_with_the_bag_is_told_before_anything_starts(launch, tmp_p
     assert "process started" not in output
 
 
-def test_a_process_that_fails_ends_it_all(launch, files):
-    output, code = launch(bag=files.bag, rate=0, player="own")
+@pytest.mark.parametrize(("argument", "value"), [("rate", "0"), ("rate", "fast"), ("player", "gramophone")])
+def test_what_is_wrong_with_an_argument_is_told_before_anything_starts(launch, files, argument, value):
+    output, code = launch(bag=files.bag, **{argument: value})
     assert code == 1
-    assert "rate is 0.0, expected a positive number" in output
+    assert f"{argument} is '{value}', expected" in output
+    assert "process started" not in output
+
+
+def test_a_process_that_fails_ends_it_all(launch, files):
+    output, code = launch(PARAMETERS + "    device: cuda:99\n", bag=files.bag, player="own")
+    assert code == 1
     assert "ended with code 1: its output says why" in output

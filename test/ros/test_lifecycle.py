@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
+import weakref
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,10 +16,12 @@ rclpy = pytest.importorskip("rclpy")
 
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
 from tttkd_ros.ros import node as module  # noqa: E402
+from tttkd_ros.ros import start  # noqa: E402
 from tttkd_ros.ros.node import SegmenterNode  # noqa: E402
 
 SECOND = 10**9
@@ -157,7 +162,8 @@ def test_a_callback_that_raises_is_reported_and_the_others_go_on(make_node, monk
     monkeypatch.setattr(node, "get_logger", lambda: type("Log", (), {"error": told.append}))
     node.create_timer(0.01, lambda: 1 / 0)
     node.create_timer(0.01, lambda: ticks.append(1))
-    spinning = threading.Thread(target=module._spin, args=(node,), daemon=True)
+    executor = SingleThreadedExecutor(context=node.context)
+    spinning = threading.Thread(target=module._spin, args=(node, executor), daemon=True)
     spinning.start()
     deadline = time.monotonic() + 20
     while len(ticks) < 20:
@@ -187,6 +193,57 @@ def test_a_node_that_is_interrupted_while_it_answers_and_learns_says_nothing_of_
     assert process.end() == 0, process.log
     talker.close()
     assert "failed" not in process.log and "Traceback" not in process.log, process.log
+
+
+def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(parameters, monkeypatch):
+    made, alive = [], []
+    shut_down = rclpy.try_shutdown
+
+    def make():
+        executor = SingleThreadedExecutor()
+        made.append(weakref.ref(executor))
+        return executor
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "SingleThreadedExecutor", make)
+    monkeypatch.setattr(module, "_spin", interrupted)
+    monkeypatch.setattr(rclpy, "try_shutdown", lambda: (alive.append(made[0]() is not None), shut_down()))
+    assert module.main(["--ros-args", "-p", "autostart:=false"]) == 0
+    assert alive == [True]
+    assert made[0]() is None
+
+
+def test_an_impatient_second_interrupt_does_not_cut_short_the_end_that_the_first_began(start_node, parameters):
+    process = start_node(parameters, "-r", "__node:=impatient")
+    process.wait_for("active: waiting for sweeps")
+    for _ in range(5):
+        process.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert process.end() == 0, process.log
+    assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--params-file", "{folder}/broken.yaml"), "broken.yaml"), (("-r", "points:=lidar//points"), "lidar//points")],
+)
+def test_what_rclpy_cannot_read_is_told_without_a_traceback(start_node, tmp_path, arguments, words):
+    (tmp_path / "broken.yaml").write_text("segmenter: {ros__parameters: [")
+    process = start_node({}, *(argument.format(folder=tmp_path) for argument in arguments))
+    assert process.process.wait(60) == 1
+    assert "cannot start: " in process.log and words in process.log
+    assert "Traceback" not in process.log
+
+
+def test_an_interrupt_while_the_command_is_still_being_imported_is_an_ordinary_end(monkeypatch):
+    class Interrupted(ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tttkd_ros.ros.node", Interrupted("node"))
+    assert start.main() == 0
 
 
 def test_a_node_that_is_interrupted_while_its_adapter_is_built_ends_at_once(start_node, parameters):

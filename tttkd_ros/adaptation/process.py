@@ -29,7 +29,7 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
-from tttkd_ros.pools import same_imports
+from tttkd_ros.pools import interpreter
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,9 @@ class AdapterProcess:
             os.ftruncate(memory, 4 * sum(tensor.numel() for tensor in shipped.tensors.values()))
             self._shared = _views(mmap.mmap(memory, 0), shipped.tensors)
             _copy(shipped.tensors, self._shared)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(memory)],
+            self._process = interpreter(
+                "-m", __name__, str(theirs.fileno()), str(memory),
                 pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
-                env=os.environ | same_imports(),
             )
         finally:
             theirs.close()
@@ -227,7 +226,7 @@ class _ToParent(logging.Handler):
 
 def _main() -> None:
     connection = Connection(int(sys.argv[1]))
-    for asked in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a service manager, of the whole group
+    for asked in (signal.SIGINT, signal.SIGTERM):  # by a service manager, of all that belong to the service
         signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
     package = logging.getLogger("tttkd_ros")
     package.handlers, package.propagate = [_ToParent(connection)], False

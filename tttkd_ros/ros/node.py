@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -170,10 +171,9 @@ def _release_memory() -> None:
         trim(0)  # what threads that have ended freed stays with the process otherwise
 
 
-def _spin(node: SegmenterNode) -> None:
+def _spin(node: SegmenterNode, executor: Executor) -> None:
     """Until the context is shut down. rclpy would end with the first callback that raises; this says so and goes on."""
     complaints = Complaints(err(node.get_logger()))
-    executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     while node.context.ok():
         try:
@@ -208,7 +208,13 @@ def main(args: list[str] | None = None) -> int:
 
     A node that a lifecycle manager drives (autostart false) outlives a failure to configure: it stays unconfigured.
     """
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:  # a parameter file or a topic's name that is not well-formed
+        print(f"cannot start: {error}", file=sys.stderr)
+        return 1
+    # Kept to the end: until the shutdown is over, rclpy's signal thread may wake it, and does not look if it is there.
+    executor = SingleThreadedExecutor()
     node = None
     try:
         try:
@@ -221,14 +227,17 @@ def main(args: list[str] | None = None) -> int:
             return _build(node)
         if node.settings.autostart and not _activate(node):
             return int(rclpy.ok())  # 0 where it was only interrupted
-        _spin(node)
+        _spin(node, executor)
     except KeyboardInterrupt:
         pass  # the ordinary end
     finally:
+        # A second one must not cut short what the first has begun: the last autosave, the end of a child.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, interrupt)
     return 0
 
 

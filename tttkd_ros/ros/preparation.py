@@ -70,7 +70,7 @@ def prepare(
         teacher: teacher's directory.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already: choose another folder with out:=...")
+        raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
     settings, config = read_parameters(params_file, {"rig": rig, "model": model, "teacher": teacher})
     with open_bag(bag) as opened:
         types = opened.types

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tttkd_ros.pools import same_imports
+from tttkd_ros.pools import interpreter
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ def build_apart(
     stop = stop or threading.Event()
     start = time.monotonic()
     told = 0
-    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | same_imports()) as child:
+    with interpreter("-c", f"from {__name__} import serve; serve()", stdin=subprocess.PIPE) as child:
         try:
             child.stdin.write(order)
             child.stdin.flush()
@@ -59,7 +58,7 @@ def build_apart(
 
 def serve() -> None:
     """The other process: do what comes on stdin."""
-    for asked in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a service manager, of the whole group
+    for asked in (signal.SIGINT, signal.SIGTERM):  # by a service manager, of all that belong to the service
         signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
     order = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
