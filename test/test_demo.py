@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttkd_ros.demo.processes import Child, ChildError
+from tttkd_ros.demo.processes import Child, ChildError, interruptible
 from tttkd_ros.demo.recordings import latencies, percentiles
 from tttkd_ros.demo.run import MODES, run_demo
 from tttkd_ros.frame import Frame
@@ -52,6 +53,24 @@ def stubborn(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("tttkd_ros.demo.processes._PATIENCE", 0.2)
     return "stubborn"
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_work_ends_in_order_when_it_is_terminated_or_its_terminal_goes_away(asked):
+    before = signal.getsignal(asked)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), asked)
+        time.sleep(5)
+    assert signal.getsignal(asked) is before
+
+
+def test_under_nohup_a_terminal_that_goes_away_does_not_matter():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_even_a_deaf_child_is_ended(tmp_path, monkeypatch):

@@ -23,13 +23,21 @@ def write_whole(path: str | Path, content: bytes) -> None:
     try:
         with unfinished.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name with none of the new content
-        unfinished.replace(path)
+        put_in_place(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Give a file another name, in the same folder, under which it is whole even after a power cut."""
+    _sync(finished)  # else the new name may come to have none of the content
+    finished.replace(path)
+    _sync(path.parent)  # the new name itself
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tttkd_ros.bags.reader import BagReader
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.geometry.motion import Trajectory, deskew
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.transforms import apply
 from tttkd_ros.simulation.command import simulate
-from tttkd_ros.simulation.drive import PERIOD, START, drive, drive_with_depth, frames, odometry
+from tttkd_ros.simulation.drive import PERIOD, START, WORLDS, drive, drive_with_depth, frames, odometry
+from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import LABEL_OF_PART
-from tttkd_ros.simulation.ride import Rolling
+from tttkd_ros.simulation.ride import SIGHT, SPEED, Ride, Rolling
 
 FAST = Rolling(speed=20.0)
 
@@ -124,6 +128,20 @@ def test_before_a_stop_a_drive_is_as_without_and_in_it_the_traffic_moves_on():
     for number in range(3):
         np.testing.assert_array_equal(with_stop[number].points, without[number].points)
     assert 0 < (parts[2] != parts[7]).mean() < 0.2 * (driven_by[2] != driven_by[7]).mean()
+
+
+@pytest.mark.parametrize(("speed", "stop"), [(SPEED, (2.0, 62.0)), (20.0, (0.0, 0.0)), (SPEED, (0.0, 0.0))])
+def test_the_traffic_of_the_own_lane_keeps_its_distance_at_every_speed_and_at_a_stop(speed, stop):
+    style = replace(WORLDS["kitti"].style, traffic=25)
+    ride = Ride(build(style, 2000.0, np.random.default_rng(1), SIGHT / 2), 1.7, speed, np.zeros(3), stop)
+    met = 0
+    for time in np.arange(0, 70, 0.25):
+        solids, from_world = ride.solids(time), np.linalg.inv(ride.pose(time))
+        x, y, _ = from_world[:3, :3] @ solids.centre.T + from_world[:3, 3:]
+        vehicle = np.isin(LABEL_OF_PART[solids.part], [OUTDOOR.names.index(name) for name in ("car", "truck")])
+        met += (vehicle & (np.abs(x) < 30)).sum()
+        assert not (vehicle & (np.abs(y) < 0.5) & (np.abs(x) < 7)).any(), time
+    assert met
 
 
 @pytest.mark.parametrize(

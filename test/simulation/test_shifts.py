@@ -143,7 +143,7 @@ def test_a_sequences_outer_parts_are_equally_long():
 def solids(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Parts (M,) and half sizes (M, 3) of what stands within 200 m of a shift's street."""
     street = build(SHIFTS[name].world.style, 400.0, np.random.default_rng(1), 45.0)
-    near = street.primitives(200.0, 0.0, 200.0)
+    near = street.primitives(200.0, 0.0, 200.0, 0.0)
     return near.part, near.half
 
 

@@ -36,9 +36,21 @@ def test_a_built_engine_is_kept(on_gpu, cache, monkeypatch):
     TensorRtEngine(on_gpu, SIZE, torch.float32, cache)
 
 
+def test_a_damaged_engine_is_built_anew(on_gpu, cache):
+    kept = TensorRtEngine(on_gpu, SIZE, torch.float32, cache).kept
+    size = kept.stat().st_size
+    for content in (b"", kept.read_bytes()[: size // 2]):
+        kept.write_bytes(content)
+        assert TensorRtEngine(on_gpu, SIZE, torch.float32, cache)(torch.zeros(1, 3, *SIZE).cuda()).isfinite().all()
+        assert kept.stat().st_size == pytest.approx(size, rel=0.01)
+
+
 def test_other_weights_or_precision_make_another_engine(on_gpu, build_model):
     device = torch.device("cuda")
     key = engine_key(on_gpu, SIZE, torch.float16, device)
     assert key != engine_key(on_gpu, SIZE, torch.float32, device)
     other = PatchFeatures(build_model(layerscale_value=0.5), SIZE).cuda()
     assert key != engine_key(other, SIZE, torch.float16, device)
+    on_gpu.config, before = on_gpu.config.replace("layer_norm_eps", "another_eps"), on_gpu.config
+    assert key != engine_key(on_gpu, SIZE, torch.float16, device)
+    on_gpu.config = before

@@ -54,8 +54,17 @@ def test_an_infinite_loss_stops_the_training():
 def test_a_file_of_another_training_is_refused(tmp_path):
     first, resume = Training(), tmp_path / "training.pt"
     run(10, first.step, first.state, title="first", resume=resume)
-    with pytest.raises(ValueError, match="10 steps"):
+    with pytest.raises(ValueError, match="steps 10 there, 20 here"):
         run(20, first.step, first.state, title="second", resume=resume)
+
+
+@pytest.mark.parametrize("settings", [{"seed": "1"}, {"seed": "0", "teacher": "small"}, {}])
+def test_a_file_of_other_settings_is_refused_with_what_differs(tmp_path, settings):
+    first, resume = Training(), tmp_path / "training.pt"
+    run(2, first.step, first.state, title="first", resume=resume, settings={"seed": "0"})
+    run(2, first.step, first.state, title="again", resume=resume, settings={"seed": "0"})
+    with pytest.raises(ValueError, match="holds another training .*there, .*here.*delete it"):
+        run(2, first.step, first.state, title="second", resume=resume, settings=settings)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", "zeros", "another"])
@@ -65,7 +74,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
     if content == "zeros":
         resume.write_bytes(resume.read_bytes()[:200].ljust(resume.stat().st_size, b"\0"))
     elif content == "another":
-        torch.save({"steps": 2, "next": 2}, resume)
+        torch.save({"settings": {"steps": "2"}, "next": 2}, resume)
     else:
         resume.write_bytes(content)
     with pytest.raises(ValueError, match="training.pt is damaged.*delete it"):

@@ -93,13 +93,16 @@ class Child:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within: SIGTERM ends the work as Ctrl-C does, so that children are ended then, too."""
+    """Within: SIGTERM, and the SIGHUP of a terminal that goes away, end the work as Ctrl-C does, so that children are
+    ended then, too. Under `nohup` SIGHUP is not listened to."""
 
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    listened = [asked for asked in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(asked) is not signal.SIG_IGN]
+    before = {asked: signal.signal(asked, interrupt) for asked in listened}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for asked, handler in before.items():
+            signal.signal(asked, handler)

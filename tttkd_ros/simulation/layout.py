@@ -9,7 +9,7 @@ from tttkd_ros.simulation.raycast import BOX, ELLIPSOID
 from tttkd_ros.simulation.street import KERB_HEIGHT, Street, Style
 
 _SIDES = (-1, 1)
-_OWN_LANE_SPEED = (7.9, 8.1)  # metres per second
+_OWN_LANE_SPEED = (7.9, 8.1)  # metres per second, where the ego vehicle drives at ride.SPEED
 _HEADWAY = 22.0  # metres to the next vehicle of the ego vehicle's own lane
 
 
@@ -159,10 +159,12 @@ def _moving(street, side, rng, start):
     heading = 0.0 if side < 0 else np.pi
     for s in _gaps(rng, style.traffic, 2 * street.length, start=-street.length / 2, least=12.0):
         vehicle = truck if rng.random() < style.traffic_trucks else car
-        # Traffic of the ego vehicle's own lane keeps its speed, roughly; the other lane's comes towards it.
-        speed = rng.uniform(*_OWN_LANE_SPEED) if side < 0 else -rng.uniform(5, 11)
-        if side > 0 or abs(s - start) > _HEADWAY:
-            street.place(rng, s, side * style.lane / 2, heading, vehicle(rng, style.vehicle_size), speed)
+        # Traffic of the ego vehicle's own lane goes and stops as it does, roughly; the other lane's comes towards it.
+        own = side < 0
+        speed = rng.uniform(*_OWN_LANE_SPEED) if own else -rng.uniform(5, 11)
+        if not own or abs(s - start) > _HEADWAY:
+            solids = vehicle(rng, style.vehicle_size)
+            street.place(rng, s, side * style.lane / 2, heading, solids, speed, follows=own)
     for s in _gaps(rng, style.people, street.length):
         d = _edge(street, s, side) + rng.uniform(0.4, style.sidewalk)
         walk = rng.choice((-1, 0, 1)) * rng.uniform(0.8, 1.6)

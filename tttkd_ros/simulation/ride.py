@@ -35,7 +35,7 @@ class Ride:
     """Down the right lane, with the slow sway of a vehicle on its springs. Times in seconds from its start.
 
     height: of the LiDAR over the road, metres. bob: (3,) phases of the sway. stop: seconds between which the vehicle
-    stands still, while all else moves on.
+    stands still, and with it the traffic of its lane; all else moves on.
     """
 
     street: Street
@@ -46,7 +46,8 @@ class Ride:
 
     def solids(self, time: float) -> Primitives:
         """What stands and moves around the vehicle."""
-        return self.street.primitives(self._along(self._moved(time)), time, SIGHT)
+        moved = self._moved(time)
+        return self.street.primitives(self._along(moved), time, SIGHT, moved * self.speed / SPEED)
 
     def pose(self, time: float) -> np.ndarray:
         """(4, 4) world from LiDAR."""

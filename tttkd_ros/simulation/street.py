@@ -48,7 +48,7 @@ class Style:
 class Street:
     """Objects along `length` metres of road, in road coordinates: s along it, d to the left of its centre line.
 
-    Built once by `build`; `primitives(s, time)` gives the solids near one place in the world frame.
+    Built once by `build`; `primitives` gives the solids near one place in the world frame.
     """
 
     style: Style
@@ -58,7 +58,7 @@ class Street:
     crossings: np.ndarray  # (K,) s of each crossing's middle
     parking: np.ndarray  # (K + 1, 2) bool: block x (right, left)
     verge_height: float = 0.1
-    _objects: list = field(default_factory=list)  # s, d, heading, speed
+    _objects: list = field(default_factory=list)  # s, d, heading, speed, follows
     _solids: list = field(default_factory=list)  # object, kind, x, y, z, hx, hy, hz, part, r, g, b, pattern
 
     def centre(self, s):
@@ -97,10 +97,12 @@ class Street:
         part[across] = PART["road"]
         return part, np.where(across, 0.0, height).astype(np.float32), d
 
-    def primitives(self, s: float, time: float, reach: float) -> Primitives:
-        """Solids of the objects within `reach` metres of s along the road at `time` seconds."""
+    def primitives(self, s: float, time: float, reach: float, driven: float) -> Primitives:
+        """Solids of the objects within `reach` metres of s along the road at `time` seconds. driven: seconds that what
+        follows the ego vehicle has been driving by then.
+        """
         objects, solids = self._arrays
-        along = objects[:, 0] + objects[:, 3] * time
+        along = objects[:, 0] + objects[:, 3] * np.where(objects[:, 4] > 0, driven, time)
         solids = solids[np.abs(along - s)[solids[:, 0].astype(int)] < reach]
         owner = solids[:, 0].astype(int)
         along = along[owner]
@@ -121,9 +123,20 @@ class Street:
         )
 
     def place(
-        self, rng: np.random.Generator, s: float, d: float, heading: float, solids: list, speed: float = 0.0
+        self,
+        rng: np.random.Generator,
+        s: float,
+        d: float,
+        heading: float,
+        solids: list,
+        speed: float = 0.0,
+        *,
+        follows: bool = False,
     ) -> None:
-        """Add one object: solids are (kind, centre xyz, half xyz, part, colour) in its own frame, x ahead."""
+        """Add one object: solids are (kind, centre xyz, half xyz, part, colour) in its own frame, x ahead.
+
+        follows: it goes and stops as the ego vehicle does.
+        """
         pattern = rng.random()
         for kind, centre, half, part, colour in solids:
             self._solids.append(
@@ -137,7 +150,7 @@ class Street:
                     pattern,
                 )
             )
-        self._objects.append((s, d, heading, speed))
+        self._objects.append((s, d, heading, speed, follows))
 
     def freeze(self) -> Street:
         self._arrays = np.array(self._objects), np.array(self._solids)

@@ -10,7 +10,7 @@ class PatchFeatures(nn.Module):
     """The patch tokens of a Dinov2Model or Dinov2WithRegistersModel after its last LayerNorm; frozen for good.
 
     The input size is fixed, so the position embedding is interpolated once, here, and whatever compiles this module
-    meets a constant.
+    meets a constant. config: the model's, as JSON; with the weights it tells all of the model.
     """
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]):
@@ -18,7 +18,7 @@ class PatchFeatures(nn.Module):
         embeddings = model.embeddings
         patch = embeddings.patch_embeddings.patch_size
         self.grid = (input_size[0] // patch[0], input_size[1] // patch[1])
-        self.dim = model.config.hidden_size
+        self.dim, self.config = model.config.hidden_size, model.config.to_json_string()
         self.patches, self.layernorm = embeddings.patch_embeddings, model.layernorm
         self.layers = nn.Sequential(*model.encoder.layer)
         with torch.no_grad():

@@ -7,9 +7,8 @@ import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import torch_tensorrt
 from torch import Tensor
 
+from tttkd_ros.files import put_in_place
 from tttkd_ros.teacher.building import build_apart
 from tttkd_ros.teacher.features import PatchFeatures
 
@@ -37,24 +37,39 @@ class TensorRtEngine:
 
     def __init__(self, features: PatchFeatures, size: tuple[int, int], precision: torch.dtype,
                  cache: Path | None = None, stop: threading.Event | None = None):
-        device = features.position.device
+        self._device = features.position.device
         self._dtype = precision
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tttkd_ros" / "engines"
-        self.kept = cache / f"{engine_key(features, size, precision, device)}.ep"
-        if not self.kept.exists():
+        self.kept = cache / f"{engine_key(features, size, precision, self._device)}.ep"
+        self._program = self._kept() if self.kept.exists() else None
+        if self._program is None:
             cache.mkdir(parents=True, exist_ok=True)
             log.info("building the TensorRT engine %s; this takes minutes, once", self.kept)
-            example = torch.zeros(1, 3, *size, dtype=precision, device=device)
+            example = torch.zeros(1, 3, *size, dtype=precision, device=self._device)
             build_apart(partial(_build, features, example, self.kept), stop)
-        self._program = torch_tensorrt.load(str(self.kept)).module()
+            self._program = self._load()
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        return torch.cat([self._program(image[None].to(self._dtype)).float() for image in pixels])
+        with torch.cuda.device(self._device):
+            return torch.cat([self._program(image[None].to(self._dtype)).float() for image in pixels])
+
+    def _kept(self) -> Callable[[Tensor], Tensor] | None:
+        """The program of an earlier build; None, and the file is gone, where it is damaged."""
+        try:
+            return self._load()
+        except Exception as error:  # neither torch nor TensorRT say what a damaged file makes them raise
+            log.warning("the TensorRT engine %s cannot be read, and is built anew: %r", self.kept, error)
+            self.kept.unlink(missing_ok=True)
+            return None
+
+    def _load(self) -> Callable[[Tensor], Tensor]:
+        with torch.cuda.device(self._device):  # an engine is for the current one
+            return torch_tensorrt.load(str(self.kept)).module()
 
 
 def engine_key(features: PatchFeatures, size: tuple[int, int], precision: torch.dtype, device: torch.device) -> str:
-    """Everything that makes a compiled engine another one: weights, input, precision, GPU and compilers."""
-    digest = hashlib.sha256()
+    """Everything that makes a compiled engine another one: model, input, precision, GPU and compilers."""
+    digest = hashlib.sha256(features.config.encode())
     for name, tensor in sorted(features.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -71,16 +86,16 @@ def _build(features: PatchFeatures, example: Tensor, path: Path) -> None:
 
 def _compile(features: PatchFeatures, example: Tensor, path: Path) -> None:
     module = copy.deepcopy(features).to(example.dtype)
-    program = torch.export.export(module, (example,))
-    compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=(example,), use_fp32_acc=True)
-    # Another process never sees half an engine: it is written beside its place and moved there.
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".ep")
-    os.close(handle)
-    try:
-        torch_tensorrt.save(compiled, unfinished, arg_inputs=(example,))
-        os.replace(unfinished, path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+    # Another process never sees half an engine: it is written beside its place and moved there. What a killed build has
+    # left is overwritten: the lock leaves one writer.
+    unfinished = path.with_suffix(".unfinished.ep")
+    with torch.cuda.device(example.device):
+        program = torch.export.export(module, (example,))
+        compiled = torch_tensorrt.dynamo.compile(
+            program, arg_inputs=(example,), device=example.device, use_fp32_acc=True
+        )
+        torch_tensorrt.save(compiled, str(unfinished), arg_inputs=(example,))
+    put_in_place(unfinished, path)
 
 
 @contextmanager

@@ -113,15 +113,6 @@ def train_student(
         schedule.step()
         return loss.item()
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    resume = out.with_suffix(".training.pt")
-    run(
-        epochs * per_epoch,
-        step,
-        {"student": student, "optimiser": optimiser, "schedule": schedule},
-        title="student",
-        resume=resume,
-    )
     settings = dict(
         world=world,
         drives=drives,
@@ -133,10 +124,21 @@ def train_student(
         kd_points=kd_points,
         seed=seed,
     )
+    settings = {name: str(value) for name, value in settings.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    resume = out.with_suffix(".training.pt")
+    run(
+        epochs * per_epoch,
+        step,
+        {"student": student, "optimiser": optimiser, "schedule": schedule},
+        title="student",
+        resume=resume,
+        settings=settings | {"voxel_size": str(voxel_size), "teacher": str(teacher)},
+    )
     save_student(
         student.eval(),
         out,
-        {"command": "tttkd train student", "data": "simulation", **{k: str(v) for k, v in settings.items()}},
+        {"command": "tttkd train student", "data": "simulation", **settings},
     )
     resume.unlink()
     print(f"{out} sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")

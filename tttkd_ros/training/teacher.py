@@ -108,6 +108,10 @@ def train_teacher(
         {"vit": vit, "head": head, "optimiser": optimiser, "schedule": schedule},
         title="teacher",
         resume=resume,
+        settings={
+            "drives": str(drives), "images_per_drive": str(images_per_drive), "batch": str(batch), "width": str(width),
+            "layers": str(layers), "heads": str(heads), "learning_rate": str(learning_rate), "seed": str(seed),
+        },
     )
     vit.eval().save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
