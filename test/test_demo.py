@@ -59,8 +59,7 @@ def stubborn(tmp_path, monkeypatch):
 def test_work_ends_in_order_when_it_is_terminated_or_its_terminal_goes_away(asked):
     before = signal.getsignal(asked)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        os.kill(os.getpid(), asked)
-        time.sleep(5)
+        signal.raise_signal(asked)
     assert signal.getsignal(asked) is before
 
 
@@ -68,7 +67,7 @@ def test_under_nohup_a_terminal_that_goes_away_does_not_matter():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interruptible():
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
 
