@@ -220,6 +220,49 @@ def test_a_sweep_topic_without_messages_is_refused(tmp_path):
         BagReader(tmp_path / "bag")
 
 
+@pytest.fixture
+def with_empty(tmp_path):
+    """`with_empty(path, {topic: type})`: the bag's messages in another one, which lists these topics before its own."""
+
+    def copy(path, empty):
+        with open_bag(path) as source, Writer(
+            tmp_path / "more", version=8, storage_plugin=StoragePlugin.MCAP
+        ) as writer:
+            connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
+                           for topic, kind in (empty | source.types).items()}
+            for record in source.messages(source.types):
+                writer.write(connections[record.topic], record.time, record.data)
+        return tmp_path / "more"
+
+    return copy
+
+
+def test_topics_without_messages_take_nothing_from_those_with_some(make, rigged, sweep, write_messages, with_empty):
+    data = cv2.imencode(".png", pixels(9))[1].reshape(-1)
+    message = make(COMPRESSED, header=make.header(START, "camera_front_optical"), format="png", data=data)
+    path = write_messages([*rigged, sweep(START), ("/camera_front/image/compressed", COMPRESSED, message, START)])
+    assert seen(with_empty(path, {"/rear/points": CLOUD, "/camera_front/image": IMAGE})) == [(0, [9])]
+
+
+def test_a_camera_whose_image_topics_are_empty_is_left_out_and_named(rigged, sweep, write_messages, with_empty):
+    path = write_messages([*rigged, sweep(START)])
+    path = with_empty(path, {"/camera_front/image": IMAGE, "/camera_front/image/compressed": COMPRESSED})
+    reader = BagReader(path)
+    assert reader.cameras == () and "no message on /camera_front/image" in reader.unusable["camera_front"]
+    with pytest.raises(ValueError, match="camera 'camera_front': no message on /camera_front/image"):
+        BagReader(path, cameras=["camera_front"])
+
+
+def test_a_truth_topic_without_messages_does_not_hide_the_field_of_the_sweeps(make, write_messages, with_empty):
+    labelled = [("/lidar/points", CLOUD, make.labelled(START, np.array([1, 2], np.uint8)), START)]
+    path = with_empty(write_messages(labelled), {"/truth/points_labeled": CLOUD})
+    reader = BagReader(path)
+    (read,) = reader.frames()
+    assert reader.truth == "label of /lidar/points" and read.labels.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="holds no message on /truth/points_labeled"):
+        BagReader(path, truth_topic="/truth/points_labeled")
+
+
 def test_a_bag_that_lacks_sweeps_which_it_counts_is_refused(frame, write_frames):
     path = write_frames([frame(index) for index in range(4)], storage="sqlite3")
     reader = BagReader(path)

@@ -78,14 +78,15 @@ class BagReader:
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
             self.damage = bag.damage
-            self.points_topic = points_topic or topics.points_topic(bag.types)
+            self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require(bag.types, self.points_topic, topics.CLOUD)
-            self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if topics.TRUTH_TOPIC in bag.types else None)
+            self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
+            for topic in (self.points_topic, self.truth_topic):
+                if topic is not None and not bag.counts[topic]:
+                    raise ValueError(f"bag {self.path} holds no message on {topic}, expected at least one")
             self._sweeps = bag.counts[self.points_topic]
-            if not self._sweeps:
-                raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
             first = bag.first(self.points_topic)
             self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
             self.lidar_frame = first.header.frame_id
