@@ -14,6 +14,7 @@ from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, save_rig
 from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.point_cloud import DATATYPES
 
 CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
@@ -164,6 +165,50 @@ def test_a_label_field_of_the_sweeps_is_the_truth_where_there_is_no_truth_topic(
     path = write_messages([("/lidar/points", CLOUD, make.labelled(START, labels), START)])
     (read,) = BagReader(path).frames()
     np.testing.assert_array_equal(read.labels, labels)
+
+
+@pytest.fixture
+def with_label_field(make, write_messages):
+    """`with_label_field(labels)`: a bag of one sweep whose points are x, y, z and a label of that array's type."""
+
+    def write(labels):
+        point = np.dtype([("xyz", "<f4", 3), ("label", labels.dtype)])
+        cloud = np.zeros(len(labels), point)
+        cloud["label"] = labels
+        datatype = next(key for key, code in DATATYPES.items() if code == labels.dtype.str[1:])
+        field = make("sensor_msgs/msg/PointField", name="label", offset=12, datatype=datatype, count=1)
+        message = make.cloud(
+            START, cloud["xyz"], fields=[*make.cloud(START, POINTS).fields, field], point_step=point.itemsize,
+            row_step=cloud.nbytes, data=cloud.view(np.uint8),
+        )  # fmt: skip
+        return write_messages([("/lidar/points", CLOUD, message, START)])
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", "<i2", "<i4", "<u4"])
+@pytest.mark.parametrize("truth_topic", [None, "/lidar/points"])
+def test_a_label_field_of_any_integer_type_is_the_truth_whether_its_topic_is_named_or_not(
+    with_label_field, kind, truth_topic
+):
+    reader = BagReader(with_label_field(np.array([1, 2, 9], kind)), truth_topic=truth_topic)
+    (read,) = reader.frames()
+    assert reader.truth == "label of /lidar/points"
+    assert read.labels.dtype == np.uint8 and read.labels.tolist() == [1, 2, 9]
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 256], "<u2"), np.array([-1, 0], "<i4")], ids=["256", "-1"])
+def test_a_label_field_with_other_numbers_is_refused(with_label_field, labels):
+    path = with_label_field(labels)
+    with pytest.raises(ValueError, match=f"sweep stamped {START}: labels are .*, expected whole numbers from 0 to 255"):
+        list(BagReader(path).frames())
+
+
+def test_a_label_field_without_whole_numbers_is_no_truth_and_naming_its_topic_is_refused(with_label_field):
+    path = with_label_field(np.array([0.5, 1.5], "<f4"))
+    assert BagReader(path).truth is None
+    with pytest.raises(ValueError, match="no truth on /lidar/points: expected a field 'label' of whole numbers"):
+        BagReader(path, truth_topic="/lidar/points")
 
 
 def test_truth_for_another_number_of_points_is_refused(frame, make, write_messages, sweep):
