@@ -53,7 +53,7 @@ class BagReader:
     camera that moves against the LiDAR, /tf. tolerance_ns: largest distance in stamp between a sweep and its image.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
     else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part that can be read is
-    taken, and `damage` says how much that is.
+    taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -78,7 +78,7 @@ class BagReader:
         self._tolerance_ns = tolerance_ns
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
-            self.damage = bag.damage
+            self.damage, self.torn = bag.damage, bag.torn
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require(bag.types, self.points_topic, topics.CLOUD)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
@@ -101,7 +101,9 @@ class BagReader:
             self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
             self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
-        if self.damage is not None:
+        if self.damage is None:
+            self._open = open_bag  # it has been read through
+        else:
             log.warning("%s; only the %d sweeps that can be read are used", self.damage, self._sweeps)
         for name, reason in self.unusable.items():
             log.warning("camera %s of bag %s is left out: %s", name, self.path, reason)

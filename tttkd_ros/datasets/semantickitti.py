@@ -74,7 +74,7 @@ class LabelFiles:
 
     Files that are named for nanoseconds (<stamp>.label) belong to the sweeps of these stamps, and sweeps without one
     have no truth; else the first file belongs to the first sweep, and so on, and there must be one for each of the
-    `sweeps`. whole: a drive that is not has more files than sweeps.
+    `sweeps`. whole: a drive that is cut short, and so is not, has more files than sweeps.
     """
 
     def __init__(self, folder: Path, sweeps: int, *, whole: bool = True):
