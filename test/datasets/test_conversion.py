@@ -223,16 +223,9 @@ def test_a_bag_that_exists_is_not_touched(semantickitti, tmp_path):
 
 
 def test_a_sweep_is_read_when_it_is_written(semantickitti, tmp_path):
-    held = []
-
-    class Watched(Interrupted):
-        def __getitem__(self, index):
-            held.append(index)
-            return super().__getitem__(index)
-
-    recording = Watched(open_semantickitti(semantickitti(5)))
-    write_bag(recording, tmp_path / "bag", {}, on_sweeps=lambda _: held.pop())
-    assert held == []
+    recording, read = Interrupted(open_semantickitti(semantickitti(5))), []
+    write_bag(recording, tmp_path / "bag", {}, on_sweeps=lambda _: read.append(list(recording.read)))
+    assert read == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
 
 
 def test_the_command_converts_and_names_the_layouts(semantickitti, tmp_path, caplog):
