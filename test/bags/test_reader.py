@@ -14,6 +14,7 @@ from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera, save_rig
 from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.point_cloud import DATATYPES
 
 CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
@@ -166,6 +167,50 @@ def test_a_label_field_of_the_sweeps_is_the_truth_where_there_is_no_truth_topic(
     np.testing.assert_array_equal(read.labels, labels)
 
 
+@pytest.fixture
+def with_label_field(make, write_messages):
+    """`with_label_field(labels)`: a bag of one sweep whose points are x, y, z and a label of that array's type."""
+
+    def write(labels):
+        point = np.dtype([("xyz", "<f4", 3), ("label", labels.dtype)])
+        cloud = np.zeros(len(labels), point)
+        cloud["label"] = labels
+        datatype = next(key for key, code in DATATYPES.items() if code == labels.dtype.str[1:])
+        field = make("sensor_msgs/msg/PointField", name="label", offset=12, datatype=datatype, count=1)
+        message = make.cloud(
+            START, cloud["xyz"], fields=[*make.cloud(START, POINTS).fields, field], point_step=point.itemsize,
+            row_step=cloud.nbytes, data=cloud.view(np.uint8),
+        )  # fmt: skip
+        return write_messages([("/lidar/points", CLOUD, message, START)])
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", "<i2", "<i4", "<u4"])
+@pytest.mark.parametrize("truth_topic", [None, "/lidar/points"])
+def test_a_label_field_of_any_integer_type_is_the_truth_whether_its_topic_is_named_or_not(
+    with_label_field, kind, truth_topic
+):
+    reader = BagReader(with_label_field(np.array([1, 2, 9], kind)), truth_topic=truth_topic)
+    (read,) = reader.frames()
+    assert reader.truth == "label of /lidar/points"
+    assert read.labels.dtype == np.uint8 and read.labels.tolist() == [1, 2, 9]
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 256], "<u2"), np.array([-1, 0], "<i4")], ids=["256", "-1"])
+def test_a_label_field_with_other_numbers_is_refused(with_label_field, labels):
+    path = with_label_field(labels)
+    with pytest.raises(ValueError, match=f"sweep stamped {START}: labels are .*, expected whole numbers from 0 to 255"):
+        list(BagReader(path).frames())
+
+
+def test_a_label_field_without_whole_numbers_is_no_truth_and_naming_its_topic_is_refused(with_label_field):
+    path = with_label_field(np.array([0.5, 1.5], "<f4"))
+    assert BagReader(path).truth is None
+    with pytest.raises(ValueError, match="no truth on /lidar/points: expected a field 'label' of whole numbers"):
+        BagReader(path, truth_topic="/lidar/points")
+
+
 def test_truth_for_another_number_of_points_is_refused(frame, make, write_messages, sweep):
     field = make("sensor_msgs/msg/PointField", name="label", offset=0, datatype=2, count=1)
     truth = make.cloud(START, POINTS, fields=[field], point_step=1, row_step=3, width=3)
@@ -218,6 +263,49 @@ def test_a_sweep_topic_without_messages_is_refused(tmp_path):
         writer.add_connection("/lidar/points", CLOUD, typestore=standard_types())
     with pytest.raises(ValueError, match="holds no message on /lidar/points"):
         BagReader(tmp_path / "bag")
+
+
+@pytest.fixture
+def with_empty(tmp_path):
+    """`with_empty(path, {topic: type})`: the bag's messages in another one, which lists these topics before its own."""
+
+    def copy(path, empty):
+        with open_bag(path) as source, Writer(
+            tmp_path / "more", version=8, storage_plugin=StoragePlugin.MCAP
+        ) as writer:
+            connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
+                           for topic, kind in (empty | source.types).items()}
+            for record in source.messages(source.types):
+                writer.write(connections[record.topic], record.time, record.data)
+        return tmp_path / "more"
+
+    return copy
+
+
+def test_topics_without_messages_take_nothing_from_those_with_some(make, rigged, sweep, write_messages, with_empty):
+    data = cv2.imencode(".png", pixels(9))[1].reshape(-1)
+    message = make(COMPRESSED, header=make.header(START, "camera_front_optical"), format="png", data=data)
+    path = write_messages([*rigged, sweep(START), ("/camera_front/image/compressed", COMPRESSED, message, START)])
+    assert seen(with_empty(path, {"/rear/points": CLOUD, "/camera_front/image": IMAGE})) == [(0, [9])]
+
+
+def test_a_camera_whose_image_topics_are_empty_is_left_out_and_named(rigged, sweep, write_messages, with_empty):
+    path = write_messages([*rigged, sweep(START)])
+    path = with_empty(path, {"/camera_front/image": IMAGE, "/camera_front/image/compressed": COMPRESSED})
+    reader = BagReader(path)
+    assert reader.cameras == () and "no message on /camera_front/image" in reader.unusable["camera_front"]
+    with pytest.raises(ValueError, match="camera 'camera_front': no message on /camera_front/image"):
+        BagReader(path, cameras=["camera_front"])
+
+
+def test_a_truth_topic_without_messages_does_not_hide_the_field_of_the_sweeps(make, write_messages, with_empty):
+    labelled = [("/lidar/points", CLOUD, make.labelled(START, np.array([1, 2], np.uint8)), START)]
+    path = with_empty(write_messages(labelled), {"/truth/points_labeled": CLOUD})
+    reader = BagReader(path)
+    (read,) = reader.frames()
+    assert reader.truth == "label of /lidar/points" and read.labels.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="holds no message on /truth/points_labeled"):
+        BagReader(path, truth_topic="/truth/points_labeled")
 
 
 def test_a_bag_that_lacks_sweeps_which_it_counts_is_refused(frame, write_frames):

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapReader
 
+from tttkd_ros.bags import salvage
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.messages.definitions import standard_types
 
 SWEEPS = 40
+HOLE = 2**16  # bytes
 
 
 @pytest.fixture
@@ -53,10 +55,10 @@ def test_the_sweeps_before_the_cut_are_read_as_they_were(frame, cut, share, capl
         np.testing.assert_array_equal(read.labels, written.labels)
         np.testing.assert_array_equal(read.views[0].image, written.views[0].image)
     assert f"only the {len(frames)} sweeps" in caplog.text
-    left, recorded = re.search(r"bag.mcap can be read up to .* % of its bytes, (\d+) messages are left of (\d+)",
+    left, recorded = re.search(r"bag.mcap can be read but for .* % of its bytes, (\d+) messages are left of (\d+)",
                                caplog.text).groups()
     assert 0 < int(left) <= int(recorded) == 4 * SWEEPS + 1
-    assert reader.damage in caplog.text
+    assert reader.damage in caplog.text and not reader.torn
 
 
 def test_reading_what_is_left_twice_gives_the_same(cut):
@@ -125,26 +127,133 @@ def test_a_database_cut_short_is_refused(frame, write_frames):
         BagReader(path, whole=False)
 
 
-def test_a_chunk_whose_bytes_have_changed_ends_what_is_left(bag):
-    file = bag / "bag.mcap"
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content[:-8])  # without its end, so that it is not read by its index
-    with open_readable(bag) as opened:
-        assert 0 < opened.counts["/lidar/points"] <= SWEEPS
+@pytest.fixture
+def compressed(bag, tmp_path):
+    """`compressed(mode)`: the file of the same bag in zstd."""
+
+    def make(mode: CompressionMode):
+        writer = Writer(tmp_path / "small", version=8, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+        with open_bag(bag) as source, writer:
+            connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
+                           for topic, kind in source.types.items()}
+            for record in source.messages(source.types):
+                writer.write(connections[record.topic], record.time, record.data)
+        return tmp_path / "small" / "small.mcap"
+
+    return make
 
 
-def test_compressed_chunks_are_opened(bag, tmp_path):
-    writer = Writer(tmp_path / "small", version=8, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    with open_bag(bag) as source, writer:
-        connections = {topic: writer.add_connection(topic, kind, typestore=standard_types())
-                       for topic, kind in source.types.items()}
-        for record in source.messages(source.types):
-            writer.write(connections[record.topic], record.time, record.data)
-    file = tmp_path / "small" / "small.mcap"
+def chunks(file):
+    """Where they start and end."""
+    reader = McapReader(file)
+    reader.open()
+    found = [(chunk.chunk_start_offset, chunk.chunk_start_offset + chunk.chunk_length) for chunk in reader.chunks]
+    reader.close()
+    return found
+
+
+def tear(file, middle):
+    """64 KiB of zeros about that byte."""
+    with file.open("r+b") as content:
+        content.seek(middle - HOLE // 2)
+        content.write(bytes(HOLE))
+
+
+def check_what_is_left(frame, path, lost):
+    """Behind a hole, too, sweeps are as they were, and there are as many as is said; `lost` of them are not."""
+    reader = BagReader(path, whole=False)
+    frames = list(reader.frames())
+    assert len(frames) == len(reader) and SWEEPS - len(frames) in lost
+    written = {each.stamp: each for each in (frame(index, points=2500) for index in range(SWEEPS))}
+    assert frames[-1].stamp == max(written) and set(stamps(frames)) < set(written)
+    for read in frames:
+        np.testing.assert_array_equal(read.points, written[read.stamp].points)
+        for view in read.views:
+            np.testing.assert_array_equal(view.image, written[read.stamp].views[0].image)
+        assert read.labels is None or np.array_equal(read.labels, written[read.stamp].labels)
+    assert sum(len(read.views) == 1 and read.labels is not None for read in frames) >= len(frames) - 4
+    with pytest.raises(ValueError, match="damaged"):
+        list(BagReader(path).frames())
+    return reader
+
+
+@pytest.mark.parametrize("mode", [CompressionMode.STORAGE, CompressionMode.NONE])
+def test_a_hole_in_a_chunk_costs_that_chunk(frame, compressed, mode):
+    file = compressed(mode)
+    start, end = chunks(file)[1]
+    tear(file, (start + end) // 2)
+    reader = check_what_is_left(frame, file.parent, range(1, SWEEPS // 2))
+    assert reader.torn and "damaged" in reader.damage and "small.mcap can be read but for" in reader.damage
+
+
+def test_a_hole_without_an_index_behind_it_costs_that_chunk(frame, compressed):
+    file = compressed(CompressionMode.STORAGE)
+    start, end = chunks(file)[1]
+    tear(file, (start + end) // 2)
+    file.write_bytes(file.read_bytes()[:-8])
+    check_what_is_left(frame, file.parent, range(1, SWEEPS // 2))
+
+
+def test_a_hole_over_the_bounds_of_chunks_costs_these(frame, compressed):
+    file = compressed(CompressionMode.STORAGE)
+    tear(file, chunks(file)[1][1])
+    check_what_is_left(frame, file.parent, range(1, 3 * SWEEPS // 4))
+
+
+def test_a_hole_where_the_topics_are_declared_costs_that_chunk(frame, compressed):
+    """/tf_static and with it the cameras' places are there, too."""
+    file = compressed(CompressionMode.STORAGE)
+    start, end = chunks(file)[0]
+    tear(file, (start + end) // 2)
+    reader = BagReader(file.parent, whole=False)
+    frames = list(reader.frames())
+    assert SWEEPS // 2 < len(frames) == len(reader) < SWEEPS
+    assert all(read.labels is not None for read in frames[1:])
+
+
+def test_damaged_pages_of_a_database_cost_the_messages_that_were_there(frame, write_frames):
+    path = write_frames([frame(index, points=2500) for index in range(SWEEPS)], "database", storage="sqlite3")
+    file = path / "database.db3"
+    tear(file, file.stat().st_size // 2 // 4096 * 4096)
+    reader = check_what_is_left(frame, path, range(1, 4))
+    assert reader.torn and "database.db3 can be read but for some of its messages" in reader.damage
+
+
+def test_a_hole_in_one_file_of_a_split_bag_leaves_the_others(frame, compressed, write_frames):
+    file = compressed(CompressionMode.STORAGE)
+    later = frame(SWEEPS)
+    part = write_frames([later], name="part")
+    shutil.copy(part / "part.mcap", file.parent / "small_1.mcap")
+    (file.parent / "metadata.yaml").unlink()
+    start, end = chunks(file)[1]
+    tear(file, (start + end) // 2)
+    reader = BagReader(file.parent, whole=False)
+    frames = list(reader.frames())
+    assert len(frames) == len(reader) > SWEEPS // 2 and frames[-1].stamp == later.stamp
+    assert "small_1.mcap can be read," in reader.damage
+
+
+def test_a_whole_bag_is_read_through_once_however_often_its_frames_are_asked_for(bag, monkeypatch):
+    read_through, seen = salvage._read_through, []
+    monkeypatch.setattr(salvage, "_read_through", lambda bag: (seen.append(bag), read_through(bag)))
+    reader = BagReader(bag, whole=False)
+    assert len(list(reader.frames())) == len(list(reader.frames())) == SWEEPS
+    assert len(seen) == 1
+
+
+def test_messages_compressed_by_themselves_are_not_taken_for_what_is_left(compressed):
+    file = compressed(CompressionMode.MESSAGE)
+    start, end = chunks(file)[1]
+    tear(file, (start + end) // 2)
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        BagReader(file.parent, whole=False)
+
+
+def test_compressed_chunks_are_opened(compressed):
+    file = compressed(CompressionMode.STORAGE)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert 0 < len(list(BagReader(tmp_path / "small", whole=False).frames())) < SWEEPS
+    assert 0 < len(list(BagReader(file.parent, whole=False).frames())) < SWEEPS
 
 
 def test_an_mcap_file_of_another_robot_system_is_refused(cut):

@@ -1,12 +1,17 @@
 import hashlib
+import json
 import logging
 
+import numpy as np
 import pytest
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.datasets import conversion
+from tttkd_ros.datasets.a2d2 import open_a2d2
 from tttkd_ros.datasets.conversion import write_bag
+from tttkd_ros.datasets.kitti import open_kitti
+from tttkd_ros.datasets.nuscenes import NuScenes
 from tttkd_ros.datasets.semantickitti import open_semantickitti
 
 
@@ -20,6 +25,7 @@ class Interrupted:
 
     def __init__(self, recording, at=None):
         self._recording, self._at, self.read = recording, at, []
+        self.inputs = recording.inputs
 
     def __len__(self):
         return len(self._recording)
@@ -90,13 +96,109 @@ def test_files_that_were_joined_before_an_interruption_are_kept(semantickitti, t
     assert rest.read == [] and len(list(BagReader(tmp_path / "bag").frames())) == 5
 
 
-def test_another_source_starts_over(semantickitti, tmp_path):
+def test_another_source_starts_over_and_is_named(semantickitti, tmp_path, caplog):
     recording = open_semantickitti(semantickitti(3))
     with pytest.raises(KeyboardInterrupt):
         write_bag(Interrupted(recording, at=2), tmp_path / "bag", {"folder": "one"})
     rest = Interrupted(recording)
     write_bag(rest, tmp_path / "bag", {"folder": "another"})
     assert rest.read == [0, 1, 2]
+    assert "bag is begun anew, for what was finished of it is of another source: folder: one then, another now" in (
+        caplog.text
+    )
+
+
+def test_a_source_is_not_told_to_be_another_where_nothing_had_been_finished(semantickitti, tmp_path, caplog):
+    recording = open_semantickitti(semantickitti(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=1), tmp_path / "bag", {"folder": "one"})
+    write_bag(recording, tmp_path / "bag", {"folder": "another"})
+    assert "begun anew" not in caplog.text
+
+
+def test_labels_that_came_during_an_interruption_are_the_truth_of_all_sweeps(semantickitti, tmp_path, caplog):
+    folder = semantickitti(3)
+    labels = folder / "sequences" / "03" / "labels"
+    labels.rename(folder / "away")
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(open_semantickitti(folder), at=2), tmp_path / "bag", {})
+    (folder / "away").rename(labels)
+    write_bag(open_semantickitti(folder), tmp_path / "bag", {})
+    assert [frame.labels is not None for frame in BagReader(tmp_path / "bag").frames()] == [True] * 3
+    assert "labels: False then, True now" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["calib.txt", "times.txt", "poses.txt", "image_2/000000.png"])
+def test_files_that_were_replaced_during_an_interruption_hold_for_all_sweeps(semantickitti, tmp_path, caplog, name):
+    folder = semantickitti(3)
+    file = folder / "sequences" / "03" / name
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(open_semantickitti(folder), at=2), tmp_path / "bag", {})
+    if name == "image_2/000000.png":
+        file.write_bytes(file.with_name("000001.png").read_bytes())
+    else:
+        file.write_text(file.read_text() + "\n")
+    rest = Interrupted(open_semantickitti(folder))
+    write_bag(rest, tmp_path / "bag", {})
+    assert rest.read == [0, 1, 2] and f"files.{name}: " in caplog.text
+
+
+def test_another_converter_starts_over(semantickitti, tmp_path, caplog, monkeypatch):
+    recording = open_semantickitti(semantickitti(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=2), tmp_path / "bag", {})
+    monkeypatch.setattr(conversion, "CODE", conversion.CODE[1:])
+    rest = Interrupted(recording)
+    write_bag(rest, tmp_path / "bag", {})
+    assert rest.read == [0, 1, 2] and "another source: code: " in caplog.text
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b"{}"])
+def test_what_does_not_tell_of_its_source_is_not_kept(semantickitti, tmp_path, caplog, told):
+    recording = open_semantickitti(semantickitti(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(Interrupted(recording, at=2), tmp_path / "bag", {})
+    (tmp_path / ".bag.conversion" / "source.json").write_bytes(told)
+    rest = Interrupted(recording)
+    write_bag(rest, tmp_path / "bag", {})
+    assert rest.read == [0, 1, 2] and "of which, it does not tell" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "old", "new"),
+    [
+        ("kitti_drive", "../calib_cam_to_cam.txt", "700", "701"),
+        ("kitti_drive", "../calib_velo_to_cam.txt", "-0.1", "-0.2"),
+        ("kitti_drive", "velodyne_points/timestamps.txt", "02:25", "02:24"),
+        ("kitti_drive", "image_02/timestamps.txt", "02:25", "02:24"),
+        ("kitti_drive", "oxts/data/0000000001.txt", "116.0", "117.0"),
+        ("nuscenes", "v1.0-mini/calibrated_sensor.json", "5.0", "6.0"),
+        ("nuscenes", "v1.0-mini/ego_pose.json", "400.0", "401.0"),
+        ("nuscenes", "v1.0-mini/category.json", "vehicle.car", "vehicle.van"),
+        ("a2d2", "cams_lidars.json", "1.7", "1.8"),
+        ("a2d2", "class_list.json", "Sky", "Sea"),
+    ],
+)
+def test_every_recording_s_inputs_follow_its_calibration_times_poses_and_classes(request, dataset, name, old, new):
+    made = request.getfixturevalue(dataset)
+    folder = made() if callable(made) else made
+    opened = {"kitti_drive": open_kitti, "nuscenes": NuScenes, "a2d2": open_a2d2}[dataset]
+    before = opened(folder).inputs
+    assert opened(folder).inputs == before == json.loads(json.dumps(before))
+    (folder / name).write_text((folder / name).read_text().replace(old, new))
+    assert opened(folder).inputs != before
+
+
+def test_a_folder_s_inputs_follow_its_calibration_and_how_many_images_there_are(tmp_path):
+    for index in range(2):
+        np.zeros((5, 4), "<f4").tofile(tmp_path / f"{index}.bin")
+    (tmp_path / "calib.txt").write_text("P2: 700 0 4 70 0 700 3 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\n"
+                                        "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n")
+    first = open_kitti(tmp_path).inputs
+    (tmp_path / "1.png").write_bytes(b"image")
+    second = open_kitti(tmp_path).inputs
+    (tmp_path / "calib.txt").write_text((tmp_path / "calib.txt").read_text().replace("700", "701"))
+    assert first != second != open_kitti(tmp_path).inputs != first
 
 
 def test_a_damaged_file_leaves_what_is_finished_and_once_replaced_the_rest_is_written(semantickitti, tmp_path):
@@ -121,16 +223,9 @@ def test_a_bag_that_exists_is_not_touched(semantickitti, tmp_path):
 
 
 def test_a_sweep_is_read_when_it_is_written(semantickitti, tmp_path):
-    held = []
-
-    class Watched(Interrupted):
-        def __getitem__(self, index):
-            held.append(index)
-            return super().__getitem__(index)
-
-    recording = Watched(open_semantickitti(semantickitti(5)))
-    write_bag(recording, tmp_path / "bag", {}, on_sweeps=lambda _: held.pop())
-    assert held == []
+    recording, read = Interrupted(open_semantickitti(semantickitti(5))), []
+    write_bag(recording, tmp_path / "bag", {}, on_sweeps=lambda _: read.append(list(recording.read)))
+    assert read == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
 
 
 def test_the_command_converts_and_names_the_layouts(semantickitti, tmp_path, caplog):

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -97,6 +99,20 @@ def test_label_files_are_the_truth(bag, tmp_path):
     (tmp_path / "labels" / "000001.label").unlink()
     with pytest.raises(ValueError, match="labels of 2 sweeps, but the bag has 3"):
         BagDrive(path, labels=tmp_path / "labels")
+
+
+def test_label_files_in_order_are_refused_for_a_bag_that_lacks_a_sweep_in_its_middle(tmp_path):
+    with BagWriter(tmp_path / "bag", storage="sqlite3") as writer:
+        for frame in drive(3):
+            writer.write_frame(replace(frame, stamp=10**18 + frame.stamp, views=()))
+    with closing(sqlite3.connect(tmp_path / "bag" / "bag.db3")) as database, database:
+        database.execute("UPDATE messages SET data = 'lost' WHERE timestamp = ?", (10**18 + 1,))
+    (tmp_path / "labels").mkdir()
+    for index in range(3):
+        np.array([40, 10, 0], "<u4").tofile(tmp_path / "labels" / f"{index:06}.label")
+    assert len(BagDrive(tmp_path / "bag")) == 2
+    with pytest.raises(ValueError, match="labels of 3 sweeps, but the bag has 2: .* name each file for its sweep"):
+        BagDrive(tmp_path / "bag", labels=tmp_path / "labels")
 
 
 def test_a_damaged_bag_is_a_drive_as_far_as_it_goes(bag):

@@ -49,7 +49,7 @@ def find_cameras(
     statics: StaticTransforms, moving: MovingTransforms | None,
 ) -> tuple[list[BagCamera], dict[str, str]]:
     """The usable cameras, and the reasons why the others are not. A wanted one must be usable."""
-    images = topics.camera_topics(bag.types)
+    images = topics.camera_topics(bag.types, bag.counts)
     missing = [name for name in wanted or () if name not in images]
     if missing:
         raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of "
@@ -57,6 +57,8 @@ def find_cameras(
     usable, unusable = [], {}
     for name in images if wanted is None else wanted:
         try:
+            if not bag.counts[images[name]]:
+                raise ValueError(f"no message on {images[name]} or any other of its image topics")
             model, place = _calibration(bag, name, lidar_frame, rig.get(name), statics, moving)
         except ValueError as error:
             if wanted is not None:

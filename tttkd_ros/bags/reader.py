@@ -22,7 +22,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.rig import RigCamera, load_rig
 from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
-from tttkd_ros.messages.point_cloud import UINT8, decode_cloud, decode_field
+from tttkd_ros.messages.point_cloud import DATATYPES, decode_cloud, decode_field
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import stamp_of_raw
 
@@ -47,12 +47,13 @@ class BagReader:
     """The frames of a bag. Every call of `frames` reads the bag anew, in constant memory, and yields the same.
 
     points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
-    a UINT8 field `label` of the sweeps is the truth. cameras: names (their images' namespaces), by default every camera
-    that can be used; those that cannot are logged and left out, while one named here must be usable. rig: a rig file,
-    or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a camera that moves against the LiDAR, /tf.
-    tolerance_ns: largest distance in stamp between a sweep and its image. fixed_frame: odometry's; where /tf tells the
-    LiDAR's motion in it, views and deskewed points follow that motion, else they are as if the vehicle stood. whole:
-    the bag must be; else of a damaged one the part that can be read is taken, and `damage` says how much that is.
+    or where it is the sweeps' own, their field `label` of whole numbers is the truth. cameras: names (their images'
+    namespaces), by default every camera that can be used; those that cannot are logged and left out, while one named
+    here must be usable. rig: a rig file, or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a
+    camera that moves against the LiDAR, /tf. tolerance_ns: largest distance in stamp between a sweep and its image.
+    fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
+    else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part that can be read is
+    taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -77,16 +78,22 @@ class BagReader:
         self._tolerance_ns = tolerance_ns
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
-            self.damage = bag.damage
-            self.points_topic = points_topic or topics.points_topic(bag.types)
+            self.damage, self.torn = bag.damage, bag.torn
+            self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require(bag.types, self.points_topic, topics.CLOUD)
-            self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if topics.TRUTH_TOPIC in bag.types else None)
+            self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
+            for topic in (self.points_topic, self.truth_topic):
+                if topic is not None and not bag.counts[topic]:
+                    raise ValueError(f"bag {self.path} holds no message on {topic}, expected at least one")
             self._sweeps = bag.counts[self.points_topic]
-            if not self._sweeps:
-                raise ValueError(f"bag {self.path} holds no message on {self.points_topic}, expected at least one")
             first = bag.first(self.points_topic)
+            if self.truth_topic == self.points_topic:
+                if not _has_labels(first):
+                    raise ValueError(f"bag {self.path} has no truth on {self.truth_topic}: expected a field 'label' of "
+                                     "whole numbers in its clouds")
+                self.truth_topic = None
             self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
             self.lidar_frame = first.header.frame_id
             statics = _static_transforms(bag)
@@ -94,7 +101,9 @@ class BagReader:
             self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
             self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
-        if self.damage is not None:
+        if self.damage is None:
+            self._open = open_bag  # it has been read through
+        else:
             log.warning("%s; only the %d sweeps that can be read are used", self.damage, self._sweeps)
         for name, reason in self.unusable.items():
             log.warning("camera %s of bag %s is left out: %s", name, self.path, reason)
@@ -142,9 +151,12 @@ class BagReader:
 
     def _frame(self, bag: Bag, sweep: _Sweep, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
         stamp = sweep.moment.stamp
+        labels = None
         try:
             message = bag.decode(sweep.record)
             cloud = decode_cloud(message)
+            if self.truth_topic is None and _has_labels(message):
+                labels = _labels(message)
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {stamp}: {error}") from error
         views = []
@@ -160,7 +172,6 @@ class BagReader:
                 if camera.name not in complained:
                     complained.add(camera.name)
                     log.warning("image of camera %s stamped %d, perhaps others: %s", camera.name, near.stamp, error)
-        labels = cloud.label
         if self.truth_topic is not None:
             try:
                 near = matcher.nearest(self.truth_topic, sweep.moment)
@@ -170,21 +181,18 @@ class BagReader:
         times = partial(point_times, message)
         deskewed = self._compensation.deskewed(self.lidar_frame, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
-        return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), _own(labels), deskewed=deskewed)
+        return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed)
 
     def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
         """(N,) uint8"""
         try:
-            labels = decode_field(bag.decode(truth.record), "label")
+            labels = _labels(bag.decode(truth.record))
         except ValueError as error:
             raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
-        if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
-            raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: labels are {labels.dtype}, expected whole "
-                             f"numbers from 0 to {UNLABELLED}")
         if len(labels) != size:
             raise ValueError(f"bag {self.path}, stamp {truth.stamp}: truth for {len(labels)} points, but the sweep has "
                              f"{size}")
-        return labels.astype(np.uint8)
+        return labels
 
 
 def _static_transforms(bag: Bag) -> StaticTransforms:
@@ -207,7 +215,15 @@ def _moving_transforms(bag: Bag, statics: StaticTransforms) -> MovingTransforms 
 
 
 def _has_labels(cloud) -> bool:
-    return any(field.name == "label" and field.datatype == UINT8 for field in cloud.fields)
+    return any(field.name == "label" and DATATYPES.get(field.datatype, "")[:1] in ("i", "u") for field in cloud.fields)
+
+
+def _labels(cloud) -> np.ndarray:
+    """(N,) uint8: the field `label` of a PointCloud2, in memory of its own."""
+    labels = decode_field(cloud, "label")
+    if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
+        raise ValueError(f"labels are {labels.dtype}, expected whole numbers from 0 to {UNLABELLED}")
+    return labels.astype(np.uint8)
 
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:

@@ -26,12 +26,12 @@ class Bag:
     """An open bag. types: topic -> message type. counts: topic -> number of messages.
 
     reader: rosbags', or what has its `connections` and `messages`. damage: what is wrong with a bag of which only a
-    part is open.
+    part is open. torn: whether that part has messages behind what cannot be read.
     """
 
-    def __init__(self, path: Path, reader: Reader, damage: str | None = None):
+    def __init__(self, path: Path, reader: Reader, damage: str | None = None, *, torn: bool = False):
         self.path = path
-        self.damage = damage
+        self.damage, self.torn = damage, torn
         self._reader = reader
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()

@@ -22,16 +22,21 @@ LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
 IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
 
 
-def points_topic(types: Mapping[str, str]) -> str:
-    """The topic of the sweeps, of a bag whose topics have these types. Raises ValueError where it is not plain."""
-    clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
+def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
+    """The topic of the sweeps, of a bag whose topics have these types and numbers of messages.
+
+    One without messages is taken only where no other has any. Raises ValueError where it is not plain.
+    """
     if not types:
         raise ValueError("the bag has no topics: nothing was recorded")
-    packets = {topic: kind for topic, kind in types.items() if PACKETS.search(kind)}
-    if packets and not clouds:
-        raise ValueError(f"the bag has no {CLOUD}, only what the LiDAR sent: {described(packets)}; play it to the "
+    clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
+    filled = [topic for topic in clouds if counts[topic]]
+    packets = {topic: kind for topic, kind in types.items() if PACKETS.search(kind) and counts[topic]}
+    if packets and not filled:
+        raise ValueError(f"the bag holds no {CLOUD}, only what the LiDAR sent: {described(packets)}; play it to the "
                          "LiDAR's driver (velodyne_pointcloud, ouster_ros, ...) and record the clouds that this makes")
-    return POINTS_TOPIC if POINTS_TOPIC in clouds else _only(clouds, "sweeps", types)
+    found = filled or clouds
+    return POINTS_TOPIC if POINTS_TOPIC in found else _only(found, "sweeps", types)
 
 
 def labelled_topic(types: Mapping[str, str]) -> str:
@@ -40,19 +45,20 @@ def labelled_topic(types: Mapping[str, str]) -> str:
     return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
 
 
-def camera_topics(types: Mapping[str, str]) -> dict[str, str]:
+def camera_topics(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
     """Camera name -> image topic. A camera's name is the namespace of its images, without the first slash.
 
-    Of several image topics in one namespace the one as the camera took it counts, uncompressed before compressed.
+    Of several image topics in one namespace one with messages counts, the one as the camera took it, uncompressed
+    before compressed.
     """
-    found: dict[str, list[tuple[int, bool, str]]] = {}
+    found: dict[str, list[tuple[bool, int, bool, str]]] = {}
     for topic, kind in types.items():
         if kind not in (IMAGE, COMPRESSED):
             continue
         name, _, image = topic.removesuffix("/compressed").rpartition("/")
         rank = IMAGE_NAMES.index(image) if image in IMAGE_NAMES else len(IMAGE_NAMES)
-        found.setdefault(name.strip("/"), []).append((rank, kind == COMPRESSED, topic))
-    return {name: min(topics)[2] for name, topics in sorted(found.items())}
+        found.setdefault(name.strip("/"), []).append((not counts[topic], rank, kind == COMPRESSED, topic))
+    return {name: min(topics)[3] for name, topics in sorted(found.items())}
 
 
 def info_topic(camera: str) -> str:

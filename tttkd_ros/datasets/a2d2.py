@@ -16,7 +16,7 @@ import numpy as np
 
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.datasets.class_maps import A2D2, ClassMap
-from tttkd_ros.datasets.recording import Recorded, drive_folder, log, read_image, read_text
+from tttkd_ros.datasets.recording import Recorded, drive_folder, file_digests, log, read_image, read_text
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import inverse, validated
@@ -44,6 +44,14 @@ class A2D2Recording:
         else:
             log.warning("%s has no folder label/%s: the bag has no truth", folder, FOLDER)
         self._check_fit()
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        tables = [_beside(self._folder, name) for name in ("cams_lidars.json", "class_list.json")]
+        firsts = [self._clouds[0], *(self._beside(kind, 0) for kind in ("camera", "label"))]
+        return {
+            "labels": self._colours is not None, "files": file_digests(self._folder, [*tables, *firsts]),
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._clouds)

@@ -17,7 +17,8 @@ def convert(
     """Write a bag with the clouds, images, calibration, truth and odometry that a data set's folder has.
 
     Labels become the ten outdoor classes. Images stay the PNG or JPEG files that they are (A2D2's are undistorted
-    first). What is finished of a conversion that was interrupted is kept: the same command goes on from there.
+    first). What is finished of a conversion that was interrupted is kept: the same command goes on from there, unless
+    labels, images, calibration or poses are others by then, or the converter is.
 
     Args:
         dataset: semantickitti (KITTI's odometry layout with labels), kitti (a raw drive, or a folder of .bin, .png and

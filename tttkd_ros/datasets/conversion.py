@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.datasets.recording import Recording
+from tttkd_ros.datasets.recording import Recording, log
+from tttkd_ros.digests import code, differences
 from tttkd_ros.files import write_whole
 
+CODE = ("bags", "datasets", "geometry", "messages", "classes.py", "frame.py")  # what decides a bag's content
 PART = 200  # sweeps in each of the bag's files: what an interruption costs at most
 
 
@@ -21,13 +24,14 @@ def write_bag(
     """Write all of a recording as the bag `out`. Raises ValueError where `out` exists.
 
     What is finished lies in a hidden folder beside `out` until all is: after an interruption, a kill included, or
-    once a file at fault has been replaced, the next call with the same `source` (plain values) goes on behind the last
-    whole part, and one with another starts over. on_sweeps is told how many more sweeps are written.
+    once a file at fault has been replaced, the next call with the same `source` (plain values), for a recording of the
+    same `inputs` and by the same code, goes on behind the last whole part. Any other starts over and says why.
+    on_sweeps is told how many more sweeps are written.
     """
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} exists: choose another name, or remove it")
-    work = _workplace(out, source | {"sweeps": len(recording)})
+    work = _workplace(out, source | {"sweeps": len(recording), **recording.inputs, "code": code(CODE)})
     parts = []
     for number, first in enumerate(range(0, len(recording), PART)):
         parts.append(work / f"{out.name}_{number}")
@@ -53,8 +57,18 @@ def _workplace(out: Path, source: dict[str, object]) -> Path:
     work = out.parent / f".{out.name}.conversion"
     told, wanted = work / "source.json", json.dumps(source, sort_keys=True).encode()
     if not told.is_file() or told.read_bytes() != wanted:
+        if any(work.glob(f"{glob.escape(out.name)}_*")):
+            log.warning("%s is begun anew, for what was finished of it is of another source: %s", out,
+                        "; ".join(_changes(told, source)) or "of which, it does not tell")
         shutil.rmtree(work, ignore_errors=True)
         write_whole(told, wanted)
     for unfinished in work.glob(".*.partial"):  # of a writer that was killed
         shutil.rmtree(unfinished)
     return work
+
+
+def _changes(told: Path, source: dict[str, object]) -> list[str]:
+    try:
+        return differences(json.loads(told.read_text()), source)
+    except (OSError, ValueError, RecursionError):
+        return []

@@ -13,7 +13,17 @@ import numpy as np
 
 from tttkd_ros.datasets.conversion import write_bag
 from tttkd_ros.datasets.oxts import oxts_poses
-from tttkd_ros.datasets.recording import Recorded, drive_folder, log, numbered, read_image, read_sweep, read_text
+from tttkd_ros.datasets.recording import (
+    Recorded,
+    drive_folder,
+    file_digests,
+    log,
+    numbered,
+    read_image,
+    read_sweep,
+    read_text,
+)  # fmt: skip
+from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import inverse
@@ -35,7 +45,14 @@ class KittiFolder:
         self._sweeps = sorted(folder.glob("*.bin"))
         if not self._sweeps:
             raise ValueError(f"{folder} holds no sweeps: expected files such as 0000000000.bin")
+        self._folder = folder
         self._intrinsics, self._camera_from_lidar = read_calibration(folder / "calib.txt")
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        images = [path.with_suffix(".png") for path in self._sweeps if path.with_suffix(".png").is_file()]
+        files = [self._folder / "calib.txt", self._sweeps[0], *images[:1]]
+        return {"images": len(images), "files": file_digests(self._folder, files)}
 
     def __len__(self) -> int:
         return len(self._sweeps)
@@ -58,6 +75,7 @@ class KittiDrive:
         self._sweeps = numbered(drive / "velodyne_points" / "data", ".bin")
         if not self._sweeps:
             raise ValueError(f"{drive}/velodyne_points/data holds no sweeps: expected files such as 0000000000.bin")
+        self._folder = drive
         self._stamps = read_stamps(drive / "velodyne_points" / "timestamps.txt")
         cameras = matrices(drive.parent / "calib_cam_to_cam.txt", {"P_rect_02": (3, 4), "R_rect_00": (3, 3)})
         camera_from_velo = _rigid(drive.parent / "calib_velo_to_cam.txt")
@@ -76,6 +94,16 @@ class KittiDrive:
             stamps = read_stamps(drive / "oxts" / "timestamps.txt")
             poses = oxts_poses(numbered(drive / "oxts" / "data", ".txt"), inverse(velo_from_imu))
             self._poses = {number: (_stamp(stamps, number, drive / "oxts"), pose) for number, pose in poses.items()}
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        tables = [self._folder.parent / f"calib_{name}.txt" for name in ("cam_to_cam", "velo_to_cam", "imu_to_velo")]
+        tables += [self._folder / name / "timestamps.txt" for name in ("velodyne_points", "image_02")]
+        firsts = [self._sweeps[0], *list(self._images.values())[:1]]
+        return {
+            "images": len(self._images), "poses": len(self._poses), "oxts": digest(self._folder / "oxts"),
+            "files": file_digests(self._folder, [*tables, *firsts]),
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._sweeps)

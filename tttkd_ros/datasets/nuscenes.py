@@ -7,6 +7,7 @@ y forward and z up.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -65,6 +66,13 @@ class NuScenes:
         if not self._keyframes:
             raise ValueError(f"{self._tables} tells of no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
         self._labels, self._classes = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        rows = [self._keyframes, self._labels, self._intrinsics, None if self._classes is None else self._classes.names]
+        places = [[token, place.tolist()] for table in (self._places, self._vehicle) for token, place in table.items()]
+        tables = json.dumps([rows, places], sort_keys=True).encode()
+        return {"labels": self._classes is not None, "tables": hashlib.sha256(tables).hexdigest()}
 
     def __len__(self) -> int:
         return len(self._keyframes)

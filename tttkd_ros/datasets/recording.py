@@ -6,15 +6,16 @@ Recordings are read by index, a sweep at a time, so that converting one takes li
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os.path import isfile  # pathlib's raises OSError for a name that is too long, as a damaged table may have
+from os.path import isfile, relpath  # pathlib's raise OSError for a name that is too long, as a damaged table may have
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
 
 import numpy as np
 
+from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.image import decode_image
 
@@ -43,11 +44,25 @@ class Recorded:
 
 
 class Recording(Protocol):
-    """A drive, read a sweep at a time."""
+    """A drive, read a sweep at a time.
+
+    inputs: plain values that change with what its frames follow from, be it one more folder or another calibration;
+    not with a sweep's file that was at fault and has been replaced.
+    """
+
+    @property
+    def inputs(self) -> dict[str, object]: ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Recorded: ...
+
+
+def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
+    """Name, as from the folder, -> digest; None where there is no such file. The first of many sweeps' files may stand
+    for them all: where it was at fault, nothing had been finished that could be kept.
+    """
+    return {relpath(path, folder): digest(path) if isfile(path) else None for path in files}
 
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray]:

@@ -14,7 +14,16 @@ import numpy as np
 
 from tttkd_ros.datasets.class_maps import semantic_kitti_classes
 from tttkd_ros.datasets.kitti import CAMERA, START, camera_view, matrices, split_projection
-from tttkd_ros.datasets.recording import Recorded, drive_folder, log, numbered, read_labels, read_sweep, read_text
+from tttkd_ros.datasets.recording import (
+    Recorded,
+    drive_folder,
+    file_digests,
+    log,
+    numbered,
+    read_labels,
+    read_sweep,
+    read_text,
+)  # fmt: skip
 from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
@@ -31,6 +40,7 @@ class SemanticKitti:
         self._sweeps = numbered(sequence / "velodyne", ".bin")
         if not self._sweeps:
             raise ValueError(f"{sequence}/velodyne holds no sweeps: expected files such as 000000.bin")
+        self._folder = sequence
         self._labels = sequence / "labels" if (sequence / "labels").is_dir() else None
         self._images = sequence / "image_2" if (sequence / "image_2").is_dir() else None
         if self._labels is None:
@@ -49,6 +59,16 @@ class SemanticKitti:
             if rows is not None and len(rows) <= last:
                 raise ValueError(f"{sequence / name} has {len(rows)} lines, but there is a sweep {last}: fetch it "
                                  "again")
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        first = self._sweeps[0].stem
+        names = ("calib.txt", "times.txt", "poses.txt", f"velodyne/{first}.bin", f"image_2/{first}.png",
+                 f"labels/{first}.label")
+        return {
+            "labels": self._labels is not None, "images": self._images is not None, "poses": self._poses is not None,
+            "files": file_digests(self._folder, [self._folder / name for name in names]),
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._sweeps)
@@ -74,7 +94,7 @@ class LabelFiles:
 
     Files that are named for nanoseconds (<stamp>.label) belong to the sweeps of these stamps, and sweeps without one
     have no truth; else the first file belongs to the first sweep, and so on, and there must be one for each of the
-    `sweeps`. whole: a drive that is not has more files than sweeps.
+    `sweeps`. whole: a drive that is cut short, and so is not, has more files than sweeps.
     """
 
     def __init__(self, folder: Path, sweeps: int, *, whole: bool = True):

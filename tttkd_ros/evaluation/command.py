@@ -100,8 +100,9 @@ def evaluate(
 
     from rich.console import Console
 
+    from tttkd_ros.digests import digest
     from tttkd_ros.evaluation.drives import BagDrive
-    from tttkd_ros.evaluation.inputs import bag_names, digest, evaluation_inputs
+    from tttkd_ros.evaluation.inputs import bag_names, evaluation_inputs
     from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.page import read_evaluations, write_page
     from tttkd_ros.evaluation.plan import plan

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-import tttkd_ros
 from tttkd_ros.adaptation.methods import IMAGE_HEAD
+from tttkd_ros.digests import code, digest, edges
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method
 from tttkd_ros.paths import share
 
-EDGE = 1 << 20  # bytes at each end of a file that stand for a large one; an .mcap's index, which counts all, is there
 # What decides figures; a change of how they are shown does not make them others.
 CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "teacher", "classes.py", "frame.py",
         "pipeline.py", "evaluation/drives.py", "evaluation/metrics.py", "evaluation/replay.py", "evaluation/result.py",
@@ -46,7 +44,7 @@ def evaluation_inputs(
     import torch
 
     found = {
-        "code": code(),
+        "code": code(CODE),
         "libraries": libraries(),
         "threads": torch.get_num_threads(),
         "device": models.device,
@@ -66,67 +64,8 @@ def evaluation_inputs(
     return found
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files below a folder, with their names."""
-    found = hashlib.sha256()
-    for name, file in _files(path):
-        found.update(f"{name} {file.stat().st_size}\n".encode())
-        with file.open("rb") as content:
-            while part := content.read(EDGE):
-                found.update(part)
-    return found.hexdigest()
-
-
-def edges(path: Path) -> dict[str, str]:
-    """Name -> SHA-256 of the size and of both ends, of a file or of each file below a folder."""
-    found = {}
-    for name, file in _files(path):
-        size = file.stat().st_size
-        with file.open("rb") as content:
-            first = content.read(EDGE)
-            content.seek(max(size - EDGE, 0))
-            found[name] = hashlib.sha256(str(size).encode() + first + content.read(EDGE)).hexdigest()
-    return found
-
-
-def code(names: Sequence[str] = CODE) -> str:
-    """SHA-256 of the project's modules that decide figures."""
-    root = Path(tttkd_ros.__file__).parent
-    found = hashlib.sha256()
-    for name in names:
-        for file in sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]:
-            found.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
-    return found.hexdigest()
-
-
 def libraries() -> dict[str, str]:
     """Name -> version of those that compute, where they are installed."""
     names = {"numpy", "torch", "openvino", "torch-tensorrt"}
     found = ((part.metadata["Name"], part.version) for part in distributions())
     return {name: version for name, version in found if name in names or (name or "").startswith("spconv")}
-
-
-def differences(then: Mapping, now: Mapping) -> list[str]:
-    """What both tell of and tell differently, as "name: this then, that now"."""
-    before, after = dict(_flat(then)), dict(_flat(now))
-    return [f"{name}: {_short(before[name])} then, {_short(after[name])} now" for name in before
-            if name in after and before[name] != after[name]]
-
-
-def _files(path: Path) -> list[tuple[str, Path]]:
-    if path.is_file():
-        return [(path.name, path)]
-    return [(file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()]
-
-
-def _flat(values: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _flat(value, f"{name}.{key}" if name else key)
-    else:
-        yield name, values
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:16]}..."

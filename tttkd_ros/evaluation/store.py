@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tttkd_ros.evaluation.inputs import differences
+from tttkd_ros.digests import differences
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.files import write_whole
 from tttkd_ros.frame import Frame

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.adaptation.methods import IMAGE_HEAD
-from tttkd_ros.evaluation.inputs import CODE, code, digest, libraries
+from tttkd_ros.digests import code, digest
+from tttkd_ros.evaluation.inputs import CODE, libraries
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, replay
 from tttkd_ros.evaluation.result import Result

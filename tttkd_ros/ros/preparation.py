@@ -74,7 +74,7 @@ def prepare(
     settings, config = read_parameters(params_file, {"rig": rig, "model": model, "teacher": teacher})
     with open_bag(bag) as opened:
         types = opened.types
-        points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types)
+        points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types, opened.counts)
     adapts = bool(config.enabled and settings.cameras and settings.teacher)
     return Preparation(
         points=points,
