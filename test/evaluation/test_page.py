@@ -42,8 +42,8 @@ PROBE = """<script>addEventListener("load", () => {
 })</script></body>"""  # noqa: E501
 
 
-def run(name, *, accuracy=0.5, steps=0, labels=None, **settings):
-    """A run that answers a share of the points right, and as many wrong as are left, evenly."""
+def run(name, *, accuracy=0.5, steps=0, refused=0, labels=None, **settings):
+    """A run that answers a share of the points right, and as many wrong as are left, evenly. steps: accepted ones."""
     classes = len(OUTDOOR)
     matrix = np.full((classes, classes + 1), int(100 * (1 - accuracy) / classes), np.int64)
     np.fill_diagonal(matrix, int(100 * accuracy))
@@ -51,7 +51,7 @@ def run(name, *, accuracy=0.5, steps=0, labels=None, **settings):
     calibration = np.zeros((15, 3))
     calibration[5:] = (100, 60, 50)
     return Result(
-        name, OUTDOOR.names, stamps, np.tile(matrix, (SWEEPS, 2, 1, 1)), settings, steps, steps,
+        name, OUTDOOR.names, stamps, np.tile(matrix, (SWEEPS, 2, 1, 1)), settings, steps + refused, steps,
         losses=tuple((int(stamp), -0.5) for stamp in stamps[:steps]), calibration=calibration,
         predicted=np.ones((SWEEPS, classes + 1), np.int64), samples={0: labels} if labels is not None else {},
         timing=Timing(np.full(SWEEPS, 0.1), np.full(steps, 0.2)),
@@ -126,6 +126,15 @@ def test_that_no_run_is_better_is_told():
 def test_a_control_is_never_the_best_run():
     control = run("ttt-kd-o", accuracy=0.9, steps=12, control="other-image")
     assert "Best is <strong>ttt-kd-o, stride 1, lr 1.0</strong>" in made(bag([*runs(), control]))
+
+
+def test_a_run_whose_steps_were_all_refused_can_be_the_best_for_its_statistics_follow():
+    assert "Best is <strong>ttt-kd-o</strong>" in made(bag([*runs(), run("ttt-kd-o", accuracy=0.9, refused=3)]))
+
+
+@pytest.mark.parametrize("name", ["source-only", "live"])
+def test_a_run_that_does_not_adapt_is_never_the_best(name):
+    assert "Best is <strong>ttt-kd-o, stride 1, lr 1.0</strong>" in made(bag([*runs(), run(name, accuracy=0.9)]))
 
 
 def test_without_truth_the_shares_of_answers_take_the_place_of_iou():
