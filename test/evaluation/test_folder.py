@@ -238,6 +238,25 @@ def test_a_damaged_bag_is_evaluated_as_far_as_it_goes(run, tiny, tmp_path, capsy
     )
 
 
+@pytest.mark.parametrize("option", ["json_file", "rerun"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_run(run, bag, tmp_path, spied, monkeypatch, option):
+    monkeypatch.setattr("tttkd_ros.evaluation.viewer.require_rerun", lambda: None)
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        run(bag, out=tmp_path / "out", method=("frozen",), **{option: tmp_path})
+    assert spied == [] and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(run, bag, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="sub cannot be written .Not a directory.: choose another folder"):
+        run(bag, out=tmp_path / "file" / "sub", method=("frozen",))
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(run, tmp_path):
+    with pytest.raises(ValueError, match="device 'foo' is unknown"):
+        run(tmp_path / "no bag", device="foo", model=tmp_path / "no model")
+
+
 def test_nothing_to_evaluate_is_said_in_one_line(run, tiny, bag, tmp_path):
     wrong = [replace(frame, labels=frame.labels + 40) for frame in tiny.frames()]
     with pytest.raises(ValueError, match="left out: frozen; dua, stride 5: truth label 40 is not below 10"):

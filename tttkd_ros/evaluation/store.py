@@ -50,7 +50,10 @@ class Store:
             more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
             raise ValueError(f"{folder} holds runs on other inputs ({'; '.join(found[:SHOWN] + more)}): choose another "
                              "folder, or remove this one to begin anew")
-        write_whole(path, _json(then | inputs))
+        try:
+            write_whole(path, _json(then | inputs))
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
 
     def path(self, bag: str, title: str) -> Path:
         """Of the run's result."""
