@@ -216,6 +216,21 @@ def test_without_a_teacher_the_methods_that_need_none_are_run(run, bag, tmp_path
     assert "nowhere" in content["left_out"]["ttt-kd-o, stride 5, lr 1.0"]
 
 
+@pytest.mark.parametrize("wrong", [{"teacher": "nowhere"}, {"engine": "steam"}])
+def test_a_teacher_that_cannot_be_loaded_leaves_the_folder_to_the_right_one(run, bag, tmp_path, wrong):
+    run(bag, out=tmp_path / "out", method=("ttt-kd-o",), **wrong)
+    for name in ("out", "whole"):
+        run(bag, out=tmp_path / name, method=("ttt-kd-o",))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_runs_of_a_teacher_are_not_taken_for_those_of_one_that_cannot_be_loaded(run, bag, tmp_path, caplog):
+    run(bag, out=tmp_path / "out", method=("ttt-kd-o",))
+    with pytest.raises(ValueError, match="teacher: .* then, None now"):
+        run(bag, out=tmp_path / "out", method=("ttt-kd-o",), teacher="nowhere")
+    assert "no teacher at 'nowhere'" in caplog.text
+
+
 def test_a_student_trained_without_the_teacher_is_run_beside_the_others(run, tiny, bag, tmp_path):
     run(bag, json_file=tmp_path / "out.json", method=("frozen",), source_only=tiny.student(2))
     frozen, other = load(tmp_path / "out.json")["results"]

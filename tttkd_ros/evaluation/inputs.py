@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import distributions
@@ -13,6 +14,8 @@ from tttkd_ros.adaptation.methods import IMAGE_HEAD
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method
 from tttkd_ros.paths import share
+
+log = logging.getLogger(__name__)
 
 EDGE = 1 << 20  # bytes at each end of a file that stand for a large one; an .mcap's index, which counts all, is there
 # What decides figures; a change of how they are shown does not make them others.
@@ -42,7 +45,8 @@ def evaluation_inputs(
     settings: Mapping[str, object],
 ) -> dict:
     """JSON values. truths: each bag's folder of .label files. methods: whose models count, but not they themselves: of
-    those there may be more another time. settings: those that all runs share."""
+    those there may be more another time. settings: those that all runs share. A teacher that cannot be loaded, and its
+    engine, are None: the methods that need it are left out."""
     import torch
 
     found = {
@@ -59,11 +63,20 @@ def evaluation_inputs(
     if any(method.name == SOURCE_ONLY for method in methods):
         found["source_only"] = digest(models.paths["source_only"])
     if any(method.looks for method in methods):
-        source = models.paths["teacher"]
-        found |= {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
+        found |= _teacher(models)
     if any(method.looks and method.name != ONLINE_KD for method in methods):
         found["image_head"] = digest(share(IMAGE_HEAD))
     return found
+
+
+def _teacher(models: Models) -> dict[str, str | None]:
+    try:
+        _ = models.teacher
+    except (ValueError, OSError) as error:
+        log.warning("the teacher cannot be loaded, and methods that need it cannot be run: %s", error)
+        return {"engine": None, "teacher": None}
+    source = models.paths["teacher"]
+    return {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
 
 
 def digest(path: Path) -> str:

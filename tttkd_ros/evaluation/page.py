@@ -96,7 +96,7 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
             config, made = describe(models.paths[name])
             found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
                            "learnt from": config.teacher_name or "an unnamed teacher"} | made
-    if "teacher" in inputs:
+    if inputs.get("teacher") is not None:
         found["teacher"] = {"SHA-256": inputs["teacher"], "name": models.paths["teacher"].name,
                             "engine": inputs["engine"]}
     return found
