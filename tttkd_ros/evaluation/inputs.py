@@ -17,6 +17,7 @@ from tttkd_ros.paths import share
 
 log = logging.getLogger(__name__)
 
+ALL_BAGS = "all"  # what figures over all bags together are called
 EDGE = 1 << 20  # bytes at each end of a file that stand for a large one; an .mcap's index, which counts all, is there
 # What decides figures; a change of how they are shown does not make them others.
 CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "teacher", "classes.py", "frame.py",
@@ -25,11 +26,12 @@ CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "
 
 
 def bag_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """What to call each bag: as its folder or file, with the folder above it where several are called the same."""
+    """What to call each bag: as its folder or file, with the folder above it where several are called the same, or one
+    as all of them together."""
     if not paths:
         raise ValueError("no bag given, expected at least one")
     whole = [path.resolve() for path in paths]
-    counts = Counter(path.name for path in whole)
+    counts = Counter([ALL_BAGS, *(path.name for path in whole)])
     names = [path.name if counts[path.name] == 1 else f"{path.parent.name}_{path.name}" for path in whole]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
