@@ -15,7 +15,7 @@ import torch
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.evaluation.command import evaluate
-from tttkd_ros.evaluation.page import NAME, page, read_evaluations
+from tttkd_ros.evaluation.page import NAME, Other, page, read_evaluations
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.segmenter.checkpoint import save_student
@@ -73,7 +73,8 @@ def bag(results, name="bag", **about):
 
 def made(*bags, drives=None, **settings):
     provenance = {"student": {"SHA-256": "a" * 64, "made": "for a test"}}
-    return page(bags, drives or {each.bag: [] for each in bags}, OUTDOOR, inputs=INPUTS, provenance=provenance,
+    inputs = INPUTS | {"files": {each.bag: INPUTS["files"]["bag"] for each in bags}}
+    return page(bags, drives or {each.bag: [] for each in bags}, OUTDOOR, inputs=inputs, provenance=provenance,
                 **settings)
 
 
@@ -94,7 +95,7 @@ def whole(drive):
         replace(result, settings=result.settings | {"steps": steps, "images": images})
         for result, steps, images in zip([*offline, offline[0]], (5, 25, 5), (1, 1, 3), strict=True)
     )]
-    others = {"other teacher": {"bag": (SWEEPS, {"frozen": 40.0, "tent, stride 5": 45.0})}}
+    others = {"other teacher": [Other(INPUTS["files"]["bag"], SWEEPS, {"frozen": 40.0, "tent, stride 5": 45.0})]}
     return made(bag(results), drives={"bag": drive}, others=others)
 
 
@@ -153,7 +154,7 @@ def test_several_bags_have_a_part_each_and_one_together():
 
 def test_of_a_bag_that_could_not_be_read_the_reason_is_there():
     content = made(bag(runs()[:1], "one"), bag((), "two", damage="it is torn"))
-    assert "two: it is torn" in content and "<h2>two</h2>" not in content
+    assert "two: it is torn" in content and re.findall("<h2>(.*?)</h2>", content) == ["one", "Settings and models"]
 
 
 def test_the_page_is_the_same_but_for_what_was_timed():
@@ -192,7 +193,7 @@ def test_hostile_names_stay_text(drive):
         [hostile], {HOSTILE: [frame]}, OUTDOOR, provenance={HOSTILE: {HOSTILE: HOSTILE}},
         inputs=INPUTS | {"settings": {"points_topic": HOSTILE, "cameras": [HOSTILE]},
                          "files": {HOSTILE: {HOSTILE: "f"}}},
-        others={HOSTILE: {HOSTILE: (SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})}},
+        others={HOSTILE: [Other({HOSTILE: "f"}, SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})]},
     )
     elements = Elements(content).found
     assert not [tag for tag, _ in elements if tag in ("script", "iframe", "object", "embed", "link", "base")]
@@ -255,14 +256,15 @@ def test_evaluations_are_read_by_their_folders_names(tmp_path):
     (tmp_path / "small" / "results.json").write_text(json.dumps({
         "bags": [{"bag": "bag", "sweeps": 3, "results": [{"run": "frozen", "miou": 4.5}, {"run": "dua", "miou": None}]}]
     }))
-    assert read_evaluations([tmp_path / "small"], tmp_path) == {"small": {"bag": (3, {"frozen": 4.5})}}
+    (tmp_path / "small" / "inputs.json").write_text(json.dumps({"files": {"bag": {"bag.mcap": "f"}}}))
+    assert read_evaluations([tmp_path / "small"], tmp_path) == {"small": [({"bag.mcap": "f"}, 3, {"frozen": 4.5})]}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"bags": [{"bag": "bag"}]}', '{"bags": 1}'])
 def test_a_folder_without_results_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ValueError, match=r"results\.json holds no results"):
+    with pytest.raises(ValueError, match="holds no results of an evaluation"):
         read_evaluations([tmp_path], tmp_path / "out")
 
 
@@ -277,8 +279,13 @@ def test_two_evaluations_of_one_name_are_refused(tmp_path):
 
 
 def test_an_evaluation_over_other_sweeps_is_not_compared_and_that_is_told():
-    content = made(bag(runs()), others={"short": {"bag": (SWEEPS - 1, {"frozen": 1.0})}})
-    assert "short has not evaluated bag over 12 sweeps" in content and "over evaluations" not in content
+    content = made(bag(runs()), others={"short": [Other(INPUTS["files"]["bag"], SWEEPS - 1, {"frozen": 1.0})]})
+    assert "short has evaluated 11 sweeps of bag, not 12" in content and "over evaluations" not in content
+
+
+def test_an_evaluation_of_another_bag_of_that_name_and_length_is_not_compared_and_that_is_told():
+    content = made(bag(runs()), others={"elsewhere": [Other({"bag.mcap": "e" * 64}, SWEEPS, {"frozen": 1.0})]})
+    assert "elsewhere has not evaluated the files of bag" in content and "over evaluations" not in content
 
 
 def test_the_command_writes_the_page(tmp_path):

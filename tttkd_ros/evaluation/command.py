@@ -90,7 +90,7 @@ def evaluate(
         out: folder for report.html, results.json, results.csv, timing.json and every finished run. Called again with
             the same inputs, only what is missing there is run.
         compare: folders of other evaluations of the same bags, with other teachers or students, whose mIoU the page
-            shows beside this one's; each is called as its folder.
+            shows beside this one's where the files are the same; each is called as its folder.
         rerun: file (.rrd) for the Rerun viewer: clouds, images and labels, of the truth, the frozen student and the
             best run that adapts, which is replayed once more for it.
         json_file: write the content of results.json here as well.
