@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tttkd_ros.files import write_whole
+from tttkd_ros.files import require_writable, write_whole
 
 SIZE = 4_000_000
 KILLS = 60
@@ -109,3 +109,16 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
     write_whole(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
+
+
+def test_a_file_that_can_be_written_is_told_so_and_nothing_is_left(tmp_path):
+    require_writable(tmp_path / "deep" / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        require_writable(tmp_path)
+    with pytest.raises(ValueError, match="deep cannot be written .*: name another file"):
+        require_writable(tmp_path / "file" / "deep")

@@ -45,12 +45,19 @@ def main() -> None:
             prog="tttkd",
             description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
         )
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
-        Console(stderr=True).print(f"tttkd: {error}", style="bold red", markup=False, highlight=False)
+    except (ValueError, OSError, FloatingPointError) as error:
+        Console(stderr=True).print(f"tttkd: {_told(error)}", style="bold red", markup=False, highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("tttkd: interrupted", style="yellow")
         sys.exit(130)
+
+
+def _told(error: Exception) -> str:
+    """The system's own errors name the file, but not what to do."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror}): name another file or folder"
+    return str(error)
 
 
 if __name__ == "__main__":

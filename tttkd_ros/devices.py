@@ -15,6 +15,20 @@ def resolve_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def require_device(name: str | torch.device) -> None:
+    """Raises ValueError, saying what to use instead, where that is no CPU or CUDA device of this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # it lists all that any build of torch may have
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {str(name)!r} is unknown; use 'cpu', or 'cuda' where there is a CUDA device")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(name)!r} asked for, but torch finds no CUDA device; use 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device {str(name)!r} asked for, but the last that torch finds is 'cuda:{count - 1}'; use it")
+
+
 class Lane:
     """A CUDA stream to work in, `with lane():`. urgent: its kernels are scheduled before those of others."""
 

@@ -6,6 +6,19 @@ import glob
 import os
 import secrets
 from pathlib import Path
+from tempfile import TemporaryFile
+
+
+def require_writable(path: str | Path) -> None:
+    """Raise ValueError, saying what to do, where `write_whole` could put no file at `path`; nothing is left there."""
+    path = Path(os.path.realpath(path))
+    try:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name a file")
+        with TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}): name another file") from error
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

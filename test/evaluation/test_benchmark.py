@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from multiprocessing import active_children
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,47 @@ def test_what_was_interrupted_goes_on_to_the_same_files(command, tmp_path, monke
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_with_a_method_more_only_that_one_is_run_and_written(command, tmp_path, monkeypatch):
+    chosen = {"shift": ("kitti",), "seeds": (7,)}
+    command(tmp_path / "out", method=("tent", "ttt-kd-o"), **chosen)
+    ran, written, replayed, write = [], [], trials.replay, Store.write
+
+    def spy(drive, student, teacher, method, **hooks):
+        ran.append(method.name)
+        return replayed(drive, student, teacher, method, **hooks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "replay", spy)
+        patch.setattr(Store, "write", lambda store, bag, run: (written.append(run.name), write(store, bag, run)))
+        command(tmp_path / "out", method=("tent", "dua", "adacontrast", "ttt-kd-o"), **chosen)
+    assert ran == ["frozen", "dua", "adacontrast"]  # frozen for their labels to be compared with
+    assert written == ["dua", "adacontrast"]
+    command(tmp_path / "whole", method=("tent", "dua", "adacontrast", "ttt-kd-o"), **chosen)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_frozen_result_that_is_gone_is_made_again_alone(setup, make_store):
+    store = make_store("out")
+    run_trials(TRIALS[:1], setup, store, 1)
+    whole = contents(store.folder)
+    store.path(TRIALS[0].name, "frozen").unlink()
+    run_trials(TRIALS[:1], setup, store, 1)
+    assert contents(store.folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"model": Path("nowhere")}, "no model at nowhere"), ({"teacher": "nowhere"}, "no teacher at 'nowhere'"),
+     ({"engine": "steam"}, "engine 'steam' is unknown"), ({"source_only": Path("nowhere")}, "no model at nowhere"),
+     ({"method": ("xmuda",)}, "the teacher given has 16"),
+     ({"shift": ("day-dark-day",), "sweeps": 2}, "sweeps is 2: .* needs at least 3")],
+)
+def test_what_would_end_every_trial_is_told_before_the_folder_is_made(command, tmp_path, options, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        command(tmp_path / "out", **({"shift": ("kitti",), "seeds": (7,), "method": ("ttt-kd-o",)} | options))
+    assert not (tmp_path / "out").exists()
+
+
 def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, make_store, monkeypatch):
     inline = run_trials(TRIALS[:1], setup, make_store("inline"), 1)[TRIALS[0]]
     monkeypatch.undo()
@@ -127,7 +169,8 @@ def test_the_table_and_the_figures_are_written_and_shown(command, tmp_path, caps
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"seeds": ()}, "seeds is"), ({"seeds": (1, 1)}, "each once"), ({"jobs": 0}, "jobs"), ({"sweeps": 0}, "sweeps")],
+    [({"seeds": ()}, "seeds is"), ({"seeds": (1, 1)}, "each once"), ({"seeds": (-1,)}, "below 0"),
+     ({"jobs": 0}, "jobs"), ({"sweeps": 0}, "sweeps")],
 )
 def test_options_that_make_no_sense_are_refused(command, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
@@ -137,7 +180,7 @@ def test_options_that_make_no_sense_are_refused(command, tmp_path, options, word
 def test_ray_that_is_not_there_is_told_with_the_remedy(command, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.util.multiprocessing", None)
     with pytest.raises(ValueError, match=r"pip install 'tttkd_ros\[ray\]'"):
-        command(tmp_path / "out", shift=("kitti",), seeds=(7,), ray="auto")
+        command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("tent",), ray="auto")
 
 
 def scored(name: str, right: int) -> Result:

@@ -216,6 +216,21 @@ def test_without_a_teacher_the_methods_that_need_none_are_run(run, bag, tmp_path
     assert "nowhere" in content["left_out"]["ttt-kd-o, stride 5, lr 1.0"]
 
 
+@pytest.mark.parametrize("wrong", [{"teacher": "nowhere"}, {"engine": "steam"}])
+def test_a_teacher_that_cannot_be_loaded_leaves_the_folder_to_the_right_one(run, bag, tmp_path, wrong):
+    run(bag, out=tmp_path / "out", method=("ttt-kd-o",), **wrong)
+    for name in ("out", "whole"):
+        run(bag, out=tmp_path / name, method=("ttt-kd-o",))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_runs_of_a_teacher_are_not_taken_for_those_of_one_that_cannot_be_loaded(run, bag, tmp_path, caplog):
+    run(bag, out=tmp_path / "out", method=("ttt-kd-o",))
+    with pytest.raises(ValueError, match="teacher: .* then, None now"):
+        run(bag, out=tmp_path / "out", method=("ttt-kd-o",), teacher="nowhere")
+    assert "no teacher at 'nowhere'" in caplog.text
+
+
 def test_a_student_trained_without_the_teacher_is_run_beside_the_others(run, tiny, bag, tmp_path):
     run(bag, json_file=tmp_path / "out.json", method=("frozen",), source_only=tiny.student(2))
     frozen, other = load(tmp_path / "out.json")["results"]
@@ -236,6 +251,25 @@ def test_a_damaged_bag_is_evaluated_as_far_as_it_goes(run, tiny, tmp_path, capsy
     assert f"only the {result['sweeps']} sweeps that can be read are evaluated" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+@pytest.mark.parametrize("option", ["json_file", "rerun"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_run(run, bag, tmp_path, spied, monkeypatch, option):
+    monkeypatch.setattr("tttkd_ros.evaluation.viewer.require_rerun", lambda: None)
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        run(bag, out=tmp_path / "out", method=("frozen",), **{option: tmp_path})
+    assert spied == [] and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(run, bag, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="sub cannot be written .Not a directory.: choose another folder"):
+        run(bag, out=tmp_path / "file" / "sub", method=("frozen",))
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(run, tmp_path):
+    with pytest.raises(ValueError, match="device 'foo' is unknown"):
+        run(tmp_path / "no bag", device="foo", model=tmp_path / "no model")
 
 
 def test_nothing_to_evaluate_is_said_in_one_line(run, tiny, bag, tmp_path):

@@ -13,6 +13,10 @@ def test_bags_of_one_name_are_called_with_the_folder_above(tmp_path):
     assert list(bag_names([tmp_path / "x" / "bag", tmp_path / "y" / "bag"])) == ["x_bag", "y_bag"]
 
 
+def test_no_bag_is_called_as_all_of_them_together(tmp_path):
+    assert list(bag_names([tmp_path / "x" / "all", tmp_path / "east"])) == ["x_all", "east"]
+
+
 def test_one_bag_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="two bags are called"):
         bag_names([tmp_path / "bag", tmp_path / "bag"])

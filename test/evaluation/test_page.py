@@ -15,7 +15,7 @@ import torch
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.evaluation.command import evaluate
-from tttkd_ros.evaluation.page import NAME, page, read_evaluations
+from tttkd_ros.evaluation.page import NAME, Other, page, read_evaluations
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.segmenter.checkpoint import save_student
@@ -42,8 +42,8 @@ PROBE = """<script>addEventListener("load", () => {
 })</script></body>"""  # noqa: E501
 
 
-def run(name, *, accuracy=0.5, steps=0, labels=None, **settings):
-    """A run that answers a share of the points right, and as many wrong as are left, evenly."""
+def run(name, *, accuracy=0.5, steps=0, refused=0, labels=None, **settings):
+    """A run that answers a share of the points right, and as many wrong as are left, evenly. steps: accepted ones."""
     classes = len(OUTDOOR)
     matrix = np.full((classes, classes + 1), int(100 * (1 - accuracy) / classes), np.int64)
     np.fill_diagonal(matrix, int(100 * accuracy))
@@ -51,7 +51,7 @@ def run(name, *, accuracy=0.5, steps=0, labels=None, **settings):
     calibration = np.zeros((15, 3))
     calibration[5:] = (100, 60, 50)
     return Result(
-        name, OUTDOOR.names, stamps, np.tile(matrix, (SWEEPS, 2, 1, 1)), settings, steps, steps,
+        name, OUTDOOR.names, stamps, np.tile(matrix, (SWEEPS, 2, 1, 1)), settings, steps + refused, steps,
         losses=tuple((int(stamp), -0.5) for stamp in stamps[:steps]), calibration=calibration,
         predicted=np.ones((SWEEPS, classes + 1), np.int64), samples={0: labels} if labels is not None else {},
         timing=Timing(np.full(SWEEPS, 0.1), np.full(steps, 0.2)),
@@ -73,7 +73,8 @@ def bag(results, name="bag", **about):
 
 def made(*bags, drives=None, **settings):
     provenance = {"student": {"SHA-256": "a" * 64, "made": "for a test"}}
-    return page(bags, drives or {each.bag: [] for each in bags}, OUTDOOR, inputs=INPUTS, provenance=provenance,
+    inputs = INPUTS | {"files": {each.bag: INPUTS["files"]["bag"] for each in bags}}
+    return page(bags, drives or {each.bag: [] for each in bags}, OUTDOOR, inputs=inputs, provenance=provenance,
                 **settings)
 
 
@@ -94,7 +95,7 @@ def whole(drive):
         replace(result, settings=result.settings | {"steps": steps, "images": images})
         for result, steps, images in zip([*offline, offline[0]], (5, 25, 5), (1, 1, 3), strict=True)
     )]
-    others = {"other teacher": {"bag": (SWEEPS, {"frozen": 40.0, "tent, stride 5": 45.0})}}
+    others = {"other teacher": [Other(INPUTS["files"]["bag"], SWEEPS, {"frozen": 40.0, "tent, stride 5": 45.0})]}
     return made(bag(results), drives={"bag": drive}, others=others)
 
 
@@ -128,6 +129,15 @@ def test_a_control_is_never_the_best_run():
     assert "Best is <strong>ttt-kd-o, stride 1, lr 1.0</strong>" in made(bag([*runs(), control]))
 
 
+def test_a_run_whose_steps_were_all_refused_can_be_the_best_for_its_statistics_follow():
+    assert "Best is <strong>ttt-kd-o</strong>" in made(bag([*runs(), run("ttt-kd-o", accuracy=0.9, refused=3)]))
+
+
+@pytest.mark.parametrize("name", ["source-only", "live"])
+def test_a_run_that_does_not_adapt_is_never_the_best(name):
+    assert "Best is <strong>ttt-kd-o, stride 1, lr 1.0</strong>" in made(bag([*runs(), run(name, accuracy=0.9)]))
+
+
 def test_without_truth_the_shares_of_answers_take_the_place_of_iou():
     unknown = [replace(result, matrices=np.zeros_like(result.matrices), calibration=np.zeros((15, 3)))
                for result in runs()]
@@ -144,7 +154,7 @@ def test_several_bags_have_a_part_each_and_one_together():
 
 def test_of_a_bag_that_could_not_be_read_the_reason_is_there():
     content = made(bag(runs()[:1], "one"), bag((), "two", damage="it is torn"))
-    assert "two: it is torn" in content and "<h2>two</h2>" not in content
+    assert "two: it is torn" in content and re.findall("<h2>(.*?)</h2>", content) == ["one", "Settings and models"]
 
 
 def test_the_page_is_the_same_but_for_what_was_timed():
@@ -183,7 +193,7 @@ def test_hostile_names_stay_text(drive):
         [hostile], {HOSTILE: [frame]}, OUTDOOR, provenance={HOSTILE: {HOSTILE: HOSTILE}},
         inputs=INPUTS | {"settings": {"points_topic": HOSTILE, "cameras": [HOSTILE]},
                          "files": {HOSTILE: {HOSTILE: "f"}}},
-        others={HOSTILE: {HOSTILE: (SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})}},
+        others={HOSTILE: [Other({HOSTILE: "f"}, SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})]},
     )
     elements = Elements(content).found
     assert not [tag for tag, _ in elements if tag in ("script", "iframe", "object", "embed", "link", "base")]
@@ -246,14 +256,15 @@ def test_evaluations_are_read_by_their_folders_names(tmp_path):
     (tmp_path / "small" / "results.json").write_text(json.dumps({
         "bags": [{"bag": "bag", "sweeps": 3, "results": [{"run": "frozen", "miou": 4.5}, {"run": "dua", "miou": None}]}]
     }))
-    assert read_evaluations([tmp_path / "small"], tmp_path) == {"small": {"bag": (3, {"frozen": 4.5})}}
+    (tmp_path / "small" / "inputs.json").write_text(json.dumps({"files": {"bag": {"bag.mcap": "f"}}}))
+    assert read_evaluations([tmp_path / "small"], tmp_path) == {"small": [({"bag.mcap": "f"}, 3, {"frozen": 4.5})]}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"bags": [{"bag": "bag"}]}', '{"bags": 1}'])
 def test_a_folder_without_results_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ValueError, match=r"results\.json holds no results"):
+    with pytest.raises(ValueError, match="holds no results of an evaluation"):
         read_evaluations([tmp_path], tmp_path / "out")
 
 
@@ -268,8 +279,13 @@ def test_two_evaluations_of_one_name_are_refused(tmp_path):
 
 
 def test_an_evaluation_over_other_sweeps_is_not_compared_and_that_is_told():
-    content = made(bag(runs()), others={"short": {"bag": (SWEEPS - 1, {"frozen": 1.0})}})
-    assert "short has not evaluated bag over 12 sweeps" in content and "over evaluations" not in content
+    content = made(bag(runs()), others={"short": [Other(INPUTS["files"]["bag"], SWEEPS - 1, {"frozen": 1.0})]})
+    assert "short has evaluated 11 sweeps of bag, not 12" in content and "over evaluations" not in content
+
+
+def test_an_evaluation_of_another_bag_of_that_name_and_length_is_not_compared_and_that_is_told():
+    content = made(bag(runs()), others={"elsewhere": [Other({"bag.mcap": "e" * 64}, SWEEPS, {"frozen": 1.0})]})
+    assert "elsewhere has not evaluated the files of bag" in content and "over evaluations" not in content
 
 
 def test_the_command_writes_the_page(tmp_path):

@@ -81,6 +81,15 @@ def test_steps_count_as_a_run_s_and_name_it(tmp_path, record_answers):
     assert result.title == "live, stride 5, lr 0.1"
 
 
+def test_steps_for_sweeps_beyond_the_limit_do_not_count(tmp_path, record_answers):
+    drive = sweeps(4)
+    later = TOLD | {"loss": "9.0", "seconds": "9.0", "stride": "1"}
+    recording = record_answers(tmp_path / "bag", drive, reports=[(1000, TOLD), (1002, later)])
+    result = scored(drive[:2], recording)
+    assert (result.steps_tried, result.losses, result.settings["stride"]) == (1, ((1000, 0.5),), 5)
+    assert result.timing.steps.tolist() == [0.25]
+
+
 @pytest.mark.parametrize(
     ("told", "complaint"),
     [({"accepted": "true"}, "lacks reason, loss, seconds, stride, learning_rate; it has accepted"),

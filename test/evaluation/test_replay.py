@@ -140,7 +140,8 @@ def test_figures_derive_from_the_sweeps_matrices(drive, student):
     ("settings", "complaint"),
     [({"name": "eata"}, "method is 'eata'"), ({"name": "frozen", "control": "other-image"}, "learns from no image"),
      ({"name": "tent", "images": 1}, "learns from no image"), ({"rotations": 0}, "rotations is 0"),
-     ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan")],
+     ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan"),
+     ({"images": 0}, "images is 0, expected at least 1")],
 )
 def test_methods_that_make_no_sense_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):

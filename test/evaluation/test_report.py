@@ -2,7 +2,7 @@ import numpy as np
 from rich.console import Console
 
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.evaluation.report import class_table, notes, table, timing_table
+from tttkd_ros.evaluation.report import class_table, notes, table, tables, timing_table
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 
@@ -50,6 +50,18 @@ def bag(name="east", *results, sweeps=4, **more):
 def test_runs_left_out_are_told_once_for_each_reason():
     told = list(notes(bag("east", result(), left_out={"xmuda": "no camera", "ttt-kd": "no camera", "dua": "dark"})))
     assert told == ["east, left out: xmuda; ttt-kd: no camera", "east, left out: dua: dark"]
+
+
+def headings(*bags):
+    return [shown.title for shown in tables(bags) if "sweeps" in shown.title]
+
+
+def test_bags_that_could_not_be_read_do_not_count():
+    lost = bag("north", sweeps=0, damage="gone")
+    assert headings(bag("east", result()), lost) == ["east: 4 sweeps"]
+    assert headings(bag("east", result()), lost, bag("west", result())) == [
+        "east: 4 sweeps", "west: 4 sweeps", "2 bags together: 8 sweeps"
+    ]
 
 
 def test_over_all_bags_are_the_runs_that_are_on_each():

@@ -5,11 +5,16 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.evaluation.replay import Method
+from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.runs import BagResults
+from tttkd_ros.evaluation.viewer import method_to_show
 from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.simulation.drive import frames
@@ -29,9 +34,9 @@ def files(tmp_path_factory):
     return folder
 
 
-def record(files, path, method="tent"):
+def record(files, path, method="tent", **settings):
     evaluate((files / "bag",), method=(method,), stride=(2,), model=files / "student.safetensors", teacher="nowhere",
-             rerun=path)
+             rerun=path, **settings)
 
 
 @pytest.mark.parametrize(("method", "labellings"), [
@@ -50,6 +55,19 @@ def test_every_sweep_is_recorded_with_cloud_image_and_labels(files, tmp_path, me
     curves = {f"mIoU/{name}" for name in labellings - {"truth"}}
     assert rows == dict.fromkeys(labellings | curves | {"camera/camera_front"}, SWEEPS)
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_the_frozen_student_is_shown_where_nothing_adapts_however_its_run_is_called():
+    methods = [Method("frozen", shift_z=1.0), Method("tent", shift_z=1.0)]
+    frozen = Result("frozen", ("a",), np.arange(1), np.zeros((1, 2, 1, 2), np.int64), {"shift_z": 1.0})
+    assert frozen.title == "frozen, z shift 1.0"
+    assert method_to_show(BagResults("bag", 1, (frozen,)), methods) is methods[0]
+
+
+def test_a_shifted_frozen_student_is_recorded(files, tmp_path):
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed: the extra rerun has it")
+    record(files, tmp_path / "evaluation.rrd", "frozen", shift_z=1.0)
+    assert (tmp_path / "evaluation.rrd").stat().st_size > 0
 
 
 def test_without_rerun_sdk_that_is_said_before_anything_is_run(files, tmp_path, monkeypatch, capsys):

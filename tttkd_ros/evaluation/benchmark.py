@@ -65,7 +65,7 @@ def benchmark(
     from tttkd_ros.evaluation.report import write_json
     from tttkd_ros.evaluation.standings import Standings
     from tttkd_ros.evaluation.store import Store
-    from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, run_trials
+    from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, check, run_trials
     from tttkd_ros.files import write_whole
     from tttkd_ros.progress import progress
 
@@ -75,6 +75,8 @@ def benchmark(
     for name, values in (("shift", shift), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name} is {values}: expected at least one, and each once")
+    if min(seeds) < 0:
+        raise ValueError(f"seeds is {seeds}: expected none below 0")
     methods = plan(
         method, Method("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
         bn_momenta=bn_momentum, steps=steps, source_only=source_only is not None,
@@ -82,6 +84,7 @@ def benchmark(
     setup = Setup(tuple(methods), sweeps, model, teacher, source_only, engine)
     # Seed by seed, so that one that was interrupted has compared all shifts alike.
     trials = [Trial(name, seed) for seed in seeds for name in shift]
+    check(trials, setup)  # before the folder is made, which would hold to these inputs
     store = Store(out, benchmark_inputs(setup))
     with progress() as bar:
         task = bar.add_task("trials", total=len(trials), note="")

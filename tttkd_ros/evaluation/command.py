@@ -90,7 +90,7 @@ def evaluate(
         out: folder for report.html, results.json, results.csv, timing.json and every finished run. Called again with
             the same inputs, only what is missing there is run.
         compare: folders of other evaluations of the same bags, with other teachers or students, whose mIoU the page
-            shows beside this one's; each is called as its folder.
+            shows beside this one's where the files are the same; each is called as its folder.
         rerun: file (.rrd) for the Rerun viewer: clouds, images and labels, of the truth, the frozen student and the
             best run that adapts, which is replayed once more for it.
         json_file: write the content of results.json here as well.
@@ -112,6 +112,7 @@ def evaluate(
     from tttkd_ros.evaluation.runs import BagResults, run_bag
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.evaluation.viewer import record, require_rerun
+    from tttkd_ros.files import require_writable
     from tttkd_ros.progress import progress
 
     config = TTTConfig(kd_points=kd_points, guard=guard)
@@ -120,6 +121,10 @@ def evaluate(
         learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images,
         source_only=source_only is not None,
     )  # fmt: skip
+    models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
+    for target in (json_file, rerun):
+        if target is not None:
+            require_writable(target)
     names = bag_names(bag)
     if recording and len(names) > 1:
         raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one that was played")
@@ -134,7 +139,6 @@ def evaluate(
             if len(names) == 1:
                 raise
             finished.append(BagResults(name, 0, (), damage=str(error)))
-    models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
     # What is wrong with them is told before anything is written, and before hours of other runs.
     _ = models.student, source_only and models.source_only
     others = read_evaluations(compare, out)

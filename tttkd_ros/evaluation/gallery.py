@@ -14,7 +14,7 @@ import numpy as np
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
-from tttkd_ros.evaluation.replay import FROZEN
+from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.frame import Frame
 
@@ -35,8 +35,12 @@ def frozen_run(results: Sequence[Result]) -> Result | None:
 
 
 def best_adapted(results: Sequence[Result]) -> Result | None:
-    """The run with the highest mIoU of those that took steps and are no control; without truth, the last of them."""
-    runs = [result for result in results if result.steps_accepted and result.settings.get("control") is None]
+    """The run with the highest mIoU of those that adapt and are no control; without truth, the last of them.
+
+    A run whose steps were all refused adapts, too: BatchNorm's statistics may follow without them.
+    """
+    adapting = [result for result in results if result.name not in (FROZEN, SOURCE_ONLY) and result.steps_tried]
+    runs = [result for result in adapting if result.settings.get("control") is None]
     known = [result for result in runs if result.sweeps_with_truth]
     return max(known, key=Result.miou) if known else runs[-1] if runs else None
 

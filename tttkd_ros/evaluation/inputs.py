@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
@@ -13,6 +14,9 @@ from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method
 from tttkd_ros.paths import share
 
+log = logging.getLogger(__name__)
+
+ALL_BAGS = "all"  # what figures over all bags together are called
 # What decides figures; a change of how they are shown does not make them others.
 CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "teacher", "classes.py", "frame.py",
         "pipeline.py", "evaluation/drives.py", "evaluation/metrics.py", "evaluation/replay.py", "evaluation/result.py",
@@ -20,11 +24,12 @@ CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "
 
 
 def bag_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """What to call each bag: as its folder or file, with the folder above it where several are called the same."""
+    """What to call each bag: as its folder or file, with the folder above it where several are called the same, or one
+    as all of them together."""
     if not paths:
         raise ValueError("no bag given, expected at least one")
     whole = [path.resolve() for path in paths]
-    counts = Counter(path.name for path in whole)
+    counts = Counter([ALL_BAGS, *(path.name for path in whole)])
     names = [path.name if counts[path.name] == 1 else f"{path.parent.name}_{path.name}" for path in whole]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -40,7 +45,8 @@ def evaluation_inputs(
     settings: Mapping[str, object],
 ) -> dict:
     """JSON values. truths: each bag's folder of .label files. methods: whose models count, but not they themselves: of
-    those there may be more another time. settings: those that all runs share."""
+    those there may be more another time. settings: those that all runs share. A teacher that cannot be loaded, and its
+    engine, are None: the methods that need it are left out."""
     import torch
 
     found = {
@@ -57,11 +63,20 @@ def evaluation_inputs(
     if any(method.name == SOURCE_ONLY for method in methods):
         found["source_only"] = digest(models.paths["source_only"])
     if any(method.looks for method in methods):
-        source = models.paths["teacher"]
-        found |= {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
+        found |= _teacher(models)
     if any(method.looks and method.name != ONLINE_KD for method in methods):
         found["image_head"] = digest(share(IMAGE_HEAD))
     return found
+
+
+def _teacher(models: Models) -> dict[str, str | None]:
+    try:
+        _ = models.teacher
+    except (ValueError, OSError) as error:
+        log.warning("the teacher cannot be loaded, and methods that need it cannot be run: %s", error)
+        return {"engine": None, "teacher": None}
+    source = models.paths["teacher"]
+    return {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
 
 
 def libraries() -> dict[str, str]:

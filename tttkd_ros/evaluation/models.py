@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tttkd_ros.devices import require_device
 from tttkd_ros.paths import share
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ TEACHER = "models/teacher"
 
 class Models:
     """Each model is loaded when it is first asked for, which raises ValueError or FileNotFoundError where it is missing
-    or cannot be read.
+    or cannot be read. A device that is not there raises ValueError before that.
 
     source_only: a student trained without the teacher, of the same classes.
     """
@@ -32,6 +33,7 @@ class Models:
         engine: str = "auto",
         device: str = "cpu",
     ):
+        require_device(device)
         self._model, self._teacher, self._source_only = model, teacher, source_only
         self.engine, self.device = engine, device
 

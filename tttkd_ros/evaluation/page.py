@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -34,8 +35,16 @@ TEMPLATE = "page.html.jinja"
 HASH = 12  # digits of a digest that are shown
 REASONS = 3  # for which steps were refused, the most frequent ones
 
-# Bag -> sweeps and mIoU of each run.
-Others = Mapping[str, tuple[int, Mapping[str, float]]]
+
+class Other(NamedTuple):
+    """Another evaluation of a bag. files: name -> digest, as in its inputs. mious: run -> mIoU."""
+
+    files: Mapping[str, str]
+    sweeps: int
+    mious: Mapping[str, float]
+
+
+Others = Sequence[Other]
 
 
 def write_page(
@@ -67,17 +76,19 @@ def page(
     drives: of the bags by their names, for pictures. inputs: see `evaluation_inputs`. provenance: model -> what is
     known of it. others: evaluations to compare with, by name, as `read_evaluations` gives them; name: of this one.
     """
-    together = all_bags(bags)
-    parts = [*bags, together] if len(bags) > 1 else list(bags)
+    read = [bag for bag in bags if bag.results]
+    together = [all_bags(bags)] if len(read) > 1 else []
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_set.colours]
     return template.render(
-        parts=[_part(bag, drives.get(bag.bag), class_set, name, others or {}) for bag in parts if bag.results],
+        parts=[
+            _part(bag, drives.get(bag.bag), class_set, name, inputs["files"].get(bag.bag), others or {})
+            for bag in (*read, *together) if bag.results
+        ],
         notes=[note for bag in bags for note in notes(bag)] + [
-            f"{other} has not evaluated {bag.bag} over {bag.sweeps} sweeps: it is not compared there"
-            for bag in bags for other, found in (others or {}).items() if not _comparable(bag, found)
+            note for bag in read for note in _not_compared(bag, inputs["files"][bag.bag], others or {})
         ],
         title=", ".join(bag.bag for bag in bags),
         classes=list(zip(class_set.names, colours, strict=True)),
@@ -96,7 +107,7 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
             config, made = describe(models.paths[name])
             found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
                            "learnt from": config.teacher_name or "an unnamed teacher"} | made
-    if "teacher" in inputs:
+    if inputs.get("teacher") is not None:
         found["teacher"] = {"SHA-256": inputs["teacher"], "name": models.paths["teacher"].name,
                             "engine": inputs["engine"]}
     return found
@@ -112,28 +123,52 @@ def read_evaluations(folders: Sequence[Path], out: Path | None) -> dict[str, Oth
         name = folder.resolve().name
         if name in found or name == out.resolve().name:
             raise ValueError(f"two evaluations are called {name}: give each once, or rename a folder")
-        found[name] = _mious(folder / "results.json")
+        found[name] = _others(folder)
     return found
 
 
-def _mious(path: Path) -> Others:
+def _others(folder: Path) -> Others:
     try:
-        return {
-            bag["bag"]: (int(bag["sweeps"]), {
+        results, inputs = (json.loads((folder / name).read_bytes()) for name in ("results.json", "inputs.json"))
+        return [
+            Other(dict(inputs["files"][bag["bag"]]), int(bag["sweeps"]), {
                 str(run["run"]): float(run["miou"]) for run in bag["results"] if run["miou"] is not None
             })
-            for bag in json.loads(path.read_bytes())["bags"]
-        }
+            for bag in results["bags"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} holds no results of an evaluation ({error!r}): give a folder that was an --out "
+        raise ValueError(f"{folder} holds no results of an evaluation ({error!r}): give a folder that was an --out "
                          "before") from error
 
 
-def _part(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, others: Mapping[str, Others]) -> dict:
+def _same_bag(files: Mapping[str, str] | None, others: Others) -> Other | None:
+    """The evaluation of these very files, whatever the bag was called; None also for all bags together."""
+    return next((other for other in others if other.files == files), None)
+
+
+def _not_compared(bag: BagResults, files: Mapping[str, str], others: Mapping[str, Others]) -> Iterator[str]:
+    """Which evaluations are not set beside this one's on a bag, and why."""
+    for name, found in others.items():
+        other = _same_bag(files, found)
+        if other is None:
+            yield f"{name} has not evaluated the files of {bag.bag}: it is not compared there"
+        elif other.sweeps != bag.sweeps:
+            yield f"{name} has evaluated {other.sweeps} sweeps of {bag.bag}, not {bag.sweeps}: it is not compared there"
+
+
+def _part(
+    bag: BagResults,
+    drive: Drive | None,
+    class_set: ClassSet,
+    name: str,
+    files: Mapping[str, str] | None,
+    others: Mapping[str, Others],
+) -> dict:
     results, one_drive = bag.results, drive is not None
     best, frozen = best_adapted(results), frozen_run(results)
+    same = {other: _same_bag(files, found) for other, found in others.items()}
     mious = {name: {result.title: result.miou() for result in results if result.sweeps_with_truth}} | {
-        other: found[bag.bag][1] for other, found in others.items() if _comparable(bag, found)
+        other: found.mious for other, found in same.items() if found is not None and found.sweeps == bag.sweeps
     }
     return {
         "bag": bag,
@@ -149,10 +184,6 @@ def _part(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, 
         "speed": list(speed_over_stride(results)),
         "pictures": list(gallery(drive, results, class_set)) if one_drive else [],
     }
-
-
-def _comparable(bag: BagResults, other: Others) -> bool:
-    return bag.bag in other and other[bag.bag][0] == bag.sweeps
 
 
 def _row(result: Result, frozen: Result | None) -> dict:

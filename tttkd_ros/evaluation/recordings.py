@@ -79,7 +79,8 @@ def score_recording(
     lidar_frame: str,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Score the recorded labels by stamp; a sweep that was not answered, or not whole, counts as all unlabelled.
+    """Score the recorded labels by stamp; a sweep that was not answered, or not whole, counts as all unlabelled. Steps
+    are those of the drive's sweeps: a recording may go on where a limit has ended the drive.
 
     reference: as for `replay`. Raises ValueError where none of the drive's sweeps is answered.
     """
@@ -103,7 +104,9 @@ def score_recording(
         tally.add(frame, prediction, None if reference is None else reference(frame))
     if not received:
         raise ValueError(f"recording {recording} holds {len(stamps)} answers, but none to a sweep of the drive")
-    taken = steps(recording)
+    counts = tally.arrays()
+    scored = set(counts["stamps"].tolist())
+    taken = [step for step in steps(recording) if step.stamp in scored]
     accepted = [step for step in taken if step.accepted]
     return Result(
         name=name,
@@ -117,7 +120,7 @@ def score_recording(
         losses=tuple((step.stamp, step.loss) for step in accepted if math.isfinite(step.loss)),
         timing=Timing(np.empty(0), np.array([step.seconds for step in taken])),
         delivery=Delivery(len(drive), received, bool((np.diff(stamps) > 0).all()), intact),
-        **tally.arrays(),
+        **counts,
     )
 
 

@@ -64,7 +64,7 @@ class Method:
                 raise ValueError(f"{option} {value!r} is of what is learnt from: {self.name!r} learns from no image")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
-        for option, value in (("rotations", self.rotations), ("images", self.images or 1)):
+        for option, value in (("rotations", self.rotations), ("images", 1 if self.images is None else self.images)):
             if value < 1:
                 raise ValueError(f"{option} is {value}, expected at least 1")
 

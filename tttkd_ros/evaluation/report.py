@@ -26,12 +26,12 @@ SETTINGS = ("stride", "learning_rate", "bn_momentum", "steps", "images", "kd_poi
 
 def tables(bags: Sequence[BagResults]) -> Iterator[Table]:
     """All that there is to show on a terminal."""
-    for bag in bags:
-        if bag.results:
-            yield table(bag.results, heading=f"{bag.bag}: {bag.sweeps} sweeps")
+    read = [bag for bag in bags if bag.results]
+    for bag in read:
+        yield table(bag.results, heading=f"{bag.bag}: {bag.sweeps} sweeps")
     together = all_bags(bags)
-    if len(bags) > 1 and together.results:
-        yield table(together.results, heading=f"{len(bags)} bags together: {together.sweeps} sweeps")
+    if len(read) > 1 and together.results:
+        yield table(together.results, heading=f"{len(read)} bags together: {together.sweeps} sweeps")
     if together.results:
         yield class_table(together.results)
         yield timing_table(together.results)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from rich.progress import Progress
 
 from tttkd_ros.evaluation.drives import BagDrive
+from tttkd_ros.evaluation.inputs import ALL_BAGS
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY, Method, replay
 from tttkd_ros.evaluation.result import Result, joined
@@ -88,7 +89,7 @@ def all_bags(bags: Sequence[BagResults]) -> BagResults:
     """Over all bags with results together, the runs that there are on every one of them."""
     bags = [bag for bag in bags if bag.results]
     if len(bags) == 1:
-        return replace(bags[0], bag="all")
+        return replace(bags[0], bag=ALL_BAGS)
     titles = [{result.title: result for result in bag.results} for bag in bags]
     left_out = {title: "not on every bag" for found in titles for title in found} | {
         title: reason for bag in bags for title, reason in bag.left_out.items()
@@ -98,4 +99,4 @@ def all_bags(bags: Sequence[BagResults]) -> BagResults:
         if all(title in found for found in titles):
             results.append(joined([found[title] for found in titles]))
             left_out.pop(title)
-    return BagResults("all", sum(bag.sweeps for bag in bags), tuple(results), left_out)
+    return BagResults(ALL_BAGS, sum(bag.sweeps for bag in bags), tuple(results), left_out)

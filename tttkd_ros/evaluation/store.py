@@ -29,8 +29,9 @@ class Store:
     """inputs.json: what the runs depend on. runs/<bag>/<run>.npz: a `Result`, but for its timing. runs/<bag>/
     <run>.timing.npz: that. runs/<bag>/frozen.labels: see `LabelFile`.
 
-    inputs: JSON values, of which a later evaluation may add some. Raises ValueError where the folder holds runs on
-    other inputs, or is somebody else's.
+    inputs: JSON values, of which a later evaluation may add some. None stands for one that cannot be had: it differs
+    from any that the folder has, and is not kept, for no run depends on it. Raises ValueError where the folder holds
+    runs on other inputs, cannot be written, or is somebody else's.
     """
 
     def __init__(self, folder: Path, inputs: dict):
@@ -50,7 +51,10 @@ class Store:
             more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
             raise ValueError(f"{folder} holds runs on other inputs ({'; '.join(found[:SHOWN] + more)}): choose another "
                              "folder, or remove this one to begin anew")
-        write_whole(path, _json(then | inputs))
+        try:
+            write_whole(path, _json(then | {name: value for name, value in inputs.items() if value is not None}))
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
 
     def path(self, bag: str, title: str) -> Path:
         """Of the run's result."""

@@ -15,14 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.adaptation.methods import IMAGE_HEAD
+from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.digests import code, digest
 from tttkd_ros.evaluation.inputs import CODE, libraries
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, replay
+from tttkd_ros.evaluation.replay import OFFLINE_KD, ONLINE_KD, SOURCE_ONLY, Method, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
 from tttkd_ros.paths import share
 from tttkd_ros.pools import start_worker
+from tttkd_ros.simulation.shifts import shifted_frames
 
 
 class Trial(NamedTuple):
@@ -51,8 +53,21 @@ class Setup:
         return Models(self.model, self.teacher, source_only=self.source_only, engine=self.engine)
 
 
-_Job = tuple[Trial, Setup]
+_Job = tuple[Trial, Setup, frozenset[Method]]
 _Outcome = tuple[Trial, list[Result]]
+
+
+def check(trials: Sequence[Trial], setup: Setup) -> None:
+    """Raise the ValueError or FileNotFoundError that would end the trials: where a drive cannot be, a model cannot be
+    read, or one does not fit a method."""
+    for trial in trials:
+        shifted_frames(trial.shift, trial.seed, setup.sweeps)
+    models = setup.models
+    for method in setup.methods:
+        student = models.source_only if method.name == SOURCE_ONLY else models.student
+        if method.adapts:
+            build = ONLINE[ONLINE_KD if method.name == OFFLINE_KD else method.name].build
+            build(student, models.teacher if method.looks else None, method.seed)
 
 
 def benchmark_inputs(setup: Setup) -> dict:
@@ -83,24 +98,24 @@ def run_trials(
     What is in the store already is not run again. ray: address of a Ray cluster ("local" for one of this machine), on
     whose machines the trials then run; they need this package and the models at the same paths.
     """
-    found: dict[Trial, list[Result]] = {}
-    missing = []
+    found: dict[Trial, dict[str, Result]] = {}  # by their titles
+    jobs = []
     for trial in trials:
-        kept = [store.read(trial.name, method.title) for method in setup.methods]
-        if None in kept:
-            missing.append((trial, setup))
+        kept = {method: store.read(trial.name, method.title) for method in setup.methods}
+        found[trial] = {method.title: result for method, result in kept.items() if result is not None}
+        if missing := frozenset(method for method, result in kept.items() if result is None):
+            jobs.append((trial, setup, missing))
         else:
-            found[trial] = kept
             on_trial(trial)
-    if missing:
+    if jobs:
         run = _on_this_machine if ray is None else partial(_on_cluster, ray)
-        with closing(run(missing, processes)) as outcomes:
+        with closing(run(jobs, processes)) as outcomes:
             for trial, results in outcomes:
                 for result in results:
                     store.write(trial.name, result)
-                found[trial] = results
+                    found[trial][result.title] = result
                 on_trial(trial)
-    return {trial: found[trial] for trial in trials}
+    return {trial: [found[trial][method.title] for method in setup.methods] for trial in trials}
 
 
 def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
@@ -129,9 +144,8 @@ def _on_cluster(address: str, jobs: Sequence[_Job], processes: int) -> Iterator[
 
 
 def _run(job: _Job) -> _Outcome:
-    from tttkd_ros.simulation.shifts import shifted_frames
-
-    trial, setup = job
+    """The results that are missing. The frozen student is run in any case, for the others are compared with it."""
+    trial, setup, missing = job
     models = _models(setup)
     drive = list(shifted_frames(trial.shift, trial.seed, setup.sweeps))
     frozen: dict[int, np.ndarray] = {}  # stamp -> labels
@@ -142,8 +156,8 @@ def _run(job: _Job) -> _Outcome:
 
     first, *others = setup.methods
     results = [run(first, on_sweep=lambda frame, said: frozen.update({frame.stamp: said.labels}))]
-    results += [run(method, reference=lambda frame: frozen[frame.stamp]) for method in others]
-    return trial, results
+    results += [run(method, reference=lambda frame: frozen[frame.stamp]) for method in others if method in missing]
+    return trial, results if first in missing else results[1:]
 
 
 @lru_cache(maxsize=1)

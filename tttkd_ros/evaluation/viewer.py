@@ -36,12 +36,7 @@ def record(
     run that adapts, which is replayed once more, for the labels of a run are not kept."""
     import rerun
 
-    planned = {method.title: method for method in methods}
-    shown = []
-    for bag in bags:
-        if bag.results:
-            best = best_adapted([result for result in bag.results if result.title in planned])
-            shown.append((bag, planned[best.title if best else FROZEN]))
+    shown = [(bag, method_to_show(bag, methods)) for bag in bags if bag.results]
     stream = rerun.RecordingStream("tttkd_ros")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -63,6 +58,15 @@ def record(
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def method_to_show(bag: BagResults, methods: Sequence[Method]) -> Method:
+    """Of the methods that were run: the best that adapts on the bag, frozen where none does."""
+    planned = {method.title: method for method in methods}
+    best = best_adapted([result for result in bag.results if result.title in planned])
+    if best is not None:
+        return planned[best.title]
+    return next(method for method in methods if method.name == FROZEN)
 
 
 class _Log:
@@ -118,7 +122,7 @@ def _blueprint(shown: Sequence[tuple[BagResults, Method]], drives: Mapping[str, 
         def origin(*names: str, bag=bag) -> str:
             return new_entity_path([bag.bag, *names])
 
-        labellings = dict.fromkeys((*(["truth"] if bag.truth else []), FROZEN, method.title))
+        labellings = [*(["truth"] if bag.truth else []), FROZEN, *([method.title] if method.adapts else [])]
         clouds = [Spatial3DView(origin=origin(name), name=name) for name in labellings]
         images = [Spatial2DView(origin=origin("camera", name), name=name) for name in drives[bag.bag].cameras]
         curves = [TimeSeriesView(origin=origin(name), name=name) for name in ("mIoU", "loss")]

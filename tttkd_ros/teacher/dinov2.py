@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tttkd_ros.devices import require_device
 from tttkd_ros.teacher.engines import Engine, choose_engine
 from tttkd_ros.teacher.features import PatchFeatures
 from tttkd_ros.teacher.preprocessing import Preprocessing
@@ -56,8 +57,7 @@ def load_teacher(
     threads: those that OpenVINO may use; eager follows torch.set_num_threads. background: as `choose_engine` takes it.
     Raises ValueError saying what is wrong and what to do for anything that cannot be loaded as a DINOv2.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} asked for, but torch finds no CUDA device; use 'cpu'")
+    require_device(device)
     size = (int(input_size[0]), int(input_size[1]))
     config = _config(source, local_files_only)
     _check_size(source, config, size)
