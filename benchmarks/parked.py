@@ -34,7 +34,7 @@ HALF = LEG // 2
 def run(
     quick: bool = False,
     seeds: tuple[int, ...] = (241, 242, 243),
-    minutes: tuple[float, ...] = (1.0, 5.0),
+    minutes: tuple[float, ...] = (2.0,),
     stride: int = 5,
     jobs: int = 2,
 ) -> Rows:
