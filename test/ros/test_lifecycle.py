@@ -210,7 +210,11 @@ def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(parame
     monkeypatch.setattr(module, "SingleThreadedExecutor", make)
     monkeypatch.setattr(module, "_spin", interrupted)
     monkeypatch.setattr(rclpy, "try_shutdown", lambda: (alive.append(made[0]() is not None), shut_down()))
-    assert module.main(["--ros-args", "-p", "autostart:=false"]) == 0
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert module.main(["--ros-args", "-p", "autostart:=false"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert alive == [True]
     assert made[0]() is None
 
@@ -218,9 +222,9 @@ def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(parame
 def test_an_impatient_second_interrupt_does_not_cut_short_the_end_that_the_first_began(start_node, parameters):
     process = start_node(parameters, "-r", "__node:=impatient")
     process.wait_for("active: waiting for sweeps")
-    for _ in range(5):
+    while process.process.poll() is None:
         process.process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert process.end() == 0, process.log
     assert "Traceback" not in process.log
 

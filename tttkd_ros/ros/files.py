@@ -20,4 +20,4 @@ def resolve(path: str) -> Path:
     try:
         return share(given)
     except FileNotFoundError as error:
-        raise ValueError(f"no such file or directory in {Path.cwd()}: {error}") from error
+        raise ValueError(f"{path!r} is not in {Path.cwd()}, and {error}") from error

@@ -204,7 +204,8 @@ def _activate(node: SegmenterNode) -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs until interrupted. Returns 1 where a parameter is refused or where the node cannot activate itself or build.
+    """Runs until interrupted; the process is deaf to further interrupts then. Returns 1 where a parameter is refused or
+    where the node cannot activate itself or build.
 
     A node that a lifecycle manager drives (autostart false) outlives a failure to configure: it stays unconfigured.
     """
@@ -232,12 +233,12 @@ def main(args: list[str] | None = None) -> int:
         pass  # the ordinary end
     finally:
         # A second one must not cut short what the first has begun: the last autosave, the end of a child.
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once more: rclpy has put back what it had found
     return 0
 
 
