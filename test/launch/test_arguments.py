@@ -1,0 +1,35 @@
+"""`segment.launch.py` with arguments that are wrong. (In a file of their own: launch_testing takes all of a file that
+holds a launch test for one.)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+
+import pytest
+
+if shutil.which("ros2") is None or find_spec("ros2launch") is None:
+    pytest.skip("`ros2 launch` comes with a ROS distribution", allow_module_level=True)
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory  # noqa: E402
+
+try:
+    get_package_share_directory("tttkd_ros")
+except (PackageNotFoundError, LookupError):
+    pytest.skip("tttkd_ros is in no prefix on AMENT_PREFIX_PATH", allow_module_level=True)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [("params_file:=nowhere.yaml", "no parameter file at nowhere.yaml"),
+     ("use_sim_time:=maybe", "use_sim_time is 'maybe', expected true or false")],
+)
+def test_what_is_wrong_with_an_argument_is_told_before_anything_starts(argument, words, tmp_path):
+    done = subprocess.run(
+        ["ros2", "launch", "tttkd_ros", "segment.launch.py", argument], text=True, cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"ROS_LOG_DIR": str(tmp_path)},
+    )
+    assert (done.returncode, words in done.stdout, "process started" in done.stdout) == (1, True, False), done.stdout
