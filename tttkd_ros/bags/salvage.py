@@ -85,12 +85,17 @@ class _Parts:
 
 
 def _read_through(bag: Bag) -> None:
-    """Raise ValueError where a message that the bag counts cannot be read."""
-    found = Counter(record.topic for record in bag.messages(bag.types))
-    if lacking := bag.counts - found:
-        topic = min(lacking)
-        raise ValueError(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has "
-                         f"{found[topic]}")
+    """Raise ValueError where there are not the messages that the bag counts: less, or ever the same ones, where damaged
+    pages of SQLite lead back."""
+    found: Counter[str] = Counter()
+    for record in bag.messages(bag.types):
+        found[record.topic] += 1
+        if found[record.topic] > bag.counts[record.topic]:
+            break
+    if differing := [topic for topic in bag.counts if found[topic] != bag.counts[topic]]:
+        topic = min(differing, key=lambda topic: (found[topic] <= bag.counts[topic], topic))
+        has = "more" if found[topic] > bag.counts[topic] else found[topic]
+        raise ValueError(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has {has}")
 
 
 def _metadata(path: Path) -> dict:

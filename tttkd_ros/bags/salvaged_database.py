@@ -9,6 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+PATIENCE = 4  # SQLite's instructions for each byte of a file; a sound one takes one at most
+EVERY = 1000  # of them it may be interrupted
+
 
 class SalvagedDatabase:
     """The messages of a .db3 file, each read by itself, so that one on a damaged page costs no other; in the order of
@@ -20,7 +23,8 @@ class SalvagedDatabase:
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
-        self._whole = True
+        self._size, self._whole = path.stat().st_size, True
+        self._begin()
         self._topics = {
             key: SimpleNamespace(topic=topic, msgtype=kind, msgcount=0)
             for key, topic, kind in self._rows("SELECT id, name, type FROM topics")
@@ -45,12 +49,24 @@ class SalvagedDatabase:
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         """Topic's number, time and content of each message that can be read."""
-        for (number,) in self._rows("SELECT id FROM messages ORDER BY timestamp"):
-            for key, time, data in self._rows("SELECT topic_id, timestamp, data FROM messages WHERE id = ?", number):
+        self._begin()
+        before = ()
+        for place in self._rows("SELECT timestamp, id FROM messages ORDER BY timestamp, id"):
+            if not all(isinstance(number, int) for number in place) or place <= before:  # as where pages lead in a ring
+                self._whole = False
+                continue
+            before = place
+            query = "SELECT topic_id, timestamp, data FROM messages WHERE id = ? LIMIT 1"
+            for key, time, data in self._rows(query, place[1]):
                 if key in self._topics and isinstance(time, int) and isinstance(data, bytes):
                     yield key, time, data
                 else:
                     self._whole = False
+
+    def _begin(self) -> None:
+        """Patience for all of the file anew: damaged pages may lead SQLite around without end."""
+        calls = iter(range(1 + int(PATIENCE * self._size) // EVERY))
+        self._database.set_progress_handler(lambda: next(calls, None) is None, EVERY)
 
     def _rows(self, query: str, *values: int) -> Iterator[tuple]:
         """As far as they can be read."""
