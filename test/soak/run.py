@@ -160,6 +160,8 @@ def _calm(talk: Talk, mischief: Mischief, watch: Watch, sent: list[Sweep], entri
     talk.trigger("reset")
     sensors = Sensors(talk.node)
     talk.until(lambda: sensors.heard, "nobody listens")
+    told = len(talk.diagnostics)
+    talk.until(lambda: len(talk.diagnostics) > told + 1, "no diagnostics")  # one may still be of the life before
     talk.until(lambda: talk.adaptation["adaptation"] == "running", "adaptation does not run", START_S)
     random = np.random.default_rng(0)
     while int(talk.adaptation["accepted"]) < STEPS and len(sent) < CALM:
