@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttkd_ros.demo.processes import Child, ChildError, interruptible
+from tttkd_ros.demo.processes import Child, ChildError
 from tttkd_ros.demo.recordings import latencies, percentiles
 from tttkd_ros.demo.run import MODES, run_demo
 from tttkd_ros.frame import Frame
@@ -55,21 +54,31 @@ def stubborn(tmp_path, monkeypatch):
     return "stubborn"
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
-def test_work_ends_in_order_when_it_is_terminated_or_its_terminal_goes_away(asked):
-    before = signal.getsignal(asked)
-    with pytest.raises(KeyboardInterrupt), interruptible():
+INTERRUPTED = """
+import signal, sys
+from tttkd_ros.demo.processes import interruptible
+asked, before = signal.Signals[sys.argv[1]], signal.Handlers[sys.argv[2]]
+signal.signal(asked, before)
+try:
+    with interruptible():
         signal.raise_signal(asked)
-    assert signal.getsignal(asked) is before
+        print("goes on")
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(asked) is before)
+"""
 
 
-def test_under_nohup_a_terminal_that_goes_away_does_not_matter():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with interruptible():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.mark.parametrize(
+    ("asked", "before", "told"),
+    [
+        ("SIGTERM", "SIG_DFL", "interrupted True"),
+        ("SIGHUP", "SIG_DFL", "interrupted True"),  # its terminal goes away
+        ("SIGHUP", "SIG_IGN", "goes on"),  # which does not matter under nohup
+    ],
+)
+def test_work_ends_in_order_when_its_end_is_asked_for(asked, before, told):
+    command = [sys.executable, "-c", INTERRUPTED, asked, before]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == told
 
 
 def test_even_a_deaf_child_is_ended(tmp_path, monkeypatch):
