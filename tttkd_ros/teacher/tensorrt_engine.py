@@ -41,7 +41,7 @@ class TensorRtEngine:
         self._dtype = precision
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tttkd_ros" / "engines"
         self.kept = cache / f"{engine_key(features, size, precision, self._device)}.ep"
-        self._program = self._kept() if self.kept.exists() else None
+        self._program = self._load_kept() if self.kept.exists() else None
         if self._program is None:
             cache.mkdir(parents=True, exist_ok=True)
             log.info("building the TensorRT engine %s; this takes minutes, once", self.kept)
@@ -53,7 +53,7 @@ class TensorRtEngine:
         with torch.cuda.device(self._device):
             return torch.cat([self._program(image[None].to(self._dtype)).float() for image in pixels])
 
-    def _kept(self) -> Callable[[Tensor], Tensor] | None:
+    def _load_kept(self) -> Callable[[Tensor], Tensor] | None:
         """The program of an earlier build; None, and the file is gone, where it is damaged."""
         try:
             return self._load()
@@ -89,13 +89,16 @@ def _compile(features: PatchFeatures, example: Tensor, path: Path) -> None:
     # Another process never sees half an engine: it is written beside its place and moved there. What a killed build has
     # left is overwritten: the lock leaves one writer.
     unfinished = path.with_suffix(".unfinished.ep")
-    with torch.cuda.device(example.device):
-        program = torch.export.export(module, (example,))
-        compiled = torch_tensorrt.dynamo.compile(
-            program, arg_inputs=(example,), device=example.device, use_fp32_acc=True
-        )
-        torch_tensorrt.save(compiled, str(unfinished), arg_inputs=(example,))
-    put_in_place(unfinished, path)
+    try:
+        with torch.cuda.device(example.device):
+            program = torch.export.export(module, (example,))
+            compiled = torch_tensorrt.dynamo.compile(
+                program, arg_inputs=(example,), device=example.device, use_fp32_acc=True
+            )
+            torch_tensorrt.save(compiled, str(unfinished), arg_inputs=(example,))
+        put_in_place(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
