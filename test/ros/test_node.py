@@ -289,14 +289,15 @@ def test_reset_brings_back_the_answers_of_the_checkpoint(talker, ros):
     sent = ros.cloud(next(STAMPS))
     (shipped,) = talker.answer(sent)
     assert set_parameters(talker, **{"ttt.learning_rate": 10.0}).successful
-    for _ in range(3):
-        assert step(talker, ros)["accepted"] == "true"
+    steps = [step(talker, ros) for _ in range(3)]
+    assert [told["accepted"] for told in steps] == ["true"] * 3
     (adapted,) = talker.answer(sent)
     assert talker.call(Trigger, "/segmenter/reset").success
     (reset,) = talker.answer(sent)
     assert adapted.data != shipped.data
     assert reset.data == shipped.data
-    assert step(talker, ros)["version"] == "1"
+    # The first version, or the second: BatchNorm's statistics may have followed the sweep that was sent without an image.
+    assert int(step(talker, ros)["version"]) <= 2 < int(steps[-1]["version"])
 
 
 def diagnostics(talker, ros, part: str) -> dict[str, str]:
