@@ -64,6 +64,8 @@ class SegmenterNode(LifecycleNode):
     def __init__(self, **options):
         super().__init__("segmenter", **options)
         self.settings = parameters.declare(self)
+        for told in parameters.unknown(self):
+            warn(self.get_logger())(told)
         self._config = parameters.read_config(self)
         self._runtime: Runtime | None = None
         self._statistics = Statistics()

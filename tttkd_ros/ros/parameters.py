@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -28,6 +29,7 @@ DESCRIPTIONS = {
     "max_drop": "largest drop of the held-out cosine below what is usual",
     "max_gradient": "longest gradient, in times what is usual; longer ones are shortened to it",
     "patience": "objections in a row until the guard pauses adaptation, to go on by itself once all is well",
+    "scene_steps": "steps on one scene, at most, before the guard has it change first: of use where the robot stands",
     "pull": "share of the way back to the shipped weights after each step; 0 for none",
 }
 
@@ -52,6 +54,18 @@ def declare(node: Node) -> Settings:
     values["cameras"] = tuple(name for name in values["cameras"] or () if name)
     values["offsets"] = tuple(values["offsets"] or ())
     return Settings(**values)
+
+
+def unknown(node: Node) -> list[str]:
+    """What to say of each first value, of a parameter file or an argument, that no parameter takes after `declare`."""
+    given = getattr(node, "_parameter_overrides", {})  # rclpy's own record: it has no public way to tell
+    declared = list(node.get_parameters_by_prefix(""))
+    told = []
+    for name in sorted(given.keys() - declared):
+        if not name.startswith("qos_overrides."):  # rclpy declares them with what they are for
+            nearest = get_close_matches(name, declared, 1)
+            told.append(f"no parameter is called {name}, its value is ignored{f': {nearest[0]}?' if nearest else ''}")
+    return told
 
 
 def read_config(node: Node) -> TTTConfig:
