@@ -1,9 +1,9 @@
-"""What a robot loses by standing before one scene for long: it goes on learning from that scene alone.
+"""What a robot loses by standing before one scene for long: were it to go on learning, then from that scene alone.
 
 Simulated drives of 20 seconds with a stop after the first ten, while the traffic moves on. Differences in mIoU to the
 frozen student, points, over the last ten seconds of the stop, the first five and the last five seconds after it, and,
 for these, in the same drive without the stop, where nothing but what was learnt at the stop is missing; mean over the
-drives. worst is the lowest of any window of 50 sweeps.
+drives. worst is the lowest of any window of 50 sweeps, taken the share of the steps due.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.evaluation.result import Result
 from tttkd_ros.pools import start_worker
 from tttkd_ros.progress import progress
 from tttkd_ros.simulation.drive import frames
@@ -36,14 +37,16 @@ def run(
     seeds: tuple[int, ...] = (241, 242, 243),
     minutes: tuple[float, ...] = (2.0,),
     stride: int = 5,
+    scene_steps: tuple[int, ...] = (TTTConfig.scene_steps, 1_000_000),
     jobs: int = 2,
 ) -> Rows:
     """
     Args:
         quick: Too little to measure well, enough to see that all runs.
         seeds: Of the drives.
-        minutes: Of standing; a row for each.
+        minutes: Of standing; rows for each.
         stride: A step every so many sweeps.
+        scene_steps: Steps on one scene, at most; a row for each, of which a million is as good as no limit.
         jobs: Processes.
     """
     if quick:
@@ -55,49 +58,59 @@ def run(
         if jobs > 1:
             each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), start_worker)).map
         task = bar.add_task("drives", total=len(tasks), note="")
-        figures = list(bar.track(each(_figures, *zip(*tasks, strict=True), [stride] * len(tasks)), task_id=task))
-    return list(_rows(minutes, seeds, figures))
+        settings = [stride] * len(tasks), [scene_steps] * len(tasks)
+        figures = list(bar.track(each(_figures, *zip(*tasks, strict=True), *settings), task_id=task))
+    return list(_rows(minutes, seeds, scene_steps, figures))
 
 
 def show(rows: Rows) -> Table:
     columns = {
-        "minutes": ("minutes", "g"), "stop's end": ("standing", "+.1f"), "5 s after": ("after", "+.1f"),
+        "minutes": ("minutes", "g"), "scene_steps": ("scene_steps", ",d"),
+        "stop's end": ("standing", "+.1f"), "5 s after": ("after", "+.1f"),
         "then": ("then", "+.1f"), "no stop: 5 s": ("after, no stop", "+.1f"), "then ": ("then, no stop", "+.1f"),
         "worst": ("worst", "+.1f"), "taken": ("taken", ".0%"),
     }  # fmt: skip
     return table("mIoU over the frozen student's, points", rows, columns)
 
 
-def _figures(minutes: float, seed: int, stride: int) -> dict[str, float]:
+def _figures(minutes: float, seed: int, stride: int, scene_steps: tuple[int, ...]) -> list[dict[str, float]]:
+    """For each of scene_steps."""
     student, teacher = load_models()
     stopped = round(minutes * 60 * RATE)
     drive = list(frames("kitti", seed, 2 * LEG + stopped, stop=(LEG / RATE, (LEG + stopped) / RATE)))
-    method = Method(config=TTTConfig(stride=stride))
     frozen = replay(drive, student, method=Method("frozen")).matrices.sum(1)
-    result = replay(drive, student, teacher, method)
-    adapted = result.matrices.sum(1)
+    methods = [Method(config=TTTConfig(stride=stride, scene_steps=steps)) for steps in scene_steps]
+    results = [replay(drive, student, teacher, method) for method in methods]
     moving = np.r_[:LEG, LEG + stopped : len(drive)]
-    never = replay([drive[number] for number in moving], student, teacher, method).matrices.sum(1)
+    never = replay([drive[number] for number in moving], student, teacher, methods[0]).matrices.sum(1)
+    on = LEG + stopped
 
     def gain(ours: np.ndarray, theirs: np.ndarray, begin: int, end: int) -> float:
         return mean_iou(ours[begin:end].sum(0)) - mean_iou(theirs[begin:end].sum(0))
 
-    windows = windowed_mean_iou(adapted, HALF) - windowed_mean_iou(frozen, HALF)
-    on = LEG + stopped
-    return {
-        "standing": gain(adapted, frozen, max(LEG, on - LEG), on),
-        "after": gain(adapted, frozen, on, on + HALF), "then": gain(adapted, frozen, on + HALF, len(drive)),
-        "after, no stop": gain(never, frozen[moving], LEG, LEG + HALF),
-        "then, no stop": gain(never, frozen[moving], LEG + HALF, 2 * LEG),
-        "worst": windows[HALF - 1 :].min(), "taken": result.steps_accepted / result.steps_tried,
-    }  # fmt: skip
+    def figures(result: Result) -> dict[str, float]:
+        adapted = result.matrices.sum(1)
+        windows = windowed_mean_iou(adapted, HALF) - windowed_mean_iou(frozen, HALF)
+        return {
+            "standing": gain(adapted, frozen, max(LEG, on - LEG), on),
+            "after": gain(adapted, frozen, on, on + HALF), "then": gain(adapted, frozen, on + HALF, len(drive)),
+            "after, no stop": gain(never, frozen[moving], LEG, LEG + HALF),
+            "then, no stop": gain(never, frozen[moving], LEG + HALF, 2 * LEG),
+            "worst": windows[HALF - 1 :].min(), "taken": result.steps_accepted / result.steps_tried,
+        }  # fmt: skip
+
+    return [figures(result) for result in results]
 
 
-def _rows(minutes: tuple[float, ...], seeds: tuple[int, ...], figures: list[dict[str, float]]) -> Iterator[dict]:
+def _rows(
+    minutes: tuple[float, ...], seeds: tuple[int, ...], scene_steps: tuple[int, ...], figures: list[list[dict]]
+) -> Iterator[dict]:
     for number, each in enumerate(minutes):
-        drives = figures[number * len(seeds) : (number + 1) * len(seeds)]
-        means = {name: float(np.mean([drive[name] for drive in drives])) for name in drives[0]}
-        yield {"minutes": each} | means | {"worst": float(min(drive["worst"] for drive in drives))}
+        of_drives = figures[number * len(seeds) : (number + 1) * len(seeds)]
+        for steps, drives in zip(scene_steps, zip(*of_drives, strict=True), strict=True):
+            means = {name: float(np.mean([drive[name] for drive in drives])) for name in drives[0]}
+            worst = float(min(drive["worst"] for drive in drives))
+            yield {"minutes": each, "scene_steps": steps} | means | {"worst": worst}
 
 
 if __name__ == "__main__":

@@ -225,6 +225,20 @@ def test_with_dead_cameras_there_is_one_try_a_stride(run):
     assert pipeline.counters.submitted == pipeline.counters.rejected == 3
 
 
+def test_it_says_that_it_rests_where_enough_was_learnt_from_the_scene(run):
+    pipeline, reports = run(TTTConfig(stride=1, min_alignment=-2.0, scene_steps=1))
+    states = []
+    for number in range(2):
+        tried(pipeline, reports, [frame(number)])
+        states.append(pipeline.adaptation)
+    assert states == ["running", "resting: enough learnt from this scene: 1 steps"]
+    assert (pipeline.counters.accepted, pipeline.counters.rested, pipeline.counters.rejected) == (1, 1, 0)
+    pipeline.reset()
+    assert pipeline.adaptation == "running"
+    tried(pipeline, reports, [frame(2)])
+    assert (pipeline.adaptation, pipeline.counters.accepted) == ("running", 2)
+
+
 def test_a_frame_that_cannot_be_made_costs_its_turn(run):
     pipeline, reports = run(settings(stride=3))
 

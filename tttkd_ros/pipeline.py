@@ -204,6 +204,8 @@ class Pipeline:
             return "paused"
         if (last := self._worker.last) and last.paused:
             return f"paused by the guard: {last.reason}"
+        if self._config.enabled and last and last.rested:
+            return f"resting: {last.reason}"
         return "running" if self._config.enabled else "off: ttt.enabled is false"
 
     @property

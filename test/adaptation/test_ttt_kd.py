@@ -416,6 +416,73 @@ def test_after_objections_in_a_row_it_says_that_it_is_paused(run):
     assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
 
 
+RESTING = TTTConfig(stride=1, min_alignment=-2.0, max_drop=2.0, scene_steps=3)
+
+
+def of_scene(make_frame, stamp, metres=0.0):
+    """A sweep of its own, so many metres on."""
+    frame = fresh(make_frame(stamp=stamp, seed=stamp))
+    return dataclasses.replace(frame, points=frame.points - np.float32([metres, 0, 0]))
+
+
+@pytest.fixture
+def rested(student, teacher, make_frame):
+    """One that has learnt all that it may from a scene, after three steps."""
+    adapter = TTTKD(student, teacher)
+    assert [adapter.step(of_scene(make_frame, stamp), RESTING).accepted for stamp in range(3)] == [True] * 3
+    return adapter
+
+
+def test_when_enough_was_learnt_from_a_scene_nothing_changes_until_there_is_another(rested, teacher, make_frame):
+    before, version = own_weights(rested), rested.weights().version
+    for stamp in range(3, 6):
+        report = rested.step(of_scene(make_frame, stamp), RESTING)
+        assert (report.accepted, report.rested, report.followed, report.version) == (False, True, False, version)
+        assert "enough learnt from this scene: 3 steps" in report.reason
+    assert same(own_weights(rested).tensors, before.tensors)
+    assert teacher.calls == 3
+    report = rested.step(of_scene(make_frame, 6, metres=4.0), RESTING)
+    assert (report.accepted, report.rested, report.followed, report.version) == (True, False, True, version + 1)
+
+
+def test_steps_not_sweeps_are_counted_of_a_scene(student, teacher, make_frame):
+    adapter, config = TTTKD(student, teacher), dataclasses.replace(RESTING, steps=2)
+    reports = [adapter.step(of_scene(make_frame, stamp), config) for stamp in range(3)]
+    assert [report.rested for report in reports] == [False, False, True]
+
+
+def test_what_was_rejected_is_not_counted_of_a_scene(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    for stamp in range(4):
+        frame = of_scene(make_frame, stamp)
+        assert not adapter.step(dataclasses.replace(frame, views=()), RESTING).accepted
+    assert adapter.step(of_scene(make_frame, 4), RESTING).accepted
+
+
+def test_without_images_the_statistics_follow_a_scene_as_often(student, teacher, make_frame):
+    adapter = TTTKD(student, teacher)
+    reports = [
+        adapter.step(dataclasses.replace(of_scene(make_frame, stamp), views=()), RESTING) for stamp in range(5)
+    ]
+    assert [report.followed for report in reports] == [True, True, True, False, False]
+    assert {report.reason for report in reports} == {"no camera image"}
+    assert not any(report.rested for report in reports)
+
+
+def test_new_weights_learn_from_the_scene_anew(rested, make_frame):
+    rested.adopt(rested.weights())
+    assert rested.step(of_scene(make_frame, 3), RESTING).accepted
+
+
+def test_a_scene_that_may_be_learnt_from_longer_is_at_once(rested, make_frame):
+    assert rested.step(of_scene(make_frame, 3), dataclasses.replace(RESTING, scene_steps=4)).accepted
+
+
+def test_without_the_guard_a_scene_is_learnt_from_without_end(student, teacher, make_frame):
+    adapter, config = TTTKD(student, teacher), dataclasses.replace(RESTING, guard=False)
+    assert all(adapter.step(of_scene(make_frame, stamp), config).accepted for stamp in range(6))
+
+
 def test_the_pull_leads_back_to_the_shipped_weights(student, teacher, make_frame):
     adapter, shipped = TTTKD(student, teacher), TTTKD(student, teacher).weights()
     adapter.step(make_frame(), dataclasses.replace(CONFIG, pull=1.0))

@@ -29,6 +29,8 @@ class Adapter:
         assert self.gate.wait(PATIENCE)
         if frame == "deadly":
             raise AdapterDied("it died")
+        if frame == "known":
+            return StepReport(0, self.version, False, "nothing new", rested=True)
         accepted = frame != "bad"
         if accepted:
             self.weight += 1
@@ -103,6 +105,12 @@ def test_rejected_weights_are_not_published(worker, reports):
     reports.wait()
     assert worker.published is before
     assert worker.counters.rejected == 1
+
+
+def test_a_step_that_is_not_needed_is_counted_as_neither(worker, reports):
+    worker.submit(0, lambda: "known")
+    reports.wait()
+    assert (worker.counters.rested, worker.counters.accepted, worker.counters.rejected) == (1, 0, 0)
 
 
 def test_only_the_newest_waiting_job_is_done_and_the_others_are_never_built(worker, adapter, reports):

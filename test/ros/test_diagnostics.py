@@ -60,6 +60,13 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
     assert (values["jobs"], values["replaced"], values["version"], values["images of left"]) == ("9", "2", "4", "7")
 
 
+def test_rest_is_no_warning(statistics, look):
+    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", rested=True))
+    status = look(adaptation="resting: enough learnt")[1]
+    assert (status.level, status.message) == (DiagnosticStatus.OK, "resting: enough learnt")
+    assert not any(pair.key.startswith("rejected:") for pair in status.values)
+
+
 def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
     status = look(adaptation="failed: it died, after 3 restarts", failed=True)[1]
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, "failed: it died, after 3 restarts")

@@ -296,7 +296,7 @@ def test_reset_brings_back_the_answers_of_the_checkpoint(talker, ros):
     (reset,) = talker.answer(sent)
     assert adapted.data != shipped.data
     assert reset.data == shipped.data
-    # The first version, or the second: BatchNorm's statistics may have followed the sweep that was sent without an image.
+    # The first version, or the second: BatchNorm's statistics may have followed the sweep without an image.
     assert int(step(talker, ros)["version"]) <= 2 < int(steps[-1]["version"])
 
 

@@ -100,7 +100,8 @@ class Talk:
         return future.result()
 
     def _on_step(self, message: DiagnosticArray) -> None:
-        self.steps["accepted" if message.status[0].message == "accepted" else "rejected"] += 1
+        told = {pair.key: pair.value for pair in message.status[0].values}
+        self.steps[next((outcome for outcome in ("accepted", "rested") if told[outcome] == "true"), "rejected")] += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.append(time.monotonic())

@@ -63,7 +63,8 @@ class StepReport:
     ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
     were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
     undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not, and
-    stay there. paused: the guard only looks on until the evidence is good again.
+    stay there. paused: the guard only looks on until the evidence is good again. rested: nothing is wrong, but enough
+    was learnt from this scene.
     """
 
     stamp: int
@@ -85,6 +86,7 @@ class StepReport:
     rolled_back: bool = False
     followed: bool = False
     paused: bool = False
+    rested: bool = False
 
 
 class Adapter(Protocol):

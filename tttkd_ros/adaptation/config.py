@@ -17,6 +17,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_drop": (0.0, 2.0),
     "max_gradient": (0.01, 1e6),
     "patience": (1, 1_000_000),
+    "scene_steps": (1, 1_000_000),
     "pull": (0.0, 1.0),
 }
 
@@ -34,6 +35,7 @@ class TTTConfig:
     guard: whether a step needs the evidence of points held out of it (guard.py). min_alignment: on average over the
     last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual; longer
     gradients are shortened to it. patience: objections in a row until adaptation pauses itself and only looks on.
+    scene_steps: gradient steps on one scene, at most, before it has to change.
     pull: share of the way back to the shipped weights after each step.
     """
 
@@ -49,6 +51,7 @@ class TTTConfig:
     max_drop: float = 0.25
     max_gradient: float = 1.0
     patience: int = 10
+    scene_steps: int = 20
     pull: float = 0.0
 
     def __post_init__(self):

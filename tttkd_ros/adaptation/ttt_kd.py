@@ -17,6 +17,7 @@ from tttkd_ros.adaptation.batch_norm import absorb, dua_momentum, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
+from tttkd_ros.adaptation.scene import Scene
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import Lane, wait_for_stream
 from tttkd_ros.frame import Frame
@@ -44,6 +45,8 @@ class TTTKD:
     Beyond the paper, which freezes them, BatchNorm's running statistics follow those of each sweep that is handed in,
     as DUA's do (`dua_momentum`, with `bn_momentum` as the least). They are the point cloud's alone, so that they also
     follow where the step is not taken. Only where earlier steps are undone do they go back as well, to those of then.
+
+    With the guard, a scene is learnt from by `config.scene_steps` steps; then both rest until it changes (scene.py).
     """
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
@@ -57,7 +60,7 @@ class TTTKD:
         self._changing = list(adaptable(self._student.backbone).values())
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
-        self._guard = Guard()
+        self._guard, self._scene = Guard(), Scene(student.config.voxel_size)
         self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
@@ -80,6 +83,8 @@ class TTTKD:
             everything = torch.tensor(frame.points)
             usable = self._student.usable(everything)
             points = everything[usable].to(self._student.teacher_mean.device)
+            if config.guard:
+                self._scene.look(points)
             followed = self._follow(points, config, original)
             before = self._copies() if followed else original
             outcome = self._descend(frame, usable, points, config)
@@ -87,8 +92,10 @@ class TTTKD:
             self._restore(original, random_state)
             raise
         self._updates += followed
+        self._scene.updates += followed
         accepted, doubted, rolled_back = not outcome["reason"], outcome.pop("doubted", False), False
         if accepted:
+            self._scene.steps += outcome["steps"]
             self._guard.accept(outcome["alignment"], outcome["held_out"], outcome["gradient_norm"], before)
             published = not config.guard or self._guard.vouches
             self._held_back = {} if published else self._parameters_of(before)
@@ -128,7 +135,7 @@ class TTTKD:
             overwrite(self._student.backbone, weights)
             wait_for_stream(self._student.teacher_mean.device)  # before anyone lets go of those weights
         self._forget_gradient()
-        self._guard, self._held_back = Guard(), {}
+        self._guard, self._scene, self._held_back = Guard(), Scene(self._student.config.voxel_size), {}
         self._version, self._updates = weights.version, 0
         if not weights.version:
             self._random.set_state(self._fresh_random)
@@ -138,6 +145,8 @@ class TTTKD:
 
     def _follow(self, points: Tensor, config: TTTConfig, original: list[Tensor]) -> bool:
         """Whether BatchNorm's statistics followed those of points (N, 3); if not, all is as in `original`."""
+        if _enough(self._scene.updates, config):
+            return False
         if not config.bn_momentum or not has_statistics(self._student, points):
             return False
         absorb(self._student, points, dua_momentum(self._updates + 1, config.bn_momentum))
@@ -151,6 +160,8 @@ class TTTKD:
         frame's; usable: (N,) bool, which these are."""
         if not frame.views:
             return {"reason": "no camera image"}
+        if _enough(self._scene.steps, config):
+            return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "rested": True}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
             return {"reason": reason, "doubted": True}
         device = points.device
@@ -226,6 +237,11 @@ class TTTKD:
     def _forget_gradient(self) -> None:
         for parameter in self._trained:
             parameter.grad = None
+
+
+def _enough(taken: int, config: TTTConfig) -> bool:
+    """Of a scene."""
+    return config.guard and taken >= config.scene_steps
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:

@@ -24,12 +24,13 @@ READY, OVER = "ready to adapt", "adaptation is over"
 @dataclass(frozen=True)
 class Counters:
     """Jobs handed in, and what became of them. replaced: by a newer one, a pause, a reset or a failure before their
-    turn came. restarts: new adapters in place of ones that died."""
+    turn came. rested: no step was needed. restarts: new adapters in place of ones that died."""
 
     submitted: int = 0
     replaced: int = 0
     accepted: int = 0
     rejected: int = 0
+    rested: int = 0
     failed: int = 0  # of the rejected: by an exception
     rolled_back: int = 0  # of the rejected: those that undid or averaged earlier steps
     restarts: int = 0
@@ -108,6 +109,7 @@ class AdaptationWorker:
 
     @property
     def last(self) -> StepReport | None:
+        """Of the steps since the weights were last reset or loaded."""
         return self._last
 
     def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> None:
@@ -153,6 +155,7 @@ class AdaptationWorker:
 
     def _publish(self, weights: Weights) -> None:
         self._owed = self._published = weights
+        self._last = None
         self._drop_job()
 
     def close(self) -> None:
@@ -239,10 +242,10 @@ class AdaptationWorker:
                 )
             elif weights:
                 self._published = weights
-            self._last = report
+            self._last = None if self._owed else report
             self._count(
-                submitted=int(job.spare), accepted=int(report.accepted), rejected=int(not report.accepted),
-                rolled_back=int(report.rolled_back),
+                submitted=int(job.spare), accepted=int(report.accepted), rested=int(report.rested),
+                rejected=int(not (report.accepted or report.rested)), rolled_back=int(report.rolled_back),
             )
         self._tell(report)
         if death is not None:

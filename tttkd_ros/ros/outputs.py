@@ -50,7 +50,8 @@ def label_info(classes: ClassSet) -> String:
 
 
 def adaptation(report: StepReport, name: str) -> DiagnosticArray:
-    """A step's outcome at the stamp of its sweep: OK with message "accepted", or WARN with the reason."""
+    """A step's outcome at the stamp of its sweep: OK with message "accepted", or WARN with the reason; OK with it
+    where no step was needed."""
     values = {
         "accepted": report.accepted,
         "reason": report.reason,
@@ -63,6 +64,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "rolled_back": report.rolled_back,
         "followed": report.followed,
         "paused": report.paused,
+        "rested": report.rested,
         "points": report.points,
         "steps": report.steps,
         "learning_rate": report.learning_rate,
@@ -71,7 +73,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "ages": ",".join(f"{age:.3f}" for age in report.ages),
         "seconds": report.seconds,
     }
-    level = DiagnosticStatus.OK if report.accepted else DiagnosticStatus.WARN
+    level = DiagnosticStatus.OK if report.accepted or report.rested else DiagnosticStatus.WARN
     message = "accepted" if report.accepted else report.reason
     return diagnostics(stamp_message(report.stamp), [status(f"{name}: adaptation", level, message, values)])
 

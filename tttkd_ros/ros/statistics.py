@@ -37,9 +37,10 @@ class Statistics:
 
     def step(self, report: StepReport) -> None:
         """Rejections are counted by reason, reasons that differ in their numbers only being one."""
+        rejected = not (report.accepted or report.rested)
         with self._lock:
-            self._counts["accepted" if report.accepted else "rejected"] += 1
-            if not report.accepted:
+            self._counts["rejected" if rejected else "accepted" if report.accepted else "rested"] += 1
+            if rejected:
                 reason = re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", report.reason)
                 known = reason in self._rejections or len(self._rejections) < KINDS
                 self._rejections[reason if known else "other"] += 1
