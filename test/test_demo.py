@@ -14,6 +14,7 @@ from PIL import Image
 from tttkd_ros.demo.processes import Child, ChildError
 from tttkd_ros.demo.recordings import latencies, percentiles
 from tttkd_ros.demo.run import MODES, run_demo
+from tttkd_ros.evaluation.recordings import steps
 from tttkd_ros.frame import Frame
 
 SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "miou_adapted_second_half",
@@ -130,10 +131,13 @@ def test_the_whole_demo_in_small(tmp_path, models):
     assert summary["every_run_answered_in_full"]
     live = summary["drives"][0]["live"]
     assert set(live) == set(MODES)
-    # Tried, not accepted: the guard objects to random models, rightly.
-    tried = {mode: run["steps_accepted"] + sum(run["rejections"].values()) for mode, run in live.items()}
-    assert tried["frozen"] == 0
-    assert tried["stride_1"] > tried["adapted"] >= 1
+    taken = {mode: steps(out / "runs" / f"5_{mode}" / "recording") for mode in live}
+    for mode, run in live.items():  # tried, not accepted: the guard objects to random models, rightly
+        assert run["steps_accepted"] + sum(run["rejections"].values()) == len(taken[mode])
+    # The strides in force: a busy machine may stretch them later.
+    assert {mode: min((step.stride for step in tried), default=None) for mode, tried in taken.items()} == {
+        "frozen": None, "adapted": 5, "stride_1": 1
+    }
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     for name in ("sweep", "overlay", "miou_over_time"):
         assert min(Image.open(out / f"{name}.png").size) > 600
