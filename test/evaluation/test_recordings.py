@@ -73,10 +73,11 @@ def test_a_recording_of_another_bag_is_refused(tmp_path, record_answers):
 
 
 def test_steps_count_as_a_run_s_and_name_it(tmp_path, record_answers):
-    rejected = TOLD | {"accepted": "false", "reason": "no camera image", "loss": "nan", "stride": "10"}
-    drive = sweeps(2)
-    result = scored(drive, record_answers(tmp_path / "bag", drive, reports=[(1000, TOLD), (1001, rejected)]))
-    assert (result.steps_accepted, result.steps_tried, result.rejections) == (1, 2, {"no camera image": 1})
+    rejected = TOLD | {"accepted": "false", "loss": "nan", "stride": "10"}
+    few = [(1001 + number, rejected | {"reason": f"{number} points in view"}) for number in range(2)]
+    drive = sweeps(3)
+    result = scored(drive, record_answers(tmp_path / "bag", drive, reports=[(1000, TOLD), *few]))
+    assert (result.steps_accepted, result.steps_tried, result.rejections) == (1, 3, {"# points in view": 2})
     assert result.losses == ((1000, 0.5),)
     assert result.title == "live, stride 5, lr 0.1"
 

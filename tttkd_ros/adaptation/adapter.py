@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -15,6 +17,7 @@ from tttkd_ros.devices import wait_for_stream
 from tttkd_ros.frame import Frame
 
 _NAN = float("nan")
+_NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
 OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a copy of this student"
 
 
@@ -87,6 +90,23 @@ class StepReport:
     followed: bool = False
     paused: bool = False
     rested: bool = False
+
+
+def kind_of(reason: str) -> str:
+    """A report's reason without its numbers, so that those that differ in nothing else count as one."""
+    return _NUMBER.sub("#", reason)
+
+
+class Outcome(Protocol):
+    """As a `StepReport` tells it, or a recording of one."""
+
+    accepted: bool
+    reason: str
+
+
+def count_rejections(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Kind of reason -> how many were not accepted for it."""
+    return dict(Counter(kind_of(outcome.reason) for outcome in outcomes if not outcome.accepted))
 
 
 class Adapter(Protocol):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
 
+from tttkd_ros.adaptation.adapter import count_rejections
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo import jobs
@@ -169,7 +169,7 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     taken = steps(run.recording)
     return {"sweeps_sent": len(frames), "sweeps_received": received,
             "steps_accepted": sum(step.accepted for step in taken),
-            "rejections": dict(Counter(step.reason for step in taken if not step.accepted))}
+            "rejections": count_rejections(taken)}
 
 
 def _draw(out: Path, drives: list[DriveFigures], bag: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tttkd_ros.adaptation.adapter import count_rejections
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
 from tttkd_ros.bags.storage import open_bag
@@ -116,7 +116,7 @@ def score_recording(
         if taken else {},
         steps_tried=len(taken),
         steps_accepted=len(accepted),
-        rejections=dict(Counter(step.reason for step in taken if not step.accepted)),
+        rejections=count_rejections(taken),
         losses=tuple((step.stamp, step.loss) for step in accepted if math.isfinite(step.loss)),
         timing=Timing(np.empty(0), np.array([step.seconds for step in taken])),
         delivery=Delivery(len(drive), received, bool((np.diff(stamps) > 0).all()), intact),

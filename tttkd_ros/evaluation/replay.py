@@ -7,7 +7,6 @@ nothing but its inputs: the same drive, weights and seed give the same result.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights
+from tttkd_ros.adaptation.adapter import StepReport, Weights, count_rejections
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
 from tttkd_ros.adaptation.methods import METHODS as ONLINE
@@ -159,7 +158,7 @@ def replay(
         settings=method.settings,
         steps_tried=len(reports),
         steps_accepted=len(accepted),
-        rejections=dict(Counter(report.reason for report in reports if not report.accepted)),
+        rejections=count_rejections(reports),
         losses=tuple((report.stamp, report.loss) for report in accepted if math.isfinite(report.loss)),
         timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
         **tally.arrays(),

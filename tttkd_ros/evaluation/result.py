@@ -76,8 +76,8 @@ class Result:
 
     stamps: (S,) int64 nanoseconds. matrices: (S, 2, C, C + 1) int64, rows truth, the last column answers withheld;
     index 0 of the second axis holds the points that no camera saw, index 1 those that one did; zeros without truth.
-    steps_tried, steps_accepted: adaptation jobs. rejections: reason -> count. losses: (stamp, loss) of the accepted
-    steps, of methods that have a loss.
+    steps_tried, steps_accepted: adaptation jobs. rejections: kind of reason -> count. losses: (stamp, loss) of the
+    accepted steps, of methods that have a loss.
 
     predicted: (S, C + 1) int64, points by answer, the last column withheld. agreement: (S, 2) int64, points that are
     answered as by the frozen student, and points; None where that is not known. calibration: (BINS, 3), see

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport
+from tttkd_ros.adaptation.adapter import StepReport, kind_of
 
 STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from the sweep's arrival to its answer
 WINDOW = 600  # sweeps that the percentiles look back on: a minute at 10 Hz
-KINDS = 32  # reasons counted apart; further ones are counted together
+KINDS = 32  # of reasons counted apart; further ones are counted together
 
 
 class Statistics:
@@ -36,14 +35,14 @@ class Statistics:
                 self._seconds[stage].append(value)
 
     def step(self, report: StepReport) -> None:
-        """Rejections are counted by reason, reasons that differ in their numbers only being one."""
+        """Rejections are counted by the kind of reason."""
         rejected = not (report.accepted or report.rested)
         with self._lock:
             self._counts["rejected" if rejected else "accepted" if report.accepted else "rested"] += 1
             if rejected:
-                reason = re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", report.reason)
-                known = reason in self._rejections or len(self._rejections) < KINDS
-                self._rejections[reason if known else "other"] += 1
+                kind = kind_of(report.reason)
+                known = kind in self._rejections or len(self._rejections) < KINDS
+                self._rejections[kind if known else "other"] += 1
 
     def counts(self) -> Counter[str]:
         with self._lock:
