@@ -12,8 +12,9 @@ from torch import Tensor
 from tttkd_ros.segmenter.voxels import GRID, keys_of
 
 CELL = 5  # voxels along an edge: wider than noise moves a point, and narrower than what tells one place from the next
-# Of a sweep's occupied cells, the share that the scene's first sweep occupied, too, from which they show the same.
-# Cells of 0.5 m: 0.69 to 0.93 before a standing simulated vehicle, traffic included; at most 0.66 two metres on.
+# Of a sweep's occupied cells, the share that the scene's first sweep occupied, too, from which they show the same. With
+# cells of 0.5 m a standing simulated vehicle has at least 0.69, traffic included, and one that drives at most 0.59 of
+# what it saw four metres before (docs/real-time.md).
 SAME = 0.65
 
 
