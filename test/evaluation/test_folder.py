@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import Dinov2Config, Dinov2Model
 
 from tttkd_ros.evaluation import runs
 
@@ -221,6 +222,16 @@ def test_a_teacher_that_cannot_be_loaded_leaves_the_folder_to_the_right_one(run,
     run(bag, out=tmp_path / "out", method=("ttt-kd-o",), **wrong)
     for name in ("out", "whole"):
         run(bag, out=tmp_path / name, method=("ttt-kd-o",))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_so_does_one_of_another_width_than_the_student_learnt_from(run, tiny, bag, tmp_path, caplog):
+    wide = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    Dinov2Model(wide).save_pretrained(tmp_path / "wide")
+    run(bag, out=tmp_path / "out", method=("dua", "ttt-kd-o"), teacher=str(tmp_path / "wide"))
+    assert "the teacher has 24 features, but the student was trained with one of 16" in caplog.text
+    run(bag, out=tmp_path / "out", method=("dua", "ttt-kd-o"))
+    run(bag, out=tmp_path / "whole", method=("dua", "ttt-kd-o"))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

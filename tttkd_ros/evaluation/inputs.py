@@ -11,7 +11,7 @@ from pathlib import Path
 from tttkd_ros.adaptation.methods import IMAGE_HEAD
 from tttkd_ros.digests import code, digest, edges
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method
+from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method, check_fit
 from tttkd_ros.paths import share
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def evaluation_inputs(
     settings: Mapping[str, object],
 ) -> dict:
     """JSON values. truths: each bag's folder of .label files. methods: whose models count, but not they themselves: of
-    those there may be more another time. settings: those that all runs share. A teacher that cannot be loaded, and its
-    engine, are None: the methods that need it are left out."""
+    those there may be more another time. settings: those that all runs share. A teacher that cannot be loaded, or that
+    fits none of the methods, and its engine are None: the methods that need it are left out."""
     import torch
 
     found = {
@@ -62,18 +62,22 @@ def evaluation_inputs(
     }
     if any(method.name == SOURCE_ONLY for method in methods):
         found["source_only"] = digest(models.paths["source_only"])
-    if any(method.looks for method in methods):
-        found |= _teacher(models)
+    if looking := {method.name: method for method in methods if method.looks}:
+        found |= _teacher(models, list(looking.values()))
     if any(method.looks and method.name != ONLINE_KD for method in methods):
         found["image_head"] = digest(share(IMAGE_HEAD))
     return found
 
 
-def _teacher(models: Models) -> dict[str, str | None]:
-    try:
-        _ = models.teacher
-    except (ValueError, OSError) as error:
-        log.warning("the teacher cannot be loaded, and methods that need it cannot be run: %s", error)
+def _teacher(models: Models, methods: Sequence[Method]) -> dict[str, str | None]:
+    problems = []
+    for method in methods:
+        try:
+            check_fit(method, models.student, models.teacher)
+        except (ValueError, OSError) as error:
+            problems.append(error)
+    if len(problems) == len(methods):
+        log.warning("no method that needs the teacher can be run: %s", problems[0])
         return {"engine": None, "teacher": None}
     source = models.paths["teacher"]
     return {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}

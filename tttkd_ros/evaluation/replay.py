@@ -118,6 +118,13 @@ class _Answer(NamedTuple):
     seconds: float
 
 
+def check_fit(method: Method, student, teacher) -> None:
+    """Raise the ValueError or FileNotFoundError of a method that adapts where it does not fit these models."""
+    if method.adapts:
+        build = ONLINE[ONLINE_KD if method.name == OFFLINE_KD else method.name].build
+        build(student, teacher, method.seed)
+
+
 def replay(
     drive: Drive,
     student,

@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.adaptation.methods import IMAGE_HEAD
-from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.digests import code, digest
 from tttkd_ros.evaluation.inputs import CODE, libraries
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import OFFLINE_KD, ONLINE_KD, SOURCE_ONLY, Method, replay
+from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
 from tttkd_ros.paths import share
@@ -65,9 +64,7 @@ def check(trials: Sequence[Trial], setup: Setup) -> None:
     models = setup.models
     for method in setup.methods:
         student = models.source_only if method.name == SOURCE_ONLY else models.student
-        if method.adapts:
-            build = ONLINE[ONLINE_KD if method.name == OFFLINE_KD else method.name].build
-            build(student, models.teacher if method.looks else None, method.seed)
+        check_fit(method, student, models.teacher if method.looks else None)
 
 
 def benchmark_inputs(setup: Setup) -> dict:
