@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 
 from tttkd_ros.digests import differences
 from tttkd_ros.evaluation.result import Result, Timing
-from tttkd_ros.files import write_whole
+from tttkd_ros.files import put_in_place, write_whole
 from tttkd_ros.frame import Frame
 from tttkd_ros.pipeline import Prediction
 
@@ -98,9 +97,7 @@ class LabelFile:
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as file:
             yield lambda frame, prediction: file.write(prediction.labels.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        put_in_place(partial, self.path)
 
     @contextmanager
     def read(self) -> Iterator[Callable[[Frame], np.ndarray]]:

@@ -14,6 +14,7 @@ from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import FROZEN, Method, replay
 from tttkd_ros.evaluation.result import WINDOW
 from tttkd_ros.evaluation.runs import BagResults
+from tttkd_ros.files import put_in_place
 from tttkd_ros.frame import Frame
 from tttkd_ros.pipeline import Prediction, Segmenter
 from tttkd_ros.progress import progress
@@ -55,7 +56,7 @@ def record(
                 teacher = models.teacher if method.looks else None
                 replay(drives[bag.bag], models.student, teacher, method, on_sweep=on_sweep)
         stream.disconnect()  # all is on disk
-        unfinished.replace(path)
+        put_in_place(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from tttkd_ros.files import put_in_place
 from tttkd_ros.progress import progress
 
 
@@ -68,4 +68,4 @@ def run(
                     {"settings": settings, "next": i + 1, **{name: part.state_dict() for name, part in state.items()}},
                     partial,
                 )
-                os.replace(partial, resume)
+                put_in_place(partial, resume)
