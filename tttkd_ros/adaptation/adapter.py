@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -91,22 +90,15 @@ class StepReport:
     paused: bool = False
     rested: bool = False
 
+    @property
+    def outcome(self) -> str:
+        """"accepted", "rested" or "rejected"."""
+        return "accepted" if self.accepted else "rested" if self.rested else "rejected"
+
 
 def kind_of(reason: str) -> str:
     """A report's reason without its numbers, so that those that differ in nothing else count as one."""
     return _NUMBER.sub("#", reason)
-
-
-class Outcome(Protocol):
-    """As a `StepReport` tells it, or a recording of one."""
-
-    accepted: bool
-    reason: str
-
-
-def count_rejections(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """Kind of reason -> how many were not accepted for it."""
-    return dict(Counter(kind_of(outcome.reason) for outcome in outcomes if not outcome.accepted))
 
 
 class Adapter(Protocol):

@@ -145,9 +145,7 @@ class TTTKD:
 
     def _follow(self, points: Tensor, config: TTTConfig, original: list[Tensor]) -> bool:
         """Whether BatchNorm's statistics followed those of points (N, 3); if not, all is as in `original`."""
-        if _enough(self._scene.updates, config):
-            return False
-        if not config.bn_momentum or not has_statistics(self._student, points):
+        if not config.bn_momentum or _enough(self._scene.updates, config) or not has_statistics(self._student, points):
             return False
         absorb(self._student, points, dua_momentum(self._updates + 1, config.bn_momentum))
         if math.isfinite(_norm(self._changing)):

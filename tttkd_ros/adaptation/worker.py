@@ -242,11 +242,8 @@ class AdaptationWorker:
                 )
             elif weights:
                 self._published = weights
-            self._last = None if self._owed else report
-            self._count(
-                submitted=int(job.spare), accepted=int(report.accepted), rested=int(report.rested),
-                rejected=int(not (report.accepted or report.rested)), rolled_back=int(report.rolled_back),
-            )
+            self._last = None if self._owed else report  # one of other weights than those published
+            self._count(submitted=int(job.spare), rolled_back=int(report.rolled_back), **{report.outcome: 1})
         self._tell(report)
         if death is not None:
             self._survive(death)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tttkd_ros.adaptation.adapter import count_rejections
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo import jobs
@@ -19,6 +18,7 @@ from tttkd_ros.demo.recordings import score_live
 from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, delivery_table, label_table, summarise
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.report import write_json
+from tttkd_ros.evaluation.result import count_rejections
 from tttkd_ros.pools import start_worker
 from tttkd_ros.progress import progress
 

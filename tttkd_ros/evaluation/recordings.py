@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import count_rejections
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import BagDrive, Drive
 from tttkd_ros.evaluation.inputs import bag_names
-from tttkd_ros.evaluation.result import Delivery, Result, Timing
+from tttkd_ros.evaluation.result import Delivery, Result, Timing, count_rejections
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.evaluation.store import LabelFile
 from tttkd_ros.evaluation.tally import Tally

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights, count_rejections
+from tttkd_ros.adaptation.adapter import StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
 from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
-from tttkd_ros.evaluation.result import Result, Timing, title
+from tttkd_ros.evaluation.result import Result, Timing, count_rejections, title
 from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
 from tttkd_ros.pipeline import Pipeline, Prediction, Segmenter

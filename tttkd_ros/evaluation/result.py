@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
@@ -18,6 +20,18 @@ TITLED = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps
 USUAL = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 
 Settings = Mapping[str, "float | int | str | None"]
+
+
+class Step(Protocol):
+    """A `StepReport`, or the recording of one."""
+
+    accepted: bool
+    reason: str
+
+
+def count_rejections(steps: Iterable[Step]) -> dict[str, int]:
+    """Kind of reason -> how many were not accepted for it."""
+    return dict(Counter(kind_of(step.reason) for step in steps if not step.accepted))
 
 
 def title(name: str, settings: Settings) -> str:

@@ -73,7 +73,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "ages": ",".join(f"{age:.3f}" for age in report.ages),
         "seconds": report.seconds,
     }
-    level = DiagnosticStatus.OK if report.accepted or report.rested else DiagnosticStatus.WARN
+    level = DiagnosticStatus.WARN if report.outcome == "rejected" else DiagnosticStatus.OK
     message = "accepted" if report.accepted else report.reason
     return diagnostics(stamp_message(report.stamp), [status(f"{name}: adaptation", level, message, values)])
 

@@ -36,10 +36,9 @@ class Statistics:
 
     def step(self, report: StepReport) -> None:
         """Rejections are counted by the kind of reason."""
-        rejected = not (report.accepted or report.rested)
         with self._lock:
-            self._counts["rejected" if rejected else "accepted" if report.accepted else "rested"] += 1
-            if rejected:
+            self._counts[report.outcome] += 1
+            if report.outcome == "rejected":
                 kind = kind_of(report.reason)
                 known = kind in self._rejections or len(self._rejections) < KINDS
                 self._rejections[kind if known else "other"] += 1
