@@ -5,21 +5,11 @@ holds a launch test for one.)
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from importlib.util import find_spec
 
 import pytest
 
-if shutil.which("ros2") is None or find_spec("ros2launch") is None:
-    pytest.skip("`ros2 launch` comes with a ROS distribution", allow_module_level=True)
-
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory  # noqa: E402
-
-try:
-    get_package_share_directory("tttkd_ros")
-except (PackageNotFoundError, LookupError):
-    pytest.skip("tttkd_ros is in no prefix on AMENT_PREFIX_PATH", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("ros2_launch")
 
 
 @pytest.mark.parametrize(

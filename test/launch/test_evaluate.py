@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-if shutil.which("ros2") is None or find_spec("ros2launch") is None:
-    pytest.skip("`ros2 launch` comes with a ROS distribution", allow_module_level=True)
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.geometry.rig import RigCamera, save_rig
+from tttkd_ros.segmenter.checkpoint import save_student
+from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.simulation.drive import frames
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory  # noqa: E402
-
-from tttkd_ros.bags.writer import BagWriter  # noqa: E402
-from tttkd_ros.geometry.rig import RigCamera, save_rig  # noqa: E402
-from tttkd_ros.segmenter.checkpoint import save_student  # noqa: E402
-from tttkd_ros.segmenter.student import Student, StudentConfig  # noqa: E402
-from tttkd_ros.simulation.drive import frames  # noqa: E402
-
-try:
-    get_package_share_directory("tttkd_ros")
-except (PackageNotFoundError, LookupError):
-    pytest.skip("tttkd_ros is in no prefix on AMENT_PREFIX_PATH", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("ros2_launch")
 
 SWEEPS = 6
 PARAMETERS = """/**:
