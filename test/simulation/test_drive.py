@@ -8,14 +8,14 @@ from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.rig import load_rig
 from tttkd_ros.paths import share
-from tttkd_ros.simulation.drive import WORLDS, drive, frames
+from tttkd_ros.simulation.drive import WORLDS, Course, drive, frames
 from tttkd_ros.simulation.parts import LABEL_OF_PART
 from tttkd_ros.simulation.sensors import Camera
 
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request):
-    return request.param, list(drive(request.param, 5, 12, skip=1.5))
+    return request.param, list(drive(request.param, 5, 12, Course(skip=1.5)))
 
 
 def test_the_same_seed_gives_the_same_drive():
@@ -47,7 +47,7 @@ def test_stamps_are_a_tenth_of_a_second_apart():
 
 def test_every_class_occurs(world):
     name, sequence = world
-    labels = np.concatenate([f.labels for seed in (5, 6, 7) for f in frames(name, seed, 12, skip=1.5)])
+    labels = np.concatenate([f.labels for seed in (5, 6, 7) for f in frames(name, seed, 12, Course(skip=1.5))])
     assert set(np.unique(labels)) == set(range(len(OUTDOOR)))
 
 

@@ -14,7 +14,7 @@ from tttkd_ros.geometry.motion import Trajectory, deskew
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.transforms import apply
 from tttkd_ros.simulation.command import simulate
-from tttkd_ros.simulation.drive import PERIOD, START, WORLDS, drive, drive_with_depth, frames, odometry
+from tttkd_ros.simulation.drive import PERIOD, START, WORLDS, Course, drive, drive_with_depth, frames, odometry
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import LABEL_OF_PART
 from tttkd_ros.simulation.ride import SIGHT, SPEED, Ride, Rolling
@@ -25,8 +25,8 @@ FAST = Rolling(speed=20.0)
 @pytest.fixture(scope="module")
 def fast():
     """A drive at 20 m/s: (frame, parts in the image) of each sweep, and the way."""
-    way = Trajectory(*odometry("kitti", 3, 4, skip=0.7, rolling=FAST))
-    return list(drive("kitti", 3, 4, skip=0.7, rolling=FAST)), way
+    way = Trajectory(*odometry("kitti", 3, 4, Course(skip=0.7, rolling=FAST)))
+    return list(drive("kitti", 3, 4, Course(skip=0.7, rolling=FAST))), way
 
 
 def agreement(points, camera_from_lidar, frame, parts) -> float:
@@ -74,7 +74,7 @@ def test_at_20_metres_per_second_compensated_pixels_are_right_to_a_fraction(fast
 
 
 def test_a_rolling_sweep_that_takes_no_time_is_an_instant_one():
-    (rolling,) = frames("kitti", 3, 1, rolling=Rolling(duration=0.0))
+    (rolling,) = frames("kitti", 3, 1, Course(rolling=Rolling(duration=0.0)))
     (instant,) = frames("kitti", 3, 1)
     np.testing.assert_array_equal(rolling.points, instant.points)
     np.testing.assert_array_equal(rolling.labels, instant.labels)
@@ -100,8 +100,8 @@ def test_odometry_tells_the_speed_before_during_and_after_the_drive(fast):
 
 def test_a_rolling_bag_reads_compensated(tmp_path):
     simulate(tmp_path / "bag", sweeps=3, rolling=True, speed=20.0)
-    way = Trajectory(*odometry("kitti", 0, 3, rolling=FAST))
-    simulated = list(frames("kitti", 0, 3, rolling=FAST))
+    way = Trajectory(*odometry("kitti", 0, 3, Course(rolling=FAST)))
+    simulated = list(frames("kitti", 0, 3, Course(rolling=FAST)))
     for read, frame in zip(BagReader(tmp_path / "bag").frames(), simulated, strict=True):
         np.testing.assert_array_equal(read.points, frame.points)
         np.testing.assert_allclose(read.deskewed, deskew(frame.points, frame.times, frame.stamp, way), atol=2e-3)
@@ -113,7 +113,7 @@ def test_only_a_rolling_drive_has_a_speed(tmp_path):
 
 
 def test_the_vehicle_stands_at_a_stop_and_then_drives_on_from_there():
-    stamps, poses = odometry("kitti", 3, 12, stop=(0.4, 0.9))
+    stamps, poses = odometry("kitti", 3, 12, Course(stop=(0.4, 0.9)))
     still = (stamps >= START + 4 * 10**8) & (stamps <= START + 9 * 10**8)
     assert still.sum() == 51
     assert (poses[still] == poses[still][0]).all()
@@ -123,7 +123,7 @@ def test_the_vehicle_stands_at_a_stop_and_then_drives_on_from_there():
 
 
 def test_before_a_stop_a_drive_is_as_without_and_in_it_the_traffic_moves_on():
-    with_stop, parts, _ = zip(*drive_with_depth("kitti", 3, 8, stop=(2 * PERIOD, 8 * PERIOD)), strict=True)
+    with_stop, parts, _ = zip(*drive_with_depth("kitti", 3, 8, Course(stop=(2 * PERIOD, 8 * PERIOD))), strict=True)
     without, driven_by, _ = zip(*drive_with_depth("kitti", 3, 8), strict=True)
     for number in range(3):
         np.testing.assert_array_equal(with_stop[number].points, without[number].points)

@@ -6,7 +6,7 @@ import torch
 
 from tttkd_ros.pipeline import Segmenter
 from tttkd_ros.segmenter.checkpoint import load_student
-from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.drive import Course, frames
 from tttkd_ros.training.student import augment, train_student
 from tttkd_ros.training.teacher import train_teacher
 
@@ -29,7 +29,8 @@ def checkpoint(teacher, tmp_path_factory):
 
 def test_it_learns_its_training_domain(checkpoint):
     segmenter = Segmenter(load_student(checkpoint))
-    right = [(segmenter.segment(f.points).labels == f.labels).mean() for f in frames("a2d2", 2_000_000, 4, skip=1.5)]
+    drive = frames("a2d2", 2_000_000, 4, Course(skip=1.5))
+    right = [(segmenter.segment(frame.points).labels == frame.labels).mean() for frame in drive]
     assert np.mean(right) > 0.4  # ten classes, the commonest of them on a third of the points
 
 

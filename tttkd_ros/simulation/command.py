@@ -45,7 +45,7 @@ def simulate(
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.messages.stamps import SECOND
     from tttkd_ros.progress import progress
-    from tttkd_ros.simulation.drive import frames, odometry
+    from tttkd_ros.simulation.drive import Course, frames, odometry
     from tttkd_ros.simulation.ride import SPEED, Rolling
 
     if sweeps < 1:
@@ -59,14 +59,14 @@ def simulate(
         raise ValueError(f"stop is from {begin} s to {end} s: expected neither a negative number nor an end before it")
     if shift is not None and end > begin:
         raise ValueError(f"both shift {shift!r} and a stop are given: a shift's drive does not stop, leave one out")
-    motion = Rolling(speed=speed) if rolling else None
+    course = Course(rolling=Rolling(speed=speed) if rolling else None, stop=stop)
     if shift is None:
         name = driven = world or "kitti"
-        sequence = frames(driven, seed, sweeps, rolling=motion, stop=stop)
+        sequence = frames(driven, seed, sweeps, course)
     else:
         name, driven = shift, shift_named(shift).world
-        sequence = shifted_frames(shift, seed, sweeps, rolling=motion)
-    poses = deque(zip(*odometry(driven, seed, sweeps, rolling=motion, stop=stop), strict=True) if rolling else ())
+        sequence = shifted_frames(shift, seed, sweeps, rolling=course.rolling)
+    poses = deque(zip(*odometry(driven, seed, sweeps, course), strict=True) if rolling else ())
     with BagWriter(out) as bag, progress() as bar:
         task = bar.add_task(f"{name} {seed}", total=sweeps, note="")
         for frame in sequence:

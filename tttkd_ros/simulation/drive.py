@@ -63,6 +63,22 @@ WORLDS = {
 }
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a drive is gone along and measured.
+
+    skip: seconds between sweeps. rolling: None for a sweep and an image that take no time. stop: seconds from the start
+    between which the vehicle stands.
+    """
+
+    skip: float = PERIOD
+    rolling: Rolling | None = None
+    stop: tuple[float, float] = (0.0, 0.0)
+
+
+STEADY = Course()
+
+
 def world_named(name: str) -> World:
     """The world called `name`. ValueError: no such world."""
     if name not in WORLDS:
@@ -70,44 +86,26 @@ def world_named(name: str) -> World:
     return WORLDS[name]
 
 
-def frames(
-    world: str | World,
-    seed: int,
-    sweeps: int,
-    *,
-    skip: float = PERIOD,
-    rolling: Rolling | None = None,
-    stop: tuple[float, float] = (0.0, 0.0),
-) -> Iterator[Frame]:
-    """The sweeps of one drive, `skip` seconds apart, each with the front camera's image and the truth; the same for
-    the same seed. rolling: None for a sweep and an image that take no time. stop: seconds from the start between which
-    the vehicle stands.
-    """
-    for frame, _, _ in drive_with_depth(world, seed, sweeps, skip=skip, rolling=rolling, stop=stop):
+def frames(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> Iterator[Frame]:
+    """The sweeps of one drive, each with the front camera's image and the truth; the same for the same arguments."""
+    for frame, _, _ in drive_with_depth(world, seed, sweeps, course):
         yield frame
 
 
-def drive(
-    world: str | World, seed: int, sweeps: int, *, skip: float = PERIOD, rolling: Rolling | None = None
-) -> Iterator[tuple[Frame, np.ndarray]]:
+def drive(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> Iterator[tuple[Frame, np.ndarray]]:
     """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
-    for frame, parts, _ in drive_with_depth(world, seed, sweeps, skip=skip, rolling=rolling):
+    for frame, parts, _ in drive_with_depth(world, seed, sweeps, course):
         yield frame, parts
 
 
 def drive_with_depth(
-    world: str | World,
-    seed: int,
-    sweeps: int,
-    *,
-    skip: float = PERIOD,
-    rolling: Rolling | None = None,
-    stop: tuple[float, float] = (0.0, 0.0),
+    world: str | World, seed: int, sweeps: int, course: Course = STEADY
 ) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
     """As `drive`, with the metres (H, W) float32 from the camera to what each pixel shows: infinity for the sky."""
-    world, ride, look, rng = _setting(world, seed, sweeps, skip, rolling, stop)
+    world, ride, look, rng = _setting(world, seed, sweeps, course)
+    rolling = course.rolling
     for i in range(sweeps):
-        time = i * skip
+        time = i * course.skip
         stamp = START + round(time * 1e9)
         if rolling is None:
             pose, solids = ride.pose(time), ride.solids(time)
@@ -122,33 +120,23 @@ def drive_with_depth(
         yield Frame(stamp, points, (view,), intensity, labels, times), parts, depth
 
 
-def odometry(
-    world: str | World,
-    seed: int,
-    sweeps: int,
-    *,
-    skip: float = PERIOD,
-    rolling: Rolling | None = None,
-    stop: tuple[float, float] = (0.0, 0.0),
-) -> tuple[np.ndarray, np.ndarray]:
+def odometry(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> tuple[np.ndarray, np.ndarray]:
     """Where the LiDAR was in the drive of the same arguments, a hundred times a second: stamps (K,) nanoseconds, poses
     (K, 4, 4) world from LiDAR.
     """
-    _, ride, _, _ = _setting(world, seed, sweeps, skip, rolling, stop)
-    times = np.arange(-10, round(100 * (sweeps * skip + PERIOD))) / 100  # a tenth of a second more at both ends
+    _, ride, _, _ = _setting(world, seed, sweeps, course)
+    times = np.arange(-10, round(100 * (sweeps * course.skip + PERIOD))) / 100  # a tenth of a second more at both ends
     return START + np.rint(times * 1e9).astype(np.int64), np.stack([ride.pose(time) for time in times])
 
 
-def _setting(
-    world: str | World, seed: int, sweeps: int, skip: float, rolling: Rolling | None, stop: tuple[float, float]
-):
+def _setting(world: str | World, seed: int, sweeps: int, course: Course):
     """The world, the ride through it, its look, and the random state that the sensors draw from."""
     world = world_named(world) if isinstance(world, str) else world
     rng = np.random.default_rng(seed)
-    speed = SPEED if rolling is None else rolling.speed
-    street = build(world.style, sweeps * skip * speed + 2 * SIGHT, rng, SIGHT / 2)
+    speed = SPEED if course.rolling is None else course.rolling.speed
+    street = build(world.style, sweeps * course.skip * speed + 2 * SIGHT, rng, SIGHT / 2)
     look = Look.draw(rng)
-    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3), stop), look, rng
+    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3), course.stop), look, rng
 
 
 def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.progress import progress
-from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.drive import Course, frames
 from tttkd_ros.teacher import Teacher, load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
 from tttkd_ros.training.loop import run
@@ -95,7 +95,7 @@ def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, b
     with progress() as bar:
         task = bar.add_task("images", total=drives * each, note="")
         for i in range(drives):
-            for frame in frames(world, seed + i, each, skip=3.0):
+            for frame in frames(world, seed + i, each, Course(skip=3.0)):
                 targets = teacher_targets(frame, teacher, random)
                 label = torch.from_numpy(frame.labels)[targets.index].long()
                 known = torch.nonzero(label != UNLABELLED)[:, 0]

@@ -16,7 +16,7 @@ from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import CLASS_SETS, UNLABELLED
 from tttkd_ros.progress import progress
-from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.drive import Course, frames
 from tttkd_ros.teacher.dinov2 import Teacher, load_teacher
 from tttkd_ros.training.loop import run
 
@@ -153,7 +153,7 @@ def _examples(
     with progress() as bar:
         task = bar.add_task("sweeps", total=drives * each, note="")
         for i in range(drives):
-            for frame in frames(world, seed + i, each, skip=1.5):
+            for frame in frames(world, seed + i, each, Course(skip=1.5)):
                 targets = teacher_targets(frame, teacher, rng)
                 kept = torch.randperm(len(targets.index), generator=rng)[:budget]
                 labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.points)

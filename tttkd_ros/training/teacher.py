@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tttkd_ros.progress import progress
-from tttkd_ros.simulation.drive import WORLDS, drive
+from tttkd_ros.simulation.drive import WORLDS, Course, drive
 from tttkd_ros.simulation.parts import PARTS
 from tttkd_ros.training.loop import run
 
@@ -134,7 +134,7 @@ def _render(drives: int, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     with progress() as bar:
         task = bar.add_task("images", total=drives * each, note="")
         for i in range(drives):
-            for frame, parts in drive(list(WORLDS)[i % len(WORLDS)], seed + i, each, skip=2.0):
+            for frame, parts in drive(list(WORLDS)[i % len(WORLDS)], seed + i, each, Course(skip=2.0)):
                 images.append(frame.views[0].image)
                 masks.append(_majority(parts))
                 bar.advance(task)
