@@ -72,7 +72,7 @@ class Baseline(ABC, Generic[S]):
         """Change the state once. The loss before that; None for a method without one."""
 
     def _look(self, state: S, frame: Frame) -> Scene:
-        points = torch.tensor(frame.points)  # a copy: a bag's arrays are read-only
+        points = torch.tensor(frame.upright)  # a copy: a bag's arrays are read-only
         return Scene(points[state.student.usable(points)].to(state.student.teacher_mean.device))
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:

@@ -81,7 +81,7 @@ class TTTKD:
         start = time.perf_counter()
         original, random_state = self._copies(), self._random.get_state()
         try:
-            everything = torch.tensor(frame.points)
+            everything = torch.tensor(frame.upright)
             usable = self._student.usable(everything)
             points = everything[usable].to(self._student.teacher_mean.device)
             if config.guard:
