@@ -266,7 +266,7 @@ def test_depth_is_no_picture(encoding):
     raw = image(np.zeros((4, 48), np.uint8), encoding)
     packed = SimpleNamespace(format=f"{encoding}; png compressed ", data=cv2.imencode(".png", RGB[..., 0])[1])
     for message in (raw, packed):
-        with pytest.raises(ValueError, match=f"(?i)encoding is {encoding!r}, depth .* expected the topic of the camera's"):
+        with pytest.raises(ValueError, match=f"(?i)encoding is {encoding!r}, depth .* expected the topic of"):
             decode_image(message)
 
 
@@ -389,7 +389,8 @@ def test_an_image_of_more_pixels_than_allowed_is_refused(limit):
 
 
 def test_the_size_is_told_without_decoding():
-    assert [image_size(message) for message in (image(RGB, "h264"), compressed("png"), compressed("jpg"))] == [(6, 4)] * 3
+    for message in (image(RGB, "h264"), compressed("png"), compressed("jpg")):
+        assert image_size(message) == (6, 4)
     assert image_size(SimpleNamespace(format="h264", data=array.array("B", b"\0\0\0\x01"))) == (0, 0)
 
 

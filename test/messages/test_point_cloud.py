@@ -208,7 +208,7 @@ def test_fields_that_are_not_used_may_be_of_any_kind_and_overlap():
         ([field("x", 2**32 - 1), field("y", 4), field("z", 8)], "bytes 4294967295"),
         ([field("x", 0, 9), field("y", 4), field("z", 8)], "unknown datatype 9"),
         ([field("x", 0, 0), field("y", 4), field("z", 8)], "unknown datatype 0"),
-        ([field("x", 0, INT32), field("y", 4), field("z", 8)], "'x' has datatype 5, expected FLOAT32 .*unit is not known"),
+        ([field("x", 0, INT32), field("y", 4), field("z", 8)], "'x' has datatype 5, expected FLOAT32 .*not known"),
         ([field("x", 0, 3), field("y", 2, 3), field("z", 4, 3)], "'x' has datatype 3, expected FLOAT32"),
         ([field("x", 0, count=3)], "'x' has count 3"),
     ],

@@ -17,7 +17,7 @@ import numpy as np
 # sensor_msgs/PointField: datatype -> NumPy type code without byte order
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 SIZES = {datatype: int(code[1]) for datatype, code in DATATYPES.items()}  # bytes
-UINT8, FLOAT32 = 2, 7
+UINT8, UINT32, FLOAT32 = 2, 6, 7
 CHANNELS = 128  # that a pixel may have in OpenCV 5 (512 in 4)
 
 
@@ -198,8 +198,8 @@ class _Point:
         for field in axes:
             if field.datatype not in (7, 8):
                 raise ValueError(
-                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 (7) or FLOAT64 (8), in "
-                    "metres: of whole numbers the unit is not known"
+                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 (7) or FLOAT64 (8) "
+                    "in metres: of whole numbers the unit is not known"
                 )
         intensity = self.field("intensity") if self.has_intensity else None
         label = self.field("label") if self.has_label else None

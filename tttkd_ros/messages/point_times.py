@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.messages.point_cloud import CloudBytes, Field, decode_field
+from tttkd_ros.messages.point_cloud import UINT32, CloudBytes, Field, decode_field
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 
 NAMES = (
@@ -21,7 +21,6 @@ TIME_UNITS = ("auto", *UNITS)
 SHORTEST_S, LONGEST_S = 0.005, 1.0  # a sweep, and from the cloud's stamp to any point of it
 LONGEST_TOLD_S = 10.0  # the same where the unit is told: of a slowly tilting scanner
 DATE_ERROR_S = 1e-3  # a type that rounds dates by more cannot hold them
-UINT32 = 6
 
 
 def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:

@@ -12,11 +12,11 @@ PACKETS = "play them to the LiDAR's driver ({driver}) and take the clouds that i
 PACKET_TYPES = (  # message type -> the node that makes clouds of such packets
     (r"velodyne_msgs/.*", "velodyne_pointcloud: velodyne_transform_node"),
     (r"ouster.*/PacketMsg", "ouster_ros: os_cloud"),
-    (r"hesai_ros_driver/.*", "hesai_ros_driver_node, source_type 3"),
+    (r"hesai_ros_driver/Udp.*", "hesai_ros_driver_node, source_type 3"),
     (r"(nebula|pandar|robosense)_msgs/.*", "nebula_ros"),
     (r"rslidar_msg/.*", "rslidar_sdk, msg_source 2"),
     (r"lslidar_msgs/.*", "lslidar_driver"),
-    (r".*(Packets?(Msg)?|Scan|UdpFrame)", "velodyne_pointcloud, ouster_ros, ..."),
+    (r"(?!.*(image_transport|h264)).*(Packets?(Msg)?|VelodyneScan|PandarScan|UdpFrame)", "as velodyne_pointcloud"),
 )
 CLOUD_TRANSPORTS = ("draco", "zlib", "zstd", "cloudini")
 IMAGE_TYPES = (  # message type -> transport, plugin
@@ -31,9 +31,11 @@ IMAGE_TRANSPORTS = {  # of CompressedImages that are no JPEG or PNG, by the last
     "zstd": "zstd_image_transport",
     "avif": "avif_image_transport",
 }
+IMAGE_TRANSPORT_NAMES = {*IMAGE_TRANSPORTS, *(transport for _, transport, _ in IMAGE_TYPES)}
 SIGNATURES = (  # of images, at the start of their data
-    (b"RIFF", "WebP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"), (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\0\0\0\x01", "h264 or h265"), (b"\0\0\x01", "h264 or h265"),
+    (b"RIFF", "WebP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"),
+    (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\0\0\0\x01", "h264 or h265"),
+    (b"\0\0\x01", "h264 or h265"),
 )  # fmt: skip
 
 
@@ -65,6 +67,12 @@ def undecoded_image(kind: str, topic: str) -> str | None:
         if re.fullmatch(pattern, plain_type(kind)):
             return _republish_image(transport, plugin, topic)
     return None
+
+
+def image_topic(topic: str) -> str:
+    """The topic that such a transport's topic belongs to."""
+    base, _, last = topic.rpartition("/")
+    return base if last in IMAGE_TRANSPORT_NAMES else topic
 
 
 def undecoded_format(kind: str, data: bytes) -> str:

@@ -76,7 +76,7 @@ class Runtime:
             Cameras(
                 settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
-                compensation=compensation,
+                channel_order=settings.channel_order, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
             )
             for _ in range(2)
@@ -99,7 +99,7 @@ class Runtime:
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
             self._overlays.submit, self._statistics, complaints, self._error, bound=settings.queue,
-            governor=Governor(settings.deadline),
+            governor=Governor(settings.deadline), time_unit=settings.time_unit,
         )
         self._close.append(self._inference.close)
 
