@@ -501,9 +501,9 @@ def test_a_camera_in_video_only_is_told(tmp_path, make, sweep):
     store.register(get_types_from_msg("uint8[] data\nstring format\n", kind))
     packet = store.types[kind](data=np.zeros(3, np.uint8), format="h264")
     with Writer(tmp_path / "bag", version=8) as writer:
-        for topic, kind, message, time in (sweep(START), ("/rear/video", kind, packet, START)):
-            connection = writer.add_connection(topic, kind, typestore=store)
-            writer.write(connection, time, store.serialize_cdr(message, kind))
+        for topic, name, message, time in (sweep(START), ("/rear/video", kind, packet, START)):
+            connection = writer.add_connection(topic, name, typestore=store)
+            writer.write(connection, time, store.serialize_cdr(message, name))
     assert "foxglove_compressed_video_transport" in BagReader(tmp_path / "bag").unusable["rear"]
-    with pytest.raises(ValueError, match="no images of camera rear; it has those of none; its images are on /rear/video"):
+    with pytest.raises(ValueError, match="camera rear; it has those of none; its images are on /rear/video"):
         BagReader(tmp_path / "bag", cameras=["rear"])
