@@ -76,23 +76,23 @@ def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
 
 @cache
 def cv_bridge():
-    """ROS's converter between images and messages; None if it cannot be imported."""
+    """ROS's converter between images and messages; None if it is not installed, or does not work.
+
+    Its compiled half is made for the distribution's NumPy and OpenCV, which may not be those of this interpreter.
+    """
     try:
         from cv_bridge import CvBridge
 
         bridge = CvBridge()
-        bridge.encoding_to_cvtype2("rgb8")  # loads its compiled half, which may not fit the installed NumPy
+        pixel = np.array([[[1, 2, 3]]], np.uint8)
+        works = np.array_equal(bridge.imgmsg_to_cv2(_message(pixel, "bgr8"), "rgb8"), pixel[..., ::-1])
     except Exception:
         return None
-    return bridge
+    return bridge if works else None
 
 
 def _convert(pixels: np.ndarray, encoding: str, target: str) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    message = SimpleNamespace(
-        height=height, width=width, encoding=encoding, is_bigendian=False, step=pixels.strides[0],
-        data=pixels.reshape(-1).view(np.uint8),
-    )  # fmt: skip
+    message = _message(pixels, encoding)
     bridge = cv_bridge()
     if bridge is not None:
         try:
@@ -102,7 +102,17 @@ def _convert(pixels: np.ndarray, encoding: str, target: str) -> np.ndarray:
     try:
         return image_to_cvimage(message, target)
     except (ImageError, cv2.error, ValueError) as error:
-        raise ValueError(f"{encoding} image of {width}x{height} cannot be converted to RGB: {error}") from error
+        size = f"{message.width}x{message.height}"
+        raise ValueError(f"{encoding} image of {size} cannot be converted to RGB: {error}") from error
+
+
+def _message(pixels: np.ndarray, encoding: str) -> SimpleNamespace:
+    """An Image of contiguous pixels."""
+    height, width = pixels.shape[:2]
+    return SimpleNamespace(
+        height=height, width=width, encoding=encoding, is_bigendian=False, step=pixels.strides[0],
+        data=pixels.reshape(-1).view(np.uint8),
+    )  # fmt: skip
 
 
 def _half_chroma(pixels: np.ndarray) -> np.ndarray:

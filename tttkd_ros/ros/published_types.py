@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -12,6 +11,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 
 from tttkd_ros.messages.livox import decode_livox, is_livox
 from tttkd_ros.messages.transports import undecoded_cloud, undecoded_image
+from tttkd_ros.ros.player import message_class
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -67,9 +67,8 @@ class PublishedTypes:
             nonlocal end
             if other != CLOUD and not is_livox(other):
                 return undecoded_cloud(other, topic) or "remap it to the LiDAR's clouds"
-            try:
-                kind = message_class(other)
-            except (ImportError, AttributeError):
+            kind = message_class(other)
+            if kind is None:
                 return (
                     f"source the workspace that has the package {other.partition('/')[0]}, or let the driver publish "
                     "PointCloud2 (livox_ros_driver2: xfer_format 0)"
@@ -97,12 +96,6 @@ class PublishedTypes:
             if remedy:
                 name = self._node.resolve_topic_name(watched.topic)
                 self._complain(watched.topic, f"{name} is published as {other}, expected {watched.kind}: {remedy}")
-
-
-def message_class(kind: str) -> type:
-    """The class of a message type as "sensor_msgs/msg/Image". Raises ImportError or AttributeError without it."""
-    package, _, name = kind.split("/")
-    return getattr(import_module(f"{package}.msg"), name)
 
 
 def livox_message(cdr: bytes) -> PointCloud2:
