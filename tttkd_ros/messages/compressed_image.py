@@ -25,8 +25,8 @@ def decompress(msg, channel_order: str, max_pixels: int) -> tuple[np.ndarray, st
     `format` is what compressed_image_transport writes, "<encoding>; jpeg compressed <target>", or a codec alone.
     Raises ValueError as `decode_image`.
     """
-    original, told, codec = msg.format.partition(";")
-    original = original.strip().lower() if told else ""
+    original, separator, codec = msg.format.partition(";")
+    original = original.strip().lower() if separator else ""
     target = codec.rpartition("compressed")[2].strip()
     data = bytes(msg.data)
     if not data.startswith((JPEG, PNG)) or "compresseddepth" in msg.format.lower():

@@ -228,11 +228,12 @@ class _Layout:
         self.row_step = self._row_step(int(msg.row_step), len(msg.data))
         self.data = msg.data
 
-    def _row_step(self, told: int, size: int) -> int:
-        """Bytes from one row to the next, by what the data hold rather than by what `row_step` says: many drivers leave
-        it at 0, at the bytes of a point, at the number of points, or at the bytes of all rows.
+    def _row_step(self, declared: int, size: int) -> int:
+        """Bytes from one row to the next, by the size of the data rather than by `row_step`.
 
-        told: `row_step`. size: bytes of the data. Raises ValueError for data that do not hold the points.
+        Many drivers set `row_step` to 0, to the bytes of a point, to the number of points or to the bytes of all rows.
+
+        declared: `row_step`. size: bytes of the data. Raises ValueError for data that do not hold the points.
         """
         if not self.size:
             if size:
@@ -243,13 +244,13 @@ class _Layout:
             return 0
         row = self.width * self.point.step
         whole = self.height * row
-        if told > row and self.height > 1:
-            if size >= (self.height - 1) * told + row:  # the last row may lack its padding
-                return told
-            if size != whole and told != whole:
+        if declared > row and self.height > 1:
+            if size >= (self.height - 1) * declared + row:  # the last row may lack its padding
+                return declared
+            if size != whole and declared != whole:
                 raise ValueError(
-                    f"cloud data hold {size} bytes, expected {self.height * told} (height {self.height} * row_step "
-                    f"{told}), or {whole} without padding (width {self.width} * point_step {self.point.step})"
+                    f"cloud data hold {size} bytes, expected {self.height * declared} (height {self.height} * row_step "
+                    f"{declared}), or {whole} without padding (width {self.width} * point_step {self.point.step})"
                 )
         if size < whole:
             raise ValueError(

@@ -19,7 +19,7 @@ NAMES = (
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME_UNITS = ("auto", *UNITS)
 SHORTEST_S, LONGEST_S = 0.005, 1.0  # a sweep, and from the cloud's stamp to any point of it
-LONGEST_TOLD_S = 10.0  # the same where the unit is told: of a slowly tilting scanner
+LONGEST_GIVEN_S = 10.0  # the same if the unit is given: a slowly tilting scanner
 DATE_ERROR_S = 1e-3  # a type that rounds dates by more cannot hold them
 
 
@@ -37,18 +37,18 @@ def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
     name = next((field.name for field in msg.fields if field.name in NAMES), None)
     if name is None:
         return None
-    told = decode_field(msg, name)
+    values = decode_field(msg, name)
     returned = _returned(msg)
-    times = np.zeros(len(told))
-    told = told[returned]
-    if not len(told):
+    times = np.zeros(len(values))
+    values = values[returned]
+    if not len(values):
         return times
-    low, high = told.min(), told.max()
+    low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"cloud field {name!r} holds a time that is not finite")
     stamp = nanoseconds(msg.header.stamp)
-    readings = list(_readings(low, high, stamp, LONGEST_S if unit == "auto" else LONGEST_TOLD_S))
-    usual = "ns" if told.dtype.kind in "iu" or high > 1e12 else "s"
+    readings = list(_readings(low, high, stamp, LONGEST_S if unit == "auto" else LONGEST_GIVEN_S))
+    usual = "ns" if values.dtype.kind in "iu" or high > 1e12 else "s"
     if unit == "auto":
         sweeps = [each for each in readings if each.last - each.first >= SHORTEST_S]
         fitting = sorted(sweeps, key=lambda each: each.unit != usual) or [r for r in readings if r.unit == usual]
@@ -58,7 +58,7 @@ def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
         raise ValueError(f"cloud field {name!r} {_misfit(low, high, stamp, usual if unit == 'auto' else unit, unit)}")
     scale, start = UNITS[fitting[0].unit], fitting[0].start
     # In the field's own unit first: a date in seconds loses less by one subtraction than by a product before it.
-    times[returned] = (told.astype(np.float64) - start * (1e-9 / scale)) * scale
+    times[returned] = (values.astype(np.float64) - start * (1e-9 / scale)) * scale
     return times
 
 
@@ -95,7 +95,7 @@ def _misfit(low: np.generic, high: np.generic, stamp: int, reading: str, unit: s
     first, last = float(low) * scale, float(high) * scale
     if abs(first - stamp / SECOND) < abs(first):
         first, last = first - stamp / SECOND, last - stamp / SECOND
-    longest = LONGEST_S if unit == "auto" else LONGEST_TOLD_S
+    longest = LONGEST_S if unit == "auto" else LONGEST_GIVEN_S
     return (
         f"holds {low} to {high}: as {reading} it has times from {first:g} to {last:g} s after the cloud's stamp, "
         f"expected at most {longest:g} s. Do LiDAR and driver have one clock? If the unit is another, set "

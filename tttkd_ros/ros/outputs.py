@@ -89,7 +89,7 @@ def diagnostics(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArra
 
 
 def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Image:
-    """image (H, W, 3) uint8 RGB; stamp: nanoseconds. cv_bridge makes the message where ROS provides it."""
+    """image (H, W, 3) uint8 RGB; stamp: nanoseconds. cv_bridge makes the message if ROS provides it."""
     header = Header(stamp=stamp_message(stamp), frame_id=frame_id)
     bridge = cv_bridge()
     if bridge is not None:
