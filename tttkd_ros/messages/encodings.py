@@ -60,10 +60,10 @@ def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB.
 
     pixels: uint8 or uint16 in native byte order, without row padding: (H, W) or (H, W, channels); all planes of a
-    planar image, (rows, W). encoding: a key of `PIXEL_BYTES`. cv_bridge converts if ROS provides it, because its encodings
-    are the convention; rosbags-image otherwise, and for encodings that cv_bridge does not know. Sixteen bits are
-    scaled by the fewest of 10, 12, 14 and 16 bits that hold the image's largest value, because encodings do not tell
-    how many a camera fills. Raises ValueError for a size that does not suit the encoding.
+    planar image, (rows, W). encoding: a key of `PIXEL_BYTES`. cv_bridge converts if ROS provides it, because its
+    encodings are the convention; rosbags-image otherwise, and for encodings that cv_bridge does not know. Sixteen bits
+    are scaled by the fewest of 10, 12, 14 and 16 bits that hold the image's largest value, because encodings do not
+    tell how many a camera fills. Raises ValueError for a size that does not suit the encoding.
     """
     if encoding == "nv24":
         pixels, encoding = _half_chroma(pixels), "nv12"
