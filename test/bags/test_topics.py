@@ -2,7 +2,16 @@ from collections import Counter
 
 import pytest
 
-from tttkd_ros.bags.topics import CLOUD, COMPRESSED, IMAGE, camera_topics, labelled_topic, points_topic
+from tttkd_ros.bags.topics import (
+    CLOUD,
+    COMPRESSED,
+    IMAGE,
+    camera_topics,
+    labelled_topic,
+    points_topic,
+    require_sweeps,
+    undecoded_cameras,
+)
 
 
 def each(types, count=1):
@@ -65,12 +74,70 @@ def test_an_image_topic_without_messages_does_not_count_where_another_has_some()
     "kind",
     [
         "velodyne_msgs/msg/VelodyneScan", "velodyne_msgs/msg/VelodynePacket", "ouster_sensor_msgs/msg/PacketMsg",
-        "hesai_ros_driver/msg/UdpFrame", "nebula_msgs/msg/NebulaPackets", "livox_ros_driver2/msg/CustomMsg",
+        "hesai_ros_driver/msg/UdpFrame", "nebula_msgs/msg/NebulaPackets", "rslidar_msg/msg/RslidarPacket",
+        "pandar_msgs/PandarScan", "my_lidar/msg/Packets",
     ],
 )  # fmt: skip
 def test_a_bag_with_packets_only_is_told_what_to_do_with_them(kind):
-    with pytest.raises(ValueError, match=f"only what the LiDAR sent: /packets .{kind}.; play it to the LiDAR's driver"):
+    words = f"only what clouds are made of elsewhere: /packets .{kind}.; play them to the LiDAR's driver"
+    with pytest.raises(ValueError, match=words):
         points_topic({"/packets": kind, "/front/image": IMAGE, "/points": CLOUD}, each(["/packets", "/front/image"]))
+    with pytest.raises(ValueError, match=words):
+        require_sweeps({"/packets": kind}, "/packets")
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("/points/draco", "draco_point_cloud_transport: ros2 run point_cloud_transport .*in/draco:=/points/draco "),
+        ("/points/zstd", "zstd_point_cloud_transport.*in_transport:=zstd "),
+        ("/points/cloudini", "cloudini_ros.*in_transport:=cloudini "),
+        ("/squeezed", "in/draco:=/squeezed "),
+    ],
+)
+def test_a_bag_with_compressed_clouds_only_is_told_what_decodes_them(topic, words):
+    with pytest.raises(ValueError, match=words):
+        points_topic({topic: "point_cloud_interfaces/msg/CompressedPointCloud2"}, each([topic]))
+
+
+@pytest.mark.parametrize("kind", ["sensor_msgs/msg/LaserScan", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+                                  "theora_image_transport/msg/Packet", "h264_msgs/msg/Packet"])
+def test_what_carries_no_cloud_is_not_taken_for_one(kind):
+    with pytest.raises(ValueError, match="no topic could be the sweeps"):
+        points_topic({"/front": kind}, each(["/front"]))
+
+
+@pytest.mark.parametrize("kind", ["livox_ros_driver2/msg/CustomMsg", "livox_ros_driver/msg/CustomMsg",
+                                  "livox_interfaces/msg/CustomMsg"])
+def test_a_livox_message_is_a_sweep_where_there_is_no_cloud(kind):
+    types = {"/livox/lidar": kind, "/points": CLOUD}
+    assert points_topic(types, each(["/livox/lidar"])) == "/livox/lidar"
+    assert points_topic(types, each(types)) == "/points"
+    require_sweeps(types, "/livox/lidar")
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "words"),
+    [
+        ("/front/image_raw/ffmpeg", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "ffmpeg_image_transport: ros2 run"),
+        ("/front/image_raw/theora", "theora_image_transport/msg/Packet", "in/theora:=/front/image_raw/theora "),
+        ("/front/video", "foxglove_msgs/msg/CompressedVideo", "foxglove_compressed_video_transport"),
+        ("/front/image/compressedDepth", COMPRESSED, "compressed_depth_image_transport"),
+        ("/front/image/zstd", COMPRESSED, "zstd_image_transport"),
+    ],
+)
+def test_a_camera_whose_images_are_decoded_elsewhere_is_told(topic, kind, words):
+    types = {topic: kind, "/rear/image": IMAGE}
+    assert camera_topics(types, each(types)) == {"rear": "/rear/image"}
+    (reason,) = undecoded_cameras(types, each(types)).values()
+    assert reason.startswith(f"its images are on {topic} only, as {kind}") and words in reason
+    assert undecoded_cameras(types, each(["/rear/image"])) == {}
+
+
+def test_a_camera_with_images_beside_those_that_are_decoded_elsewhere_is_not_told():
+    packets = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+    types = {"/front/image/ffmpeg": packets, "/front/image/compressed": COMPRESSED}
+    assert undecoded_cameras(types, each(types)) == {}
 
 
 def test_packets_beside_clouds_do_no_harm():

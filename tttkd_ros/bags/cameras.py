@@ -23,6 +23,7 @@ class BagCamera:
     name: str
     topic: str
     model: CameraModel
+    channel_order: str  # as for `decode_image`
     place: np.ndarray | Trajectory  # camera_from_lidar (4, 4), or as it moves
 
     def view(self, message, stamp: int, moved: np.ndarray) -> View:
@@ -30,7 +31,7 @@ class BagCamera:
 
         Raises ValueError where the image cannot be decoded or is not of the model's size.
         """
-        pixels = decode_image(message)
+        pixels = decode_image(message, channel_order=self.channel_order)
         height, width = pixels.shape[:2]
         if (width, height) != (self.model.width, self.model.height):
             raise ValueError(f"image is {width}x{height}, but its camera model is for "
@@ -46,15 +47,17 @@ class BagCamera:
 
 def find_cameras(
     bag: Bag, lidar_frame: str, wanted: Sequence[str] | None, rig: dict[str, RigCamera],
-    statics: StaticTransforms, moving: MovingTransforms | None,
+    statics: StaticTransforms, moving: MovingTransforms | None, channel_order: str = "refuse",
 ) -> tuple[list[BagCamera], dict[str, str]]:
     """The usable cameras, and the reasons why the others are not. A wanted one must be usable."""
     images = topics.camera_topics(bag.types, bag.counts)
+    undecoded = topics.undecoded_cameras(bag.types, bag.counts)
     missing = [name for name in wanted or () if name not in images]
     if missing:
+        reasons = "".join(f"; {undecoded[name]}" for name in missing if name in undecoded)
         raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of "
-                         f"{', '.join(images) or 'none'}")
-    usable, unusable = [], {}
+                         f"{', '.join(images) or 'none'}{reasons}")
+    usable, unusable = [], undecoded if wanted is None else {}
     for name in images if wanted is None else wanted:
         try:
             if not bag.counts[images[name]]:
@@ -65,7 +68,7 @@ def find_cameras(
                 raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
             unusable[name] = str(error)
         else:
-            usable.append(BagCamera(name, images[name], model, place))
+            usable.append(BagCamera(name, images[name], model, channel_order, place))
     return usable, unusable
 
 

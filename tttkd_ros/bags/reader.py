@@ -52,8 +52,9 @@ class BagReader:
     here must be usable. rig: a rig file, or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a
     camera that moves against the LiDAR, /tf. tolerance_ns: largest distance in stamp between a sweep and its image.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
-    else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part that can be read is
-    taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
+    else they are as if the vehicle stood. channel_order, time_unit: as for `decode_image` and `point_times`.
+    whole: the bag must be; else of a damaged one the part that can be read is taken, `damage` says how much that is,
+    and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -71,16 +72,19 @@ class BagReader:
         rig: Path | str | dict[str, RigCamera] | None = None,
         tolerance_ns: int = TOLERANCE_NS,
         fixed_frame: str = "odom",
+        channel_order: str = "refuse",
+        time_unit: str = "auto",
         whole: bool = True,
     ):
         self.path = Path(path)
         self._open = open_bag if whole else open_readable
         self._tolerance_ns = tolerance_ns
+        self._time_unit = time_unit
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
             self.damage, self.torn = bag.damage, bag.torn
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
-            topics.require(bag.types, self.points_topic, topics.CLOUD)
+            topics.require_sweeps(bag.types, self.points_topic)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
@@ -98,7 +102,9 @@ class BagReader:
             self.lidar_frame = first.header.frame_id
             statics = _static_transforms(bag)
             moving = _moving_transforms(bag, statics)
-            self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
+            self._cameras, self.unusable = find_cameras(
+                bag, self.lidar_frame, cameras, rig, statics, moving, channel_order
+            )
             self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
         if self.damage is None:
@@ -178,7 +184,7 @@ class BagReader:
             except Unmatched:
                 near = None
             labels = self._truth(bag, near, len(cloud.points)) if near and near.stamp == stamp else None
-        times = partial(point_times, message)
+        times = partial(point_times, message, unit=self._time_unit)
         deskewed = self._compensation.deskewed(self.lidar_frame, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
         return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed)

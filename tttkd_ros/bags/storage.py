@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rosbags.rosbag2 import Reader
 
 from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.livox import decode_livox, is_livox
 
 
 class Record(NamedTuple):
@@ -74,9 +75,11 @@ class Bag:
         """The message as an object with the fields of its ROS type, by the standard definition of that.
 
         The bag's own definitions are not used: code would have to be generated from what a file says, and its messages
-        might lack fields that the type's readers count on.
+        might lack fields that the type's readers count on. Livox's CustomMsg becomes a PointCloud2.
         """
         with _told(self.path, f", message on {record.topic} recorded at {record.time}"):
+            if is_livox(record.type):
+                return decode_livox(record.data)
             return standard_types().deserialize_cdr(record.data, record.type)
 
 

@@ -40,7 +40,7 @@ class Cameras:
 
     image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth: images kept per camera.
     wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
-    that of the image that belongs to it; empty for none.
+    that of the image that belongs to it; empty for none. channel_order: as for `decode_image`.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Cameras:
         tolerance_ns: int,
         depth: int,
         wait_s: float,
+        channel_order: str = "refuse",
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
     ):
@@ -64,6 +65,7 @@ class Cameras:
         self._complaints = complaints
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
+        self._channel_order = channel_order
         self._infos: dict[str, _Info] = {
             name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
         }
@@ -144,7 +146,7 @@ class Cameras:
         if info is None:
             raise ValueError("no usable CameraInfo yet")
         camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame, encoded.stamp)
-        image = decode_raw_image(encoded.cdr, self._image_type)
+        image = decode_raw_image(encoded.cdr, self._image_type, channel_order=self._channel_order)
         height, width = image.shape[:2]
         if (width, height) != (info.model.width, info.model.height):
             raise ValueError(f"image is {width}x{height}, its CameraInfo says {info.model.width}x{info.model.height}")

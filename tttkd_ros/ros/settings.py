@@ -7,6 +7,8 @@ from typing import Any
 
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.messages.encodings import CHANNEL_ORDERS
+from tttkd_ros.messages.point_times import TIME_UNITS
 from tttkd_ros.ros.qos import RELIABILITY
 
 LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
@@ -53,6 +55,14 @@ class Settings:
     image_transport: str = _parameter(
         "image_transport", "raw", "raw: <camera>/image; compressed: <camera>/image/compressed",
         choices=("raw", "compressed"),
+    )
+    channel_order: str = _parameter(
+        "images.channel_order", "refuse", "of images whose encoding does not tell it: 8UC3, 8UC4, 16UC3, 16UC4",
+        choices=CHANNEL_ORDERS,
+    )
+    time_unit: str = _parameter(
+        "points.time_unit", "auto", "unit of the clouds' point times; auto: the one in which they make a sweep",
+        choices=TIME_UNITS,
     )
     tolerance: float = _parameter(
         "matching.tolerance", 0.05, "largest distance in stamp between a sweep and its image, seconds",
