@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from os.path import isfile  # pathlib's raises OSError for a name that is too long
 from pathlib import Path, PureWindowsPath
 
 import yaml
@@ -126,16 +127,14 @@ def _files_named(path: Path, metadata: Mapping) -> dict[str, Path | None]:
     names = metadata.get("relative_file_paths")
     found: dict[str, Path | None] = {}
     for name in names if isinstance(names, list) else ():
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not _is_stored(Path(name)):
             continue
         last = PureWindowsPath(name).name  # it knows both separators
         inside = [last] if ".." in Path(name).parts or Path(name).is_absolute() else [name, last]
         # Old recorders name a compressed file as if it were not, and users unpack files.
         bare = [_bare(Path(each)).as_posix() for each in inside]
         tried = [*inside, *bare, *(each + packed for each in bare for packed in PACKED)]
-        with suppress(OSError, ValueError):  # the name is too long, or has a null character
-            found[name] = None
-            found[name] = next((path / each for each in tried if (path / each).is_file()), None)
+        found[name] = next((path / each for each in tried if isfile(path / each)), None)
     return found
 
 

@@ -18,20 +18,16 @@ from tttkd_ros.bags.errors import BagError
 LIMIT = 2**30  # bytes of a chunk or a message
 MAX_RATIO = 200  # of a file's size to its compressed size, beyond LIMIT; of point clouds it is below 20
 PIECE = 2**20  # bytes
+READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
 
 
 def unpack_chunk(data: bytes, compression: str, size: int) -> bytes:
     """An MCAP chunk's content. size: how many bytes it is said to have; ValueError if that is not so."""
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")
-    if compression == "":
-        content = data
-    elif compression == "zstd":
-        content = _read(zstd.ZstdFile(BytesIO(data)), size)
-    elif compression == "lz4":
-        content = _read(LZ4FrameFile(BytesIO(data)), size)
-    else:
+    if compression and compression not in READERS:
         raise ValueError(f"a chunk's compression is {compression!r}, expected zstd, lz4 or none")
+    content = _read(READERS[compression](BytesIO(data)), size) if compression else data
     if len(content) != size:
         raise ValueError(f"a chunk claims {size} bytes, but has {len(content)}")
     return content

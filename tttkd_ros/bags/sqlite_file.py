@@ -64,29 +64,53 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
     if journal.is_file() and journal.open("rb").read(len(JOURNAL)) == JOURNAL:
         raise BagError(f"bag {path} was left in the midst of a write, with {journal.name}: copy both, and restore the "
                        f"copy with `sqlite3 {path.name} 'PRAGMA integrity_check'`")
-    uri, vfs = f"{path.as_uri()}?immutable=1", ""
     if log.is_file() and log.stat().st_size:
-        # SQLite takes the log and its index from beside the name that it is given, and writes there. So it is given the
-        # name of a link in a temporary folder, with a copy of the log.
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tttkd_bag_")))
-        (folder / path.name).symlink_to(path)
-        shutil.copyfile(log, folder / log.name)
-        uri, vfs = f"{(folder / path.name).as_uri()}?mode=ro", _LinksKept.registered().name
-    database = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs or None)
+        return _connect_with_log(path, log, stack)
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    database = apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags)
     stack.callback(database.close)
     return database
 
 
-class _LinksKept(apsw.VFS):
-    """The default file system, without following symbolic links to find what lies beside a database."""
+def _connect_with_log(path: Path, log: Path, stack: ExitStack) -> apsw.Connection:
+    """SQLite writes to a log and its index, even to read them. So it gets a copy of the log, and keeps the index in
+    memory, as it does for a database that it has for itself."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="tttkd_bag_")))
+    name = folder / "bag.db3"
+    name.touch()  # the log gets its permissions
+    shutil.copyfile(log, folder / "bag.db3-wal")
+    system = _Redirected(str(name), str(path))
+    stack.callback(system.unregister)
+    database = apsw.Connection(str(name), flags=apsw.SQLITE_OPEN_READONLY, vfs=system.name)
+    stack.callback(database.close)
+    database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return database
 
-    name = "links_kept"
-    _one: _LinksKept | None = None
 
-    @classmethod
-    def registered(cls) -> _LinksKept:
-        cls._one = cls._one or cls(cls.name, "")
-        return cls._one
+class _Redirected(apsw.VFS):
+    """The default file system, but what SQLite calls `name` is the file at `path`, opened for reading, never locked."""
+
+    def __init__(self, name: str, path: str):
+        self.name = f"redirected {name}"
+        self._from, self._to = name, path
+        super().__init__(self.name, "")
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
-        return name
+        return name  # links would be followed, and the log sought beside the file itself
+
+    def xOpen(self, name, flags: list[int]):  # noqa: N802
+        if name is not None and flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
+            return _Unlocked("", self._to, flags)
+        return apsw.VFSFile("", name, flags)
+
+
+class _Unlocked(apsw.VFSFile):
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
