@@ -144,11 +144,13 @@ def test_a_file_that_was_renamed_is_found(source, name):
     assert messages(source) == whole
 
 
-def test_files_that_the_metadata_do_not_name_are_not_of_the_bag(source):
+def test_files_that_the_metadata_do_not_name_are_told_and_not_read(source, caplog):
     whole = messages(source)
     (file,) = source.glob("bag.*")
     shutil.copy(file, source / f"copy{file.suffix}")
     assert messages(source) == whole
+    BagReader(source)
+    assert f"metadata.yaml does not name copy{file.suffix}: not read" in caplog.text
 
 
 def test_files_in_a_folder_below_are_found(source):
@@ -190,6 +192,17 @@ def test_files_that_overlap_in_time_are_merged(frame, write_frames, tmp_path):
     for number in range(2):
         shutil.move(tmp_path / f"part{number}" / f"part{number}.mcap", tmp_path / "bag")
     assert stamps(tmp_path / "bag") == [frame(index).stamp for index in range(6)]
+
+
+def test_commands_that_are_named_can_be_pasted(tmp_path):
+    folder = tmp_path / "my bags"
+    folder.mkdir()
+    (folder / "a b.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (folder / "a b.mcap").write_bytes(b"\x89MCAP0\r\n")
+    with pytest.raises(ValueError, match=f"--src '{folder}/a b.bag' --dst '{folder}/a b'`"):
+        BagReader(folder / "a b.bag")
+    with pytest.raises(ValueError, match=f"`mcap recover '{folder}/a b.mcap' -o recovered.mcap`"):
+        BagReader(folder / "a b.mcap")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

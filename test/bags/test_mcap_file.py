@@ -134,7 +134,7 @@ def test_type_names_and_definitions_of_every_kind(source, rewrite, schema, type_
 def test_messages_of_ros_1_are_named_with_the_converter(rewrite, profile):
     path = rewrite(encoding="ros1", schema="ros1msg", profile=profile)
     for whole in (True, False):
-        with pytest.raises(ValueError, match="ROS 1 messages: .*`rosbags-convert --src in.bag --dst rewritten_ros2`"):
+        with pytest.raises(ValueError, match="ROS 1 messages: .*`rosbags-convert --src in.bag --dst out`"):
             BagReader(path, whole=whole)
 
 

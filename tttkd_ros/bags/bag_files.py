@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from os.path import isfile  # pathlib's raises OSError for a name that is too long
 from pathlib import Path, PureWindowsPath
+from shlex import quote
 
 import yaml
 
@@ -49,8 +50,9 @@ def open_files(path: Path) -> Iterator[Files]:
     """The bag at `path`. Raises BagError if there is none, or it is not whole."""
     with ExitStack() as stack:
         metadata = read_metadata(path)
-        sources = [stack.enter_context(open_file(file)) for file in find_files(path, metadata)]
-        yield Files(sources, _contradictions(metadata, sources))
+        files = find_files(path, metadata)
+        sources = [stack.enter_context(open_file(file)) for file in files]
+        yield Files(sources, _contradictions(path, metadata, files, sources))
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def find_files(path: Path, metadata: Mapping, *, whole: bool = True) -> list[Pat
     if whole and len(files) < len(named):
         missing = ", ".join(name for name, file in named.items() if file is None)
         raise Damaged(f"{path} is no whole bag: metadata.yaml names {missing}, which is not there: copy it there, or "
-                      f"`ros2 bag reindex {path}` to do without")
+                      f"`ros2 bag reindex {quote(str(path))}` to do without")
     kinds = {_bare(file).suffix for file in files}
     if len(kinds) > 1:
         raise BagError(f"{path} has {' and '.join(sorted(kinds))} files, and no metadata.yaml that tells which are the "
@@ -138,7 +140,14 @@ def _files_named(path: Path, metadata: Mapping) -> dict[str, Path | None]:
     return found
 
 
-def _contradictions(metadata: Mapping, sources: Collection[Source]) -> Iterator[str]:
+def _contradictions(
+    path: Path, metadata: Mapping, files: Collection[Path], sources: Collection[Source]
+) -> Iterator[str]:
+    read = {_bare(file) for file in files}
+    others = sorted(file.name for file in path.glob("*") if _is_stored(file) and _bare(file) not in read)
+    if others:
+        command = f"ros2 bag reindex {quote(str(path))}"
+        yield f"metadata.yaml does not name {', '.join(others)}: not read (`{command}` adds what is missing)"
     counted, found = metadata.get("message_count"), sum(c.msgcount for source in sources for c in source.connections)
     if isinstance(counted, int) and counted != found:
         yield f"metadata.yaml counts {counted} messages, but the files hold {found}: all of these are read"

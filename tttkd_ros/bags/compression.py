@@ -21,7 +21,7 @@ PIECE = 2**20  # bytes
 READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
 
 
-def unpack_chunk(data: bytes, compression: str, size: int) -> bytes:
+def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
     """An MCAP chunk's content. size: how many bytes it is said to have; ValueError if that is not so."""
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 REMEDIES = {
     ".mcap": "`mcap recover {0} -o recovered.mcap` saves what can be read",
@@ -37,6 +38,6 @@ def damage_named(path: Path, where: str = "") -> Iterator[None]:
         raise BagError(f"bag {path}{where} cannot be read: {error.strerror or error}") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "" if where or path.suffix not in REMEDIES else f": {REMEDIES[path.suffix].format(path)}"
+        remedy = "" if where or path.suffix not in REMEDIES else f": {REMEDIES[path.suffix].format(quote(str(path)))}"
         what = f"is damaged or cut short, or of an unknown kind ({reason})"
         raise Damaged(f"bag {path}{where} {what}{remedy}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from tttkd_ros.bags.errors import BagError, Damaged
 
@@ -37,7 +38,8 @@ def file_kind(path: Path) -> bytes:
             return kind
     for kind, what in OTHERS.items():
         if start.startswith(kind):
-            raise BagError(f"{path} {what.format(path=path, stem=path.with_suffix(''))}")
+            command = what.format(path=quote(str(path)), stem=quote(str(path.with_suffix(""))))
+            raise BagError(f"{path} {command}")
     if start[TAR : TAR + 5] == b"ustar":
-        raise BagError(f"{path} {UNPACK.format(f'tar xf {path}')}")
+        raise BagError(f"{path} {UNPACK.format(f'tar xf {quote(str(path))}')}")
     raise ValueError(f"it starts with {start[:8]!r}, expected an MCAP or SQLite file")

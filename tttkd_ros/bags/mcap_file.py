@@ -15,7 +15,7 @@ from zlib import crc32
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, Schema
+from mcap.records import Channel, Schema
 from mcap.summary import Summary
 
 from tttkd_ros.bags.compression import unpack_chunk
@@ -24,6 +24,7 @@ from tttkd_ros.bags.file_kinds import MCAP
 
 HEAD = struct.Struct("<BQ")  # of a record: opcode, length of the content
 MESSAGE = struct.Struct("<HIQQ")  # of a message: channel, sequence number, recording time, publishing time
+CHUNK = struct.Struct("<QQQII")  # of a chunk: first and last time, unpacked size, checksum, length of the next name
 RUN = 2**22  # bytes: messages outside chunks are read in runs of about that length
 
 
@@ -83,7 +84,7 @@ class McapFile:
         if block.is_chunk:
             if not content or content[0] != Opcode.CHUNK:
                 raise ValueError(f"the index tells of a chunk at byte {block.place}, where none is")
-            content = memoryview(open_chunk(content[HEAD.size :]))
+            content = open_chunk(content[HEAD.size :])
         for opcode, record in _records(content):
             if opcode == Opcode.MESSAGE:
                 key, _, time, _ = MESSAGE.unpack_from(record)
@@ -129,7 +130,7 @@ class McapFile:
             end = self._file.tell() + length
             block = _Block(place, end - place, opcode == Opcode.CHUNK, 0, set())
             if opcode == Opcode.CHUNK:
-                for inner, content in _records(memoryview(open_chunk(self._file.read(length)))):
+                for inner, content in _records(open_chunk(memoryview(self._file.read(length)))):
                     note(inner, content, block)
             elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
                 note(opcode, memoryview(self._file.read(length)), block)
@@ -180,6 +181,11 @@ def _is_complete(summary: Summary) -> bool:
         and sum(statistics.channel_message_counts.values()) == statistics.message_count
         and len(summary.chunk_indexes) == statistics.chunk_count
         and (summary.chunk_indexes or not statistics.message_count)
+        and all(  # else all chunks would be opened at once
+            chunk.message_start_time >= statistics.message_start_time
+            for chunk in summary.chunk_indexes
+            if chunk.message_index_offsets
+        )
         and len(summary.channels) == statistics.channel_count
         and all(key in summary.channels for key in statistics.channel_message_counts)
         and all(not channel.schema_id or channel.schema_id in summary.schemas for channel in summary.channels.values())
@@ -191,13 +197,16 @@ def _connection(channel: Channel, schemas: dict[int, Schema]) -> Connection:
     return Connection(channel.topic, ros2_type(schema.name) if schema else "", encoding=channel.message_encoding)
 
 
-def open_chunk(content: bytes | memoryview) -> bytes:
+def open_chunk(content: memoryview) -> memoryview:
     """The records in a chunk. Raises ValueError if they are not what it says, also by its checksum if it has one."""
-    chunk = Chunk.read(ReadDataStream(BytesIO(content)))
-    records = unpack_chunk(chunk.data, chunk.compression, chunk.uncompressed_size)
-    if chunk.uncompressed_crc and crc32(records) != chunk.uncompressed_crc:
+    *_, size, checksum, length = CHUNK.unpack_from(content)
+    start = CHUNK.size + length
+    compression = str(content[CHUNK.size : start], "utf-8")
+    (packed,) = struct.unpack_from("<Q", content, start)
+    records = unpack_chunk(content[start + 8 : start + 8 + packed], compression, size)
+    if checksum and crc32(records) != checksum:
         raise ValueError("a chunk's content does not match its checksum")
-    return records
+    return memoryview(records)
 
 
 def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:
