@@ -124,7 +124,7 @@ def test_messages_come_in_the_order_of_their_times(source):
 def test_a_database_cut_short_is_refused_with_the_remedy(frame, write_frames, size):
     file = write_frames([frame(index, points=500) for index in range(8)], storage="sqlite3") / "bag.db3"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(ValueError, match=f"cut short.*: `sqlite3 {file} .recover | sqlite3 recovered.db3`"):
+    with pytest.raises(ValueError, match=f"cut short.*: `sqlite3 {file} .recover [|] sqlite3 recovered.db3`"):
         messages(file)
 
 

@@ -67,7 +67,7 @@ def split_by_encoding(path, connections: Iterable[Connection]) -> tuple[list[Con
     for connection in connections:
         if connection.encoding == "ros1":
             raise BagError(f"bag {path} holds ROS 1 messages: convert the ROS 1 bag that it was made from, with "
-                           f"`rosbags-convert --src in.bag --dst out` (which does not read MCAP files)")
+                           f"`rosbags-convert --src in.bag --dst out` (it does not read MCAP files of ROS 1)")
         if connection.encoding != CDR:
             others[connection.topic] = f"its messages are encoded as {connection.encoding or 'nothing'}, expected cdr"
         elif not connection.msgtype:
