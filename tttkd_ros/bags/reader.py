@@ -83,6 +83,8 @@ class BagReader:
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
             self.damage, self.torn = bag.damage, bag.torn
+            for note in (*bag.notes, *(f"{topic} is left out: {reason}" for topic, reason in bag.left_out.items())):
+                log.warning("bag %s: %s", self.path, note)
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require_sweeps(bag.types, self.points_topic)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
