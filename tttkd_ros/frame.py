@@ -33,7 +33,7 @@ class Frame:
     to each point's own instant, where a simulation tells them. deskewed: (N, 3) float32, the points as if all had been
     measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
     trains on the points as they came, which are what it predicts on. level: (3, 3) float64, the rotation from the LiDAR
-    frame to one whose z axis points up, for a sensor that is mounted tilted, upside down or reports in an optical frame.
+    frame to one whose z axis points up, for a sensor that is tilted, upside down or reports in an optical frame.
     """
 
     stamp: int
