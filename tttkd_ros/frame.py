@@ -32,7 +32,8 @@ class Frame:
     labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth. times: (N,) seconds from the stamp
     to each point's own instant, where a simulation tells them. deskewed: (N, 3) float32, the points as if all had been
     measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
-    trains on the points as they came, which are what it predicts on.
+    trains on the points as they came, which are what it predicts on. frame_id: the LiDAR frame's name in ROS; empty
+    where there is none.
     """
 
     stamp: int
@@ -42,6 +43,7 @@ class Frame:
     labels: np.ndarray | None = None
     times: np.ndarray | None = None
     deskewed: np.ndarray | None = None
+    frame_id: str = ""
 
     @property
     def projectable(self) -> np.ndarray:
