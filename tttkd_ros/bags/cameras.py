@@ -64,17 +64,24 @@ def find_cameras(
 ) -> tuple[list[BagCamera], dict[str, str]]:
     """The usable cameras, and the reasons why the others are not.
 
-    Raises ValueError if a wanted camera is not there or not usable, or if an entry of the rig is no camera's.
+    Raises ValueError if a wanted camera is not there, not in the rig or not usable; where none is named, if an entry of
+    the rig is no camera's.
     """
     preferred = {entry.topic for entry in rig.values() if entry.topic is not None}
     images = topics.camera_topics(bag.types, bag.counts, preferred)
     entries, strangers = assign(rig, images)
     known = ", ".join(f"{name} ({topic})" for name, topic in images.items()) or "none"
+    if wanted is not None:
+        wanted = _chosen(bag, wanted, images, entries, known)
+        strangers = ()
+        if rig and (lacking := [name for name in wanted if name not in entries]):
+            raise ValueError(f"the rig has no camera {', '.join(lacking)} of bag {bag.path}; it has {', '.join(rig)}: "
+                             "name it so in the rig, or give the rig's entry its topic")
     if strangers:
-        raise ValueError(f"the rig names camera {', '.join(strangers)}, which bag {bag.path} does not have; its cameras "
-                         f"are {known}: name them so in the rig, or give the entry its topic")
+        raise ValueError(f"the rig names camera {', '.join(strangers)}, which bag {bag.path} does not have, only "
+                         f"{known}: name them so in the rig, give the entry its topic, or say which cameras to use")
     usable, unusable = [], {}
-    for name in images if wanted is None else _chosen(bag, wanted, images, entries, known):
+    for name in images if wanted is None else wanted:
         try:
             entry = rig[entries[name]] if name in entries else None
             usable.append(_usable(bag, points_topic, name, images[name], entry, transforms))

@@ -25,7 +25,8 @@ IMAGE_NAMES = (
     "image", "image_raw", "image_color", "color", "rgb", "image_rect", "image_rect_color", "image_rect_raw",
     "image_mono",
 )  # fmt: skip
-NO_PICTURES = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")  # what a camera may send beside its images
+# What a camera may send beside its images.
+NO_PICTURES = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
 
 
 def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:

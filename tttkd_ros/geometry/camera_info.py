@@ -17,8 +17,8 @@ ALIASES = {
     "": "plumb_bob", "none": "plumb_bob", "pinhole": "plumb_bob", "radtan": "plumb_bob", "brown_conrady": "plumb_bob",
     "fisheye": "equidistant", "kannala_brandt": "equidistant", "kannala_brandt4": "equidistant", "equi": "equidistant",
 }  # fmt: skip
-# How many of OpenCV's coefficients k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 make a model, in the order of preference. Whoever
-# reads them goes by their number: more than five of plumb_bob are the rational polynomial's.
+# How many of OpenCV's coefficients k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 make a model, in the order of preference. As in
+# image_geometry their number counts: more than five of plumb_bob are the rational polynomial's.
 PERSPECTIVE = {5: "plumb_bob", 4: "plumb_bob", 8: "rational_polynomial", 12: "rational_polynomial"}
 FISHEYE = {4: "equidistant"}
 
@@ -41,8 +41,8 @@ class Calibration:
     def read(cls, message: Any, *, rectified: bool = False) -> Calibration:
         """From a sensor_msgs/CameraInfo, rclpy's or rosbags'.
 
-        rectified: whether the images are. Then P's 3x3 holds for them without distortion, or K if P has no focal lengths;
-        else K and D. Raises ValueError for what no camera has, as an all-zero K: the camera is not calibrated (yet).
+        rectified: whether the images are. Then P's 3x3 holds for them without distortion, or K if P has no focal
+        lengths; else K and D. Raises ValueError for what no camera has, as an all-zero K: it is not calibrated (yet).
         """
         if rectified:
             p, k = _numbers(message, "p", 12), _numbers(message, "k", 9)
@@ -83,7 +83,7 @@ def raw_model(message: Any) -> CameraModel:
     """The model of raw images by width, height, k, d and distortion_model alone."""
     fx, _, cx, _, fy, cy, *last = _numbers(message, "k", 9)
     if last[0] or last[1]:
-        raise ValueError(f"CameraInfo's k ends in {last}, expected [0.0, 0.0, 1.0]: it goes row by row, is it transposed?")
+        raise ValueError(f"CameraInfo's k ends in {last}, expected [0.0, 0.0, 1.0]: it goes row by row")
     name, distortion = _lens(str(message.distortion_model), [float(value) for value in message.d])
     return CameraModel(int(message.width), int(message.height), fx, fy, cx, cy, name, distortion)
 
@@ -101,8 +101,8 @@ def _model(calibration: Calibration, width: int, height: int) -> CameraModel:
         sizes = dict.fromkeys(
             f"{region[2] // bins[0]}x{region[3] // bins[1]}" for region, bins in ((whole, (1, 1)), strict, *others)
         )
-        raise ValueError(f"image is {width}x{height}, its CameraInfo allows {' or '.join(sizes)}: publish the CameraInfo "
-                         "of this resolution, or give a rig file with its camera_info")
+        raise ValueError(f"image is {width}x{height}, its CameraInfo allows {' or '.join(sizes)}: publish the "
+                         "CameraInfo of this resolution, or give a rig file with its camera_info")
     if strict not in fitting and len(set(fitting)) > 1:
         raise ValueError(f"image is {width}x{height}: by its CameraInfo that is both the region of interest {roi} not "
                          f"binned and the whole sensor binned by {binning}: give a rig file with its camera_info")
@@ -132,7 +132,8 @@ def _optical_from_frame(message: Any, rectified: bool) -> np.ndarray:
     try:
         return inverse(validated(rotation)) @ matrix
     except ValueError as error:
-        raise ValueError(f"CameraInfo's r: {error}; r is the identity where a camera is not rectified") from error
+        raise ValueError(f"CameraInfo's r is {r.ravel().tolist()}, which is no rotation: publish the identity there if "
+                         "the camera is not rectified") from error
 
 
 def _lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
@@ -149,8 +150,8 @@ def _lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
     if count is None:
         tilted = " (the last two tilt the sensor, which is not supported)" if used > 12 and len(d) == 14 else ""
         raise ValueError(f"distortion model {name!r} has {len(d)} coefficients {tuple(d)}{tilted}; expected "
-                         f"{' or '.join(map(str, sorted(counts)))}, and only zeros behind them: calibrate the camera with "
-                         "such a model, or use its rectified images")
+                         f"{' or '.join(map(str, sorted(counts)))}, and only zeros behind them: calibrate the camera "
+                         "with such a model, or use its rectified images")
     return counts[count], tuple(d[:count])
 
 
