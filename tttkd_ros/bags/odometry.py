@@ -32,4 +32,4 @@ def compensation(bag: Path, transforms: Transforms, fixed_frame: str) -> Compens
     def trajectory(lidar: Received, stamps):
         return transforms.trajectory(fixed_frame, lidar.frame, lidar.time)
 
-    return Compensation(trajectory if fixed_frame and transforms.move else None, complain, log.info)
+    return Compensation(trajectory if fixed_frame and transforms.moving else None, complain, log.info)

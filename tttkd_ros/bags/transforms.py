@@ -43,7 +43,7 @@ class Transforms:
         self._trajectory = lru_cache(maxsize=16)(self._make_trajectory)
 
     @property
-    def move(self) -> bool:
+    def moving(self) -> bool:
         """Whether there is a /tf."""
         return self._moving is not None
 
