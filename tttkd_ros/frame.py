@@ -34,6 +34,7 @@ class Frame:
     measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
     trains on the points as they came, which are what it predicts on. level: (3, 3) float64, the rotation from the LiDAR
     frame to one whose z axis points up, for a sensor that is tilted, upside down or reports in an optical frame.
+    frame_id: the LiDAR frame's name in ROS; empty where there is none.
     """
 
     stamp: int
@@ -44,6 +45,7 @@ class Frame:
     times: np.ndarray | None = None
     deskewed: np.ndarray | None = None
     level: np.ndarray | None = None
+    frame_id: str = ""
 
     @property
     def upright(self) -> np.ndarray:

@@ -6,10 +6,12 @@ from tttkd_ros.bags.topics import (
     CLOUD,
     COMPRESSED,
     IMAGE,
+    TRANSFORMS,
     camera_topics,
     labelled_topic,
     points_topic,
     require_sweeps,
+    transform_topics,
     undecoded_cameras,
 )
 
@@ -143,3 +145,36 @@ def test_a_camera_with_images_beside_those_that_are_decoded_elsewhere_is_not_tol
 def test_packets_beside_clouds_do_no_harm():
     types = {"/packets": "velodyne_msgs/msg/VelodyneScan", "/points": CLOUD}
     assert points_topic(types, each(types)) == "/points"
+
+
+@pytest.mark.parametrize("topics, chosen", [
+    (["/image_raw", "/image_rect"], {"image_raw": "/image_raw"}),
+    (["/rgb", "/depth", "/semantic_segmentation"], {"rgb": "/rgb"}),
+    (["/camera"], {"camera": "/camera"}),
+    (["/image_raw", "/front/image_rect_color"], {"front": "/front/image_rect_color", "image_raw": "/image_raw"}),
+])  # fmt: skip
+def test_a_camera_in_the_root_namespace_is_named_by_its_topic(topics, chosen):
+    types = dict.fromkeys(topics, IMAGE)
+    assert camera_topics(types, each(types)) == chosen
+
+
+@pytest.mark.parametrize("preferred", ["/front/image_rect", "/front/thermal", "/front/image_raw"])
+def test_a_preferred_image_topic_is_taken_before_the_others(preferred):
+    types = {"/front/image_raw": IMAGE, "/front/image_rect/compressed": COMPRESSED, "/front/thermal": IMAGE}
+    (found,) = camera_topics(types, each(types), {preferred}).values()
+    assert found.removesuffix("/compressed") == preferred
+
+
+def test_compressed_depth_is_no_camera():
+    types = {"/depth/image_raw/compressedDepth": COMPRESSED, "/front/image": IMAGE}
+    assert camera_topics(types, each(types)) == {"front": "/front/image"}
+
+
+@pytest.mark.parametrize("beside, order", [
+    ("/robot1/lidar/points", ["/robot1/tf", "/tf", "/a/tf", "/robot2/tf"]),
+    ("/robot2/points", ["/robot2/tf", "/tf", "/a/tf", "/robot1/tf"]),
+    ("/points", ["/tf", "/a/tf", "/robot1/tf", "/robot2/tf"]),
+])  # fmt: skip
+def test_the_transforms_of_the_sweeps_own_namespace_go_first(beside, order):
+    types = dict.fromkeys(["/tf", "/robot2/tf", "/tf_static", "/a/tf", "/robot1/tf"], TRANSFORMS) | {"/b/tf": IMAGE}
+    assert transform_topics(types, "tf", beside) == order

@@ -13,7 +13,7 @@ import torch
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.static_transforms import StaticTransforms
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.camera_info import Calibration
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES, PLANES
 from tttkd_ros.messages.image import decode_image, decode_raw_image
@@ -71,7 +71,7 @@ def take_image(message) -> None:
 
 
 def take_camera(message) -> None:
-    camera = CameraModel.from_camera_info(message)
+    camera = Calibration.read(message).full
     pixels, valid = camera.project(torch.tensor([[0.0, 0, 1], [1, 2, 3], [0, 0, -1], [0, 0, 0], [1e30, 0, 1e-30]]))
     assert (pixels[valid] >= 0).all() and (pixels[valid, 0] < camera.width).all()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
+from tttkd_ros.messages.camera_topics import base_topic, camera_name
 from tttkd_ros.messages.livox import is_livox
 from tttkd_ros.messages.transports import image_topic, undecoded_cloud, undecoded_image
 
@@ -18,8 +20,13 @@ TRUTH_TOPIC = "/truth/points_labeled"
 STATIC_TOPIC = "/tf_static"
 MOVING_TOPIC = "/tf"
 LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
-# Unrectified first: a camera model describes the lens, and CameraInfo's k and d belong to the image as taken.
-IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
+# Unrectified first: it is what the camera took, and nothing is cut off it.
+IMAGE_NAMES = (
+    "image", "image_raw", "image_color", "color", "rgb", "image_rect", "image_rect_color", "image_rect_raw",
+    "image_mono",
+)  # fmt: skip
+# What a camera may send beside its images.
+NO_PICTURES = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
 
 
 def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
@@ -60,20 +67,27 @@ def labelled_topic(types: Mapping[str, str]) -> str:
     return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
 
 
-def camera_topics(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
-    """Camera name -> image topic. A camera's name is the namespace of its images, without the first slash.
+def camera_topics(
+    types: Mapping[str, str], counts: Mapping[str, int], preferred: Collection[str] = ()
+) -> dict[str, str]:
+    """Camera name, as `camera_name` gives it -> image topic.
 
-    Of several image topics in one namespace one with messages counts, the one as the camera took it, uncompressed
-    before compressed.
+    Of several image topics in one namespace one with messages counts, a preferred one (named without `/compressed`)
+    before the one as the camera took it, uncompressed before compressed.
     """
-    found: dict[str, list[tuple[bool, int, bool, str]]] = {}
+    found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
     for topic, kind in types.items():
         if kind not in (IMAGE, COMPRESSED) or undecoded_image(kind, topic):
             continue
-        name, _, image = topic.removesuffix("/compressed").rpartition("/")
-        rank = IMAGE_NAMES.index(image) if image in IMAGE_NAMES else len(IMAGE_NAMES)
-        found.setdefault(name.strip("/"), []).append((not counts[topic], rank, kind == COMPRESSED, topic))
-    return {name: min(topics)[3] for name, topics in sorted(found.items())}
+        base = base_topic(topic)
+        namespace, _, last = base.rpartition("/")
+        rank = IMAGE_NAMES.index(last) if last in IMAGE_NAMES else len(IMAGE_NAMES)
+        found.setdefault(namespace, []).append((
+            not counts[topic], base not in preferred, NO_PICTURES.search(last) is not None, rank, kind == COMPRESSED,
+            topic,
+        ))  # fmt: skip
+    chosen = [min(topics)[-1] for topics in found.values()]
+    return {camera_name(topic): topic for topic in sorted(chosen)}
 
 
 def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
@@ -82,15 +96,21 @@ def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> di
     reasons = {}
     for topic, kind in sorted(types.items()):
         remedy = undecoded_image(kind, topic)
-        name = image_topic(topic).rpartition("/")[0].strip("/")
+        name = camera_name(image_topic(topic))
         if remedy and counts[topic] and name not in decoded:
             reasons[name] = f"its images are on {topic} only, as {kind}: {remedy}, and record these"
     return reasons
 
 
-def info_topic(camera: str) -> str:
-    """The CameraInfo topic of a camera."""
-    return f"/{camera}/camera_info"
+def transform_topics(types: Mapping[str, str], name: str, beside: str) -> list[str]:
+    """The topics called `name` ("tf" or "tf_static") in any namespace, in the order in which they hold.
+
+    First those of the topic `beside`, the nearest namespace before its parents and the root, then all others.
+    """
+    found = [topic for topic, kind in types.items() if kind == TRANSFORMS and topic.rpartition("/")[2] == name]
+    above = {topic: topic.removesuffix(name) for topic in found}
+    own = [topic for topic in found if beside.startswith(above[topic])]
+    return sorted(own, key=len, reverse=True) + sorted(set(found) - set(own))
 
 
 def require(types: Mapping[str, str], topic: str, kind: str) -> str:

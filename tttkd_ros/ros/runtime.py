@@ -22,8 +22,11 @@ from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.geometry.rig import load_rig
+from tttkd_ros.messages.camera_topics import is_rectified
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
+from tttkd_ros.ros.camera_topics import camera_topics, with_cameras
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Snapshot
@@ -67,10 +70,13 @@ class Runtime:
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
+        rig = load_rig(resolve(settings.rig)) if settings.rig else None
+        settings = with_cameras(settings, rig)
+        sources = camera_topics(node, settings, rig)
         tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
         if tf:
             self._close.append(tf.close)
-        transforms = extrinsics(settings.cameras, settings.rig, tf and tf.buffer)
+        transforms = extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
         poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
         compensation = Compensation(poses and poses.trajectory, partial(complaints.about, "motion"), log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
@@ -80,6 +86,7 @@ class Runtime:
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
                 channel_order=settings.channel_order, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
+                rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
             )
             for _ in range(2)
         )
@@ -112,17 +119,14 @@ class Runtime:
             "points", lambda kind, callback, raw: self._subscribe(kind, "points", callback, qos, raw=raw),
             self._on_points,
         )  # fmt: skip
-        for name in settings.cameras:
-            image_topic = f"{name}/image" if raw else f"{name}/image/compressed"
-            types.watch_images(image_topic, image_type)
+        for name, topics in sources.items():
+            types.watch_images(topics.image, image_type)
             # Serialised: most images are never used, and making one a Python message holds up every other thread.
             self._subscribe(
-                Image if raw else CompressedImage, image_topic,
+                Image if raw else CompressedImage, topics.image,
                 partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
             )
-            self._subscribe(
-                CameraInfo, f"{name}/camera_info", partial(_both, self.cameras.add_info, drawn.add_info, name), qos
-            )
+            self._subscribe(CameraInfo, topics.info, partial(_both, self.cameras.add_info, drawn.add_info, name), qos)
 
     def close(self) -> None:
         """Ends every thread and process, and takes every topic off the graph; takes seconds at most, but for a disk

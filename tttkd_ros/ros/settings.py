@@ -11,6 +11,7 @@ from tttkd_ros.messages.encodings import CHANNEL_ORDERS
 from tttkd_ros.messages.point_times import TIME_UNITS
 from tttkd_ros.ros.qos import RELIABILITY
 
+AUTO = "auto"
 LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
 
 
@@ -42,11 +43,13 @@ class Settings:
     device: str = _parameter("device", "auto", "torch device of student and teacher: auto, cpu, cuda, cuda:0, ...")
     class_set: str = _parameter("class_set", "outdoor10", "class set that the model must have", choices=CLASS_SETS)
     cameras: tuple[str, ...] = _parameter(
-        "cameras", ("camera_front",),
-        "cameras to learn from: topics <camera>/image and <camera>/camera_info; [''] for none",
+        "cameras", (AUTO,),
+        "cameras to learn from: topics <camera>/image and <camera>/camera_info; [auto]: those of the rig, camera_front "
+        "without one; [''] for none",
     )
     rig: str = _parameter(
-        "rig", "", "YAML file with camera_from_lidar of every camera; empty: look the transforms up in TF"
+        "rig", "", "YAML file with camera_from_lidar of every camera; what it says goes before CameraInfo and TF; "
+        "empty: TF",
     )
     fixed_frame: str = _parameter(
         "motion.fixed_frame", "odom",
@@ -111,7 +114,8 @@ class Settings:
             _check(f, getattr(self, f.name))
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f"parameter 'cameras' is {list(self.cameras)}: expected each camera once")
-        if len(self.offsets) not in (0, len(self.cameras)) or not all(_is_offset(value) for value in self.offsets):
+        fit = self.cameras == (AUTO,) or len(self.offsets) in (0, len(self.cameras))  # checked once they are known
+        if not fit or not all(_is_offset(value) for value in self.offsets):
             raise ValueError(
                 f"parameter 'matching.offsets' is {list(self.offsets)}: expected none, or as many as cameras "
                 f"({len(self.cameras)}), each from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}"
