@@ -1,5 +1,7 @@
-"""Rig files: where the cameras sit on the vehicle, and their intrinsics, which go before the published CameraInfo.
+"""Rig files: where the cameras sit on the vehicle, their intrinsics, which go before the published CameraInfo, and
+which way the LiDAR is mounted.
 
+    base_from_lidar: {translation: [x, y, z], rotation: [x, y, z, w]}   # optional: for a LiDAR that is not level
     cameras:
       camera_front:                 # the camera's name, its namespace (/front) or its image topic (/front/image_raw)
         topic: /front/image_raw     # optional: the image topic, if the name does not say it
@@ -55,16 +57,8 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
 
     Raises ValueError naming the file, the camera and what is wrong with it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except Exception as error:  # PyYAML lets out what making its values raises, not only its own errors
-        raise ValueError(f"rig {path} is not YAML: {error!r}") from error
-    if _exceeds(content, MOST_VALUES):
-        raise ValueError(f"rig {path} has more than {MOST_VALUES} values, counting each alias as what it stands for")
-    cameras = content.get("cameras") if isinstance(content, dict) else None
+    content = _content(path)
+    cameras = content.get("cameras", {} if "base_from_lidar" in content else None)
     if not isinstance(cameras, dict):
         raise ValueError(f"rig {path} has no mapping 'cameras' from a camera's name to its place")
     rig = {}
@@ -77,6 +71,18 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
         except (ValueError, TypeError, OverflowError) as error:  # what is no number, or too large for one
             raise ValueError(f"rig {path}, camera {key!r}: {error}") from error
     return rig
+
+
+def load_base_from_lidar(path: str | Path) -> np.ndarray | None:
+    """(4, 4) float64, from the LiDAR frame to one whose z axis points up; None if the file does not give it.
+
+    Raises ValueError naming the file and what is wrong with it.
+    """
+    place = _content(path).get("base_from_lidar")
+    try:
+        return None if place is None else _transform(place, "base_from_lidar")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"rig {path}, base_from_lidar: {error}") from error
 
 
 def assign(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -115,17 +121,33 @@ def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
     Path(path).write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False, default_flow_style=None))
 
 
+def _content(path: str | Path) -> dict:
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except Exception as error:  # PyYAML lets out what making its values raises, not only its own errors
+        raise ValueError(f"rig {path} is not YAML: {error!r}") from error
+    if _exceeds(content, MOST_VALUES):
+        raise ValueError(f"rig {path} has more than {MOST_VALUES} values, counting each alias as what it stands for")
+    return content if isinstance(content, dict) else {}
+
+
+def _transform(place: Any, name: str) -> np.ndarray:
+    """(4, 4)"""
+    place = _mapping(place, name)
+    if "matrix" in place:
+        return validated(place["matrix"])
+    if {"translation", "rotation"} <= place.keys():
+        return transform(place["translation"], place["rotation"])
+    raise ValueError(f"{name} has {', '.join(map(str, place)) or 'nothing'}; "
+                     "expected 'matrix', or 'translation' and 'rotation'")
+
+
 def _camera(entry: Any, topic: str | None) -> RigCamera:
     """topic: the image topic, if the entry's name is one."""
-    place = _mapping(entry, "camera").get("camera_from_lidar")
-    place = _mapping(place, "camera_from_lidar")
-    if "matrix" in place:
-        matrix = validated(place["matrix"])
-    elif {"translation", "rotation"} <= place.keys():
-        matrix = transform(place["translation"], place["rotation"])
-    else:
-        raise ValueError(f"camera_from_lidar has {', '.join(map(str, place)) or 'nothing'}; "
-                         "expected 'matrix', or 'translation' and 'rotation'")
+    matrix = _transform(_mapping(entry, "camera").get("camera_from_lidar"), "camera_from_lidar")
     if entry.get("topic") is not None:
         if not isinstance(entry["topic"], str) or not entry["topic"].strip("/"):
             raise ValueError(f"topic is {entry['topic']!r}, expected the name of its image topic")
