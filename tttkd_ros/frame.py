@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.geometry.camera import CameraModel
 
 
@@ -15,6 +17,7 @@ class View:
 
     stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, so that
     x_camera = camera_from_lidar @ x_lidar, the camera frame being optical (x right, y down, z forward; REP-103).
+    frame_id: the camera frame's name, empty if it is not known.
     """
 
     name: str
@@ -22,6 +25,7 @@ class View:
     image: np.ndarray
     camera: CameraModel
     camera_from_lidar: np.ndarray
+    frame_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,7 @@ class Frame:
     labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth. times: (N,) seconds from the stamp
     to each point's own instant, where a simulation tells them. deskewed: (N, 3) float32, the points as if all had been
     measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
-    trains on the points as they came, which are what it predicts on.
+    trains on the points as they came, which are what it predicts on. missing: camera -> why it has no view.
     """
 
     stamp: int
@@ -42,8 +46,15 @@ class Frame:
     labels: np.ndarray | None = None
     times: np.ndarray | None = None
     deskewed: np.ndarray | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def projectable(self) -> np.ndarray:
         """(N, 3): the points to project on the views."""
         return self.points if self.deskewed is None else self.deskewed
+
+
+def truth_of_returns(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The labels (N,) uint8, `UNLABELLED` at points (N, 3) that are no return: not finite, or at (0, 0, 0)."""
+    returns = np.isfinite(points).all(1) & points.any(1)
+    return np.where(returns, labels, np.uint8(UNLABELLED))

@@ -20,6 +20,7 @@ from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.scene import Scene
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import Lane, wait_for_stream
+from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
@@ -157,7 +158,7 @@ class TTTKD:
         """What a report says of the step; "doubted" where it is the guard that objects. points: the usable ones of the
         frame's; usable: (N,) bool, which these are."""
         if not frame.views:
-            return {"reason": "no camera image"}
+            return {"reason": with_cause("no camera image", explain_view(frame, self._student.reach))}
         if _enough(self._scene.steps, config):
             return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "rested": True}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
@@ -168,7 +169,8 @@ class TTTKD:
         index = (usable.cumsum(0) - 1)[targets.index[seen]].to(device)  # numbered among the usable points
         outcome = {"reason": "", "points": len(index)}
         if len(index) < config.min_points:
-            return outcome | {"reason": f"{len(index)} points in view of a camera, expected {config.min_points}"}
+            few = f"{len(index)} points in view of a camera, expected {config.min_points}"
+            return outcome | {"reason": with_cause(few, explain_view(frame, self._student.reach))}
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
         table = targets.table.to(device) - self._student.teacher_mean
         held, rest = (part.to(device) for part in held_out(len(index), self._random))
