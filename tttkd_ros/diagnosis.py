@@ -7,7 +7,7 @@ it finds nothing wrong.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,8 @@ MIN_EXPLAINED = 0.9  # share of the returns that a cause must bring into range
 MIN_SEEN = 0.01  # share of the points that a cause must bring into the image
 FAR_CAMERA_M = 20.0  # no camera sits further from its LiDAR
 OPTICAL_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])  # REP-103
-MIN_REFUSED = 0.9  # share of the steps; from here on, nearly every step is refused
+REASONS = 3  # of refused steps that are named
+MIN_REFUSED = 0.9  # share from which nearly every step is refused, or sweep without an image
 
 
 class Step(Protocol):
@@ -77,7 +78,7 @@ def with_cause(reason: str, cause: str) -> str:
 
 
 def explain_steps(steps: Iterable[Step], least: int = 1) -> str:
-    """Why (nearly) every step was refused: the most frequent reason, as it was last given.
+    """Why (nearly) every step was refused: the most frequent reasons, as they were last given.
 
     least: steps it takes to say so. Steps that rested do not count.
     """
@@ -85,16 +86,24 @@ def explain_steps(steps: Iterable[Step], least: int = 1) -> str:
     refused = [step for step in steps if not step.accepted]
     if len(steps) < least or not refused or len(refused) < MIN_REFUSED * len(steps):
         return ""
-    kind, count = Counter(kind_of(step.reason) for step in refused).most_common(1)[0]
-    reason = next(step.reason for step in reversed(refused) if kind_of(step.reason) == kind)
-    times = "" if count == len(refused) else f", {count} times"
-    return f"{len(refused)} of {len(steps)} steps were refused{times}: {reason}"
+    last = {kind_of(step.reason): step.reason for step in refused}
+    counts = Counter(kind_of(step.reason) for step in refused).most_common(REASONS)
+    reasons = [f"{count} x {last[kind]}" if len(counts) > 1 else last[kind] for kind, count in counts]
+    return f"{len(refused)} of {len(steps)} steps were refused: {'; '.join(reasons)}"
 
 
 def explain_sweeps(problems: Sequence[str]) -> str:
     """What was wrong with most sweeps, as it was last said. problems: of each sweep, empty for none."""
     wrong = [problem for problem in problems if problem]
     return f"{len(wrong)} of {len(problems)} sweeps: {wrong[-1]}" if 2 * len(wrong) > len(problems) else ""
+
+
+def explain_cameras(missing: Sequence[Mapping[str, str]]) -> list[str]:
+    """Each camera that nearly every sweep lacks, with the last reason. missing: of each sweep, see `Frame.missing`."""
+    counts = Counter(camera for lacking in missing for camera in lacking)
+    last = {camera: reason for lacking in missing for camera, reason in lacking.items()}
+    return [f"{camera} has no image for {count} of {len(missing)} sweeps: {last[camera]}"
+            for camera, count in counts.items() if count >= MIN_REFUSED * len(missing)]
 
 
 def _share_in_range(points: np.ndarray, max_range: float) -> float:

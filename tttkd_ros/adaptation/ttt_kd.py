@@ -61,7 +61,7 @@ class TTTKD:
         self._changing = list(adaptable(self._student.backbone).values())
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
-        self._guard, self._scene = Guard(), Scene(student.config.voxel_size)
+        self._guard, self._scene = Guard(student.simulated), Scene(student.config.voxel_size)
         self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
@@ -136,7 +136,8 @@ class TTTKD:
             overwrite(self._student.backbone, weights)
             wait_for_stream(self._student.teacher_mean.device)  # before anyone lets go of those weights
         self._forget_gradient()
-        self._guard, self._scene, self._held_back = Guard(), Scene(self._student.config.voxel_size), {}
+        self._guard, self._scene = Guard(self._student.simulated), Scene(self._student.config.voxel_size)
+        self._held_back = {}
         self._version, self._updates = weights.version, 0
         if not weights.version:
             self._random.set_state(self._fresh_random)

@@ -24,6 +24,7 @@ class BagCamera:
     topic: str
     model: CameraModel
     place: np.ndarray | Trajectory  # camera_from_lidar (4, 4), or as it moves
+    frame_id: str = ""  # empty where a rig file tells the place
 
     def view(self, message, stamp: int, moved: np.ndarray) -> View:
         """Of an image message. moved (4, 4): what stands still, from the LiDAR frame of the sweep to that of the image.
@@ -35,7 +36,7 @@ class BagCamera:
         if (width, height) != (self.model.width, self.model.height):
             raise ValueError(f"image is {width}x{height}, but its camera model is for "
                              f"{self.model.width}x{self.model.height}")
-        return View(self.name, stamp, pixels, self.model, self._camera_from_lidar(stamp) @ moved)
+        return View(self.name, stamp, pixels, self.model, self._camera_from_lidar(stamp) @ moved, self.frame_id)
 
     def _camera_from_lidar(self, stamp: int) -> np.ndarray:
         """(4, 4) at that time, or at the nearest at which it is known."""
@@ -59,32 +60,32 @@ def find_cameras(
         try:
             if not bag.counts[images[name]]:
                 raise ValueError(f"no message on {images[name]} or any other of its image topics")
-            model, place = _calibration(bag, name, lidar_frame, rig.get(name), statics, moving)
+            model, place, frame_id = _calibration(bag, name, lidar_frame, rig.get(name), statics, moving)
         except ValueError as error:
             if wanted is not None:
                 raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
             unusable[name] = str(error)
         else:
-            usable.append(BagCamera(name, images[name], model, place))
+            usable.append(BagCamera(name, images[name], model, place, frame_id))
     return usable, unusable
 
 
 def _calibration(
     bag: Bag, name: str, lidar_frame: str, rigged: RigCamera | None,
     statics: StaticTransforms, moving: MovingTransforms | None,
-) -> tuple[CameraModel, np.ndarray | Trajectory]:
-    """Model and place: the rig's where it has them, else the first CameraInfo's and TF's."""
+) -> tuple[CameraModel, np.ndarray | Trajectory, str]:
+    """Model, place and frame: the rig's (it names no frame) where it has them, else the first CameraInfo's and TF's."""
     if rigged is not None and rigged.camera is not None:
-        return rigged.camera, rigged.camera_from_lidar
+        return rigged.camera, rigged.camera_from_lidar, ""
     topic = topics.info_topic(name)
     if bag.types.get(topic) != topics.CAMERA_INFO or not bag.counts[topic]:
         raise ValueError(f"no CameraInfo on {topic}: give a rig file with its camera_info")
     info = bag.first(topic)
     model = CameraModel.from_camera_info(info)
     if rigged is not None:
-        return model, rigged.camera_from_lidar
+        return model, rigged.camera_from_lidar, ""
     try:
-        return model, _place(info.header.frame_id, lidar_frame, statics, moving)
+        return model, _place(info.header.frame_id, lidar_frame, statics, moving), info.header.frame_id
     except ValueError as error:
         raise ValueError(f"{error}: give a rig file with its camera_from_lidar") from error
 

@@ -18,17 +18,17 @@ from tttkd_ros.bags.odometry import compensation
 from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag, Record, open_bag
-from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.frame import Frame
+from tttkd_ros.bags.truth import has_labels, is_labelled, labels_of
+from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.rig import RigCamera, load_rig
-from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
-from tttkd_ros.messages.point_cloud import DATATYPES, decode_cloud, decode_field
+from tttkd_ros.messages.clocks import image_time
+from tttkd_ros.messages.matching import TOLERANCE_S, Moment, StampMatcher, Unmatched
+from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.point_times import point_times
-from tttkd_ros.messages.stamps import stamp_of_raw
+from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
 
 log = logging.getLogger(__name__)
 
-TOLERANCE_NS = 50_000_000  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
 WAITING_SWEEPS = 16  # how far a sweep's images and truth may lie behind it in the bag, and so what is held in memory
 WAITING_IMAGES = 64  # of one camera: four to a sweep
 
@@ -46,14 +46,17 @@ class _Sweep(NamedTuple):
 class BagReader:
     """The frames of a bag. Every call of `frames` reads the bag anew, in constant memory, and yields the same.
 
-    points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
-    or where it is the sweeps' own, their field `label` of whole numbers is the truth. cameras: names (their images'
+    points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`. If it is the
+    sweeps' own, their field `label` of whole numbers is the truth. Without a truth topic that field counts only in
+    clouds of this project's layout; others' labels are logged and left alone. cameras: names (their images'
     namespaces), by default every camera that can be used; those that cannot are logged and left out, while one named
     here must be usable. rig: a rig file, or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a
     camera that moves against the LiDAR, /tf. tolerance_ns: largest distance in stamp between a sweep and its image.
+    offsets_ns: from a sweep's stamp to that of its image, one for all cameras or one for each; () for none.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
-    else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part that can be read is
-    taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
+    else they are as if the vehicle stood. truth: false leaves every label unread. whole: the bag must be; else of a
+    damaged one the part that can be read is taken, `damage` says how much that is, and `torn` whether it goes on behind
+    a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -69,8 +72,10 @@ class BagReader:
         cameras: Sequence[str] | None = None,
         truth_topic: str | None = None,
         rig: Path | str | dict[str, RigCamera] | None = None,
-        tolerance_ns: int = TOLERANCE_NS,
+        tolerance_ns: int = round(TOLERANCE_S * SECOND),
+        offsets_ns: Sequence[int] = (),
         fixed_frame: str = "odom",
+        truth: bool = True,
         whole: bool = True,
     ):
         self.path = Path(path)
@@ -82,6 +87,7 @@ class BagReader:
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require(bag.types, self.points_topic, topics.CLOUD)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
+            self.truth_topic = self.truth_topic if truth else None
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
             for topic in (self.points_topic, self.truth_topic):
@@ -90,17 +96,23 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             first = bag.first(self.points_topic)
             if self.truth_topic == self.points_topic:
-                if not _has_labels(first):
+                if not has_labels(first):
                     raise ValueError(f"bag {self.path} has no truth on {self.truth_topic}: expected a field 'label' of "
                                      "whole numbers in its clouds")
-                self.truth_topic = None
-            self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
+                self._own_labels, self.truth_topic = True, None
+            else:
+                self._own_labels = truth and self.truth_topic is None and is_labelled(first)
+                if truth and self.truth_topic is None and has_labels(first) and not self._own_labels:
+                    log.warning("the field 'label' of %s is not taken for truth: if it holds this model's class ids, "
+                                "give --truth-topic %s", self.points_topic, self.points_topic)
+            self.truth = self.truth_topic or (f"label of {self.points_topic}" if self._own_labels else None)
             self.lidar_frame = first.header.frame_id
             statics = _static_transforms(bag)
             moving = _moving_transforms(bag, statics)
             self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
             self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
+        self._offsets_ns = _per_camera(offsets_ns, self.cameras)
         if self.damage is None:
             self._open = open_bag  # it has been read through
         else:
@@ -114,8 +126,10 @@ class BagReader:
 
     def frames(self) -> Iterator[Frame]:
         """Every sweep, in the order of recording; a view for each camera whose image is near enough and sound."""
-        beside = [camera.topic for camera in self._cameras] + ([self.truth_topic] if self.truth_topic else [])
-        matcher: StampMatcher[_Stamped] = StampMatcher(dict.fromkeys(beside, 0), self._tolerance_ns, WAITING_IMAGES)
+        offsets = {camera.topic: self._offsets_ns[camera.name] for camera in self._cameras}
+        offsets |= {self.truth_topic: 0} if self.truth_topic else {}
+        beside = list(offsets)
+        matcher: StampMatcher[_Stamped] = StampMatcher(offsets, self._tolerance_ns, WAITING_IMAGES)
         waiting: deque[_Sweep] = deque()
         complained: set[str] = set()
         with self._open(self.path) as bag:
@@ -155,20 +169,23 @@ class BagReader:
         try:
             message = bag.decode(sweep.record)
             cloud = decode_cloud(message)
-            if self.truth_topic is None and _has_labels(message):
-                labels = _labels(message)
+            if self._own_labels and has_labels(message):
+                labels = labels_of(message)
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {stamp}: {error}") from error
-        views = []
+        views, missing = [], {}
         for camera in self._cameras:
             try:
                 near = matcher.nearest(camera.topic, sweep.moment)
-            except Unmatched:
+            except Unmatched as error:
+                missing[camera.name] = str(error)
                 continue
             try:
-                moved = self._compensation.between(self.lidar_frame, near.stamp, stamp)
+                taken = image_time(near.stamp, self._offsets_ns[camera.name])
+                moved = self._compensation.between(self.lidar_frame, taken, stamp)
                 views.append(camera.view(bag.decode(near.record), near.stamp, moved))
             except ValueError as error:
+                missing[camera.name] = str(error)
                 if camera.name not in complained:
                     complained.add(camera.name)
                     log.warning("image of camera %s stamped %d, perhaps others: %s", camera.name, near.stamp, error)
@@ -181,12 +198,15 @@ class BagReader:
         times = partial(point_times, message)
         deskewed = self._compensation.deskewed(self.lidar_frame, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
-        return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed)
+        labels = None if labels is None else truth_of_returns(labels, cloud.points)
+        return Frame(
+            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed, missing=missing
+        )
 
     def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
         """(N,) uint8"""
         try:
-            labels = _labels(bag.decode(truth.record))
+            labels = labels_of(bag.decode(truth.record))
         except ValueError as error:
             raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
         if len(labels) != size:
@@ -214,16 +234,12 @@ def _moving_transforms(bag: Bag, statics: StaticTransforms) -> MovingTransforms 
     return MovingTransforms(lambda: (bag.decode(record) for record in bag.messages([topics.MOVING_TOPIC])), statics)
 
 
-def _has_labels(cloud) -> bool:
-    return any(field.name == "label" and DATATYPES.get(field.datatype, "")[:1] in ("i", "u") for field in cloud.fields)
-
-
-def _labels(cloud) -> np.ndarray:
-    """(N,) uint8: the field `label` of a PointCloud2, in memory of its own."""
-    labels = decode_field(cloud, "label")
-    if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
-        raise ValueError(f"labels are {labels.dtype}, expected whole numbers from 0 to {UNLABELLED}")
-    return labels.astype(np.uint8)
+def _per_camera(offsets: Sequence[int], cameras: Sequence[str]) -> dict[str, int]:
+    if len(offsets) not in (0, 1, len(cameras)):
+        raise ValueError(f"{len(offsets)} offsets are given, expected one for all cameras or one for each of the "
+                         f"{len(cameras)}: {', '.join(cameras) or 'none'}")
+    each = offsets if len(offsets) == len(cameras) else [*offsets, 0][:1] * len(cameras)
+    return dict(zip(cameras, each, strict=True))
 
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:

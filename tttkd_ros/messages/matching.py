@@ -14,6 +14,7 @@ from tttkd_ros.messages.clocks import Lag, explain_clocks
 
 Payload = TypeVar("Payload")
 
+TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
 ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
 
 

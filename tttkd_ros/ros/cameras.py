@@ -16,6 +16,7 @@ import numpy as np
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.image import decode_raw_image
 from tttkd_ros.messages.matching import Moment, StampMatcher
 from tttkd_ros.messages.stamps import stamp_of_raw
@@ -68,6 +69,7 @@ class Cameras:
             name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
+        self._offsets = offsets
         self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth)
         self._arrived = threading.Condition()
         self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
@@ -117,16 +119,16 @@ class Cameras:
         """
         names = self.names if names is None else names
         self._await(sweep, names)
-        views, problems = [], []
+        views, missing = [], {}
         for camera in names:
             try:
                 views.append(self._view(camera, sweep, lidar_frame))
             except ValueError as error:
-                problems.append(f"{camera}: {error}")
+                missing[camera] = str(error)
                 self._complaints.about(camera, f"not used for training: {error}")
-        self.problems = "" if views else "; ".join(problems)
+        self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
-        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed)
+        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, missing=missing)
 
     def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
         """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
@@ -148,5 +150,6 @@ class Cameras:
         height, width = image.shape[:2]
         if (width, height) != (info.model.width, info.model.height):
             raise ValueError(f"image is {width}x{height}, its CameraInfo says {info.model.width}x{info.model.height}")
-        moved = self._compensation.between(lidar_frame, encoded.stamp, sweep.stamp)
-        return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved)
+        taken = image_time(encoded.stamp, self._offsets[camera])
+        moved = self._compensation.between(lidar_frame, taken, sweep.stamp)
+        return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved, info.frame_id)
