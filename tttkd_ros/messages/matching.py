@@ -15,6 +15,7 @@ from tttkd_ros.messages.clocks import Lag, explain_clocks
 Payload = TypeVar("Payload")
 
 TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
+REMEDY = "see matching.tolerance and matching.offsets (evaluate: --tolerance, --offset)"
 ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
 
 
@@ -117,7 +118,7 @@ class StampMatcher(Generic[Payload]):
             raise Unmatched("no image")
         side = "too old" if stamp < target else "from the future"
         raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
-                        f"the tolerance {self._tolerance * 1e-9:g} s")
+                        f"the tolerance {self._tolerance * 1e-9:g} s: {REMEDY}")
 
     def reached(self, camera: str, moment: Moment) -> bool:
         """Whether the camera has sent an image as late as the sweep's or later: in a recording, none is to follow."""
