@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.rig import RigCamera, load_rig, save_rig
+from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig, save_rig
 from tttkd_ros.geometry.transforms import transform
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +94,56 @@ def test_aliases_that_multiply_are_refused(tmp_path):
 def test_a_list_that_holds_itself_is_refused(tmp_path):
     with pytest.raises(ValueError, match="more than 100000 values"):
         load_rig(write(tmp_path, "cameras: {a: {camera_from_lidar: {matrix: &m [*m]}}}"))
+
+
+@pytest.mark.parametrize("text", [
+    "base_from_lidar: {translation: [0, 0, 2], rotation: [1, 0, 0, 0]}",
+    "base_from_lidar: {matrix: [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2], [0, 0, 0, 1]]}",
+    "base_from_lidar: {translation: [0, 0, 2], rotation: [-1, 0, 0, 0]}\ncameras: {}",
+])  # fmt: skip
+def test_a_rig_may_say_how_the_lidar_is_mounted(tmp_path, text):
+    path = tmp_path / "rig.yaml"
+    path.write_text(text)
+    assert load_rig(path) == {}
+    upside_down = [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2], [0, 0, 0, 1]]
+    np.testing.assert_allclose(load_base_from_lidar(path), upside_down, atol=1e-12)
+
+
+@pytest.mark.parametrize("place", ["translation: [0, 0, HUGE], rotation: [0, 0, 0, 1]", "matrix: [[HUGE]]"])
+def test_a_number_too_large_for_a_float_is_refused(tmp_path, place):
+    text = f"cameras: {{a: {{camera_from_lidar: {{{place}}}}}}}".replace("HUGE", "9" * 400)
+    with pytest.raises(ValueError, match="camera 'a'"):
+        load_rig(write(tmp_path, text))
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    lines = ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load_rig(write(tmp_path, "\n".join([*lines, "cameras: {a: {camera_from_lidar: {matrix: *l11}}}"])))
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load_rig(write(tmp_path, "cameras: {a: {camera_from_lidar: {matrix: &m [*m]}}}"))
+
+
+@pytest.mark.parametrize("text", [
+    "base_from_lidar: {translation: [0, 0, 2], rotation: [1, 0, 0, 0]}",
+    "base_from_lidar: {matrix: [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2], [0, 0, 0, 1]]}",
+    "base_from_lidar: {translation: [0, 0, 2], rotation: [-1, 0, 0, 0]}\ncameras: {}",
+])  # fmt: skip
+def test_a_rig_may_say_how_the_lidar_is_mounted(tmp_path, text):
+    path = tmp_path / "rig.yaml"
+    path.write_text(text)
+    assert load_rig(path) == {}
+    np.testing.assert_allclose(load_base_from_lidar(path), np.diag([1, -1, -1, 1]) + np.diag([0, 0, 2.0], 1).T[::-1, ::-1] * 0
+                               + np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2], [0, 0, 0, 0]]), atol=1e-12)
+
+
+@pytest.mark.parametrize("place", ["{}", "up", "{translation: [0, 0, 2]}", "{translation: [0, 0], rotation: [0, 0, 0, 1]}"])
+def test_a_mount_that_is_no_transform_is_refused_by_name(tmp_path, place):
+    path = tmp_path / "rig.yaml"
+    path.write_text(f"base_from_lidar: {place}")
+    with pytest.raises(ValueError, match="base_from_lidar"):
+        load_base_from_lidar(path)

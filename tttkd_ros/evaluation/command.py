@@ -45,6 +45,8 @@ def evaluate(
     offset: tuple[float, ...] = (),
     tolerance: float = TOLERANCE_S,
     fixed_frame: str = "odom",
+    channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
     labels: Path | None = None,
     recording: tuple[Path, ...] = (),
     out: Path | None = None,
@@ -93,6 +95,9 @@ def evaluate(
             one for each of them; one of a second or more is a difference of clocks.
         tolerance: seconds between a sweep's stamp and its image's, at most (matching.tolerance).
         fixed_frame: odometry's frame in /tf (motion.fixed_frame); '' to project as if the vehicle stood.
+        channel_order: of images whose encoding does not tell it (8UC3, 8UC4, 16UC3, 16UC4); by default these are
+            refused.
+        time_unit: of the field with each point's time; auto takes the one in which the times make a sweep.
         labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
             of these stamps, others to the sweeps in their order. With several bags, of folders named as the bags are.
         recording: of what a live node answered to the bag (tttkd_ros.ros.recorder, or ros2 bag record, of its topics
@@ -146,7 +151,8 @@ def evaluate(
         try:
             drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
                                     cameras=cameras, labels=truths[name], offsets=offset, tolerance=tolerance,
-                                    fixed_frame=fixed_frame, truth=truth)
+                                    fixed_frame=fixed_frame, truth=truth, channel_order=channel_order,
+                                    time_unit=time_unit)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -159,6 +165,7 @@ def evaluate(
     settings = {
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
+        "channel_order": channel_order, "time_unit": time_unit,
         "rig": None if rig is None else digest(rig), "offset": offset, "tolerance": tolerance,
         "fixed_frame": fixed_frame, "truth": truth,
     }  # fmt: skip

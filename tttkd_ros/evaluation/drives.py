@@ -47,6 +47,8 @@ class BagDrive:
         tolerance: float = TOLERANCE_S,
         fixed_frame: str = "odom",
         truth: bool = True,
+        channel_order: str = "refuse",
+        time_unit: str = "auto",
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
@@ -60,10 +62,11 @@ class BagDrive:
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
-            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras, whole=False,
+            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
             offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
-            fixed_frame=fixed_frame, truth=truth and labels is None,
-        )
+            fixed_frame=fixed_frame, truth=truth and labels is None, channel_order=channel_order, time_unit=time_unit,
+            whole=False,
+        )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:
             self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None or reader.torn)

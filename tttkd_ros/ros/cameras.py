@@ -8,15 +8,16 @@ are awaited for a bounded time, matched by stamp and decoded.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.messages.clocks import image_time
+from tttkd_ros.messages.frame_ids import frame_id_of_raw
 from tttkd_ros.messages.image import decode_raw_image
 from tttkd_ros.messages.matching import Moment, StampMatcher
 from tttkd_ros.messages.stamps import stamp_of_raw
@@ -30,18 +31,13 @@ class _Encoded:
     cdr: bytes
 
 
-@dataclass(frozen=True)
-class _Info:
-    frame_id: str
-    model: CameraModel
-
-
 class Cameras:
     """Safe to use from several threads, of which one makes frames.
 
     image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth: images kept per camera.
     wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
-    that of the image that belongs to it; empty for none.
+    that of the image that belongs to it; empty for none. channel_order: as for `decode_image`. rectified: the cameras
+    whose images are.
     """
 
     def __init__(
@@ -54,8 +50,10 @@ class Cameras:
         tolerance_ns: int,
         depth: int,
         wait_s: float,
+        channel_order: str = "refuse",
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
+        rectified: Collection[str] = (),
     ):
         self.names = names
         self.images = dict.fromkeys(names, 0)  # received, by camera
@@ -65,8 +63,9 @@ class Cameras:
         self._complaints = complaints
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
-        self._infos: dict[str, _Info] = {
-            name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
+        self._channel_order = channel_order
+        self._cameras = {
+            name: CalibratedCamera(extrinsics.rig(name), rectified=name in rectified) for name in names
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
         self._offsets = offsets
@@ -92,18 +91,15 @@ class Cameras:
             self._arrived.notify_all()
 
     def add_info(self, camera: str, msg) -> None:
-        """An info that cannot be used is complained about; the last good one stays."""
+        """The last info that can be used stays in force; one that cannot is warned of."""
         try:
-            model = CameraModel.from_camera_info(msg)
+            self._cameras[camera].add(msg)
         except ValueError as error:
             self._complaints.about(f"{camera}/camera_info", error)
-            return
-        self._infos[camera] = _Info(msg.header.frame_id, model)
 
     def frame_id(self, camera: str) -> str:
-        """Of the camera's images, as its last good info names it; empty before one came."""
-        info = self._infos.get(camera)
-        return "" if info is None else info.frame_id
+        """Of the camera's images, as its last usable info names it; empty before one came."""
+        return self._cameras[camera].frame_id
 
     def frame(
         self,
@@ -128,7 +124,7 @@ class Cameras:
                 self._complaints.about(camera, f"not used for training: {error}")
         self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
-        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, missing=missing)
+        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, frame_id=lidar_frame, missing=missing)
 
     def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
         """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
@@ -142,14 +138,16 @@ class Cameras:
 
     def _view(self, camera: str, sweep: Moment, lidar_frame: str) -> View:
         encoded = self._matcher.nearest(camera, sweep)
-        info = self._infos.get(camera)
-        if info is None:
-            raise ValueError("no usable CameraInfo yet")
-        camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame, encoded.stamp)
-        image = decode_raw_image(encoded.cdr, self._image_type)
-        height, width = image.shape[:2]
-        if (width, height) != (info.model.width, info.model.height):
-            raise ValueError(f"image is {width}x{height}, its CameraInfo says {info.model.width}x{info.model.height}")
+        image = decode_raw_image(encoded.cdr, self._image_type, channel_order=self._channel_order)
+
+        def frame_from_lidar(frame: str) -> np.ndarray:
+            return self._extrinsics.camera_from_lidar(camera, frame, lidar_frame, encoded.stamp)
+
+        frame_id = frame_id_of_raw(encoded.cdr)
+        model, camera_from_lidar = self._cameras[camera].locate(
+            encoded.stamp, image.shape[1::-1], frame_id, frame_from_lidar
+        )
         taken = image_time(encoded.stamp, self._offsets[camera])
         moved = self._compensation.between(lidar_frame, taken, sweep.stamp)
-        return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved, info.frame_id)
+        named = "" if self._extrinsics.rig(camera) else frame_id or self.frame_id(camera)
+        return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved, named)

@@ -68,6 +68,7 @@ class Inference:
         *,
         bound: int,
         governor: Governor,
+        time_unit: str = "auto",
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -78,6 +79,7 @@ class Inference:
         self._complaints = complaints
         self._error = error
         self._governor = governor
+        self._time_unit = time_unit
         self.version = 0  # of the weights behind the last answer
         self.problem = ""  # why almost no point of that sweep was in range
         self._queue: SweepQueue[Sweep] = SweepQueue(bound)
@@ -132,7 +134,7 @@ class Inference:
             return None
         times.append(time.monotonic())
         stamp, frame_id, cameras = nanoseconds(msg.header.stamp), msg.header.frame_id, self._cameras
-        told_times = partial(point_times, msg)  # unread until a frame asks for them
+        told_times = partial(point_times, msg, unit=self._time_unit)  # unread until a frame asks for them
         make_frame = None
         if cameras:
             make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)
