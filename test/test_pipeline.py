@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.governor import Share
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.pipeline import Pipeline, Segmenter
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVED, STARVING, Pipeline, Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 CAMERA = CameraModel(width=80, height=40, fx=40.0, fy=40.0, cx=40.0, cy=20.0)
@@ -327,3 +328,33 @@ def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
     thread.join()
     assert beside == losses
     assert predicted > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [(lambda points: 1000 * points, "millimetres"), (lambda points: points + [9e3, -4e3, 20], "map's frame"),
+     (lambda points: 0 * points, "no point has a return")],
+    ids=["millimetres", "map", "no return"],
+)
+def test_clouds_that_are_out_of_range_are_logged_once_and_told(student, caplog, change, cause):
+    segmenter = Segmenter(student)
+    for number in range(5):
+        assert cause in segmenter.segment(change(frame(number).points)).problem
+    assert segmenter.segment(frame().points).problem == ""
+    (record,) = [record for record in caplog.records if record.name == "tttkd_ros.pipeline"]
+    assert record.levelname == "WARNING" and cause in record.getMessage()
+
+
+def test_adaptation_that_hardly_gets_a_step_says_that_it_is_starved(run):
+    pipeline, _ = run()
+    for stretch, starved in ((1, False), (STARVED // 2, False), (STARVED, True), (64, True), (1, False)):
+        pipeline.shed(Share(stretch, 0.5))
+        assert pipeline.adaptation.startswith(STARVING) == starved
+    pipeline.shed(Share(64, 0.5))
+    assert "on every 64 sweeps instead of 1" in pipeline.adaptation
+
+
+def test_adaptation_that_the_guard_pauses_says_so(run):
+    pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0, patience=2))
+    tried(pipeline, reports, map(frame, range(3)))
+    assert pipeline.adaptation.startswith(f"{GUARD_PAUSE}: the image of front is frozen")

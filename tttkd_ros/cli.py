@@ -46,7 +46,8 @@ def main() -> None:
             description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
         )
     except (ValueError, OSError, FloatingPointError) as error:
-        Console(stderr=True).print(f"tttkd: {_told(error)}", style="bold red", markup=False, highlight=False)
+        told = f"tttkd: {_told(error)}"
+        Console(stderr=True).print(told, style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("tttkd: interrupted", style="yellow")

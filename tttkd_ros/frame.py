@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.geometry.camera import CameraModel
 
 
@@ -15,6 +17,7 @@ class View:
 
     stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, so that
     x_camera = camera_from_lidar @ x_lidar, the camera frame being optical (x right, y down, z forward; REP-103).
+    frame_id: the camera frame's name, empty if it is not known.
     """
 
     name: str
@@ -22,6 +25,7 @@ class View:
     image: np.ndarray
     camera: CameraModel
     camera_from_lidar: np.ndarray
+    frame_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class Frame:
     measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
     trains on the points as they came, which are what it predicts on. level: (3, 3) float64, the rotation from the LiDAR
     frame to one whose z axis points up, for a sensor that is tilted, upside down or reports in an optical frame.
-    frame_id: the LiDAR frame's name in ROS; empty where there is none.
+    frame_id: the LiDAR frame's name in ROS; empty where there is none. missing: camera -> why it has no view.
     """
 
     stamp: int
@@ -46,6 +50,7 @@ class Frame:
     deskewed: np.ndarray | None = None
     level: np.ndarray | None = None
     frame_id: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def upright(self) -> np.ndarray:
@@ -56,6 +61,12 @@ class Frame:
     def projectable(self) -> np.ndarray:
         """(N, 3): the points to project on the views."""
         return self.points if self.deskewed is None else self.deskewed
+
+
+def truth_of_returns(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The labels (N,) uint8, `UNLABELLED` at points (N, 3) that are no return: not finite, or at (0, 0, 0)."""
+    returns = np.isfinite(points).all(1) & points.any(1)
+    return np.where(returns, labels, np.uint8(UNLABELLED))
 
 
 def upright(points: np.ndarray, level: np.ndarray | None) -> np.ndarray:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from tttkd_ros.adaptation.adapter import OTHER_BACKBONE, Adapter, StepReport, Weights, overwrite
+from tttkd_ros.adaptation.adapter import OTHER_BACKBONE, Adapter, StepReport, Weights, kind_of, overwrite
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Share
 from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker, Counters
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import Lane
+from tttkd_ros.diagnosis import explain_range
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
+
+log = logging.getLogger(__name__)
+
+WARN_EVERY_S = 60.0  # of what is wrong with the clouds
+STARVED = 8  # times the configured stride from which adaptation hardly gets a step
+STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # how `Pipeline.adaptation` begins then
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """labels: (N,) uint8. confidence: (N,) float32, probability of the label. version: of the weights that spoke.
+    problem: why almost no point is in range; empty if that is not so.
 
     Points that cannot be segmented (not finite, or out of reach) keep their place with `UNLABELLED` and confidence 0.
     """
@@ -30,6 +40,7 @@ class Prediction:
     labels: np.ndarray
     confidence: np.ndarray
     version: int
+    problem: str = ""
 
 
 class Segmenter:
@@ -43,6 +54,7 @@ class Segmenter:
         self._student = copy.deepcopy(student).requires_grad_(False).eval()
         self._lane = Lane(student.teacher_mean.device, urgent=True)
         self._version = 0
+        self._warned: dict[str, float] = {}  # kind of problem -> when it was logged
         self._turns = [_about_vertical(2 * math.pi * number / rotations) for number in range(1, rotations)]
 
     @torch.inference_mode()
@@ -72,7 +84,16 @@ class Segmenter:
                 probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
                 labels[usable.numpy()] = best.indices.byte()[row].cpu().numpy()
                 confidence[usable.numpy()] = probability[row].cpu().numpy()
-        return Prediction(labels, confidence, self._version)
+        return Prediction(labels, confidence, self._version, self._problem(points))
+
+    def _problem(self, points: np.ndarray) -> str:
+        """Why almost no point is in range; logged now and then."""
+        problem = explain_range(points, self._student.reach)
+        kind, now = kind_of(problem), time.monotonic()
+        if problem and now - self._warned.get(kind, -math.inf) >= WARN_EVERY_S:
+            self._warned[kind] = now
+            log.warning("hardly a label: %s", problem)
+        return problem
 
     def _logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(V, classes) of the voxels of points (N, 3), and (N,) int64, each point's voxel."""
@@ -207,7 +228,11 @@ class Pipeline:
         if self._worker.paused:
             return "paused"
         if (last := self._worker.last) and last.paused:
-            return f"paused by the guard: {last.reason}"
+            return f"{GUARD_PAUSE}: {last.reason}"
+        if self._config.enabled and self._share.stretch >= STARVED:
+            return (f"{STARVING}: predictions take nearly all of the deadline, a step is due on every "
+                    f"{self.in_force.stride} sweeps instead of {self._config.stride}: thin the clouds, raise the "
+                    "deadline, or use a faster device")
         if self._config.enabled and last and last.rested:
             return f"resting: {last.reason}"
         return "running" if self._config.enabled else "off: ttt.enabled is false"

@@ -20,7 +20,7 @@ from tttkd_ros.messages.point_cloud import DATATYPES
 CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED, TF = "sensor_msgs/msg/CompressedImage", "tf2_msgs/msg/TFMessage"
 START = 1_700_000_000 * 10**9
-MS = 10**6
+MS, SECOND = 10**6, 10**9
 POINTS = np.arange(12, dtype=np.float32).reshape(4, 3)
 PIXELS = np.zeros((6, 8, 3), np.uint8)
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
@@ -174,7 +174,7 @@ def with_label_field(make, write_messages):
 
     def write(labels):
         point = np.dtype([("xyz", "<f4", 3), ("label", labels.dtype)])
-        cloud = np.zeros(len(labels), point)
+        cloud = np.ones(len(labels), point)
         cloud["label"] = labels
         datatype = next(key for key, code in DATATYPES.items() if code == labels.dtype.str[1:])
         field = make("sensor_msgs/msg/PointField", name="label", offset=12, datatype=datatype, count=1)
@@ -188,21 +188,61 @@ def with_label_field(make, write_messages):
 
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "<u2", "<i2", "<i4", "<u4"])
-@pytest.mark.parametrize("truth_topic", [None, "/lidar/points"])
-def test_a_label_field_of_any_integer_type_is_the_truth_whether_its_topic_is_named_or_not(
-    with_label_field, kind, truth_topic
-):
-    reader = BagReader(with_label_field(np.array([1, 2, 9], kind)), truth_topic=truth_topic)
+def test_a_label_field_of_any_integer_type_is_the_truth_if_its_topic_is_named(with_label_field, kind):
+    reader = BagReader(with_label_field(np.array([1, 2, 9], kind)), truth_topic="/lidar/points")
     (read,) = reader.frames()
     assert reader.truth == "label of /lidar/points"
     assert read.labels.dtype == np.uint8 and read.labels.tolist() == [1, 2, 9]
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", "<i4", "<u4"])
+def test_a_label_field_of_somebody_else_s_ids_is_no_truth_and_that_is_said(with_label_field, caplog, kind):
+    reader = BagReader(with_label_field(np.array([0, 1, 7], kind)))
+    (read,) = reader.frames()
+    assert reader.truth is None and read.labels is None
+    assert "'label' of /lidar/points is not taken for truth" in caplog.text
+    assert "give --truth-topic /lidar/points" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [(0, 0, 0), (np.nan, 1, 1), (np.inf, 1, 1)])
+def test_labels_of_points_that_are_no_return_are_no_truth(frame, write_frames, missing):
+    written = frame(0)
+    written.points[[0, 7]] = missing
+    (read,) = BagReader(write_frames([written])).frames()
+    assert np.flatnonzero(read.labels == 255).tolist() == [0, 7]
+
+
+@pytest.mark.parametrize("truth_topic", [None, "/truth/points_labeled", "/lidar/points"])
+def test_without_truth_no_label_is_read(frame, write_frames, truth_topic):
+    reader = BagReader(write_frames([frame(0)]), truth=False, truth_topic=truth_topic)
+    (read,) = reader.frames()
+    assert reader.truth is None and read.labels is None
+
+
+@pytest.mark.parametrize("seconds", [0.08, -37, 3600])
+def test_an_offset_finds_the_images_of_a_clock_that_is_apart(frame, write_frames, seconds):
+    path = write_frames([frame(index, image_delay=round(seconds * SECOND)) for index in range(4)])
+    assert not any(read.views for read in list(BagReader(path, tolerance_ns=10**7).frames()))
+    frames = list(BagReader(path, tolerance_ns=10**7, offsets_ns=[round(seconds * SECOND)]).frames())
+    assert [view.stamp - read.stamp for read in frames for view in read.views] == [round(seconds * SECOND)] * 4
+
+
+def test_offsets_that_do_not_fit_the_cameras_are_refused(frame, write_frames):
+    with pytest.raises(ValueError, match="2 offsets are given, expected one for all .* each of the 1: camera_front"):
+        BagReader(write_frames([frame(0)]), offsets_ns=[0, 0])
+
+
+def test_a_frame_tells_why_a_camera_has_no_view(frame, write_frames):
+    frames = list(BagReader(write_frames([frame(0), frame(1, views=False), frame(2)])).frames())
+    assert [list(each.missing) for each in frames] == [[], ["camera_front"], []]
+    assert "the nearest image is 0.100 s too old, the tolerance 0.05 s" in frames[1].missing["camera_front"]
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 256], "<u2"), np.array([-1, 0], "<i4")], ids=["256", "-1"])
 def test_a_label_field_with_other_numbers_is_refused(with_label_field, labels):
     path = with_label_field(labels)
     with pytest.raises(ValueError, match=f"sweep stamped {START}: labels are .*, expected whole numbers from 0 to 255"):
-        list(BagReader(path).frames())
+        list(BagReader(path, truth_topic="/lidar/points").frames())
 
 
 def test_a_label_field_without_whole_numbers_is_no_truth_and_naming_its_topic_is_refused(with_label_field):

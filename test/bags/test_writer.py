@@ -20,7 +20,8 @@ def test_frames_read_back_as_written(frame, write_frames, storage):
         assert after.stamp == before.stamp
         np.testing.assert_array_equal(after.points, before.points)
         np.testing.assert_array_equal(after.intensity, before.intensity)
-        np.testing.assert_array_equal(after.labels, before.labels)
+        returns = np.isfinite(before.points).all(1)  # the others have no class
+        np.testing.assert_array_equal(after.labels, np.where(returns, before.labels, 255))
         (view,), (expected,) = after.views, before.views
         assert (view.name, view.stamp, view.camera) == (expected.name, expected.stamp, expected.camera)
         np.testing.assert_array_equal(view.image, expected.image)

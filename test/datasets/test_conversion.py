@@ -2,6 +2,7 @@ import hashlib
 import json
 import logging
 
+import cv2
 import numpy as np
 import pytest
 
@@ -195,7 +196,7 @@ def test_a_folder_s_inputs_follow_its_calibration_and_how_many_images_there_are(
     (tmp_path / "calib.txt").write_text("P2: 700 0 4 70 0 700 3 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\n"
                                         "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n")
     first = open_kitti(tmp_path).inputs
-    (tmp_path / "1.png").write_bytes(b"image")
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((6, 8, 3), np.uint8))
     second = open_kitti(tmp_path).inputs
     (tmp_path / "calib.txt").write_text((tmp_path / "calib.txt").read_text().replace("700", "701"))
     assert first != second != open_kitti(tmp_path).inputs != first

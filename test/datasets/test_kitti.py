@@ -9,7 +9,7 @@ from tttkd_ros.datasets.kitti import convert_kitti, kitti_raw_frames, open_kitti
 from tttkd_ros.geometry.rig import load_rig
 
 CALIBRATION = """\
-P2: 700 0 600 70 0 700 170 0 0 0 1 0
+P2: 700 0 4 70 0 700 3 0 0 0 1 0
 R0_rect: 1 0 0 0 1 0 0 0 1
 Tr_velo_to_cam: 0 -1 0 0.5 0 0 -1 -0.1 1 0 0 -0.3
 """
@@ -41,7 +41,7 @@ def test_a_folder_becomes_frames_at_ten_hertz(sequence):
 
 def test_the_offset_of_the_colour_camera_is_part_of_the_extrinsics(sequence):
     intrinsics, camera_from_lidar = read_calibration(sequence / "calib.txt")
-    np.testing.assert_array_equal(intrinsics, [[700, 0, 600], [0, 700, 170], [0, 0, 1]])
+    np.testing.assert_array_equal(intrinsics, [[700, 0, 4], [0, 700, 3], [0, 0, 1]])
     np.testing.assert_allclose(camera_from_lidar[:3, 3], [0.5 + 70 / 700, -0.1, -0.3])
 
 
@@ -181,3 +181,25 @@ def test_a_drive_s_motion_reaches_the_bag(kitti_drive, tmp_path):
     assert len(frames) == 2 and all(len(frame.views) == 1 for frame in frames)
     with open_bag(tmp_path / "bag") as bag:
         assert bag.counts["/tf"] == 2
+
+
+@pytest.mark.parametrize("size", [(12, 16), (3, 4), (7, 8)], ids=["twice", "half", "a row more"])
+def test_images_of_another_size_than_the_rectified_one_are_refused_before_anything_is_written(
+    kitti_drive, tmp_path, size
+):
+    calibration = kitti_drive.parent / "calib_cam_to_cam.txt"
+    calibration.write_text(calibration.read_text() + "S_rect_02: 8.000000e+00 6.000000e+00\n")
+    open_kitti(kitti_drive)  # these are of that size
+    for path in (kitti_drive / "image_02" / "data").glob("*.png"):
+        cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"is {size[1]}x{size[0]}, but its calibration is for 8x6: .*a _sync drive"):
+        convert_kitti(kitti_drive, tmp_path / "bag")
+    assert not list(tmp_path.glob("*bag*"))
+
+
+@pytest.mark.parametrize("size", [(12, 16), (6, 16), (3, 8)])
+def test_images_whose_middle_is_not_that_of_the_calibration_are_refused(sequence, size):
+    for path in sequence.glob("*.png"):
+        cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+    with pytest.raises(ValueError, match=rf"is {size[1]}x{size[0]}, .*principal point at \(4.0, 3.0\), far from the"):
+        open_kitti(sequence)

@@ -189,3 +189,29 @@ def test_the_recorded_keyframe_replayed_has_the_published_transforms_of_all_six_
         channel = "CAM_" + view.name.removeprefix("camera_").upper()
         np.testing.assert_allclose(view.camera_from_lidar, expected[channel], atol=2e-4)
         assert view.image.shape[1::-1] == PIXELS
+
+
+def change_rows(folder, table, change):
+    """Apply `change` to every row of the table."""
+    path = folder / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        change(row)
+    path.write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../elsewhere.bin", "samples/../../elsewhere.bin"])
+@pytest.mark.parametrize("table", ["sample_data", "lidarseg"])
+def test_a_file_name_that_leads_out_of_the_folder_is_refused(nuscenes, table, name):
+    folder = nuscenes()
+    change_rows(folder, table, lambda row: row.update(filename=name))
+    with pytest.raises(ValueError, match=f"{table}.json names the file '{name}', which is not in "):
+        NuScenes(folder)[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 12), (8, 7), (4, 3)])
+def test_images_of_another_size_than_the_tables_state_are_refused(nuscenes, tmp_path, width, height):
+    folder = nuscenes()
+    change_rows(folder, "sample_data", lambda row: row.update(width=width, height=height))
+    with pytest.raises(ValueError, match=f"is 8x6, but its calibration is for {width}x{height}: unpack the original"):
+        NuScenes(folder)

@@ -1,6 +1,7 @@
 import logging
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -149,7 +150,7 @@ def test_the_recorded_frame_gives_a_confusion_matrix_of_all_points_and_of_those_
 
 
 def make_frames(count, points=2):
-    return [Frame(1_700_000_000 * 10**9 + index, np.zeros((points, 3), np.float32)) for index in range(count)]
+    return [Frame(1_700_000_000 * 10**9 + index, np.ones((points, 3), np.float32)) for index in range(count)]
 
 
 def write_labels(folder, names):
@@ -201,3 +202,21 @@ def test_label_files_go_before_other_truth(tmp_path):
     frame = replace(make_frames(1)[0], labels=np.full(2, 9, np.uint8))
     (found,) = LabelFiles(tmp_path, 1).truth(iter([frame]))
     assert found.labels.tolist() == [0, UNLABELLED]
+
+
+@pytest.mark.parametrize("missing", [(0, 0, 0), (np.nan, 1, 1), (1, np.inf, 1)])
+def test_labels_of_points_that_are_no_return_are_no_truth(tmp_path, missing):
+    np.array([10, 18], "<u4").tofile(tmp_path / "000000.label")
+    frame = make_frames(1)[0]
+    frame.points[0] = missing
+    (found,) = LabelFiles(tmp_path, 1).truth(iter([frame]))
+    assert found.labels.tolist() == [UNLABELLED, 1]
+
+
+@pytest.mark.parametrize("size", [(12, 16), (6, 12), (4, 8)])
+def test_images_that_are_not_those_of_the_calibration_are_refused(semantickitti, size):
+    folder = semantickitti(1)
+    path = folder / "sequences" / "03" / "image_2" / "000000.png"
+    cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"000000.png is {size[1]}x{size[0]}, .*far from the middle: use the"):
+        open_semantickitti(folder)

@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 255, (24, 32, 3), np.uint8)
 PNG, JPEG = (cv2.imencode(kind, PIXELS)[1].tobytes() for kind in (".png", ".jpg"))
 SWEEP = RNG.random((10, 4), np.float32).tobytes()
-P2 = "7.2e+02 0 6.1e+02 4.4e+01 0 7.2e+02 1.7e+02 2.1e-01 0 0 1 2.7e-03"
+P2 = "7.2e+02 0 1.6e+01 4.4e+01 0 7.2e+02 1.2e+01 2.1e-01 0 0 1 2.7e-03"
 TURNED = "0 -1 0 0 0 -1 1 0 0"
 TIMES = "2011-09-26 13:02:25.964389445\n2011-09-26 13:02:26.064389445\n"
 KITTI_FOLDER = {
@@ -65,7 +65,7 @@ def nuscenes() -> dict[str, bytes]:
         lidar = channel == "LIDAR_TOP"
         place = {"token": channel, "translation": [1.0, 0.0, 1.5], "rotation": [0.5, -0.5, 0.5, -0.5]}
         name = f"samples/{channel}/0.{'pcd.bin' if lidar else 'jpg'}"
-        intrinsic = [] if lidar else [[5.0, 0, 4], [0, 5.0, 3], [0, 0, 1]]
+        intrinsic = [] if lidar else [[5.0, 0, 16], [0, 5.0, 12], [0, 0, 1]]
         tables["sensor"].append({"token": channel, "channel": channel})
         tables["calibrated_sensor"].append(place | {"sensor_token": channel, "camera_intrinsic": intrinsic})
         tables["ego_pose"].append(place)

@@ -382,3 +382,57 @@ def test_threads_may_note_add_and_ask_at_once():
     for thread in threads:
         thread.join(60)
     assert not failures and not any(thread.is_alive() for thread in threads)
+
+
+SECOND = 10**9
+
+
+def reason(matcher, moment, camera="front"):
+    with pytest.raises(Unmatched) as refused:
+        matcher.nearest(camera, moment)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("apart", [-37, -8, 12, 3600])
+def test_images_of_a_clock_that_is_apart_are_told_with_the_offset_that_mends_it(apart):
+    matcher = matcher_for(tolerance=SECOND // 20)
+    for number in range(20):
+        stamp = (100_000 + number) * SECOND // 10
+        matcher.add("front", stamp + apart * SECOND, number)
+        moment = matcher.sweep(stamp)
+    assert f"--offset {apart}, for the node matching.offsets: [{apart}.0]" in reason(matcher, moment)
+
+
+def test_a_clock_that_is_apart_is_told_though_no_image_is_kept():
+    matcher = matcher_for(tolerance=SECOND // 20)
+    for number in range(3):
+        matcher.add("front", (1000 + number) * SECOND - 37 * SECOND, number)
+        moment = matcher.sweep((1000 + number) * SECOND)
+    matcher.forget(moment)
+    assert "images are 37.0 s behind the sweeps" in reason(matcher, moment)
+
+
+@pytest.mark.parametrize("sweeps", [5, 50, 500])
+def test_a_camera_that_has_stopped_is_not_taken_for_one_whose_clock_is_apart(sweeps):
+    matcher = matcher_for(tolerance=SECOND // 20)
+    for number in range(20 + sweeps):
+        stamp = (1000 + number) * SECOND
+        if number < 20:
+            matcher.add("front", stamp, number)
+        moment = matcher.sweep(stamp)
+    assert f"the nearest image is {sweeps}.000 s too old" in reason(matcher, moment)
+
+
+def test_one_stale_image_says_nothing_of_the_clocks():
+    matcher = matcher_for(tolerance=SECOND // 20)
+    matcher.add("front", 900 * SECOND, "stale")
+    assert "the nearest image is 100.000 s too old" in reason(matcher, matcher.sweep(1000 * SECOND))
+
+
+def test_after_a_jump_back_the_clocks_are_measured_anew():
+    matcher = matcher_for(tolerance=SECOND // 20)
+    for start in (10_000, 100):
+        for number in range(3):
+            matcher.add("front", (start + number - 20) * SECOND, number)
+            moment = matcher.sweep((start + number) * SECOND)
+    assert "images are 20.0 s behind the sweeps" in reason(matcher, moment)

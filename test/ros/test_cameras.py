@@ -10,6 +10,7 @@ import pytest
 
 from tttkd_ros.geometry.camera_info import raw_model
 from tttkd_ros.geometry.rig import RigCamera
+from tttkd_ros.messages.matching import REMEDY
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import FromRig, FromTf
@@ -99,7 +100,7 @@ def test_a_complaint_tells_by_how_much_the_nearest_image_was_off(make, ros, seri
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP + delay * MILLISECOND))
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    reason = f"the nearest image is 0.073 s {side}, the tolerance 0.05 s"
+    reason = f"the nearest image is 0.073 s {side}, the tolerance 0.05 s: {REMEDY}"
     assert cameras.problems == f"left: {reason}" and said == [f"left: not used for training: {reason}"]
 
 
@@ -223,6 +224,44 @@ def test_tf_is_asked_by_the_messages_frames_for_the_images_time(make, ros, seria
     expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
     np.testing.assert_allclose(view.camera_from_lidar, expected, atol=1e-12)
     assert buffer.asked == [SWEEP + 10_000_000]
+
+
+@pytest.mark.parametrize("apart", [-37, 18, 90])
+def test_a_clock_that_is_apart_is_told_and_its_offset_mends_it(make, ros, serialised, apart):
+    def frames(**options):
+        cameras = make(**options)
+        cameras.add_info("left", ros.info())
+        for number in range(3):
+            stamp = 10 * SWEEP + number * 10**8
+            cameras.add_image("left", serialised(stamp + apart * 10**9))
+            yield cameras.frame(cameras.add_sweep(stamp), POINTS, "lidar")
+
+    *_, last = frames()
+    assert not last.views and f"matching.offsets: [{apart}.0]" in last.missing["left"]
+    assert all(frame.views and not frame.missing for frame in frames(offsets_ns=(apart * 10**9,)))
+
+
+@pytest.mark.parametrize(("offset", "asked"), [(0, 0), (40, 40), (-37_000, 0)])
+def test_an_image_of_a_clock_that_is_apart_is_projected_at_its_time_by_the_sweeps_clock(
+    make, ros, serialised, offset, asked
+):
+    class Standing:
+        def __init__(self):
+            self.asked = []
+
+        def between(self, lidar_frame, image_stamp, stamp):
+            self.asked.append(image_stamp - stamp)
+            return np.eye(4)
+
+        def deskewed(self, *_):
+            return None
+
+    standing, late = Standing(), SWEEP + 100 * 10**9  # stamps are not negative
+    cameras = make(offsets_ns=(offset * MILLISECOND,), compensation=standing)
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", serialised(late + offset * MILLISECOND))
+    assert len(cameras.frame(cameras.add_sweep(late), POINTS, "lidar").views) == 1
+    assert standing.asked == [asked * MILLISECOND]
 
 
 @pytest.fixture

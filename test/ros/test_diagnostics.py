@@ -8,8 +8,9 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 
 from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
 from tttkd_ros.adaptation.worker import Counters  # noqa: E402
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVING  # noqa: E402
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
-from tttkd_ros.ros.statistics import Statistics  # noqa: E402
+from tttkd_ros.ros.statistics import FEW, Statistics  # noqa: E402
 
 
 @pytest.fixture
@@ -18,12 +19,19 @@ def statistics():
 
 
 @pytest.fixture
-def look(statistics):
-    diagnostics = Diagnostics("segmenter", statistics)
+def logged():
+    return []
 
-    def look(state="active", adaptation="running", failed=False, restarting=False):
+
+@pytest.fixture
+def look(statistics, logged):
+    diagnostics = Diagnostics(
+        "segmenter", statistics, lambda text: logged.append(("warn", text)), lambda text: logged.append(("info", text))
+    )
+
+    def look(state="active", adaptation="running", failed=False, restarting=False, problem=""):
         jobs = Counters(submitted=9, replaced=2)
-        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}))
+        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}, problem))
 
     return look
 
@@ -75,3 +83,46 @@ def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
 def test_adaptation_that_is_starting_again_is_a_warning_with_the_reason(look):
     status = look(adaptation="starting: it died", restarting=True)[1]
     assert (status.level, status.message) == (DiagnosticStatus.WARN, "starting: it died")
+
+
+def test_clouds_that_are_out_of_range_are_a_warning_for_as_long_as_they_come(statistics, look):
+    for _ in range(3):
+        statistics.count("sweeps in")
+        status = look(problem="0.0 % of the points are in range: they look like millimetres")[0]
+        assert status.level == DiagnosticStatus.WARN and "millimetres" in status.message
+    statistics.count("sweeps in")
+    assert look()[0].level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize(
+    "adaptation",
+    [
+        f"{STARVING}: a step is due on every 320 sweeps instead of 5",
+        f"{GUARD_PAUSE}: alignment 0.001, 0.002 on average",
+        f"{GUARD_PAUSE}: cosine 0.1 on held-out points",
+    ],
+)
+def test_adaptation_that_is_held_up_is_a_steady_warning_and_logged_at_the_change(look, logged, adaptation):
+    for _ in range(3):
+        status = look(adaptation=adaptation)[1]
+        assert status.level == DiagnosticStatus.WARN and status.message.startswith(adaptation)
+    assert look()[1].level == DiagnosticStatus.OK
+    assert [(level, text.startswith(f"adaptation: {adaptation}")) for level, text in logged] == [
+        ("warn", True), ("info", False)
+    ]
+
+
+def test_a_starved_adaptation_tells_how_many_steps_it_got(statistics, look):
+    for _ in range(2):
+        statistics.step(StepReport(stamp=0, version=1, accepted=True))
+    assert look(adaptation=f"{STARVING}: of sweeps")[1].message == f"{STARVING}: of sweeps (2 steps in the last minute)"
+
+
+def test_steps_that_are_all_refused_are_a_steady_warning_and_logged_once(statistics, look, logged):
+    for number in range(FEW + 3):
+        statistics.step(StepReport(stamp=0, version=0, accepted=False, reason=f"image {number} s late"))
+        look()
+    status = look()[1]  # without another step in between
+    told = f"{FEW + 3} of {FEW + 3} steps were refused: image {FEW + 2} s late"
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, told)
+    assert logged == [("warn", f"adaptation: {FEW} of {FEW} steps were refused: image {FEW - 1} s late")]

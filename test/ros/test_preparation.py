@@ -54,9 +54,18 @@ def test_the_replay_gets_the_node_s_settings(prepared, models):
     )
 
 
+@pytest.mark.parametrize("offset", [-37.0, 0.02, 1e9])
+def test_the_replay_matches_images_as_the_node_does(prepared, offset):
+    preparation = prepared(matching__offsets=[offset], matching__tolerance=0.02, motion__fixed_frame="map")
+    found = options(preparation)
+    assert (found["--offset"], found["--tolerance"], found["--fixed-frame"]) == (str(offset), "0.02", "map")
+    assert preparation.unfollowed == ()
+
+
 def test_what_replay_does_not_follow_is_named(prepared):
     assert prepared(ttt__stride=7).unfollowed == ()
     assert prepared(ttt__pull=0.5, ttt__steps=2).unfollowed == ("ttt.steps: 2", "ttt.pull: 0.5")
+    assert prepared(state__load_at_start=True).unfollowed == ("state.load_at_start: True",)
 
 
 def test_only_what_the_node_listens_to_is_played(prepared, monkeypatch):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tttkd_ros.adaptation.adapter import StepReport
-from tttkd_ros.ros.statistics import KINDS, WINDOW, Statistics
+from tttkd_ros.ros.statistics import FEW, KINDS, STEPS, WINDOW, Statistics
 
 
 def test_reasons_that_differ_in_numbers_are_counted_together():
@@ -38,3 +40,25 @@ def test_percentiles_look_back_on_the_window_only():
 
 def test_without_a_sweep_there_are_no_figures():
     assert Statistics().milliseconds() == {}
+
+
+def test_nearly_all_of_the_last_steps_refused_are_told_once_there_are_a_few():
+    statistics, refused = Statistics(), StepReport(stamp=0, version=0, accepted=False, reason="no camera image")
+    for _ in range(FEW - 1):
+        statistics.step(refused)
+    assert statistics.refusal() == ""
+    statistics.step(refused)
+    assert statistics.refusal() == f"{FEW} of {FEW} steps were refused: no camera image"
+    for _ in range(STEPS // 2):
+        statistics.step(replace(refused, accepted=True, reason=""))
+    assert statistics.refusal() == ""
+
+
+def test_steps_are_counted_over_the_last_minute():
+    now = [0.0]
+    statistics = Statistics(clock=lambda: now[0])
+    for now[0] in (0, 30, 90):
+        statistics.step(StepReport(stamp=0, version=1, accepted=True))
+    assert statistics.steps_in_last_minute() == 2
+    now[0] = 200
+    assert statistics.steps_in_last_minute() == 0

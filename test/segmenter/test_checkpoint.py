@@ -150,3 +150,10 @@ def test_weights_of_another_type_are_refused_by_name(saved):
     rewritten(saved[1], lambda tensors: tensors | {"teacher_mean": tensors["teacher_mean"].long()})
     with pytest.raises(ValueError, match="teacher_mean is torch.int64, expected torch.float32"):
         load_student(saved[1])
+
+
+@pytest.mark.parametrize(("provenance", "simulated"), [({"data": "simulation"}, True), ({"data": "a robot"}, False),
+                                                       ({}, False)])
+def test_a_student_knows_whether_it_was_trained_in_simulation(tmp_path, provenance, simulated):
+    save_student(Student(SMALL), tmp_path / "student.safetensors", provenance)
+    assert load_student(tmp_path / "student.safetensors").simulated == simulated

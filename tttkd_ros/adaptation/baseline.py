@@ -16,6 +16,7 @@ from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
 from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.devices import Lane, wait_for_stream
+from tttkd_ros.diagnosis import explain_range, explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
@@ -125,7 +126,11 @@ class Baseline(ABC, Generic[S]):
         scene = self._look(state, frame)
         outcome = {"reason": "", "points": scene.count}
         if scene.count < config.min_points:
-            return outcome | {"reason": f"{scene.count} points to learn from, expected {config.min_points}"}
+            few = f"{scene.count} points to learn from, expected {config.min_points}"
+            reach = state.student.reach
+            blind = scene.visible is None
+            cause = explain_range(frame.points, reach) if blind else explain_view(frame, reach)
+            return outcome | {"reason": with_cause(few, cause)}
         if not has_statistics(state.student, state.student.voxels(scene.points)):
             size = f"{COARSE} cubes of {deepest_voxel(state.student):g} m"
             return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}

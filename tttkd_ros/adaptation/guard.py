@@ -59,9 +59,13 @@ class _Taken:
 
 
 class Guard:
-    """What the last steps looked like, and what the weights were before them."""
+    """What the last steps looked like, and what the weights were before them.
 
-    def __init__(self):
+    simulated: the models were trained in simulation alone, which a refusal then says.
+    """
+
+    def __init__(self, simulated: bool = False):
+        self._simulated = simulated
         self._alignments: deque[float] = deque(maxlen=WINDOW)
         self._cosines: deque[float] = deque(maxlen=HISTORY)
         self._norms: deque[float] = deque(maxlen=HISTORY)
@@ -95,7 +99,9 @@ class Guard:
         needed = least + abs(least) * (1 - len(self._alignments) / WINDOW)  # few say less than many
         if mean < needed or alignment < -abs(least):
             found = f"alignment {alignment:.3f}, {mean:.3f} on average, expected {needed:.3g}"
-            return f"{found}: is the image of this sweep, and are the extrinsics right?"
+            domain = "they were trained in simulation and know no real one" if self._simulated else "train them for it"
+            return (f"{found}: the image is not of this sweep, or the extrinsics are wrong, or student and teacher do "
+                    f"not know this domain ({domain})")
         if len(self._cosines) >= USUAL and cosine < fmean(self._cosines) - config.max_drop:
             return f"cosine {cosine:.3f} on held-out points, {fmean(self._cosines):.3f} is usual"
         if self.paused and len(self._alignments) < WINDOW:

@@ -20,6 +20,7 @@ from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.scene import Scene
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import Lane, wait_for_stream
+from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import Voxels
@@ -61,7 +62,7 @@ class TTTKD:
         self._changing = list(adaptable(self._student.backbone).values())
         self._teacher = teacher
         self._lane = Lane(self._student.teacher_mean.device, urgent=False)
-        self._guard, self._scene = Guard(), Scene(student.config.voxel_size)
+        self._guard, self._scene = Guard(student.simulated), Scene(student.config.voxel_size)
         self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
         self._fresh_random = self._random.get_state()
@@ -137,7 +138,8 @@ class TTTKD:
             overwrite(self._student.backbone, weights)
             wait_for_stream(self._student.teacher_mean.device)  # before anyone lets go of those weights
         self._forget_gradient()
-        self._guard, self._scene, self._held_back = Guard(), Scene(self._student.config.voxel_size), {}
+        self._guard, self._scene = Guard(self._student.simulated), Scene(self._student.config.voxel_size)
+        self._held_back = {}
         self._version, self._updates = weights.version, 0
         if not weights.version:
             self._random.set_state(self._fresh_random)
@@ -159,7 +161,7 @@ class TTTKD:
         """What a report says of the step; "doubted" where it is the guard that objects. usable: (N,) bool, the points
         of the frame that can be used; voxels: of these."""
         if not frame.views:
-            return {"reason": "no camera image"}
+            return {"reason": with_cause("no camera image", explain_view(frame, self._student.reach))}
         if _enough(self._scene.steps, config):
             return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "rested": True}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
@@ -170,7 +172,8 @@ class TTTKD:
         index = (usable.cumsum(0) - 1)[targets.index[seen]].to(device)  # numbered among the usable points
         outcome = {"reason": "", "points": len(index)}
         if len(index) < config.min_points:
-            return outcome | {"reason": f"{len(index)} points in view of a camera, expected {config.min_points}"}
+            few = f"{len(index)} points in view of a camera, expected {config.min_points}"
+            return outcome | {"reason": with_cause(few, explain_view(frame, self._student.reach))}
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
         table = targets.table.to(device) - self._student.teacher_mean
         voxel = voxels.inverse[index]  # of each of these points

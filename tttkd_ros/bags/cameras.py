@@ -57,7 +57,8 @@ class BagCamera:
         model, camera_from_lidar = camera.locate(
             stamp, pixels.shape[1::-1], message.header.frame_id, lambda frame: frame_from_lidar(frame, stamp), received
         )
-        return View(self.name, stamp, pixels, model, camera_from_lidar @ moved)
+        frame_id = "" if self.rig else message.header.frame_id or camera.frame_id
+        return View(self.name, stamp, pixels, model, camera_from_lidar @ moved, frame_id)
 
 
 def find_cameras(

@@ -17,18 +17,18 @@ from tttkd_ros.bags.odometry import Received, compensation
 from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Transforms
-from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.frame import Frame, View
+from tttkd_ros.bags.truth import has_labels, is_labelled, labels_of
+from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.rig import RigCamera, load_rig
-from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
-from tttkd_ros.messages.point_cloud import DATATYPES, decode_cloud, decode_field
+from tttkd_ros.messages.clocks import image_time
+from tttkd_ros.messages.matching import TOLERANCE_S, Moment, StampMatcher, Unmatched
+from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.point_times import point_times
-from tttkd_ros.messages.stamps import stamp_of_raw
+from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
 
 log = logging.getLogger(__name__)
 
-TOLERANCE_NS = 50_000_000  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
 WAITING_SWEEPS = 16  # how far a sweep's images and truth may lie behind it in the bag, and so what is held in memory
 WAITING_IMAGES = 64  # of one camera: four to a sweep
 
@@ -69,15 +69,17 @@ class BagReader:
     Cameras are as the live node sees them: an image goes by the CameraInfo that belongs to it, by the frame ids of that
     very image and sweep, and by what the /tf_static and /tf topics say then (see `CalibratedCamera`, `Transforms`).
 
-    points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
-    or where it is the sweeps' own, their field `label` of whole numbers is the truth. cameras: names (their images'
+    points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`. If it is the
+    sweeps' own, their field `label` of whole numbers is the truth. Without a truth topic that field counts only in
+    clouds of this project's layout; others' labels are logged and left alone. cameras: names (their images'
     namespaces), by default every camera that can be used; those that cannot are logged and left out, while one named
     here must be usable. rig: a rig file, or what `load_rig` gives; what it says goes before CameraInfo and TF, and each
     of its cameras must be in the bag. tolerance_ns: largest distance in stamp between a sweep and its image.
+    offsets_ns: from a sweep's stamp to that of its image, one for all cameras or one for each; () for none.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
-    else they are as if the vehicle stood. channel_order, time_unit: as for `decode_image` and `point_times`.
-    whole: the bag must be; else of a damaged one the part that can be read is taken, `damage` says how much that is,
-    and `torn` whether it goes on behind a part that cannot.
+    else they are as if the vehicle stood. truth: false leaves every label unread. channel_order, time_unit: as for
+    `decode_image` and `point_times`. whole: the bag must be; else of a damaged one the part that can be read is taken,
+    `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -93,8 +95,10 @@ class BagReader:
         cameras: Sequence[str] | None = None,
         truth_topic: str | None = None,
         rig: Path | str | dict[str, RigCamera] | None = None,
-        tolerance_ns: int = TOLERANCE_NS,
+        tolerance_ns: int = round(TOLERANCE_S * SECOND),
+        offsets_ns: Sequence[int] = (),
         fixed_frame: str = "odom",
+        truth: bool = True,
         channel_order: str = "refuse",
         time_unit: str = "auto",
         whole: bool = True,
@@ -111,6 +115,7 @@ class BagReader:
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
             topics.require_sweeps(bag.types, self.points_topic)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
+            self.truth_topic = self.truth_topic if truth else None
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
             for topic in (self.points_topic, self.truth_topic):
@@ -119,11 +124,16 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             first = bag.first(self.points_topic)
             if self.truth_topic == self.points_topic:
-                if not _has_labels(first):
+                if not has_labels(first):
                     raise ValueError(f"bag {self.path} has no truth on {self.truth_topic}: expected a field 'label' of "
                                      "whole numbers in its clouds")
-                self.truth_topic = None
-            self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
+                self._own_labels, self.truth_topic = True, None
+            else:
+                self._own_labels = truth and self.truth_topic is None and is_labelled(first)
+                if truth and self.truth_topic is None and has_labels(first) and not self._own_labels:
+                    log.warning("the field 'label' of %s is not taken for truth: if it holds this model's class ids, "
+                                "give --truth-topic %s", self.points_topic, self.points_topic)
+            self.truth = self.truth_topic or (f"label of {self.points_topic}" if self._own_labels else None)
             self.lidar_frame = first.header.frame_id
             self._transforms = Transforms(bag, lambda: self._open(self.path), self.points_topic)
             self._cameras, self.unusable = find_cameras(
@@ -131,6 +141,7 @@ class BagReader:
             )
             self._compensation = compensation(self.path, self._transforms, fixed_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
+        self._offsets_ns = _per_camera(offsets_ns, self.cameras)
         if self.damage is None:
             self._open = open_bag  # it has been read through
         else:
@@ -145,12 +156,13 @@ class BagReader:
     def frames(self) -> Iterator[Frame]:
         """Every sweep, in the order of recording; a view for each camera whose image is near enough and sound."""
         reading = _Reading(self._cameras)
-        beside = [camera.topic for camera in self._cameras] + ([self.truth_topic] if self.truth_topic else [])
+        offsets = {topic: self._offsets_ns[camera.name] for camera in self._cameras
+                   for topic in (camera.topic, camera.infos) if topic is not None}
+        offsets |= {self.truth_topic: 0} if self.truth_topic else {}
+        beside = [topic for topic in offsets if topic not in reading.infos]
         # An image's own CameraInfo may be recorded after it.
         awaited = beside + [camera.infos for camera in self._cameras if camera.paired]
-        matcher: StampMatcher[_Stamped | None] = StampMatcher(
-            dict.fromkeys([*beside, *reading.infos], 0), self._tolerance_ns, WAITING_IMAGES
-        )
+        matcher: StampMatcher[_Stamped | None] = StampMatcher(offsets, self._tolerance_ns, WAITING_IMAGES)
         waiting: deque[_Sweep] = deque()
         with self._open(self.path) as bag:
 
@@ -192,20 +204,22 @@ class BagReader:
         try:
             message = bag.decode(sweep.record)
             cloud = decode_cloud(message)
-            if self.truth_topic is None and _has_labels(message):
-                labels = _labels(message)
+            if self._own_labels and has_labels(message):
+                labels = labels_of(message)
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {stamp}: {error}") from error
         lidar = Received(message.header.frame_id, sweep.record.time)
-        views = []
+        views, missing = [], {}
         for camera, started in reading.cameras:
             try:
                 near = matcher.nearest(camera.topic, sweep.moment)
-            except Unmatched:
+            except Unmatched as error:
+                missing[camera.name] = str(error)
                 continue
             try:
                 views.append(self._view(bag, camera, started, near, lidar, stamp))
             except ValueError as error:
+                missing[camera.name] = str(error)
                 reading.warn_once(
                     camera.name, f"image of camera {camera.name} stamped {near.stamp}, perhaps others: {error}"
                 )
@@ -218,9 +232,11 @@ class BagReader:
         times = partial(point_times, message, unit=self._time_unit)
         deskewed = self._compensation.deskewed(lidar, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
+        labels = None if labels is None else truth_of_returns(labels, cloud.points)
         return Frame(
-            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed, frame_id=lidar.frame
-        )
+            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed, frame_id=lidar.frame,
+            missing=missing,
+        )  # fmt: skip
 
     def _view(
         self, bag: Bag, camera: BagCamera, started: CalibratedCamera, image: _Stamped, lidar: Received, stamp: int
@@ -230,13 +246,14 @@ class BagReader:
         def frame_from_lidar(frame: str, at: int) -> np.ndarray:
             return self._transforms.lookup(frame, lidar.frame, at, image.record.time)
 
-        moved = self._compensation.between(lidar, image.stamp, stamp)
+        taken = image_time(image.stamp, self._offsets_ns[camera.name])
+        moved = self._compensation.between(lidar, taken, stamp)
         return camera.view(started, bag.decode(image.record), image.record.time, frame_from_lidar, moved)
 
     def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
         """(N,) uint8"""
         try:
-            labels = _labels(bag.decode(truth.record))
+            labels = labels_of(bag.decode(truth.record))
         except ValueError as error:
             raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
         if len(labels) != size:
@@ -245,16 +262,12 @@ class BagReader:
         return labels
 
 
-def _has_labels(cloud) -> bool:
-    return any(field.name == "label" and DATATYPES.get(field.datatype, "")[:1] in ("i", "u") for field in cloud.fields)
-
-
-def _labels(cloud) -> np.ndarray:
-    """(N,) uint8: the field `label` of a PointCloud2, in memory of its own."""
-    labels = decode_field(cloud, "label")
-    if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
-        raise ValueError(f"labels are {labels.dtype}, expected whole numbers from 0 to {UNLABELLED}")
-    return labels.astype(np.uint8)
+def _per_camera(offsets: Sequence[int], cameras: Sequence[str]) -> dict[str, int]:
+    if len(offsets) not in (0, 1, len(cameras)):
+        raise ValueError(f"{len(offsets)} offsets are given, expected one for all cameras or one for each of the "
+                         f"{len(cameras)}: {', '.join(cameras) or 'none'}")
+    each = offsets if len(offsets) == len(cameras) else [*offsets, 0][:1] * len(cameras)
+    return dict(zip(cameras, each, strict=True))
 
 
 def _own(values: np.ndarray | None) -> np.ndarray | None:

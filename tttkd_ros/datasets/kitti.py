@@ -6,7 +6,8 @@ calib_*.txt beside it), and one folder with <n>.bin, <n>.png and a calib.txt of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tttkd_ros.datasets.recording import (
     read_image,
     read_sweep,
     read_text,
+    require_size,
 )  # fmt: skip
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame, View
@@ -33,6 +35,7 @@ CAMERA = "camera_front"  # as in config/rigs/kitti.yaml
 PERIOD = SECOND // 10  # of a folder without stamps; the sensor turns at 10 Hz
 START = 1_317_000_000 * SECOND  # on the recording's day: stamp 0 has a meaning of its own in tf
 REMEDY = "it is in the date's calibration archive, which is unpacked beside its drives"
+RECTIFIED = "use the rectified images, of a _sync drive instead of _extract"
 
 
 class KittiFolder:
@@ -47,6 +50,7 @@ class KittiFolder:
             raise ValueError(f"{folder} holds no sweeps: expected files such as 0000000000.bin")
         self._folder = folder
         self._intrinsics, self._camera_from_lidar = read_calibration(folder / "calib.txt")
+        check_first([path.with_suffix(".png") for path in self._sweeps], self._intrinsics)
 
     @property
     def inputs(self) -> dict[str, object]:
@@ -77,14 +81,17 @@ class KittiDrive:
             raise ValueError(f"{drive}/velodyne_points/data holds no sweeps: expected files such as 0000000000.bin")
         self._folder = drive
         self._stamps = read_stamps(drive / "velodyne_points" / "timestamps.txt")
-        cameras = matrices(drive.parent / "calib_cam_to_cam.txt", {"P_rect_02": (3, 4), "R_rect_00": (3, 3)})
+        calibration = drive.parent / "calib_cam_to_cam.txt"
+        cameras = matrices(calibration, {"P_rect_02": (3, 4), "R_rect_00": (3, 3)})
+        self._size = _size(calibration)
         camera_from_velo = _rigid(drive.parent / "calib_velo_to_cam.txt")
         rectify = np.eye(4)
         rectify[:3, :3] = cameras["R_rect_00"]
         self._intrinsics, self._camera_from_lidar = split_projection(
-            cameras["P_rect_02"], rectify @ camera_from_velo, drive.parent / "calib_cam_to_cam.txt"
+            cameras["P_rect_02"], rectify @ camera_from_velo, calibration
         )
         self._images = {int(path.stem): path for path in numbered(drive / "image_02" / "data", ".png")}
+        check_first(self._images.values(), self._intrinsics, self._size)
         self._image_stamps = read_stamps(drive / "image_02" / "timestamps.txt") if self._images else {}
         if not self._images:
             log.warning("%s/image_02/data holds no images: the bag has no camera", drive)
@@ -116,7 +123,7 @@ class KittiDrive:
         if number in self._images:
             image = self._images[number]
             stamp = _stamp(self._image_stamps, number, image.parents[1])
-            view, content = camera_view(image, stamp, self._intrinsics, self._camera_from_lidar)
+            view, content = camera_view(image, stamp, self._intrinsics, self._camera_from_lidar, self._size)
             views, images = (view,), {CAMERA: content}
         stamp = _stamp(self._stamps, number, path.parents[1])
         poses = [self._poses[number]] if number in self._poses else []
@@ -183,13 +190,22 @@ def matrices(path: Path, shapes: dict[str, tuple[int, int]], remedy: str = REMED
     return found
 
 
-def camera_view(path: Path, stamp: int, intrinsics: np.ndarray, camera_from_lidar: np.ndarray) -> tuple[View, bytes]:
-    """The view of the front camera, and the image's file."""
+def camera_view(
+    path: Path, stamp: int, intrinsics: np.ndarray, camera_from_lidar: np.ndarray, size: tuple[int, int] | None = None
+) -> tuple[View, bytes]:
+    """The view of the front camera, and the image's file. size: the calibration's (width, height), if it states one."""
     content, image = read_image(path)
+    require_size(path, image, intrinsics, size, RECTIFIED)
     height, width = image.shape[:2]
     fx, fy, cx, cy = (float(intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
     camera = CameraModel(width, height, fx, fy, cx, cy)
     return View(CAMERA, stamp, image, camera, camera_from_lidar), content
+
+
+def check_first(paths: Iterable[Path], intrinsics: np.ndarray, size: tuple[int, int] | None = None) -> None:
+    """Raise ValueError, before anything is written, if the first image that there is does not fit its calibration."""
+    if (path := next((path for path in paths if isfile(path)), None)) is not None:
+        require_size(path, read_image(path)[1], intrinsics, size, RECTIFIED)
 
 
 def read_stamps(path: Path) -> dict[int, int]:
@@ -215,6 +231,14 @@ def _stamp(stamps: dict[int, int], number: int, folder: Path) -> int:
     if number not in stamps:
         raise ValueError(f"{folder / 'timestamps.txt'} has no line {number + 1}, for frame {number}: fetch it again")
     return stamps[number]
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of the rectified images of camera 2, None where the file does not state it."""
+    if "S_rect_02:" not in read_text(path, REMEDY):
+        return None
+    width, height = matrices(path, {"S_rect_02": (1, 2)})["S_rect_02"][0]
+    return round(width), round(height)
 
 
 def _rigid(path: Path) -> np.ndarray:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
 
 from tttkd_ros.datasets.class_maps import NUSCENES, ClassMap
-from tttkd_ros.datasets.recording import Recorded, log, read_image, read_labels, read_sweep
+from tttkd_ros.datasets.recording import Recorded, inside, log, read_image, read_labels, read_sweep, require_size
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import inverse, transform
@@ -65,6 +66,10 @@ class NuScenes:
         self._keyframes = [keyframe for keyframe in self._keyframes if LIDAR in keyframe]
         if not self._keyframes:
             raise ValueError(f"{self._tables} tells of no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
+        for channel in self._cameras(self._keyframes[0]):
+            row = self._keyframes[0][channel]
+            if isfile(self._file("sample_data", row["filename"])):
+                self._image(channel, row)  # what does not fit is refused before anything is written
         self._labels, self._classes = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
 
     @property
@@ -80,10 +85,10 @@ class NuScenes:
     def __getitem__(self, index: int) -> Recorded:
         keyframe = self._keyframes[index]
         lidar = keyframe[LIDAR]
-        points = read_sweep(self._folder / lidar["filename"], columns=5)
+        points = read_sweep(self._file("sample_data", lidar["filename"]), columns=5)
         vehicle_from_lidar = self._places[lidar["calibrated_sensor_token"]]
         views, images = [], {}
-        for channel in sorted(channel for channel in keyframe if channel.startswith(CAMERA)):
+        for channel in self._cameras(keyframe):
             view, images[view.name] = self._view(channel, keyframe[channel], vehicle_from_lidar)
             views.append(view)
         poses = {
@@ -95,18 +100,30 @@ class NuScenes:
         frame = Frame(stamp, points[:, :3].copy(), tuple(views), points[:, 3].copy(), labels)
         return Recorded(frame, images, sorted(poses.items()))
 
-    def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
-        content, image = read_image(self._folder / row["filename"])
-        key = row["calibrated_sensor_token"]
+    @staticmethod
+    def _cameras(keyframe: dict[str, dict]) -> list[str]:
+        return sorted(channel for channel in keyframe if channel.startswith(CAMERA))
+
+    def _image(self, channel: str, row: dict) -> tuple[bytes, np.ndarray, np.ndarray]:
+        """The file, its pixels (H, W, 3), and the intrinsics (3, 3) for them."""
+        path = self._file("sample_data", row["filename"])
+        content, image = read_image(path)
         try:
-            intrinsics = np.array(self._intrinsics[key], np.float64).reshape(3, 3)
+            intrinsics = np.array(self._intrinsics[row["calibrated_sensor_token"]], np.float64).reshape(3, 3)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{self._tables}/calibrated_sensor.json has no 3x3 camera_intrinsic for {channel}: "
                              f"{REMEDY}") from error
+        sides = row.get("width"), row.get("height")
+        stated = sides if all(type(side) is int and side > 0 for side in sides) else None
+        require_size(path, image, intrinsics, stated, "unpack the original images")
+        return content, image, intrinsics
+
+    def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
+        content, image, intrinsics = self._image(channel, row)
         fx, fy, cx, cy = (float(intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
         camera = CameraModel(image.shape[1], image.shape[0], fx, fy, cx, cy)
         name = "camera_" + channel.removeprefix(CAMERA).lower()
-        place = inverse(self._places[key]) @ vehicle_from_lidar
+        place = inverse(self._places[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
         return View(name, row["timestamp"] * MICROSECOND, image, camera, place), content
 
     def _truth(self, token: str, size: int) -> np.ndarray | None:
@@ -115,12 +132,15 @@ class NuScenes:
         if token not in self._labels:
             raise ValueError(f"{self._tables}/lidarseg.json has no labels for sweep {token}: unpack nuScenes-lidarseg "
                              "again")
-        path = self._folder / self._labels[token]
+        path = self._file("lidarseg", self._labels[token])
         labels = read_labels(path, "u1", size)
         try:
             return self._classes(labels)
         except ValueError as error:
             raise ValueError(f"{path}: {error} in {self._tables}/category.json") from error
+
+    def _file(self, table: str, name: str) -> Path:
+        return inside(self._folder, name, self._tables / f"{table}.json")
 
     def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
         """Sweep -> its file of labels, and what these mean."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import isfile, relpath  # pathlib's raise OSError for a name that is too long, as a damaged table may have
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from tttkd_ros.frame import Frame
 from tttkd_ros.messages.image import decode_image
 
 log = logging.getLogger(__name__)
+
+OFF_CENTRE = 0.12  # share of a side: of KITTI's and nuScenes' images it is up to 0.05, of KITTI's unrectified ones 0.16
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,29 @@ def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
     for them all: where it was at fault, nothing had been finished that could be kept.
     """
     return {relpath(path, folder): digest(path) if isfile(path) else None for path in files}
+
+
+def inside(folder: Path, name: str, table: Path) -> Path:
+    """The file that a table of the data set names. Raises ValueError for a name that leads out of the folder."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"{table} names the file {name!r}, which is not in {folder}: fetch the table again")
+    return folder / name
+
+
+def require_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):
+    """Raise ValueError if an image (H, W, 3) is not one that the calibration is for.
+
+    intrinsics: (3, 3). size: the calibration's (width, height); without one, the principal point must lie near the
+    image's middle.
+    """
+    height, width = image.shape[:2]
+    if size is not None and size != (width, height):
+        raise ValueError(f"{path} is {width}x{height}, but its calibration is for {size[0]}x{size[1]}: {remedy}")
+    x, y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
+    if not max(abs(x / width - 0.5), abs(y / height - 0.5)) <= OFF_CENTRE:
+        raise ValueError(f"{path} is {width}x{height}, but its calibration has the principal point at ({x:.1f}, "
+                         f"{y:.1f}), far from the middle: {remedy}")
 
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tttkd_ros.datasets.class_maps import semantic_kitti_classes
-from tttkd_ros.datasets.kitti import CAMERA, START, camera_view, matrices, split_projection
+from tttkd_ros.datasets.kitti import CAMERA, START, camera_view, check_first, matrices, split_projection
 from tttkd_ros.datasets.recording import (
     Recorded,
     drive_folder,
@@ -24,7 +24,7 @@ from tttkd_ros.datasets.recording import (
     read_sweep,
     read_text,
 )  # fmt: skip
-from tttkd_ros.frame import Frame
+from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
@@ -51,6 +51,8 @@ class SemanticKitti:
         reference = np.eye(4)
         reference[:3] = values["Tr"]
         self._intrinsics, self._camera_from_lidar = split_projection(values["P2"], reference, sequence / "calib.txt")
+        if self._images is not None:
+            check_first((self._images / f"{path.stem}.png" for path in self._sweeps[:1]), self._intrinsics)
         self._seconds = _table(sequence / "times.txt", (), REMEDY)
         poses = sequence / "poses.txt"
         self._poses = _lidar_poses(_table(poses, (3, 4)), reference) if poses.is_file() else None
@@ -115,7 +117,8 @@ class LabelFiles:
         for index, frame in enumerate(frames):
             path = self._files[index] if stamped is None else stamped.get(frame.stamp)
             found = found or path
-            yield replace(frame, labels=None if path is None else label_file(path, len(frame.points)))
+            labels = None if path is None else label_file(path, len(frame.points))
+            yield replace(frame, labels=None if labels is None else truth_of_returns(labels, frame.points))
         if found is None:
             raise ValueError(f"no file in {self._folder} is named for the stamp of a sweep: expected nanoseconds")
 

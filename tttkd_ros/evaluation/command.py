@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.messages.matching import TOLERANCE_S
 
 MethodName = Literal[
     "all", "frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o", "ttt-kd"
@@ -39,7 +40,11 @@ def evaluate(
     rig: Path | None = None,
     points_topic: str | None = None,
     truth_topic: str | None = None,
+    truth: bool = True,
     cameras: tuple[str, ...] | None = None,
+    offset: tuple[float, ...] = (),
+    tolerance: float = TOLERANCE_S,
+    fixed_frame: str = "odom",
     channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
     labels: Path | None = None,
@@ -82,8 +87,14 @@ def evaluate(
         device: cpu or cuda.
         rig: extrinsics, where a bag has no /tf_static.
         points_topic: the sweeps, where they are not the only PointCloud2 of a bag.
-        truth_topic: labelled clouds, where they are not on /truth/points_labeled or in the field label of the sweeps.
+        truth_topic: labelled clouds, where they are not on /truth/points_labeled. The sweeps' own field label is the
+            truth if their topic is named here, or if this project has written them.
+        truth: read labels; --no-truth ignores them all.
         cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
+        offset: seconds from a sweep's stamp to that of its image (the node's matching.offsets), one for all cameras or
+            one for each of them; one of a second or more is a difference of clocks.
+        tolerance: seconds between a sweep's stamp and its image's, at most (matching.tolerance).
+        fixed_frame: odometry's frame in /tf (motion.fixed_frame); '' to project as if the vehicle stood.
         channel_order: of images whose encoding does not tell it (8UC3, 8UC4, 16UC3, 16UC4); by default these are
             refused.
         time_unit: of the field with each point's time; auto takes the one in which the times make a sweep.
@@ -139,7 +150,8 @@ def evaluate(
     for name, path in names.items():
         try:
             drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
-                                    cameras=cameras, labels=truths[name], channel_order=channel_order,
+                                    cameras=cameras, labels=truths[name], offsets=offset, tolerance=tolerance,
+                                    fixed_frame=fixed_frame, truth=truth, channel_order=channel_order,
                                     time_unit=time_unit)
         except ValueError as error:
             if len(names) == 1:
@@ -154,7 +166,8 @@ def evaluate(
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
         "channel_order": channel_order, "time_unit": time_unit,
-        "rig": None if rig is None else digest(rig),
+        "rig": None if rig is None else digest(rig), "offset": offset, "tolerance": tolerance,
+        "fixed_frame": fixed_frame, "truth": truth,
     }  # fmt: skip
     errors = Console(stderr=True)
     with ExitStack() as stack:
@@ -175,7 +188,7 @@ def evaluate(
     if not any(each.results for each in finished):
         raise ValueError("; ".join(remarks))
     for remark in remarks:
-        errors.print(remark, markup=False)
+        errors.print(remark, markup=False, soft_wrap=True)
     for table in tables(finished):
         Console().print(table, "")
     if out is not None:

@@ -5,6 +5,7 @@ A drive is anything with a length that yields its frames in order each time it i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -14,6 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from tttkd_ros.frame import Frame
+from tttkd_ros.messages.matching import TOLERANCE_S
+from tttkd_ros.messages.stamps import SECOND
 
 
 class Drive(Protocol):
@@ -27,7 +30,7 @@ class BagDrive:
 
     The options are `BagReader`'s; labels is a folder of SemanticKITTI's .label files, which go before the bag's truth.
     `cameras`, and why others are `unusable`, `truth` (where from; None: there is none), `lidar_frame` and `damage` are
-    as there.
+    as there. offsets, tolerance: seconds.
     """
 
     def __init__(
@@ -40,17 +43,29 @@ class BagDrive:
         truth_topic: str | None = None,
         cameras: Sequence[str] | None = None,
         labels: Path | None = None,
+        offsets: Sequence[float] = (),
+        tolerance: float = TOLERANCE_S,
+        fixed_frame: str = "odom",
+        truth: bool = True,
         channel_order: str = "refuse",
         time_unit: str = "auto",
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
+        if not all(map(math.isfinite, offsets)):
+            raise ValueError(f"offset is {list(offsets)} seconds, expected finite numbers")
+        if not 0 <= tolerance < math.inf:
+            raise ValueError(f"tolerance is {tolerance} seconds, expected 0 or more")
+        if labels is not None and not truth:
+            raise ValueError("label files and no truth are asked for: leave out --labels or --no-truth")
         from tttkd_ros.bags.reader import BagReader
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
             path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
-            channel_order=channel_order, time_unit=time_unit, whole=False,
+            offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
+            fixed_frame=fixed_frame, truth=truth and labels is None, channel_order=channel_order, time_unit=time_unit,
+            whole=False,
         )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 ALL_BAGS = "all"  # what figures over all bags together are called
 # What decides figures; a change of how they are shown does not make them others.
-CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "teacher", "classes.py", "frame.py",
-        "pipeline.py", "evaluation/drives.py", "evaluation/metrics.py", "evaluation/replay.py", "evaluation/result.py",
-        "evaluation/tally.py")
+CODE = ("adaptation", "bags", "datasets", "geometry", "messages", "segmenter", "teacher", "classes.py", "diagnosis.py",
+        "frame.py", "pipeline.py", "evaluation/drives.py", "evaluation/metrics.py", "evaluation/replay.py",
+        "evaluation/result.py", "evaluation/tally.py")
 
 
 def bag_names(paths: Sequence[Path]) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.classes import UNLABELLED, ClassSet
+from tttkd_ros.diagnosis import explain_steps
 from tttkd_ros.evaluation.drives import BagDrive, Drive
 from tttkd_ros.evaluation.inputs import bag_names
 from tttkd_ros.evaluation.result import Delivery, Result, Timing, count_rejections
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     seconds: float
     stride: int
     learning_rate: float
+    rested: bool = False
 
 
 def live_names(recordings: Sequence[Path]) -> dict[str, Path]:
@@ -119,6 +121,7 @@ def score_recording(
         rejections=count_rejections(taken),
         losses=tuple((step.stamp, step.loss) for step in accepted if math.isfinite(step.loss)),
         timing=Timing(np.empty(0), np.array([step.seconds for step in taken])),
+        problems=tuple(filter(None, [explain_steps(taken)])),
         delivery=Delivery(len(drive), received, bool((np.diff(stamps) > 0).all()), intact),
         **counts,
     )
@@ -144,11 +147,11 @@ def steps(recording: Path) -> list[Step]:
 def _step(stamp: int, status) -> Step:
     """status: a diagnostic_msgs/DiagnosticStatus."""
     values = {pair.key: pair.value for pair in status.values}
-    if missing := [name for name in Step._fields if name not in {"stamp", *values}]:
+    if missing := [name for name in Step._fields if name not in {"stamp", *Step._field_defaults, *values}]:
         raise ValueError(f"a report lacks {', '.join(missing)}; it has {', '.join(values) or 'nothing'}")
     step = Step(
         stamp, values["accepted"] == "true", values["reason"], float(values["loss"]), float(values["seconds"]),
-        int(values["stride"]), float(values["learning_rate"]),
+        int(values["stride"]), float(values["learning_rate"]), values.get("rested") == "true",
     )
     if not math.isfinite(step.learning_rate):
         raise ValueError(f"a report's learning_rate is {step.learning_rate}, expected a finite number")

@@ -21,6 +21,7 @@ from tttkd_ros.adaptation.controls import MeanFeatures
 from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
 from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
 from tttkd_ros.evaluation.result import Result, Timing, count_rejections, title
 from tttkd_ros.evaluation.tally import Tally
@@ -151,14 +152,21 @@ def replay(
 
     class_set = CLASS_SETS[student.config.class_set]
     reports: list[StepReport] = []
-    tally, seconds = Tally(len(drive), len(class_set)), []
+    tally, seconds, wrong, missing = Tally(len(drive), len(class_set)), [], [], []
     run = _offline if method.name == OFFLINE_KD else _online
     for answer in run(seen, student, teacher, method, reports):
         seconds.append(answer.seconds)
+        wrong.append(answer.prediction.problem)
+        missing.append(answer.frame.missing)
         tally.add(answer.frame, answer.prediction, None if reference is None else reference(answer.frame))
         if on_sweep is not None:
             on_sweep(answer.frame, answer.prediction)
     accepted = [report for report in reports if report.accepted]
+    problems = [explain_sweeps(wrong)]
+    if method.learns_from != 0 or not method.looks:  # else it is without images as asked for
+        problems.append(explain_steps(reports))
+    if method.looks and any(report.cameras for report in reports):  # else that is why the steps were refused
+        problems += explain_cameras(missing)
     return Result(
         name=method.name,
         class_names=class_set.names,
@@ -168,6 +176,7 @@ def replay(
         rejections=count_rejections(reports),
         losses=tuple((report.stamp, report.loss) for report in accepted if math.isfinite(report.loss)),
         timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
+        problems=tuple(filter(None, problems)),
         **tally.arrays(),
     )
 

@@ -89,6 +89,12 @@ def notes(bag: BagResults) -> Iterator[str]:
             told += [] if delivery.in_order else ["not in order"]
             told += [] if delivery.intact else ["some with another frame or other points, which count as unlabelled"]
             yield f"{bag.bag}, {result.title}: {', '.join(told)}"
+    problems: dict[str, list[str]] = {}
+    for result in bag.results:
+        for problem in result.problems:
+            problems.setdefault(problem, []).append(result.title)
+    for problem, titles in problems.items():
+        yield f"{bag.bag}, {'; '.join(titles)}: {problem}"
     reasons: dict[str, list[str]] = {}
     for title, reason in bag.left_out.items():
         reasons.setdefault(reason, []).append(title)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.diagnosis import Step
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
 WINDOW = 50  # sweeps behind each value of a summary's mIoU over time
@@ -20,13 +20,6 @@ TITLED = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps
 USUAL = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 
 Settings = Mapping[str, "float | int | str | None"]
-
-
-class Step(Protocol):
-    """A `StepReport`, or the recording of one."""
-
-    accepted: bool
-    reason: str
 
 
 def count_rejections(steps: Iterable[Step]) -> dict[str, int]:
@@ -96,7 +89,7 @@ class Result:
     predicted: (S, C + 1) int64, points by answer, the last column withheld. agreement: (S, 2) int64, points that are
     answered as by the frozen student, and points; None where that is not known. calibration: (BINS, 3), see
     `metrics.calibration`. samples: stamp -> labels (N,) uint8 of a few sweeps, for pictures. lengths: sweeps of each
-    drive; () for one. delivery: of a live run.
+    drive; () for one. delivery: of a live run. problems: what kept (nearly) all steps or labels back, a line each.
     """
 
     name: str
@@ -115,6 +108,7 @@ class Result:
     lengths: tuple[int, ...] = ()
     timing: Timing | None = None
     delivery: Delivery | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -170,6 +164,7 @@ class Result:
             "steps_tried": self.steps_tried,
             "steps_accepted": self.steps_accepted,
             "rejections": self.rejections,
+            "problems": list(self.problems),
         } | ({} if self.delivery is None else self.delivery.summary())
 
     def _windows(self) -> np.ndarray:
@@ -208,6 +203,7 @@ def joined(results: Sequence[Result]) -> Result:
         agreement=None if any(part is None for part in agreement) else np.concatenate(agreement),
         calibration=sum(result.calibration for result in results),
         lengths=tuple(length for result in results for length in result.lengths or (result.sweeps,)),
+        problems=tuple(dict.fromkeys(problem for result in results for problem in result.problems)),
         timing=None if any(part is None for part in timings) else Timing(
             np.concatenate([part.predictions for part in timings]), np.concatenate([part.steps for part in timings])
         ),

@@ -20,7 +20,7 @@ from tttkd_ros.pipeline import Prediction
 
 log = logging.getLogger(__name__)
 
-FORMAT = "tttkd_ros result 1"
+FORMAT = "tttkd_ros result 2"
 SHOWN = 4  # differences named in a message
 
 
@@ -123,7 +123,7 @@ def encoded(result: Result) -> tuple[bytes, bytes]:
     about = {
         "format": FORMAT, "name": result.name, "class_names": result.class_names, "settings": result.settings,
         "steps_tried": result.steps_tried, "steps_accepted": result.steps_accepted, "rejections": result.rejections,
-        "lengths": result.lengths,
+        "lengths": result.lengths, "problems": result.problems,
     }
     arrays = {
         "about": np.frombuffer(_json(about), np.uint8), "stamps": result.stamps, "matrices": result.matrices,
@@ -164,6 +164,7 @@ def decoded(content: bytes, timing: bytes) -> Result:
         calibration=arrays["calibration"],
         samples=dict(zip(arrays["sample_stamps"].tolist(), samples, strict=False)),
         lengths=tuple(about["lengths"]),
+        problems=tuple(about["problems"]),
         timing=seconds,
     )
 

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from tttkd_ros.messages.clocks import Lag, explain_clocks
+
 Payload = TypeVar("Payload")
 
+TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
+REMEDY = "see matching.tolerance and matching.offsets (evaluate: --tolerance, --offset)"
 ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
 
 
@@ -36,10 +40,12 @@ class _Ring(Generic[Payload]):
         self.since = 0  # number of the last sweep before its last jump back
         self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
         self.held: tuple[int, Payload] | None = None  # its last image while behind, until the next sweep
+        self.lag = Lag()
 
     def clear(self) -> None:
         self.images.clear()
         self.newest = None
+        self.lag.clear()
 
 
 class StampMatcher(Generic[Payload]):
@@ -85,6 +91,8 @@ class StampMatcher(Generic[Payload]):
                 held, ring.held = ring.held, None
                 if held and not self._nearer_to_the_past(held[0] - ring.offset):
                     self._add(camera, *held)
+                if ring.newest is not None:
+                    ring.lag.add(ring.newest, ring.newest - stamp - ring.offset)
             self._count += 1
             return Moment(stamp, self._count)
 
@@ -99,15 +107,18 @@ class StampMatcher(Generic[Payload]):
             if self._is_past(camera, moment):
                 raise Unmatched("time has jumped back since the sweep")
             ring = self._rings[camera]
-            if not ring.images:
-                raise Unmatched("no image")
             target = moment.stamp + ring.offset
-            stamp = min(ring.images, key=lambda stamp: (abs(stamp - target), stamp))
-            if abs(stamp - target) <= self._tolerance:
+            stamp = min(ring.images, key=lambda stamp: (abs(stamp - target), stamp), default=None)
+            if stamp is not None and abs(stamp - target) <= self._tolerance:
                 return ring.images[stamp]
+            apart = ring.lag.apart
+        if apart is not None:
+            raise Unmatched(explain_clocks(apart, ring.offset, self._tolerance, moment.stamp))
+        if stamp is None:
+            raise Unmatched("no image")
         side = "too old" if stamp < target else "from the future"
         raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
-                        f"the tolerance {self._tolerance * 1e-9:g} s")
+                        f"the tolerance {self._tolerance * 1e-9:g} s: {REMEDY}")
 
     def reached(self, camera: str, moment: Moment) -> bool:
         """Whether the camera has sent an image as late as the sweep's or later: in a recording, none is to follow."""

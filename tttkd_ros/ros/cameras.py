@@ -16,6 +16,7 @@ import numpy as np
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.frame_ids import frame_id_of_raw
 from tttkd_ros.messages.image import decode_raw_image
 from tttkd_ros.messages.matching import Moment, StampMatcher
@@ -67,6 +68,7 @@ class Cameras:
             name: CalibratedCamera(extrinsics.rig(name), rectified=name in rectified) for name in names
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
+        self._offsets = offsets
         self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth)
         self._arrived = threading.Condition()
         self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
@@ -113,16 +115,16 @@ class Cameras:
         """
         names = self.names if names is None else names
         self._await(sweep, names)
-        views, problems = [], []
+        views, missing = [], {}
         for camera in names:
             try:
                 views.append(self._view(camera, sweep, lidar_frame))
             except ValueError as error:
-                problems.append(f"{camera}: {error}")
+                missing[camera] = str(error)
                 self._complaints.about(camera, f"not used for training: {error}")
-        self.problems = "" if views else "; ".join(problems)
+        self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
-        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, frame_id=lidar_frame)
+        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, frame_id=lidar_frame, missing=missing)
 
     def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
         """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
@@ -141,8 +143,11 @@ class Cameras:
         def frame_from_lidar(frame: str) -> np.ndarray:
             return self._extrinsics.camera_from_lidar(camera, frame, lidar_frame, encoded.stamp)
 
+        frame_id = frame_id_of_raw(encoded.cdr)
         model, camera_from_lidar = self._cameras[camera].locate(
-            encoded.stamp, image.shape[1::-1], frame_id_of_raw(encoded.cdr), frame_from_lidar
+            encoded.stamp, image.shape[1::-1], frame_id, frame_from_lidar
         )
-        moved = self._compensation.between(lidar_frame, encoded.stamp, sweep.stamp)
-        return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved)
+        taken = image_time(encoded.stamp, self._offsets[camera])
+        moved = self._compensation.between(lidar_frame, taken, sweep.stamp)
+        named = "" if self._extrinsics.rig(camera) else frame_id or self.frame_id(camera)
+        return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved, named)

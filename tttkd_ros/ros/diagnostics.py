@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.worker import Counters
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
 from tttkd_ros.ros.outputs import status
 from tttkd_ros.ros.statistics import Statistics
 
@@ -23,7 +25,7 @@ class Snapshot:
 
     state: of its life. adaptation: "running", or why not. failed: whether that is for good; restarting: whether it is
     not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
-    camera.
+    camera. problem: why almost no point of the last sweep was in range.
     """
 
     state: str
@@ -34,15 +36,27 @@ class Snapshot:
     stride: int = 0
     jobs: Counters = field(default_factory=Counters)
     images: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""
 
 
 class Diagnostics:
-    """Turns running totals into statuses; a total that has grown since the last look is a warning."""
+    """Turns running totals into statuses; a total that has grown since the last look is a warning.
 
-    def __init__(self, name: str, statistics: Statistics):
+    Adaptation that is held up is a warning for as long as it lasts. warn: logs it when it begins; info: when it ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        statistics: Statistics,
+        warn: Callable[[str], object] = lambda text: None,
+        info: Callable[[str], object] = lambda text: None,
+    ):
         self._name = name
         self._statistics = statistics
+        self._warn, self._info = warn, info
         self._before = statistics.counts()
+        self._held_up = ""  # in short, what was logged last
 
     def statuses(self, now: Snapshot) -> list[DiagnosticStatus]:
         counts = self._statistics.counts()
@@ -53,20 +67,23 @@ class Diagnostics:
     def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
         idle = now.state == "active" and not grown["sweeps in"]
-        message = "; ".join(lost) or ("active, but no sweep came" if idle else now.state)
-        level = DiagnosticStatus.WARN if lost or message != "active" else DiagnosticStatus.OK
+        problems = [f"hardly a label: {now.problem}"] if now.problem and not idle else []
+        message = "; ".join(lost + problems) or ("active, but no sweep came" if idle else now.state)
+        level = DiagnosticStatus.WARN if message != "active" else DiagnosticStatus.OK
         values = {"state": now.state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
         return status(f"{self._name}: sweeps", level, message, values)
 
     def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
         rejected = grown["rejected"] > 0
+        held_up = self._hold_up(now)
         lost = now.failed or now.restarting
-        message = f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation
+        message = held_up or (f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation)
         values = {
             "adaptation": now.adaptation,
             "paused": now.adaptation == "paused",
             "version": now.version,
             "stride": now.stride,
+            "steps in the last minute": self._statistics.steps_in_last_minute(),
             "jobs": now.jobs.submitted,
             "replaced": now.jobs.replaced,
             "accepted": now.jobs.accepted,
@@ -78,6 +95,24 @@ class Diagnostics:
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.WARN if rejected or now.restarting else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if held_up or rejected or now.restarting else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if now.failed else level
         return status(f"{self._name}: adaptation", level, message, values)
+
+    def _hold_up(self, now: Snapshot) -> str:
+        """What holds adaptation up, logged when it changes; empty if nothing does."""
+        held_up = ""
+        if now.adaptation.startswith(STARVING):
+            held_up = f"{now.adaptation} ({self._statistics.steps_in_last_minute()} steps in the last minute)"
+        elif now.adaptation.startswith(GUARD_PAUSE):
+            held_up = now.adaptation
+        elif now.adaptation == "running":
+            held_up = self._statistics.refusal()
+        short = kind_of(held_up.partition(":")[0])
+        if short != self._held_up:
+            if held_up:
+                self._warn(f"adaptation: {held_up}")
+            else:
+                self._info(f"adaptation: {now.adaptation}")
+            self._held_up = short
+        return held_up

@@ -81,6 +81,7 @@ class Inference:
         self._governor = governor
         self._time_unit = time_unit
         self.version = 0  # of the weights behind the last answer
+        self.problem = ""  # why almost no point of that sweep was in range
         self._queue: SweepQueue[Sweep] = SweepQueue(bound)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -138,7 +139,7 @@ class Inference:
         if cameras:
             make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)
         prediction = self._pipeline.process(stamp, cloud.points, make_frame)
-        self.version = prediction.version
+        self.version, self.problem = prediction.version, prediction.problem
         times.append(time.monotonic())
         answer = labelled_cloud(msg, cloud, prediction.labels, prediction.confidence, self._palette)
         times.append(time.monotonic())

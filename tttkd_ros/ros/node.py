@@ -69,7 +69,8 @@ class SegmenterNode(LifecycleNode):
         self._config = parameters.read_config(self)
         self._runtime: Runtime | None = None
         self._statistics = Statistics()
-        self._diagnostics = Diagnostics(self.get_name(), self._statistics)
+        log = self.get_logger()
+        self._diagnostics = Diagnostics(self.get_name(), self._statistics, warn(log), log.info)
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, "/diagnostics", output_qos(10),
             event_callbacks=publisher_events("/diagnostics", Complaints(warn(self.get_logger())).about),

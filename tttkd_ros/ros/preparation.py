@@ -32,7 +32,7 @@ from tttkd_ros.ros.settings import Settings
 
 # What replay takes from the node. What else a parameter file sets, it does not follow.
 FOLLOWED = {"enabled", "stride", "learning_rate", "bn_momentum", "kd_points", "guard"}
-OTHERWISE = ("offsets", "tolerance", "fixed_frame", "load_at_start")  # settings that change what is learnt from
+OTHERWISE = ("load_at_start",)  # settings that change what is learnt from
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
         options |= {
             "teacher": resolve(settings.teacher), "engine": settings.engine, "seed": settings.seed,
             "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
-            "kd-points": config.kd_points,
+            "kd-points": config.kd_points, "tolerance": settings.tolerance, "fixed-frame": settings.fixed_frame,
         }
     if settings.rig and adapts:
         options["rig"] = resolve(settings.rig)
@@ -141,6 +141,7 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]
     if adapts:
         text += ["--guard" if config.guard else "--no-guard", "--cameras", *settings.cameras]
+        text += ["--offset", *map(str, settings.offsets)] if settings.offsets else []
     return tuple(text)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -144,6 +143,7 @@ class Runtime:
         return Snapshot(
             "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
             self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
+            self._inference.problem,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -181,9 +181,6 @@ class Runtime:
             self._statistics.count("sweeps let pass")
 
     def _on_report(self, report: StepReport) -> None:
-        """Called by the thread that made the frame, after it: the cameras' problems are those of this sweep."""
-        if not report.accepted and self.cameras.problems:
-            report = replace(report, reason=self.cameras.problems)
         self._statistics.step(report)
         message = outputs.adaptation(report, self._node.get_name())
         try:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.messages.encodings import CHANNEL_ORDERS
+from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.point_times import TIME_UNITS
 from tttkd_ros.ros.qos import RELIABILITY
 
 AUTO = "auto"
-LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
 
 
 def _parameter(name: str, default: Any, description: str, *, low=None, high=None, choices=()) -> Any:
@@ -68,12 +69,13 @@ class Settings:
         choices=TIME_UNITS,
     )
     tolerance: float = _parameter(
-        "matching.tolerance", 0.05, "largest distance in stamp between a sweep and its image, seconds",
+        "matching.tolerance", TOLERANCE_S, "largest distance in stamp between a sweep and its image, seconds",
         low=0.0, high=10.0,
     )
     offsets: tuple[float, ...] = _parameter(
         "matching.offsets", (),
-        "seconds from a sweep's stamp to that of the image that belongs to it, for each of the cameras; [] for none",
+        "seconds from a sweep's stamp to that of the image that belongs to it, for each of the cameras, -37.0 where "
+        "they are in UTC and the LiDAR in TAI; [] for none",
     )
     history: int = _parameter("matching.depth", 10, "images kept per camera, still encoded", low=1, high=1000)
     wait: float = _parameter(
@@ -118,12 +120,12 @@ class Settings:
         if not fit or not all(_is_offset(value) for value in self.offsets):
             raise ValueError(
                 f"parameter 'matching.offsets' is {list(self.offsets)}: expected none, or as many as cameras "
-                f"({len(self.cameras)}), each from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}"
+                f"({len(self.cameras)}), each a finite number of seconds"
             )
 
 
 def _is_offset(value: Any) -> bool:
-    return isinstance(value, float | int) and abs(value) <= LARGEST_OFFSET
+    return isinstance(value, float | int) and math.isfinite(value)
 
 
 def _check(f: Field, value: Any) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from tttkd_ros.adaptation.adapter import StepReport, kind_of
+from tttkd_ros.diagnosis import explain_steps
 
 STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from the sweep's arrival to its answer
 WINDOW = 600  # sweeps that the percentiles look back on: a minute at 10 Hz
+STEPS, FEW = 20, 5  # last steps, and how many it takes of them, to say that nearly every one is refused
+MINUTE = 60.0
 KINDS = 32  # of reasons counted apart; further ones are counted together
 
 
 class Statistics:
     """Written by the threads that do the work, read by the one that reports."""
 
-    def __init__(self):
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._steps: deque[tuple[float, StepReport]] = deque(maxlen=STEPS)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._rejections: Counter[str] = Counter()
@@ -38,6 +44,7 @@ class Statistics:
         """Rejections are counted by the kind of reason."""
         with self._lock:
             self._counts[report.outcome] += 1
+            self._steps.append((self._clock(), report))
             if report.outcome == "rejected":
                 kind = kind_of(report.reason)
                 known = kind in self._rejections or len(self._rejections) < KINDS
@@ -46,6 +53,16 @@ class Statistics:
     def counts(self) -> Counter[str]:
         with self._lock:
             return self._counts.copy()
+
+    def refusal(self) -> str:
+        """Why nearly every one of the last steps was refused; empty if that is not so."""
+        with self._lock:
+            return explain_steps((report for _, report in self._steps), least=FEW)
+
+    def steps_in_last_minute(self) -> int:
+        """Counts `STEPS` at most."""
+        with self._lock:
+            return sum(self._clock() - when <= MINUTE for when, _ in self._steps)
 
     def rejections(self) -> dict[str, int]:
         with self._lock:

@@ -16,6 +16,7 @@ from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 _FORMAT = "tttkd_ros student 1"
+SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` writes it
 
 
 def save_student(student: Student, path: str | Path, provenance: Mapping[str, str]) -> None:
@@ -39,7 +40,7 @@ def load_student(
     or has another class set or teacher width than asked for.
     """
     path = Path(path)
-    config, _, tensors = _read(path, tensors=True)
+    config, provenance, tensors = _read(path, tensors=True)
     if class_set is not None and config.class_set != class_set:
         raise ValueError(f"{path}: class set {config.class_set!r}, but {class_set!r} is asked for; use another model")
     if teacher_dim is not None and config.teacher_dim != teacher_dim:
@@ -52,6 +53,7 @@ def load_student(
         raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(wrong)}")
     student = Student(config)
     student.load_state_dict(tensors)
+    student.simulated = provenance.get("data") == SIMULATION
     return student.to(device).eval()
 
 

@@ -64,7 +64,10 @@ class Student(nn.Module):
     """Per-point features, and what the two projectors make of them.
 
     teacher_mean: (teacher_dim,) buffer, the teacher's mean feature on the source domain; targets are centred with it.
+    simulated: its checkpoint says that it was trained in simulation; `load_student` sets it.
     """
+
+    simulated = False
 
     def __init__(self, config: StudentConfig):
         super().__init__()

@@ -71,7 +71,7 @@ def train_student(
         threads: CPU threads.
     """
     # These bring spconv along, which takes seconds that no other command of `tttkd` should wait for.
-    from tttkd_ros.segmenter.checkpoint import save_student
+    from tttkd_ros.segmenter.checkpoint import SIMULATION, save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
     torch.set_num_threads(threads)
@@ -138,7 +138,7 @@ def train_student(
     save_student(
         student.eval(),
         out,
-        {"command": "tttkd train student", "data": "simulation", **settings},
+        {"command": "tttkd train student", "data": SIMULATION, **settings},
     )
     resume.unlink()
     print(f"{out} sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
