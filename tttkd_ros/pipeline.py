@@ -19,6 +19,8 @@ from tttkd_ros.devices import Lane
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 
+MANY_FAILURES = 3  # steps in a row that failed: it is not by chance
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -120,8 +122,14 @@ class Pipeline:
                 build, self._shipped, config, on_report, background=background, hang_up=hang_up
             )
 
-    def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
-        """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
+    def process(
+        self,
+        stamp: int,
+        points: np.ndarray,
+        make_frame: Callable[[], Frame] | None,
+        on_hand_in: Callable[[], object] = lambda: None,
+    ) -> Prediction:
+        """Segment one sweep, and hand `make_frame` to adaptation if a step is due; then call `on_hand_in`.
 
         The sweep is predicted before it is learnt from. make_frame: None where there is no camera. Where its frame has
         no image, the step is also tried on the sweeps that follow, to the first that has one; the next is due a stride
@@ -133,16 +141,18 @@ class Pipeline:
         prediction = self._segmenter.segment(points)
         self._number += 1
         if make_frame and self._takes_steps():
-            self._hand_in(stamp, make_frame, self._number)
+            if self._hand_in(stamp, make_frame, self._number):
+                on_hand_in()
         return prediction
 
-    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> None:
+    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> bool:
+        """Whether the sweep's job was taken."""
         in_force = self.in_force
         due = number - max(self._tried, self._looked) >= in_force.stride
         if due:
             self._tried = number
         elif self._looked >= self._tried:
-            return
+            return False
 
         def look() -> Frame | None:
             """In the thread that takes steps."""
@@ -156,7 +166,7 @@ class Pipeline:
             return frame if due or frame.views else None
 
         self._worker.config = in_force
-        self._worker.submit(stamp, look, spare=not due)
+        return self._worker.submit(stamp, look, spare=not due)
 
     def shed(self, share: Share) -> None:
         """Leave adaptation this share of the machine from the next sweep on."""
@@ -202,6 +212,8 @@ class Pipeline:
             return ": ".join(filter(None, (self._worker.state, self._worker.failure)))
         if self._worker.paused:
             return "paused"
+        if self.failing:
+            return f"failing: the last {self._worker.failing} steps failed: {self._worker.last.reason}"
         if (last := self._worker.last) and last.paused:
             return f"paused by the guard: {last.reason}"
         if self._config.enabled and last and last.rested:
@@ -214,8 +226,13 @@ class Pipeline:
         return self._worker is not None and self._worker.state == STARTING and bool(self._worker.failure)
 
     @property
+    def failing(self) -> bool:
+        """Whether the last steps have all raised an exception, of which `adaptation` gives the last."""
+        return bool(self._worker and self._worker.last) and self._worker.failing >= MANY_FAILURES
+
+    @property
     def failed(self) -> bool:
-        """Whether adaptation is over, for a reason that `adaptation` gives."""
+        """Whether adaptation has stopped, for a reason that `adaptation` gives."""
         return self._worker is not None and self._worker.state == FAILED
 
     def pause(self) -> None:
@@ -223,9 +240,26 @@ class Pipeline:
         if self._worker:
             self._worker.pause()
 
-    def resume(self) -> None:
+    def resume(self) -> str:
+        """Adapt again after `pause`, or after adaptation has stopped. Returns what happens now.
+
+        Raises ValueError with the reason if there will be no step.
+        """
         if self._worker:
             self._worker.resume()
+        revived = self.revive()
+        if self._worker is None or not self._config.enabled:
+            raise ValueError(f"adaptation is {self.adaptation}")
+        return revived or f"adaptation is {self.adaptation}"
+
+    def revive(self) -> str:
+        """Start adaptation again if it has stopped. Returns what was done, "" if nothing.
+
+        Raises ValueError with the reason if it cannot be started.
+        """
+        reason = self._worker and self._worker.failure
+        revived = self._worker is not None and self._worker.revive()
+        return f"adaptation starts again; it had stopped: {reason}" if revived else ""
 
     def reset(self) -> None:
         """Segment with the shipped weights from the next sweep on."""

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from rosbags.image import ImageError, image_to_cvimage
 
-from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.definitions import deserialise
 
 # Bytes from one pixel to the next, in the first plane, of the encodings that have a colour (or grey) meaning. "8UC3"
 # and its like say nothing of the channel order, and depth images are no pictures.
@@ -34,18 +34,24 @@ def decode_image(msg) -> np.ndarray:
     return np.require(image, np.uint8, ["C", "W"])
 
 
-def decode_raw_image(cdr: bytes, type_name: str) -> np.ndarray:
-    """As `decode_image`, from the serialised message; type_name is one of `IMAGE_TYPES`."""
+def read_raw_image(cdr: bytes, type_name: str):
+    """The serialised message, which is one of `IMAGE_TYPES`, as `decode_image` takes it; no pixel is copied."""
     if type_name not in IMAGE_TYPES:
         raise ValueError(f"type is {type_name!r}, expected one of {', '.join(IMAGE_TYPES)}")
-    from rosbags.serde import SerdeError
+    return deserialise(cdr, type_name)
 
-    try:
-        msg = standard_types().deserialize_cdr(cdr, type_name)
-    # Beside its own error the parser lets out whatever slicing and unpacking short data raises, asserts included.
-    except (SerdeError, AssertionError, IndexError, UnicodeDecodeError, ValueError, OSError) as error:
-        raise ValueError(f"{len(cdr)} bytes are no serialised {type_name}: {error}") from error
-    return decode_image(msg)
+
+def decode_raw_image(cdr: bytes, type_name: str) -> np.ndarray:
+    """As `decode_image`, from the serialised message; type_name is one of `IMAGE_TYPES`."""
+    return decode_image(read_raw_image(cdr, type_name))
+
+
+def image_size(msg) -> tuple[int, int]:
+    """Width and height that an Image or CompressedImage announces, read in microseconds and without decoding it.
+
+    (0, 0) for a compressed image that is no JPEG or PNG, which `decode_image` refuses.
+    """
+    return _announced(memoryview(msg.data)) if hasattr(msg, "format") else (int(msg.width), int(msg.height))
 
 
 def _convert(msg) -> np.ndarray:
@@ -82,7 +88,7 @@ def _convert(msg) -> np.ndarray:
 
 def _decompress(msg) -> np.ndarray:
     data = np.frombuffer(msg.data, np.uint8)
-    width, height = _announced(data.tobytes())
+    width, height = _announced(memoryview(data))
     if width * height > MOST_PIXELS:
         most = f"expected at most {MOST_PIXELS} pixels"
         raise ValueError(f"compressed image ({msg.format!r}) is {width}x{height}, {most}")
@@ -98,15 +104,15 @@ def _decompress(msg) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _announced(data: bytes) -> tuple[int, int]:
+def _announced(data: memoryview) -> tuple[int, int]:
     """Width and height in the header of a PNG or JPEG, (0, 0) for anything else.
 
     OpenCV takes memory for as many as a damaged header says before it looks any further, and fills it for a JPEG.
     """
     try:
-        if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             return struct.unpack_from(">II", data, 16)
-        at = 2 if data.startswith(b"\xff\xd8") else len(data)
+        at = 2 if data[:2] == b"\xff\xd8" else len(data)
         while True:
             marker, length = struct.unpack_from(">HH", data, at)
             if marker in JPEG_FRAMES:

@@ -6,13 +6,17 @@ nanoseconds, and nothing but stamps and the order of arrival is looked at.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
 Payload = TypeVar("Payload")
 
 ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
+RESERVATIONS = 2  # one job waits, while the frame of the one before may still be in the making
 
 
 class Unmatched(ValueError):
@@ -32,21 +36,52 @@ class _Ring(Generic[Payload]):
     def __init__(self, offset: int):
         self.offset = offset
         self.images: dict[int, Payload] = {}
+        self._sizes: dict[int, int] = {}  # of the images, bytes
+        self._size = 0  # their sum
         self.newest: int | None = None  # the highest stamp since the last jump back
         self.since = 0  # number of the last sweep before its last jump back
         self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
-        self.held: tuple[int, Payload] | None = None  # its last image while behind, until the next sweep
+        self.held: tuple[int, Payload, int] | None = None  # its last image while behind, until the next sweep
+
+    def put(self, stamp: int, payload: Payload, size: int) -> None:
+        self._size += size - self._sizes.get(stamp, 0)
+        self.images[stamp], self._sizes[stamp] = payload, size
+
+    def bound(self, depth: int, most_bytes: float) -> None:
+        """Drop the oldest images beyond these limits, but never the last one."""
+        while len(self.images) > depth or (self._size > most_bytes and len(self.images) > 1):
+            self._drop(next(iter(self.images)))
+
+    def forget(self, first: int) -> None:
+        """Drop the images stamped before `first`."""
+        for stamp in [stamp for stamp in self.images if stamp < first]:
+            self._drop(stamp)
 
     def clear(self) -> None:
         self.images.clear()
+        self._sizes.clear()
+        self._size = 0
         self.newest = None
+
+    def _drop(self, stamp: int) -> None:
+        del self.images[stamp]
+        self._size -= self._sizes.pop(stamp)
+
+
+@dataclass(frozen=True)
+class _Reservation(Generic[Payload]):
+    """images: camera -> stamp and payload of the nearest image so far."""
+
+    moment: Moment
+    images: dict[str, tuple[int, Payload]]
 
 
 class StampMatcher(Generic[Payload]):
     """Per camera the `depth` newest messages, undecoded. Safe to use from several threads; memory is bounded.
 
     offsets: of each camera that there is, what lies between a sweep's stamp and the stamp of the image that belongs to
-    it. tolerance: largest distance from there.
+    it. tolerance: largest distance from there. most_bytes: of the messages of a camera; its newest is kept in any case.
+    The images of the last sweeps that were given to `reserve` are kept beyond these limits.
 
     A stamp may lie up to `tolerance` before one that came earlier (messages overtake each other); one further back
     means that time jumped (a bag looped, a clock was reset). A camera that jumps back forgets its own images. Sweeps
@@ -54,13 +89,15 @@ class StampMatcher(Generic[Payload]):
     the new time already. A single wrong stamp therefore costs no more than what was kept.
     """
 
-    def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int):
+    def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int, most_bytes: float = math.inf):
         if tolerance < 0:
             raise ValueError(f"tolerance is {tolerance} ns, expected 0 or more")
         if depth < 1:
             raise ValueError(f"depth is {depth} messages, expected at least 1")
         self._tolerance = tolerance
         self._depth = depth
+        self._most_bytes = most_bytes
+        self._reservations: deque[_Reservation[Payload]] = deque(maxlen=RESERVATIONS)
         self._rings: dict[str, _Ring[Payload]] = {camera: _Ring(offset) for camera, offset in offsets.items()}
         self._count = 0  # sweeps noted
         self._since = 0  # sweeps up to this number are from before their last jump back
@@ -88,10 +125,23 @@ class StampMatcher(Generic[Payload]):
             self._count += 1
             return Moment(stamp, self._count)
 
-    def add(self, camera: str, stamp: int, payload: Payload) -> None:
-        """Keep a camera's message, the oldest one giving way; a stamp seen before replaces what was kept under it."""
+    def add(self, camera: str, stamp: int, payload: Payload, size: int = 0) -> None:
+        """Keep a camera's message of `size` bytes, the oldest giving way; a stamp seen before replaces what was kept
+        under it."""
         with self._lock:
-            self._add(camera, stamp, payload)
+            self._add(camera, stamp, payload, size)
+
+    def reserve(self, moment: Moment) -> None:
+        """Keep what belongs to this sweep, of what is kept now and of what still comes, however long its job waits.
+
+        The last `RESERVATIONS` sweeps are provided for; an earlier one gives way.
+        """
+        with self._lock:
+            reservation = _Reservation(moment, {})
+            for camera, ring in self._rings.items():
+                for stamp, payload in ring.images.items():
+                    self._offer(reservation, camera, stamp, payload)
+            self._reservations.append(reservation)
 
     def nearest(self, camera: str, moment: Moment) -> Payload:
         """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
@@ -99,12 +149,17 @@ class StampMatcher(Generic[Payload]):
             if self._is_past(camera, moment):
                 raise Unmatched("time has jumped back since the sweep")
             ring = self._rings[camera]
-            if not ring.images:
+            images = ring.images | dict(
+                reservation.images[camera]
+                for reservation in self._reservations
+                if reservation.moment == moment and camera in reservation.images
+            )
+            if not images:
                 raise Unmatched("no image")
             target = moment.stamp + ring.offset
-            stamp = min(ring.images, key=lambda stamp: (abs(stamp - target), stamp))
+            stamp = min(images, key=lambda stamp: (abs(stamp - target), stamp))
             if abs(stamp - target) <= self._tolerance:
-                return ring.images[stamp]
+                return images[stamp]
         side = "too old" if stamp < target else "from the future"
         raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
                         f"the tolerance {self._tolerance * 1e-9:g} s")
@@ -141,22 +196,30 @@ class StampMatcher(Generic[Payload]):
         """Let go of what is too old for this sweep, and so for those that follow it."""
         with self._lock:
             for ring in self._rings.values():
-                first = moment.stamp + ring.offset - self._tolerance
-                ring.images = {stamp: payload for stamp, payload in ring.images.items() if stamp >= first}
+                ring.forget(moment.stamp + ring.offset - self._tolerance)
 
-    def _add(self, camera: str, stamp: int, payload: Payload) -> None:
+    def _add(self, camera: str, stamp: int, payload: Payload, size: int) -> None:
         ring = self._rings[camera]
         if ring.behind and self._nearer_to_the_past(stamp - ring.offset):
-            ring.held = stamp, payload  # as stragglers from before the jump are
+            ring.held = stamp, payload, size  # as stragglers from before the jump are
             return
         ring.behind, ring.held = False, None
         if self._before(stamp, ring.newest):
             ring.clear()
             ring.since = self._count
         ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
-        ring.images[stamp] = payload
-        if len(ring.images) > self._depth:
-            del ring.images[next(iter(ring.images))]
+        ring.put(stamp, payload, size)
+        ring.bound(self._depth, self._most_bytes)
+        for reservation in self._reservations:
+            self._offer(reservation, camera, stamp, payload)
+
+    def _offer(self, reservation: _Reservation[Payload], camera: str, stamp: int, payload: Payload) -> None:
+        """Put the image aside if none so far lies nearer to the sweep."""
+        target = reservation.moment.stamp + self._rings[camera].offset
+        nearest, _ = reservation.images.get(camera, (None, None))
+        nearer = nearest is None or (abs(stamp - target), stamp) <= (abs(nearest - target), nearest)
+        if nearer and abs(stamp - target) <= self._tolerance and not self._is_past(camera, reservation.moment):
+            reservation.images[camera] = stamp, payload
 
     def _before(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance

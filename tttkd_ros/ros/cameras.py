@@ -16,11 +16,16 @@ import numpy as np
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.compensation import Compensation
-from tttkd_ros.messages.image import decode_raw_image
-from tttkd_ros.messages.matching import Moment, StampMatcher
+from tttkd_ros.messages.image import PIXEL_BYTES, decode_image, image_size, read_raw_image
+from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
+from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import Extrinsics
+
+LARGEST_PIXEL = max(PIXEL_BYTES.values())
+HEADER_BYTES = 2**16  # more than all that is no pixel takes in a message
+LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class _Info:
 class Cameras:
     """Safe to use from several threads, of which one makes frames.
 
-    image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth: images kept per camera.
-    wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
+    image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth, most_bytes: images kept per
+    camera, and the bytes that they may take. most_pixels: an image of more is refused as it arrives, or before it is
+    decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
     that of the image that belongs to it; empty for none.
     """
 
@@ -53,6 +59,8 @@ class Cameras:
         tolerance_ns: int,
         depth: int,
         wait_s: float,
+        most_bytes: int = IMAGE_BYTES,
+        most_pixels: int = IMAGE_PIXELS,
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
     ):
@@ -64,11 +72,14 @@ class Cameras:
         self._complaints = complaints
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
+        self._most_pixels = most_pixels
+        self._refused: dict[str, str] = {}  # camera -> why its newest image was refused on arrival
+        self._frame_ids: dict[str, str] = {}  # camera -> frame of the image of the last view
         self._infos: dict[str, _Info] = {
             name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
-        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth)
+        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth, most_bytes)
         self._arrived = threading.Condition()
         self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
 
@@ -76,18 +87,37 @@ class Cameras:
         """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not."""
         return self._matcher.sweep(stamp)
 
+    def reserve(self, sweep: Moment) -> None:
+        """Keep the sweep's images until its frame is made, or until two later sweeps are reserved."""
+        self._matcher.reserve(sweep)
+
     def add_image(self, camera: str, cdr: bytes) -> None:
-        """cdr: the serialised message, of which only the stamp is read."""
+        """cdr: the serialised message, of which only the stamp is read, and of a large one the size."""
         try:
             stamp = stamp_of_raw(cdr)
+            if len(cdr) > self._most_pixels:  # with fewer bytes it holds fewer pixels, unless it is compressed
+                self._check_large(cdr)
         except ValueError as error:
+            self._refused[camera] = str(error)
             self._complaints.about(f"{camera}/image", error)
             return
+        self._refused.pop(camera, None)
         with self._arrived:
             self.images[camera] += 1
-            self._matcher.add(camera, stamp, _Encoded(stamp, cdr))
+            self._matcher.add(camera, stamp, _Encoded(stamp, cdr), len(cdr))
             self._awaited.add(camera)
             self._arrived.notify_all()
+
+    def _check_large(self, cdr: bytes) -> None:
+        """Raise ValueError for a message with too many pixels, or with more bytes than the largest pixels take."""
+        self._check_pixels(*image_size(read_raw_image(cdr, self._image_type)))
+        if len(cdr) > (most := self._most_pixels * LARGEST_PIXEL + HEADER_BYTES):
+            raise ValueError(f"image of {len(cdr)} bytes is refused: expected at most {most}; {LARGER_IMAGES}")
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._most_pixels:
+            raise ValueError(f"image of {width}x{height} is refused: expected at most {self._most_pixels} pixels; "
+                             f"{LARGER_IMAGES}")
 
     def add_info(self, camera: str, msg) -> None:
         """An info that cannot be used is complained about; the last good one stays."""
@@ -99,9 +129,8 @@ class Cameras:
         self._infos[camera] = _Info(msg.header.frame_id, model)
 
     def frame_id(self, camera: str) -> str:
-        """Of the camera's images, as its last good info names it; empty before one came."""
-        info = self._infos.get(camera)
-        return "" if info is None else info.frame_id
+        """Of the image of the camera's last view, as its own header names it, else its CameraInfo; empty before one."""
+        return self._frame_ids.get(camera, "")
 
     def frame(
         self,
@@ -139,14 +168,21 @@ class Cameras:
                 self._awaited -= missing()
 
     def _view(self, camera: str, sweep: Moment, lidar_frame: str) -> View:
-        encoded = self._matcher.nearest(camera, sweep)
+        try:
+            encoded = self._matcher.nearest(camera, sweep)
+        except Unmatched as unmatched:
+            raise ValueError(self._refused.get(camera) or unmatched) from None
         info = self._infos.get(camera)
         if info is None:
             raise ValueError("no usable CameraInfo yet")
         camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame, encoded.stamp)
-        image = decode_raw_image(encoded.cdr, self._image_type)
-        height, width = image.shape[:2]
-        if (width, height) != (info.model.width, info.model.height):
-            raise ValueError(f"image is {width}x{height}, its CameraInfo says {info.model.width}x{info.model.height}")
+        message = read_raw_image(encoded.cdr, self._image_type)
+        if all(size := image_size(message)):  # else it cannot be decoded, which says why
+            self._check_pixels(*size)
+            if size != (info.model.width, info.model.height):
+                expected = f"{info.model.width}x{info.model.height}"
+                raise ValueError(f"image is {size[0]}x{size[1]}, its CameraInfo says {expected}")
+        image = decode_image(message)
+        self._frame_ids[camera] = message.header.frame_id or info.frame_id
         moved = self._compensation.between(lidar_frame, encoded.stamp, sweep.stamp)
         return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved)

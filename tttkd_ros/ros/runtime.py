@@ -76,7 +76,7 @@ class Runtime:
             Cameras(
                 settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
-                compensation=compensation,
+                most_bytes=settings.history_bytes, most_pixels=settings.image_pixels, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
             )
             for _ in range(2)
@@ -153,7 +153,7 @@ class Runtime:
         teacher = resolve(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
         build = partial(
-            load_ttt_kd, resolve(settings.model), teacher,
+            load_ttt_kd, student, teacher,
             engine=settings.engine, device=device, threads=settings.threads, seed=settings.seed,
         )
         if torch.device(device).type == "cuda":
