@@ -259,7 +259,7 @@ def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):
 def test_without_a_teacher_it_only_segments(student):
     pipeline = Pipeline(student, None, settings(stride=1), background=True)
     process(pipeline, range(2))
-    for action in (pipeline.pause, pipeline.resume, pipeline.reset, pipeline.close):
+    for action in (pipeline.pause, pipeline.reset, pipeline.close):
         action()
     assert (pipeline.counters.submitted, pipeline.paused) == (0, False)
 

@@ -140,9 +140,8 @@ class Pipeline:
             self._loaded = newest
         prediction = self._segmenter.segment(points)
         self._number += 1
-        if make_frame and self._takes_steps():
-            if self._hand_in(stamp, make_frame, self._number):
-                on_hand_in()
+        if make_frame and self._takes_steps() and self._hand_in(stamp, make_frame, self._number):
+            on_hand_in()
         return prediction
 
     def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> bool:

@@ -123,7 +123,8 @@ class AdaptationWorker:
         return self._failing
 
     def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> bool:
-        """Hand in a job. Returns whether it was taken. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded.
+        """Hand in a job. Returns whether it was taken. make_frame is called when its turn comes: images of jobs that
+        are overtaken stay undecoded.
 
         spare: it gives way to a job that waits, and is none, nor counted as one, where make_frame returns None.
         """
@@ -239,8 +240,8 @@ class AdaptationWorker:
                 self._restart()
             return
         wait_s = self._restarts.wait_s
-        self._fail(f"{death}, after {self._restarts.most} restarts in a row; tries again in {_span(wait_s)}, or when it "
-                   "is resumed or reset", wait_s)
+        deaths = f"{death}, after {self._restarts.most} restarts in a row"
+        self._fail(f"{deaths}; tries again in {_span(wait_s)}, or when it is resumed or reset", wait_s)
 
     def _restart(self) -> None:
         """Have the thread build another adapter."""

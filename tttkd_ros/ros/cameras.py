@@ -45,8 +45,8 @@ class Cameras:
 
     image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth, most_bytes: images kept per
     camera, and the bytes that they may take. most_pixels: an image of more is refused as it arrives, or before it is
-    decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
-    that of the image that belongs to it; empty for none.
+    decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's
+    stamp to that of the image that belongs to it; empty for none.
     """
 
     def __init__(

@@ -21,9 +21,9 @@ SWEEPS = ("sweeps in", "sweeps out", *LOST, "sweeps let pass")
 class Snapshot:
     """A moment of the node.
 
-    state: of its life. adaptation: "running", or why not. failed: whether that is for good; restarting: whether it is
+    state: of its life. adaptation: "running", or why not. failed: whether it has stopped; restarting: whether it is
     not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
-    camera.
+    camera. failing: whether the last steps have all failed. trouble: why the last sweeps got no answer.
     """
 
     state: str
@@ -34,6 +34,8 @@ class Snapshot:
     stride: int = 0
     jobs: Counters = field(default_factory=Counters)
     images: Mapping[str, int] = field(default_factory=dict)
+    failing: bool = False
+    trouble: str = ""
 
 
 class Diagnostics:
@@ -53,14 +55,14 @@ class Diagnostics:
     def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
         idle = now.state == "active" and not grown["sweeps in"]
-        message = "; ".join(lost) or ("active, but no sweep came" if idle else now.state)
-        level = DiagnosticStatus.WARN if lost or message != "active" else DiagnosticStatus.OK
+        message = now.trouble or "; ".join(lost) or ("active, but no sweep came" if idle else now.state)
+        level = DiagnosticStatus.WARN if message != "active" else DiagnosticStatus.OK
         values = {"state": now.state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
         return status(f"{self._name}: sweeps", level, message, values)
 
     def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
         rejected = grown["rejected"] > 0
-        lost = now.failed or now.restarting
+        lost = now.failed or now.restarting or now.failing
         message = f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation
         values = {
             "adaptation": now.adaptation,
@@ -78,6 +80,6 @@ class Diagnostics:
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.WARN if rejected or now.restarting else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if rejected or now.restarting or now.failing else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if now.failed else level
         return status(f"{self._name}: adaptation", level, message, values)

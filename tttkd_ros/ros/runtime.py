@@ -63,6 +63,7 @@ class Runtime:
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
         complaints = self._complaints = Complaints(warn(log))
+        failures = Complaints(self._error)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
@@ -94,19 +95,20 @@ class Runtime:
         self._close.append(self.state.close)
         if settings.load_at_start:
             self.state.restore()
-        self._overlays = Overlays(drawn, classes.palette, overlays, self._error)
+        self._overlays = Overlays(drawn, classes.palette, overlays, failures)
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, complaints, self._error, bound=settings.queue,
-            governor=Governor(settings.deadline),
+            self._overlays.submit, self._statistics, complaints, failures, bound=settings.queue,
+            most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline),
         )
         self._close.append(self._inference.close)
 
         qos = sensor_qos(settings.reliability, settings.depth)
-        self._subscribe(PointCloud2, "points", self._on_points, qos)
+        # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
+        # Python message holds up every other thread.
+        self._subscribe(PointCloud2, "points", self._on_points, qos, raw=True)
         for name in settings.cameras:
-            # Serialised: most images are never used, and making one a Python message holds up every other thread.
             self._subscribe(
                 Image if raw else CompressedImage, f"{name}/image" if raw else f"{name}/image/compressed",
                 partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
@@ -131,6 +133,7 @@ class Runtime:
         return Snapshot(
             "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
             self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
+            failing=pipeline.failing, trouble=self._inference.trouble,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -161,9 +164,9 @@ class Runtime:
         weights = Weights.copied(0, student.backbone)
         return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, hang_up=hang_up)
 
-    def _on_points(self, msg: PointCloud2) -> None:
+    def _on_points(self, cdr: bytes) -> None:
         if self.active:
-            self._inference.submit(msg)
+            self._inference.submit(cdr)
         else:
             self._statistics.count("sweeps let pass")
 
