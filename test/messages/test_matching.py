@@ -3,9 +3,9 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tttkd_ros.messages.matching import ABSURD, StampMatcher, Unmatched
+from tttkd_ros.messages.matching import ABSURD, RESERVATIONS, StampMatcher, Unmatched
 
 TOLERANCE, DEPTH = 50, 5
 CAMERAS = ("one", "two", "three")
@@ -243,6 +243,61 @@ def test_forgetting_lets_go_of_what_is_too_old():
     assert nearest(matcher, 230) is None
 
 
+@pytest.mark.parametrize(("most", "kept"), [(10, [500]), (249, [400, 500]), (300, [300, 400, 500])])
+def test_images_are_bounded_by_their_bytes_too_but_the_newest_stays(most, kept):
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, most)
+    for stamp in range(100, 600, 100):
+        matcher.add("front", stamp, stamp, 100)
+    assert [stamp for stamp in range(100, 600, 100) if nearest(matcher, stamp)] == kept
+
+
+def test_what_is_replaced_or_forgotten_no_longer_counts_towards_the_bytes():
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, 250)
+    for size in (200, 100):
+        matcher.add("front", 100, f"of {size}", size)
+    matcher.add("front", 160, "second", 100)
+    assert nearest(matcher, 100) == "of 100"
+    matcher.forget(matcher.sweep(200))
+    matcher.add("front", 220, "third", 100)
+    assert nearest(matcher, 200) in ("second", "third") and nearest(matcher, 160) == "second"
+
+
+@pytest.mark.parametrize("most", [1, 150, 10**9])
+def test_a_reserved_sweep_keeps_its_images_however_many_come_after(most):
+    matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH, most)
+    for stamp in (100, 130):
+        matcher.add("front", stamp, f"front {stamp}", 100)
+    moment = matcher.sweep(120)
+    matcher.reserve(moment)
+    for stamp in range(140, 3000, 30):  # the first of the rear camera belong to the sweep, too
+        for camera in ("front", "rear"):
+            matcher.add(camera, stamp, f"{camera} {stamp}", 100)
+    assert (answer(matcher, "front", moment), answer(matcher, "rear", moment)) == ("front 130", "rear 140")
+
+
+def test_reservations_are_for_the_last_sweeps_alone():
+    matcher = matcher_for()
+    moments = []
+    for stamp in range(0, 400, 100):
+        matcher.add("front", stamp, stamp)
+        moments.append(matcher.sweep(stamp))
+        matcher.reserve(moments[-1])
+    for stamp in range(1000, 2000, 100):
+        matcher.add("front", stamp, stamp)
+    assert [answer(matcher, "front", moment) for moment in moments] == [None] * (4 - RESERVATIONS) + [200, 300]
+
+
+def test_a_reserved_sweep_gets_nothing_from_before_a_jump_once_time_has_jumped():
+    matcher = filled([900, 1000])
+    moment = matcher.sweep(1000)
+    matcher.reserve(moment)
+    matcher.sweep(100)
+    with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
+        matcher.nearest("front", moment)
+    again = matcher.sweep(1000)
+    assert answer(matcher, "front", again) is None
+
+
 @pytest.mark.parametrize(("tolerance", "depth"), [(-1, 1), (0, 0)])
 def test_limits_that_make_no_sense_are_refused(tolerance, depth):
     with pytest.raises(ValueError, match="expected"):
@@ -270,6 +325,11 @@ class AnyStream(RuleBasedStateMachine):
     def sweep(self, stamp):
         self.moments.append(self.matcher.sweep(stamp))
 
+    @precondition(lambda self: self.moments)
+    @rule()
+    def reserve(self):
+        self.matcher.reserve(self.moments[-1])
+
     @rule(t=st.integers(0, 500))
     def everything_turns_good(self, t):
         """After one sweep that everybody takes part in, whatever came before, the next pairs everywhere."""
@@ -294,6 +354,7 @@ class AnyStream(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         assert all(len(ring.images) <= DEPTH for ring in self.matcher._rings.values())
+        assert len(self.matcher._reservations) <= RESERVATIONS
 
 
 TestAnyStream = AnyStream.TestCase
@@ -342,9 +403,11 @@ def test_nothing_is_ever_paired_across_a_jump(arrivals, late):
     """Jobs ask until `late` after their sweep: less than any jump, for before it is seen nobody could know."""
     matcher = matcher_for(*CAMERAS, depth=100)
     jobs = []
-    for now, stream, stamp, era in arrivals:
+    for number, (now, stream, stamp, era) in enumerate(arrivals):
         if stream == "sweep":
             jobs.append((now, matcher.sweep(stamp), era))
+            if number % 2:
+                matcher.reserve(jobs[-1][1])
         else:
             matcher.add(stream, stamp, era)
         jobs = [job for job in jobs if now - job[0] <= late]
@@ -382,3 +445,19 @@ def test_threads_may_note_add_and_ask_at_once():
     for thread in threads:
         thread.join(60)
     assert not failures and not any(thread.is_alive() for thread in threads)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=40), st.integers(0, 2000), st.integers(0, 40))
+def test_without_jumps_a_reserved_sweep_has_the_nearest_of_all_images_kept_then_or_come_since(periods, sweep, before):
+    stamps = [sum(periods[: index + 1]) for index in range(len(periods))]
+    matcher = matcher_for()
+    for stamp in stamps[:before]:
+        matcher.add("front", stamp, stamp)
+    moment = matcher.sweep(sweep)
+    matcher.reserve(moment)
+    for stamp in stamps[before:]:
+        matcher.add("front", stamp, stamp)
+    kept = list(dict.fromkeys(stamps[:before]))[-DEPTH:] + stamps[before:]
+    near = [stamp for stamp in kept if abs(stamp - sweep) <= TOLERANCE]
+    assert answer(matcher, "front", moment) == min(near, key=lambda stamp: (abs(stamp - sweep), stamp), default=None)

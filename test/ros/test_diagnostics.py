@@ -21,9 +21,9 @@ def statistics():
 def look(statistics):
     diagnostics = Diagnostics("segmenter", statistics)
 
-    def look(state="active", adaptation="running", failed=False, restarting=False):
+    def look(state="active", adaptation="running", failed=False, restarting=False, **more):
         jobs = Counters(submitted=9, replaced=2)
-        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}))
+        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}, **more))
 
     return look
 
@@ -75,3 +75,21 @@ def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
 def test_adaptation_that_is_starting_again_is_a_warning_with_the_reason(look):
     status = look(adaptation="starting: it died", restarting=True)[1]
     assert (status.level, status.message) == (DiagnosticStatus.WARN, "starting: it died")
+
+
+def test_steps_that_fail_in_a_row_are_a_warning_that_stays(statistics, look):
+    reason = "failing: the last 4 steps failed: OSError: cut short"
+    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="OSError: cut short"))
+    for _ in range(3):
+        status = look(adaptation=reason, failing=True)[1]
+        assert (status.level, status.message) == (DiagnosticStatus.WARN, reason)
+
+
+def test_sweeps_that_get_no_answer_in_a_row_are_a_warning_that_stays(statistics, look):
+    trouble = "the last 5 sweeps got no answer: RuntimeError: out of memory"
+    for _ in range(3):
+        statistics.count("sweeps in")
+        status = look(trouble=trouble)[0]
+        assert (status.level, status.message) == (DiagnosticStatus.WARN, trouble)
+    statistics.count("sweeps in")
+    assert look()[0].level == DiagnosticStatus.OK

@@ -21,6 +21,7 @@ PIXEL_BYTES = {
 MOST_PIXELS = 2**26  # of a compressed image; of an uncompressed one the data must be there
 # Markers of the segment with a JPEG's size; those left out (tables, an extension) look like them.
 JPEG_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
+MOST_MARKERS = 10_000  # looked at, fill bytes included, before a JPEG's size is given up
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -113,7 +114,7 @@ def _announced(data: memoryview) -> tuple[int, int]:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             return struct.unpack_from(">II", data, 16)
         at = 2 if data[:2] == b"\xff\xd8" else len(data)
-        while True:
+        for _ in range(MOST_MARKERS):
             marker, length = struct.unpack_from(">HH", data, at)
             if marker in JPEG_FRAMES:
                 height, width = struct.unpack_from(">HH", data, at + 5)
@@ -122,4 +123,5 @@ def _announced(data: memoryview) -> tuple[int, int]:
                 return 0, 0
             at += 1 if marker == 0xFFFF else 2 + length  # any number of 0xFF may stand before a marker
     except struct.error:
-        return 0, 0
+        pass
+    return 0, 0
