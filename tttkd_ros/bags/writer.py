@@ -62,9 +62,13 @@ class BagWriter:
             self._partial = Path(
                 tempfile.mkdtemp(prefix=f".{self.path.name}-", suffix=".partial", dir=self.path.parent)
             )
-            self._writer = Writer(
-                self._partial / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
-            ).__enter__()
+            try:
+                self._writer = Writer(
+                    self._partial / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
+                ).__enter__()
+            except BaseException:
+                shutil.rmtree(self._partial)
+                raise
         return self
 
     def __exit__(self, kind, error, traceback) -> None:

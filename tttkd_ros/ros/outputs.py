@@ -15,7 +15,7 @@ from std_msgs.msg import Header, String
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
-from tttkd_ros.messages.stamps import nanoseconds, split
+from tttkd_ros.messages.stamps import split
 
 
 def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette) -> PointCloud2:
@@ -24,8 +24,9 @@ def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray
     msg: any object with the attributes of a PointCloud2. labels, confidence: (N,).
     """
     encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity)
+    stamp = Time(sec=msg.header.stamp.sec, nanosec=msg.header.stamp.nanosec)
     return PointCloud2(
-        header=Header(stamp=stamp_message(nanoseconds(msg.header.stamp)), frame_id=msg.header.frame_id),
+        header=Header(stamp=stamp, frame_id=msg.header.frame_id),
         height=msg.height,
         width=msg.width,
         fields=[
