@@ -119,9 +119,6 @@ class _Node:
     def add_sweep(self, stamp: int) -> int:
         return stamp
 
-    def reserve(self, moment: int) -> None:
-        """Its frame is there already."""
-
     def frame(self, moment: int, points: np.ndarray, frame_id: str, *, times: object) -> Frame:
         return self._frames[moment]
 

@@ -250,18 +250,6 @@ def test_a_frame_that_cannot_be_made_costs_its_turn(run):
     assert [report.stamp for report in reports] == [0, 3, 6]
 
 
-def test_only_a_sweep_whose_job_is_taken_is_told_so(run):
-    pipeline, _ = run(settings(stride=3))
-    taken = []
-    for stamp in range(7):
-        pipeline.process(stamp, frame().points, frame, lambda stamp=stamp: taken.append(stamp))
-    assert taken == [0, 3, 6]
-    pipeline.pause()
-    for stamp in range(7, 14):
-        pipeline.process(stamp, frame().points, frame, lambda stamp=stamp: taken.append(stamp))
-    assert taken == [0, 3, 6]
-
-
 @pytest.mark.parametrize("failures", [1, 2, 3, 7])
 def test_steps_that_fail_in_a_row_are_told_until_one_is_taken(run, failures):
     def make_frame():

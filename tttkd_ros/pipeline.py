@@ -122,14 +122,8 @@ class Pipeline:
                 build, self._shipped, config, on_report, background=background, hang_up=hang_up
             )
 
-    def process(
-        self,
-        stamp: int,
-        points: np.ndarray,
-        make_frame: Callable[[], Frame] | None,
-        on_hand_in: Callable[[], object] = lambda: None,
-    ) -> Prediction:
-        """Segment one sweep, and hand `make_frame` to adaptation if a step is due; then call `on_hand_in`.
+    def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
+        """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
 
         The sweep is predicted before it is learnt from. make_frame: None where there is no camera. Where its frame has
         no image, the step is also tried on the sweeps that follow, to the first that has one; the next is due a stride
@@ -140,18 +134,17 @@ class Pipeline:
             self._loaded = newest
         prediction = self._segmenter.segment(points)
         self._number += 1
-        if make_frame and self._takes_steps() and self._hand_in(stamp, make_frame, self._number):
-            on_hand_in()
+        if make_frame and self._takes_steps():
+            self._hand_in(stamp, make_frame, self._number)
         return prediction
 
-    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> bool:
-        """Whether the sweep's job was taken."""
+    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> None:
         in_force = self.in_force
         due = number - max(self._tried, self._looked) >= in_force.stride
         if due:
             self._tried = number
         elif self._looked >= self._tried:
-            return False
+            return
 
         def look() -> Frame | None:
             """In the thread that takes steps."""
@@ -165,7 +158,7 @@ class Pipeline:
             return frame if due or frame.views else None
 
         self._worker.config = in_force
-        return self._worker.submit(stamp, look, spare=not due)
+        self._worker.submit(stamp, look, spare=not due)
 
     def shed(self, share: Share) -> None:
         """Leave adaptation this share of the machine from the next sweep on."""

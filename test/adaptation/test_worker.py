@@ -388,14 +388,6 @@ def test_steps_that_fail_in_a_row_are_counted_until_one_does_not(worker, reports
     assert worker.failing == 0
 
 
-def test_whether_a_job_is_taken_is_told(worker, adapter):
-    busy_with(worker, adapter)
-    assert worker.submit(1, lambda: "second")
-    assert not worker.submit(2, lambda: "spare", spare=True)
-    worker.pause()
-    assert not worker.submit(3, lambda: "while paused")
-
-
 def test_an_adapter_that_cannot_be_built_is_reported_and_not_tried_again():
     def build():
         built.append(1)

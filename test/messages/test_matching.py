@@ -1,11 +1,12 @@
 import threading
+import weakref
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tttkd_ros.messages.matching import ABSURD, RESERVATIONS, StampMatcher, Unmatched
+from tttkd_ros.messages.matching import ABSURD, StampMatcher, Unmatched
 
 TOLERANCE, DEPTH = 50, 5
 CAMERAS = ("one", "two", "three")
@@ -263,39 +264,54 @@ def test_what_is_replaced_or_forgotten_no_longer_counts_towards_the_bytes():
 
 
 @pytest.mark.parametrize("most", [1, 150, 10**9])
-def test_a_reserved_sweep_keeps_its_images_however_many_come_after(most):
+def test_a_sweep_that_somebody_holds_keeps_its_images_however_many_come_after(most):
     matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH, most)
     for stamp in (100, 130):
         matcher.add("front", stamp, f"front {stamp}", 100)
     moment = matcher.sweep(120)
-    matcher.reserve(moment)
-    for stamp in range(140, 3000, 30):  # the first of the rear camera belong to the sweep, too
+    for stamp in range(140, 3000, 30):  # the first of the rear camera belongs to the sweep, too
         for camera in ("front", "rear"):
             matcher.add(camera, stamp, f"{camera} {stamp}", 100)
     assert (answer(matcher, "front", moment), answer(matcher, "rear", moment)) == ("front 130", "rear 140")
 
 
-def test_reservations_are_for_the_last_sweeps_alone():
+class Image:
+    """What can be seen to be let go of."""
+
+
+def test_images_of_sweeps_that_nobody_holds_any_more_are_let_go():
     matcher = matcher_for()
-    moments = []
-    for stamp in range(0, 400, 100):
-        matcher.add("front", stamp, stamp)
+    images, moments = [], []
+    for stamp in range(0, 2000, 100):
+        matcher.add("front", stamp, image := Image())
+        images.append(weakref.ref(image))
         moments.append(matcher.sweep(stamp))
-        matcher.reserve(moments[-1])
-    for stamp in range(1000, 2000, 100):
-        matcher.add("front", stamp, stamp)
-    assert [answer(matcher, "front", moment) for moment in moments] == [None] * (4 - RESERVATIONS) + [200, 300]
+    del image
+    assert all(image() is not None for image in images)
+    del moments[2:15]
+    assert [image() is not None for image in images] == [True] * 2 + [False] * 13 + [True] * 5
 
 
-def test_a_reserved_sweep_gets_nothing_from_before_a_jump_once_time_has_jumped():
+@pytest.mark.parametrize(("most", "kept"), [(100, 1), (250, 2), (399, 3), (10_000, 20)])
+def test_the_images_of_sweeps_that_wait_take_as_many_bytes_again_and_the_first_to_wait_have_theirs(most, kept):
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, most)
+    moments = []
+    for stamp in range(0, 2000, 100):
+        matcher.add("front", stamp, stamp, 100)
+        moments.append(matcher.sweep(stamp))
+    for stamp in range(5000, 7000, 100):
+        matcher.add("front", stamp, stamp, 100)
+    assert [answer(matcher, "front", moment) for moment in moments[:kept]] == list(range(0, 100 * kept, 100))
+    assert not any(answer(matcher, "front", moment) for moment in moments[kept:])
+
+
+def test_a_sweep_gets_no_image_from_before_a_jump_once_time_has_jumped():
     matcher = filled([900, 1000])
     moment = matcher.sweep(1000)
-    matcher.reserve(moment)
     matcher.sweep(100)
     with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
         matcher.nearest("front", moment)
-    again = matcher.sweep(1000)
-    assert answer(matcher, "front", again) is None
+    assert answer(matcher, "front", matcher.sweep(1000)) is None
 
 
 @pytest.mark.parametrize(("tolerance", "depth"), [(-1, 1), (0, 0)])
@@ -325,11 +341,6 @@ class AnyStream(RuleBasedStateMachine):
     def sweep(self, stamp):
         self.moments.append(self.matcher.sweep(stamp))
 
-    @precondition(lambda self: self.moments)
-    @rule()
-    def reserve(self):
-        self.matcher.reserve(self.moments[-1])
-
     @rule(t=st.integers(0, 500))
     def everything_turns_good(self, t):
         """After one sweep that everybody takes part in, whatever came before, the next pairs everywhere."""
@@ -354,7 +365,7 @@ class AnyStream(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         assert all(len(ring.images) <= DEPTH for ring in self.matcher._rings.values())
-        assert len(self.matcher._reservations) <= RESERVATIONS
+        assert len(self.matcher._reserved) == len(self.moments)
 
 
 TestAnyStream = AnyStream.TestCase
@@ -403,11 +414,9 @@ def test_nothing_is_ever_paired_across_a_jump(arrivals, late):
     """Jobs ask until `late` after their sweep: less than any jump, for before it is seen nobody could know."""
     matcher = matcher_for(*CAMERAS, depth=100)
     jobs = []
-    for number, (now, stream, stamp, era) in enumerate(arrivals):
+    for now, stream, stamp, era in arrivals:
         if stream == "sweep":
             jobs.append((now, matcher.sweep(stamp), era))
-            if number % 2:
-                matcher.reserve(jobs[-1][1])
         else:
             matcher.add(stream, stamp, era)
         jobs = [job for job in jobs if now - job[0] <= late]
@@ -449,13 +458,12 @@ def test_threads_may_note_add_and_ask_at_once():
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=40), st.integers(0, 2000), st.integers(0, 40))
-def test_without_jumps_a_reserved_sweep_has_the_nearest_of_all_images_kept_then_or_come_since(periods, sweep, before):
+def test_without_jumps_a_sweep_has_the_nearest_of_all_images_kept_at_its_arrival_or_come_since(periods, sweep, before):
     stamps = [sum(periods[: index + 1]) for index in range(len(periods))]
     matcher = matcher_for()
     for stamp in stamps[:before]:
         matcher.add("front", stamp, stamp)
     moment = matcher.sweep(sweep)
-    matcher.reserve(moment)
     for stamp in stamps[before:]:
         matcher.add("front", stamp, stamp)
     kept = list(dict.fromkeys(stamps[:before]))[-DEPTH:] + stamps[before:]

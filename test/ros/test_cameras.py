@@ -295,12 +295,11 @@ def test_an_image_of_another_size_than_its_info_is_not_decoded(make, ros, serial
 
 
 @pytest.mark.parametrize("images", [1, 5, 100])
-def test_a_reserved_sweeps_image_is_there_however_many_come_while_the_job_waits(make, ros, serialised, images):
+def test_a_sweeps_image_is_there_however_many_come_while_it_waits(make, ros, serialised, images):
     cameras = make(depth=3, most_bytes=40_000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP))
     sweep = cameras.add_sweep(SWEEP)
-    cameras.reserve(sweep)
     for number in range(images):
         cameras.add_image("left", serialised(SWEEP + (100 + 33 * number) * MILLISECOND))
     (view,) = cameras.frame(sweep, POINTS, "lidar").views

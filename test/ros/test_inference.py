@@ -31,7 +31,7 @@ class Pipeline:
     def shed(self, share):
         pass
 
-    def process(self, stamp, points, make_frame, on_hand_in):
+    def process(self, stamp, points, make_frame):
         self.started.set()
         self.go.wait(10)
         self.make_frames.append(make_frame)

@@ -122,15 +122,14 @@ class AdaptationWorker:
         """How many steps have raised an exception since one did not."""
         return self._failing
 
-    def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> bool:
-        """Hand in a job. Returns whether it was taken. make_frame is called when its turn comes: images of jobs that
-        are overtaken stay undecoded.
+    def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> None:
+        """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded.
 
         spare: it gives way to a job that waits, and is none, nor counted as one, where make_frame returns None.
         """
         with self._lock:
             if self._paused or self._closed or self._state == FAILED or (spare and self._slot):
-                return False
+                return
             if not spare:
                 self._count(submitted=1)
             self._drop_job()
@@ -138,7 +137,6 @@ class AdaptationWorker:
             self._lock.notify()
         if self._thread is None:
             self._take_step()
-        return True
 
     def pause(self) -> None:
         """Take no further step; the weights stay as they are. A step that is running is finished."""

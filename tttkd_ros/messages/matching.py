@@ -7,73 +7,58 @@ nanoseconds, and nothing but stamps and the order of arrival is looked at.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 Payload = TypeVar("Payload")
 
 ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
-RESERVATIONS = 2  # one job waits, while the frame of the one before may still be in the making
 
 
 class Unmatched(ValueError):
     """Why a sweep has no image of a camera."""
 
 
-class Moment(NamedTuple):
-    """A sweep as it was noted. number: its place in the order of arrival."""
+@dataclass(frozen=True)
+class Moment:
+    """A sweep as it was noted. number: its place in the order of arrival.
+
+    The matcher keeps the sweep's images for as long as somebody holds this object.
+    """
 
     stamp: int
     number: int
 
 
-class _Ring(Generic[Payload]):
+class _Image(NamedTuple):
+    stamp: int
+    payload: object
+    size: int
+
+
+class _Ring:
     """A camera's newest images by stamp, in the order of arrival, none from before its last jump back."""
 
     def __init__(self, offset: int):
         self.offset = offset
-        self.images: dict[int, Payload] = {}
-        self._sizes: dict[int, int] = {}  # of the images, bytes
-        self._size = 0  # their sum
+        self.images: dict[int, _Image] = {}
         self.newest: int | None = None  # the highest stamp since the last jump back
         self.since = 0  # number of the last sweep before its last jump back
         self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
-        self.held: tuple[int, Payload, int] | None = None  # its last image while behind, until the next sweep
-
-    def put(self, stamp: int, payload: Payload, size: int) -> None:
-        self._size += size - self._sizes.get(stamp, 0)
-        self.images[stamp], self._sizes[stamp] = payload, size
+        self.held: _Image | None = None  # its last image while behind, until the next sweep
 
     def bound(self, depth: int, most_bytes: float) -> None:
         """Drop the oldest images beyond these limits, but never the last one."""
-        while len(self.images) > depth or (self._size > most_bytes and len(self.images) > 1):
-            self._drop(next(iter(self.images)))
-
-    def forget(self, first: int) -> None:
-        """Drop the images stamped before `first`."""
-        for stamp in [stamp for stamp in self.images if stamp < first]:
-            self._drop(stamp)
+        size = sum(image.size for image in self.images.values())
+        while len(self.images) > depth or (size > most_bytes and len(self.images) > 1):
+            size -= self.images.pop(next(iter(self.images))).size
 
     def clear(self) -> None:
         self.images.clear()
-        self._sizes.clear()
-        self._size = 0
         self.newest = None
-
-    def _drop(self, stamp: int) -> None:
-        del self.images[stamp]
-        self._size -= self._sizes.pop(stamp)
-
-
-@dataclass(frozen=True)
-class _Reservation(Generic[Payload]):
-    """images: camera -> stamp and payload of the nearest image so far."""
-
-    moment: Moment
-    images: dict[str, tuple[int, Payload]]
 
 
 class StampMatcher(Generic[Payload]):
@@ -81,7 +66,8 @@ class StampMatcher(Generic[Payload]):
 
     offsets: of each camera that there is, what lies between a sweep's stamp and the stamp of the image that belongs to
     it. tolerance: largest distance from there. most_bytes: of the messages of a camera; its newest is kept in any case.
-    The images of the last sweeps that were given to `reserve` are kept beyond these limits.
+    Beside them, and up to as many bytes again, the images of every sweep are kept whose `Moment` somebody holds: they
+    are there however long the sweep waits for its turn.
 
     A stamp may lie up to `tolerance` before one that came earlier (messages overtake each other); one further back
     means that time jumped (a bag looped, a clock was reset). A camera that jumps back forgets its own images. Sweeps
@@ -97,8 +83,9 @@ class StampMatcher(Generic[Payload]):
         self._tolerance = tolerance
         self._depth = depth
         self._most_bytes = most_bytes
-        self._reservations: deque[_Reservation[Payload]] = deque(maxlen=RESERVATIONS)
-        self._rings: dict[str, _Ring[Payload]] = {camera: _Ring(offset) for camera, offset in offsets.items()}
+        # Each sweep's nearest image so far, by camera; an entry goes with the last reference to its moment.
+        self._reserved: WeakKeyDictionary[Moment, dict[str, _Image]] = WeakKeyDictionary()
+        self._rings: dict[str, _Ring] = {camera: _Ring(offset) for camera, offset in offsets.items()}
         self._count = 0  # sweeps noted
         self._since = 0  # sweeps up to this number are from before their last jump back
         self._sweep: int | None = None  # the highest stamp of the sweeps since they last jumped back
@@ -120,28 +107,21 @@ class StampMatcher(Generic[Payload]):
             for camera, ring in self._rings.items():
                 # A sweep that goes on from where the jump began shows that there was a wrong stamp, and no jump.
                 held, ring.held = ring.held, None
-                if held and not self._nearer_to_the_past(held[0] - ring.offset):
-                    self._add(camera, *held)
+                if held and not self._nearer_to_the_past(held.stamp - ring.offset):
+                    self._add(camera, held)
             self._count += 1
-            return Moment(stamp, self._count)
+            moment = Moment(stamp, self._count)
+            self._reserved[moment] = {}
+            for camera, ring in self._rings.items():
+                for image in ring.images.values():
+                    self._reserve(moment, camera, image)
+            return moment
 
     def add(self, camera: str, stamp: int, payload: Payload, size: int = 0) -> None:
         """Keep a camera's message of `size` bytes, the oldest giving way; a stamp seen before replaces what was kept
         under it."""
         with self._lock:
-            self._add(camera, stamp, payload, size)
-
-    def reserve(self, moment: Moment) -> None:
-        """Keep what belongs to this sweep, of what is kept now and of what still comes, however long its job waits.
-
-        The last `RESERVATIONS` sweeps are provided for; an earlier one gives way.
-        """
-        with self._lock:
-            reservation = _Reservation(moment, {})
-            for camera, ring in self._rings.items():
-                for stamp, payload in ring.images.items():
-                    self._offer(reservation, camera, stamp, payload)
-            self._reservations.append(reservation)
+            self._add(camera, _Image(stamp, payload, size))
 
     def nearest(self, camera: str, moment: Moment) -> Payload:
         """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
@@ -149,17 +129,15 @@ class StampMatcher(Generic[Payload]):
             if self._is_past(camera, moment):
                 raise Unmatched("time has jumped back since the sweep")
             ring = self._rings[camera]
-            images = ring.images | dict(
-                reservation.images[camera]
-                for reservation in self._reservations
-                if reservation.moment == moment and camera in reservation.images
-            )
+            images = list(ring.images.values())
+            if (reserved := self._reserved.get(moment, {}).get(camera)) is not None:
+                images.append(reserved)
             if not images:
                 raise Unmatched("no image")
             target = moment.stamp + ring.offset
-            stamp = min(images, key=lambda stamp: (abs(stamp - target), stamp))
+            stamp, payload, _ = min(images, key=lambda image: (abs(image.stamp - target), image.stamp))
             if abs(stamp - target) <= self._tolerance:
-                return images[stamp]
+                return payload
         side = "too old" if stamp < target else "from the future"
         raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
                         f"the tolerance {self._tolerance * 1e-9:g} s")
@@ -196,30 +174,41 @@ class StampMatcher(Generic[Payload]):
         """Let go of what is too old for this sweep, and so for those that follow it."""
         with self._lock:
             for ring in self._rings.values():
-                ring.forget(moment.stamp + ring.offset - self._tolerance)
+                first = moment.stamp + ring.offset - self._tolerance
+                ring.images = {stamp: image for stamp, image in ring.images.items() if stamp >= first}
 
-    def _add(self, camera: str, stamp: int, payload: Payload, size: int) -> None:
-        ring = self._rings[camera]
+    def _add(self, camera: str, image: _Image) -> None:
+        ring, stamp = self._rings[camera], image.stamp
         if ring.behind and self._nearer_to_the_past(stamp - ring.offset):
-            ring.held = stamp, payload, size  # as stragglers from before the jump are
+            ring.held = image  # as stragglers from before the jump are
             return
         ring.behind, ring.held = False, None
         if self._before(stamp, ring.newest):
             ring.clear()
             ring.since = self._count
         ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
-        ring.put(stamp, payload, size)
+        ring.images[stamp] = image
         ring.bound(self._depth, self._most_bytes)
-        for reservation in self._reservations:
-            self._offer(reservation, camera, stamp, payload)
+        for moment in list(self._reserved):
+            self._reserve(moment, camera, image)
 
-    def _offer(self, reservation: _Reservation[Payload], camera: str, stamp: int, payload: Payload) -> None:
-        """Put the image aside if none so far lies nearer to the sweep."""
-        target = reservation.moment.stamp + self._rings[camera].offset
-        nearest, _ = reservation.images.get(camera, (None, None))
-        nearer = nearest is None or (abs(stamp - target), stamp) <= (abs(nearest - target), nearest)
-        if nearer and abs(stamp - target) <= self._tolerance and not self._is_past(camera, reservation.moment):
-            reservation.images[camera] = stamp, payload
+    def _reserve(self, moment: Moment, camera: str, image: _Image) -> None:
+        """Put the image aside for the sweep if none so far lies nearer."""
+        if self._is_past(camera, moment):
+            return
+        target = moment.stamp + self._rings[camera].offset
+        reserved = self._reserved[moment]
+        before = reserved.get(camera)
+        distance = abs(image.stamp - target), image.stamp
+        nearer = before is None or distance <= (abs(before.stamp - target), before.stamp)
+        if nearer and distance[0] <= self._tolerance and self._has_room(camera, image, before):
+            reserved[camera] = image
+
+    def _has_room(self, camera: str, image: _Image, before: _Image | None) -> bool:
+        """Whether the camera's reserved images stay within the bound with this one in place of the one before."""
+        sizes = {one.stamp: one.size for images in list(self._reserved.values()) if (one := images.get(camera))}
+        taken = sum(sizes.values()) - (before.size if before else 0)
+        return image.stamp in sizes or taken <= 0 or taken + image.size <= self._most_bytes
 
     def _before(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance

@@ -84,12 +84,11 @@ class Cameras:
         self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
 
     def add_sweep(self, stamp: int) -> Moment:
-        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not."""
-        return self._matcher.sweep(stamp)
+        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not.
 
-    def reserve(self, sweep: Moment) -> None:
-        """Keep the sweep's images until its frame is made, or until two later sweeps are reserved."""
-        self._matcher.reserve(sweep)
+        The sweep's images are kept for as long as somebody holds it.
+        """
+        return self._matcher.sweep(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
         """cdr: the serialised message, of which only the stamp is read, and of a large one the size."""

@@ -35,7 +35,7 @@ class Sweep:
     msg: object  # with the attributes of a PointCloud2
     stamp: int
     arrived: float  # seconds, time.monotonic()
-    moment: Moment | None  # as the cameras noted it
+    moment: Moment | None  # as the cameras noted it: they keep its images for as long as it is here
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,10 @@ class Inference:
         times.append(time.monotonic())
         stamp, frame_id, cameras = sweep.stamp, msg.header.frame_id, self._cameras
         told_times = partial(point_times, msg)  # unread until a frame asks for them
-        make_frame, reserve = None, lambda: None
+        make_frame = None
         if cameras:
             make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)
-            reserve = partial(cameras.reserve, sweep.moment)
-        prediction = self._pipeline.process(stamp, cloud.points, make_frame, reserve)
+        prediction = self._pipeline.process(stamp, cloud.points, make_frame)
         self.version = prediction.version
         times.append(time.monotonic())
         answer = labelled_cloud(msg, cloud, prediction.labels, prediction.confidence, self._palette)
