@@ -21,8 +21,12 @@ def shared_files(*folders):
 
 
 REQUIRES = [
+    "apsw>=3.43",
+    "backports.zstd>=1.0",
     "jinja2>=3",
+    "lz4>=4",
     "matplotlib>=3.7",
+    "mcap>=1.2",
     "numpy>=1.23",
     "opencv-python-headless>=4.5",
     "pyyaml>=5.4",

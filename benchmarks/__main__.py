@@ -14,7 +14,7 @@ from common import write
 from rich.console import Console
 from tyro.conf import Positional
 
-Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latency", "scaling", "memory"]
+Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory"]
 
 
 def bench(names: Positional[tuple[Name, ...]] = (), quick: bool = False) -> None:

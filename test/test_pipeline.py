@@ -78,7 +78,7 @@ def test_every_point_gets_a_label_and_its_probability(student):
 def test_points_that_cannot_be_segmented_keep_their_place_unlabelled(student):
     points = frame().points
     clean = Segmenter(student).segment(points)
-    odd = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf], [1e30, 0, 0], [0, 7e2, 0]], np.float32)
+    odd = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, 0], [1e30, 0, 0], [0, 7e2, 0]], np.float32)
     mixed = Segmenter(student).segment(np.insert(points, [0, 10, 10, 200, 400], odd, axis=0))
     holes = [0, 11, 12, 203, 404]
     assert (mixed.labels[holes] == UNLABELLED).all()
@@ -86,11 +86,23 @@ def test_points_that_cannot_be_segmented_keep_their_place_unlabelled(student):
     assert np.array_equal(np.delete(mixed.labels, holes), clean.labels)
 
 
-@pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((4, 3), np.nan), np.zeros((1, 3)), np.ones((5, 3))])
+@pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((1, 3), 2), np.ones((5, 3))])
 def test_clouds_of_no_or_one_place_are_answered(student, points):
     prediction = Segmenter(student).segment(points)
     assert prediction.labels.shape == prediction.confidence.shape == (len(points),)
     assert ((prediction.labels == UNLABELLED) == ~np.isfinite(points).all(1)).all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.41, 0.95])
+def test_points_without_a_return_are_unlabelled_and_change_no_other_label(student, share):
+    points = frame().points
+    empty = np.random.default_rng(1).random(len(points)) < share
+    points[empty] = 0
+    prediction = Segmenter(student).segment(points)
+    alone = Segmenter(student).segment(points[~empty])
+    assert ((prediction.labels == UNLABELLED) == empty).all()
+    assert np.array_equal(prediction.labels[~empty], alone.labels)
+    assert np.array_equal(prediction.confidence[~empty], alone.confidence)
 
 
 def test_logits_are_accumulated_over_rotations_about_the_vertical(student):

@@ -46,10 +46,41 @@ def test_without_a_fixed_frame_the_vehicle_stands(bag):
         np.testing.assert_allclose(read.views[0].camera_from_lidar, frame.views[0].camera_from_lidar, atol=1e-9)
 
 
+def test_each_sweep_follows_the_odometry_of_its_own_lidar(make, frame, tmp_path):
+    """One LiDAR looks ahead, one to the left; one of them has another mount from the second pair of sweeps on."""
+    half = 0.5**0.5
+    ahead, left, back = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, half, half), (0.0, 0.0, 1.0, 0.0)
+    with BagWriter(tmp_path / "bag") as writer:
+        for ms in range(0, 400, 20):
+            pose = np.eye(4)
+            pose[0, 3] = SPEED * ms * 1e-3
+            writer.write_pose(pose, START + ms * MILLISECOND, lidar_frame="base")
+        for index in range(4):
+            if index in (0, 2):
+                links = [("base", "ahead", (0.0, 0, 0), ahead), ("base", "left", (0.0, 0, 0), back if index else left)]
+                stamp = START + index * 100 * MILLISECOND
+                writer.write("/tf_static", "tf2_msgs/msg/TFMessage", make.transforms(*links), stamp)
+            each = replace(frame(index, image_delay=30 * MILLISECOND), times=np.full(20, 0.05))
+            cloud = replace(each, views=(), labels=None)
+            writer.write_frame(cloud, lidar_frame=("ahead", "left")[index % 2])
+            for topic, kind, message in (
+                ("/camera_front/camera_info", "CameraInfo", make.info(each.stamp)),
+                ("/camera_front/image", "Image", make.image(each.stamp, each.views[0].image)),
+            ):
+                writer.write(topic, f"sensor_msgs/msg/{kind}", message, each.stamp)
+            if index == 0:
+                place = make.transforms(("base", "camera_front_optical", (0.0, 0, 0), ahead))
+                writer.write("/tf_static", "tf2_msgs/msg/TFMessage", place, START)
+    moved = [read.deskewed - read.points for read in BagReader(tmp_path / "bag").frames()]
+    expected = [(0.5, 0, 0), (0, -0.5, 0), (0.5, 0, 0), (-0.5, 0, 0)]
+    for found, want in zip(moved, expected, strict=True):
+        np.testing.assert_allclose(found, np.tile(want, (20, 1)), atol=1e-3)
+
+
 def test_odometry_in_another_frame_is_told_and_does_without(bag, caplog):
     (first, _) = BagReader(bag[0], fixed_frame="map").frames()
     assert first.deskewed is None
-    assert "as if the vehicle stood" in caplog.text and "not to 'map'" in caplog.text
+    assert "projected at the cloud's time" in caplog.text and "not to 'map'" in caplog.text
 
 
 def test_sweeps_that_odometry_does_not_reach_are_told_once(frame, tmp_path, caplog):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tttkd_ros.bags import reader as reader_module
 from tttkd_ros.bags.reader import BagReader
@@ -145,7 +146,7 @@ def test_waiting_for_a_lost_camera_holds_a_bounded_number_of_sweeps(rigged, swee
 
     monkeypatch.setattr(Bag, "messages", counted)
     next(reader.frames())
-    assert len(taken) <= reader_module.WAITING_SWEEPS + 2
+    assert len(taken) <= reader_module.WAITING_SWEEPS + 3  # an image and its CameraInfo, and the sweep after
 
 
 def test_truth_is_matched_by_exact_stamp(frame, write_frames):
@@ -317,7 +318,7 @@ def test_a_bag_that_lacks_sweeps_which_it_counts_is_refused(frame, write_frames)
         list(reader.frames())
     with closing(sqlite3.connect(path / "bag.db3")) as database, database:
         database.execute("DELETE FROM messages")
-    with pytest.raises(ValueError, match="counts 4 messages on /lidar/points, but has none"):
+    with pytest.raises(ValueError, match="holds no message on /lidar/points"):
         BagReader(path)
 
 
@@ -485,3 +486,24 @@ def test_a_bag_of_unknown_types_only_is_refused_with_what_it_holds(tmp_path):
         writer.write(strange, START, b"\0\1\0\0\1")
     with pytest.raises(ValueError, match=r"no topic could be the sweeps.*/radar \(acme_msgs/msg/Radar\)"):
         BagReader(tmp_path / "bag")
+
+
+def test_the_order_of_channels_that_do_not_tell_it_is_an_option(write_messages, make, rigged, sweep):
+    message = make.image(START, np.tile(np.uint8([10, 20, 30]), (6, 8, 1)), "8UC3")
+    path = write_messages([*rigged, ("/camera_front/image", IMAGE, message, START), sweep(START)])
+    for order, expected in (("refuse", []), ("rgb", [10]), ("bgr", [30])):
+        assert seen(path, channel_order=order) == [(0, expected)]
+
+
+def test_a_camera_in_video_only_is_told(tmp_path, make, sweep):
+    kind = "foxglove_msgs/msg/CompressedVideo"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg("uint8[] data\nstring format\n", kind))
+    packet = store.types[kind](data=np.zeros(3, np.uint8), format="h264")
+    with Writer(tmp_path / "bag", version=8) as writer:
+        for topic, name, message, time in (sweep(START), ("/rear/video", kind, packet, START)):
+            connection = writer.add_connection(topic, name, typestore=store)
+            writer.write(connection, time, store.serialize_cdr(message, name))
+    assert "foxglove_compressed_video_transport" in BagReader(tmp_path / "bag").unusable["rear"]
+    with pytest.raises(ValueError, match="camera rear; it has those of none; its images are on /rear/video"):
+        BagReader(tmp_path / "bag", cameras=["rear"])

@@ -71,15 +71,17 @@ def test_a_recorder_that_was_killed_left_a_file_without_an_index_and_no_metadata
     (path / "metadata.yaml").unlink()
     reader = BagReader(path, whole=False)
     assert 0 < len(list(reader.frames())) < SWEEPS
-    assert "metadata.yaml, which a recorder writes last, is missing" in reader.damage
+    assert "without the mark that all data are written" in reader.damage or "no whole record" in reader.damage
+    assert f"`mcap recover {path / 'bag.mcap'} -o recovered.mcap`" in reader.damage
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_without_metadata_whole_files_are_read_whole(frame, write_frames, storage):
     path = write_frames([frame(index) for index in range(4)], storage=storage)
     (path / "metadata.yaml").unlink()
-    reader = BagReader(path, whole=False)
-    assert len(list(reader.frames())) == 4 and "can be read" in reader.damage
+    for whole in (False, True):
+        reader = BagReader(path, whole=whole)
+        assert len(list(reader.frames())) == 4 and reader.damage is None
 
 
 def test_files_of_a_split_bag_are_read_in_the_order_of_their_numbers(frame, write_frames, tmp_path):
@@ -106,7 +108,7 @@ def test_a_file_with_nothing_left_is_refused(cut, share):
 
 
 def test_a_folder_with_no_files_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no whole bag: metadata.yaml"):
+    with pytest.raises(ValueError, match="no .mcap and no .db3 file"):
         BagReader(tmp_path, whole=False)
 
 
@@ -242,12 +244,10 @@ def test_a_whole_bag_is_read_through_once_however_often_its_frames_are_asked_for
     assert len(seen) == 1
 
 
-def test_messages_compressed_by_themselves_are_not_taken_for_what_is_left(compressed):
+def test_what_is_left_may_be_compressed_by_message(compressed):
     file = compressed(CompressionMode.MESSAGE)
-    start, end = chunks(file)[1]
-    tear(file, (start + end) // 2)
-    with pytest.raises(ValueError, match="damaged or cut short"):
-        BagReader(file.parent, whole=False)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    assert 0 < len(list(BagReader(file.parent, whole=False).frames())) < SWEEPS
 
 
 def test_compressed_chunks_are_opened(compressed):

@@ -57,3 +57,28 @@ def test_a_circle_is_refused(make):
 def test_a_quaternion_of_zero_length_is_refused(make):
     with pytest.raises(ValueError, match="quaternion"):
         known(make, ("base", "lidar", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)))
+
+
+def test_a_place_holds_from_its_receipt_to_the_next_and_the_first_before_it_too(make):
+    transforms = StaticTransforms()
+    for received, x in ((100, 1.0), (200, 1.0), (300, 2.0), (400, 3.0)):
+        transforms.add(make.transforms(("base", "lidar", (x, 0.0, 0.0), IDENTITY)), received)
+    places = [transforms.lookup("base", "lidar", time)[0, 3] for time in (0, 100, 299, 300, 399, 400, 10**18)]
+    assert places == [1, 1, 1, 2, 2, 3, 3]
+
+
+def test_when_a_frame_got_its_place_is_told(make):
+    transforms = known(make, ("base", "lidar", (1.0, 0.0, 0.0), IDENTITY))
+    for received in (200, 300):
+        transforms.add(make.transforms(("base", "lidar", (2.0, 0.0, 0.0), IDENTITY)), received)
+    transforms.add(make.transforms(("base", "camera", (9.0, 0.0, 0.0), IDENTITY)), 400)
+    assert [transforms.unchanged_since(time) for time in (0, 199, 200, 500)] == [0, 0, 200, 200]
+
+
+def test_a_frame_may_get_another_parent(make):
+    links = ("base", "lidar", (1.0, 0.0, 0.0), IDENTITY), ("mast", "camera", (0.0, 0.0, 0.0), IDENTITY)
+    transforms = known(make, *links)
+    transforms.add(make.transforms(("mast", "lidar", (5.0, 0.0, 0.0), IDENTITY)), 100)
+    assert transforms.lookup("camera", "lidar", 100)[0, 3] == 5
+    with pytest.raises(ValueError, match="no static transform ties"):
+        transforms.lookup("camera", "lidar", 99)

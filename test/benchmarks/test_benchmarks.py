@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 PROJECT = Path(__file__).resolve().parents[2]
-NAMES = ("clouds", "projection", "matching", "motion", "overhead", "latency", "scaling", "memory")
+NAMES = ("clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory")
 
 
 def script(*arguments: str, cwd: Path) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from ruamel.yaml import YAML
 
 from tttkd_ros.bags import storage, topics
+from tttkd_ros.bags.connections import Connection
 from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.bags.reader import BagReader
@@ -159,7 +161,8 @@ def test_metadata(fuzz, folder, small, by):
 def test_metadata_of_bags_cut_short(fuzz, folder, small, by):
     bag = shutil.copytree(small(CompressionMode.NONE), folder / "bag")
     metadata, file = bag / "metadata.yaml", the_file(bag)
-    file.write_bytes(file.read_bytes()[:-100])
+    whole = file.read_bytes()
+    file.write_bytes(whole[: whole.index(b"\x0f\x04" + bytes(7))])  # before the mark that all data are written
     text = "rosbag2_bagfile_information: {message_count: 4, version: 5}"
     change = inputs.changed(YAML(typ="safe").load(text))
 
@@ -208,7 +211,7 @@ def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
         return made
 
     def take(made: list[Record]) -> None:
-        connections = {r.topic: SimpleNamespace(topic=r.topic, msgtype=r.type, msgcount=0) for r in made}
+        connections = {r.topic: Connection(r.topic, r.type) for r in made}
         for record in made:
             connections[record.topic].msgcount += 1
 
@@ -217,8 +220,8 @@ def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
                 if connections[record.topic] in wanted:
                     yield connections[record.topic], record.time, record.data
 
-        whole = SimpleNamespace(connections=list(connections.values()), messages=read, open=list, close=list)
-        monkeypatch.setattr(storage, "Reader", lambda path: whole)
+        whole = SimpleNamespace(connections=list(connections.values()), messages=read, notes=())
+        monkeypatch.setattr(storage, "open_files", lambda path: nullcontext(whole))
         take_bag(bags["mcap"])
 
     fuzz(messages, take)

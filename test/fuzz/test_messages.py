@@ -13,9 +13,10 @@ import torch
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.static_transforms import StaticTransforms
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.camera_info import Calibration
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.image import PIXEL_BYTES, decode_image, decode_raw_image
+from tttkd_ros.messages.encodings import PIXEL_BYTES, PLANES
+from tttkd_ros.messages.image import decode_image, decode_raw_image
 from tttkd_ros.messages.point_cloud import decode_cloud, decode_field, encode_labelled, encode_points
 from tttkd_ros.messages.point_times import LONGEST_S, point_times, with_times
 from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
@@ -70,7 +71,7 @@ def take_image(message) -> None:
 
 
 def take_camera(message) -> None:
-    camera = CameraModel.from_camera_info(message)
+    camera = Calibration.read(message).full
     pixels, valid = camera.project(torch.tensor([[0.0, 0, 1], [1, 2, 3], [0, 0, -1], [0, 0, 0], [1e30, 0, 1e-30]]))
     assert (pixels[valid] >= 0).all() and (pixels[valid, 0] < camera.width).all()
 
@@ -116,7 +117,7 @@ def images(records, decode):
     tree = inputs.as_tree(decode(topics.IMAGE, records["/camera_front/image"].data))
     made = []
     for encoding, pixel in PIXEL_BYTES.items():
-        rows = 9 if encoding in ("nv12", "nv21") else 6
+        rows = int(6 * PLANES.get(encoding, 1))
         data = np.random.default_rng(0).bytes(rows * 8 * pixel)
         made.append(tree | {"encoding": encoding, "step": 8 * pixel, "data": data})
     return made

@@ -5,14 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tttkd_ros.messages import encodings
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.image import (
-    PIXEL_BYTES,
-    decode_image,
-    decode_raw_image,
-    image_size,
-    read_raw_image,
-)
+from tttkd_ros.messages.encodings import PIXEL_BYTES
+from tttkd_ros.messages.image import decode_image, decode_raw_image, image_size, read_raw_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
@@ -67,7 +63,7 @@ def test_planar_yuv_has_half_as_many_rows_again_as_the_image():
 
 @pytest.mark.parametrize("encoding", PIXEL_BYTES)
 def test_every_listed_encoding_is_decoded(encoding):
-    rows = 6 if encoding.startswith("nv") else 4
+    rows = int(4 * encodings.PLANES.get(encoding, 1))
     pixels = np.full((rows, 6 * PIXEL_BYTES[encoding]), 128, np.uint8)
     assert decode_image(image(pixels, encoding, height=4, width=6)).shape == (4, 6, 3)
 
@@ -81,7 +77,7 @@ def test_data_in_every_container_that_messages_use(container):
     assert decoded.flags.writeable
 
 
-@pytest.mark.parametrize("encoding", ["", "rgb", "8UC3", "16UC1", "32FC1", "h264"])
+@pytest.mark.parametrize("encoding", ["", "rgb", "h264", "yuv420", "8UC2", "32FC3"])
 def test_an_unknown_encoding_is_refused(encoding):
     with pytest.raises(ValueError, match=f"encoding is {encoding!r}, expected one of .*rgb8"):
         decode_image(image(RGB, encoding))
@@ -94,8 +90,8 @@ def test_an_unknown_encoding_is_refused(encoding):
         ({"height": 0}, "6x0, expected at least one pixel"),
         ({"width": 7}, "step is 18, expected at least 21"),
         ({"height": 5}, "72 bytes, expected 90"),
-        ({"step": 0}, "step is 0, expected at least 18"),
-        ({"step": 20}, "72 bytes, expected 80"),
+        ({"step": 0, "data": bytes(80)}, "step is 0, expected at least 18"),
+        ({"step": 20, "data": bytes(76)}, "76 bytes, expected 80"),
         ({"data": b""}, "0 bytes, expected 72"),
         ({"width": 2**31, "step": 2**32 - 1}, "step is 4294967295, expected at least"),
         ({"width": 2**20, "step": 2**22, "height": 2**31}, "72 bytes, expected"),
@@ -214,3 +210,243 @@ def test_the_size_of_a_compressed_image_is_read_from_its_header(kind, width, hei
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\xff\xd8" + b"\xff" * 3_000_000, b"\x89PNG\r\n\x1a\n"])
 def test_what_has_no_size_has_none_and_is_not_searched_for_long(data):
     assert image_size(SimpleNamespace(format="jpeg", data=data)) == (0, 0)
+
+
+@pytest.mark.parametrize("step", [0, 6, 24])
+def test_data_without_padding_are_read_whatever_the_step_says(step):
+    message = image(RGB, "rgb8")
+    message.step = step
+    np.testing.assert_array_equal(decode_image(message), RGB)
+
+
+def mosaic(pattern, colours, size=(16, 24)):
+    """A Bayer mosaic of left half and right half in one colour each; colours (2, 3)."""
+    height, width = size
+    scene = np.zeros((height, width, 3), np.asarray(colours).dtype)
+    scene[:, : width // 2], scene[:, width // 2 :] = colours
+    sites = np.empty((height, width), scene.dtype)
+    for index, channel in enumerate(pattern):
+        row, column = divmod(index, 2)
+        sites[row::2, column::2] = scene[row::2, column::2, "rgb".index(channel)]
+    return sites
+
+
+COLOURS = np.array([[200, 40, 90], [20, 160, 240]], np.uint8)
+PATTERNS = ["rggb", "bggr", "gbrg", "grbg"]
+
+
+def colours_of(decoded):
+    """(2, 3): of the left and the right half, away from their border and the image's."""
+    quarter = decoded.shape[1] // 4
+    return np.stack([decoded[8, quarter], decoded[8, -quarter]]).astype(int)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_mosaic_becomes_the_scene_in_colour(pattern):
+    for sites, bits in ((mosaic(pattern, COLOURS), 8), (mosaic(pattern, COLOURS.astype(np.uint16) * 257), 16)):
+        message = image(sites, f"bayer_{pattern}{bits}", height=16, width=24, padding=2)
+        np.testing.assert_allclose(colours_of(decode_image(message)), COLOURS, atol=1)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [
+        ("jpg", "8; jpeg compressed "), ("jpg", "8; jpeg compressed bayer_"), ("png", "8; png compressed "),
+        ("png", "16; png compressed "),
+    ],
+)  # fmt: skip
+def test_a_compressed_mosaic_becomes_the_scene_in_colour(pattern, kind, codec):
+    colours = COLOURS.astype(np.uint16) * 257 if codec.startswith("16") else COLOURS
+    data = cv2.imencode(f".{kind}", mosaic(pattern, colours, (64, 96)), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    message = SimpleNamespace(format=f"bayer_{pattern}{codec}", data=data)
+    decoded = colours_of(decode_image(message)[16:])
+    np.testing.assert_allclose(decoded, COLOURS, atol=1 if kind == "png" else 12)
+
+
+@pytest.mark.parametrize("original", ["bayer_rggb8", "bayer_gbrg16", "bayer_bggr8"])
+def test_a_compressed_mosaic_that_is_in_colour_already_stays_so(original):
+    message = compressed("png")
+    message.format = f"{original}; jpeg compressed bgr8"
+    np.testing.assert_array_equal(decode_image(message), RGB)
+
+
+@pytest.mark.parametrize("original", ["bayer_rggb8", "bayer_gbrg16", "yuv422_yuy2"])
+def test_what_the_transport_has_made_grey_stays_grey(original):
+    grey = cv2.imencode(".png", RGB[..., 0])[1]
+    decoded = decode_image(SimpleNamespace(format=f"{original}; jpeg compressed mono8", data=grey))
+    np.testing.assert_array_equal(decoded, np.repeat(RGB[..., :1], 3, axis=-1))
+
+
+DEPTHS = ["16UC1", "32FC1", "16SC1", "64FC1", "32SC1", "16uc1"]
+
+
+@pytest.mark.parametrize("encoding", DEPTHS)
+def test_depth_is_no_picture(encoding):
+    raw = image(np.zeros((4, 48), np.uint8), encoding)
+    packed = SimpleNamespace(format=f"{encoding}; png compressed ", data=cv2.imencode(".png", RGB[..., 0])[1])
+    for message in (raw, packed):
+        with pytest.raises(ValueError, match=f"(?i)encoding is {encoding!r}, depth .* expected the topic of"):
+            decode_image(message)
+
+
+def test_sixteen_grey_bits_without_an_encoding_are_not_taken_for_a_picture():
+    data = cv2.imencode(".png", RGB[..., 0].astype(np.uint16) * 200)[1]
+    with pytest.raises(ValueError, match="one channel of 16 bits, grey or depth"):
+        decode_image(SimpleNamespace(format="png", data=data))
+    assert decode_image(SimpleNamespace(format="mono16; png compressed ", data=data)).shape == RGB.shape
+
+
+UNORDERED = {"8UC3": RGB, "8UC4": alpha(RGB), "16UC3": RGB.astype(np.uint16) * 257,
+             "16UC4": alpha(RGB).astype(np.uint16) * 257}
+
+
+@pytest.mark.parametrize("encoding", UNORDERED)
+def test_channels_without_an_order_need_to_be_told_one(encoding):
+    message = image(UNORDERED[encoding], encoding)
+    with pytest.raises(ValueError, match=f"{encoding!r}, which does not tell red from blue: set images.channel_order"):
+        decode_image(message)
+    np.testing.assert_allclose(decode_image(message, channel_order="rgb"), RGB, atol=1)
+    np.testing.assert_allclose(decode_image(message, channel_order="bgr"), RGB[..., ::-1], atol=1)
+
+
+def test_stored_channels_without_an_order_need_to_be_told_one():
+    message = compressed("png", cv2.imencode(".png", RGB)[1])  # as if its first channel were blue
+    message.format = "8UC3; png compressed "
+    with pytest.raises(ValueError, match="does not tell red from blue"):
+        decode_image(message)
+    np.testing.assert_array_equal(decode_image(message, channel_order="rgb"), RGB)
+    np.testing.assert_array_equal(decode_image(message, channel_order="bgr"), RGB[..., ::-1])
+
+
+def test_an_order_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="channel order is 'grb', expected one of refuse, bgr, rgb"):
+        decode_image(image(RGB, "8UC3"), channel_order="grb")
+
+
+def test_one_channel_needs_no_order():
+    np.testing.assert_array_equal(decode_image(image(RGB[..., 0].copy(), "8UC1"))[..., 1], RGB[..., 0])
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_rggb16"])
+def test_a_camera_of_fewer_bits_than_sixteen_gets_the_whole_range(bits, encoding):
+    full = np.full((4, 6 * PIXEL_BYTES[encoding] // 2), 2**bits - 1, np.uint16)
+    half = full // 2
+    half[0, 0] = full[0, 0]
+    assert decode_image(image(full, encoding)).min() == 255
+    assert 127 <= np.median(decode_image(image(half, encoding))) <= 128
+
+
+def test_bits_that_are_at_the_upper_end_of_sixteen_are_not_scaled():
+    grey = np.full((4, 6), 4095 << 4, np.uint16)
+    assert decode_image(image(grey, "mono16")).min() == 255
+
+
+def test_the_noise_of_a_dark_image_stays_dark():
+    assert decode_image(image(np.full((4, 6), 20, np.uint16), "mono16")).max() < 8
+
+
+@pytest.mark.parametrize("kind", ["nv12", "nv21", "nv24"])
+def test_planar_colours_come_out_as_rgb(kind):
+    """Red, in BT.601: Y 81, Cb 90, Cr 240."""
+    chroma = (240, 90) if kind == "nv21" else (90, 240)
+    rows = 4 if kind == "nv24" else 2
+    planes = np.full((4 + rows * (2 if kind == "nv24" else 1), 8), 81, np.uint8)
+    planes[4:] = np.tile(chroma, planes[4:].size // 2).reshape(planes[4:].shape)
+    decoded = decode_image(image(planes, kind, height=4, width=8))
+    np.testing.assert_allclose(decoded.reshape(-1, 3), np.tile([255, 0, 0], (32, 1)), atol=2)
+
+
+def test_padded_rows_of_planes_are_left_out():
+    """nv24: the rows of its second plane are twice as long, and so is their padding."""
+    planes = np.full(4 * 3 * 10, 0xAB, np.uint8)
+    planes[:40].reshape(4, 10)[:, :8] = 81
+    planes[40:].reshape(4, 20)[:, :16] = np.tile((90, 240), 8)
+    message = image(planes.reshape(12, 10), "nv24", height=4, width=8)
+    np.testing.assert_allclose(decode_image(message).reshape(-1, 3), np.tile([255, 0, 0], (32, 1)), atol=2)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.99])
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_an_image_that_is_cut_short_is_refused(kind, share):
+    data = cv2.imencode(f".{kind}", np.tile(RGB, (20, 20, 1)))[1].tobytes()
+    with pytest.raises(ValueError, match="cut short"):
+        decode_image(SimpleNamespace(format=kind, data=data[: int(len(data) * share)]))
+
+
+def test_bytes_behind_a_jpeg_do_no_harm():
+    data = cv2.imencode(".jpg", RGB)[1].tobytes()
+    assert decode_image(SimpleNamespace(format="jpeg", data=data + bytes(100))).shape == RGB.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        ("16UC1; compressedDepth", bytes(12) + b"\x89PNG\r\n\x1a\n", "depth .compressed_depth_image_transport"),
+        ("32FC1; compressedDepth rvl", bytes(50), "depth .compressed_depth_image_transport"),
+        ("16UC1; compressedDepth png", b"\x89PNG\r\n\x1a\n", "depth"),
+        ("h264", b"\0\0\0\x01\x67", "video.*ffmpeg_image_transport: ros2 run image_transport republish"),
+        ("h265", bytes(9), "video.*ffmpeg_image_transport"),
+        ("", b"\0\0\x01\x40", "video.*ffmpeg_image_transport"),
+        ("avif", b"\0\0\0\x1cftypavif", "AVIF; decode them with avif_image_transport"),
+        ("zstd", b"\x06\0\0\0", "zstd_image_transport: ros2 run image_transport republish.*in_transport:=zstd"),
+        ("rgb8; tiff compressed ", b"II*\0\x08", "TIFF.*<topic>.compressed.format"),
+        ("webp", b"RIFF\0\0\0\0WEBP", "WebP, no JPEG or PNG"),
+    ],
+)
+def test_what_is_decoded_elsewhere_is_named(kind, data, words):
+    with pytest.raises(ValueError, match=words):
+        decode_image(SimpleNamespace(format=kind, data=data))
+
+
+@pytest.mark.parametrize("limit", [RGB[..., 0].size - 1, 1])
+def test_an_image_of_more_pixels_than_allowed_is_refused(limit):
+    for message in (image(RGB, "rgb8"), compressed("png"), compressed("jpg")):
+        with pytest.raises(ValueError, match=f"is 6x4, expected at most {limit} pixels"):
+            decode_image(message, max_pixels=limit)
+        assert decode_image(message, max_pixels=RGB[..., 0].size).shape == RGB.shape
+
+
+def test_the_size_is_told_without_decoding():
+    for message in (image(RGB, "h264"), compressed("png"), compressed("jpg")):
+        assert image_size(message) == (6, 4)
+    assert image_size(SimpleNamespace(format="h264", data=array.array("B", b"\0\0\0\x01"))) == (0, 0)
+
+
+class Bridge:
+    """cv_bridge's converter, as far as it goes: another one answers for encodings that this one does not know."""
+
+    def __init__(self, known):
+        self.known, self.asked = known, []
+
+    def imgmsg_to_cv2(self, message, target):
+        self.asked.append((message.encoding, target))
+        if message.encoding not in self.known:
+            raise TypeError(f"Unrecognized image encoding [{message.encoding}]")
+        return np.full((message.height, message.width, 3), 7, np.uint16 if target == "rgb16" else np.uint8)
+
+
+def test_cv_bridge_converts_where_it_is_installed(monkeypatch):
+    bridge = Bridge(("bgr8", "mono16"))
+    monkeypatch.setattr(encodings, "cv_bridge", lambda: bridge)
+    assert (decode_image(image(RGB, "bgr8", padding=5)) == 7).all()
+    assert (decode_image(image(RGB[..., 0].astype(np.uint16), "mono16")) == 2).all()  # of 10 bits
+    assert bridge.asked == [("bgr8", "rgb8"), ("mono16", "rgb16")]
+
+
+def test_an_encoding_that_cv_bridge_does_not_know_is_converted_all_the_same(monkeypatch):
+    expected = decode_image(image(np.full((4, 12), 128, np.uint8), "uyvy"))
+    monkeypatch.setattr(encodings, "cv_bridge", lambda: Bridge(()))
+    np.testing.assert_array_equal(decode_image(image(np.full((4, 12), 128, np.uint8), "uyvy")), expected)
+
+
+@pytest.mark.skipif(encodings.cv_bridge() is None, reason="cv_bridge is not installed")
+@pytest.mark.parametrize("encoding", PIXEL_BYTES)
+def test_cv_bridge_and_our_own_path_agree(encoding, monkeypatch):
+    rows, columns = int(16 * encodings.PLANES.get(encoding, 1)), 24 * PIXEL_BYTES[encoding]
+    noise = np.random.default_rng(1).integers(0, 256, (rows, columns), dtype=np.uint8)
+    message = image(noise, encoding, height=16, width=24, padding=8)
+    theirs = decode_image(message)
+    monkeypatch.setattr(encodings, "cv_bridge", lambda: None)
+    np.testing.assert_allclose(theirs.astype(int), decode_image(message), atol=1)

@@ -141,10 +141,50 @@ def test_an_empty_cloud_has_no_points(width, height, fields):
     assert decoded.points.shape == (0, 3) and decoded.points.dtype == np.float32
 
 
-def test_the_row_step_of_a_single_row_does_not_matter():
-    message = packed(np.ones((3, 3)))
-    message.row_step = 0
-    assert len(decode_cloud(message).points) == 3
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("width", "height"), [(7, 1), (5, 3), (2, 64)])
+def test_data_without_padding_are_read_whatever_the_row_step_says(layout, width, height):
+    values, message = structured(LAYOUTS[layout], width, height)
+    step = message.point_step
+    for row_step in (0, 1, step, width, width * height, width * step - 1, width * height * step, 2**32 - 1):
+        message.row_step = row_step
+        np.testing.assert_array_equal(decode_cloud(message).points, xyz_of(values))
+
+
+@pytest.mark.parametrize("row_step", [0, 5, 5 * 3 * 12])
+def test_bytes_behind_data_without_padding_are_left_out(row_step):
+    values, message = structured(LAYOUTS["packed"], 5, 3)
+    message.data, message.row_step = message.data.tobytes() + bytes(7), row_step
+    np.testing.assert_array_equal(decode_cloud(message).points, xyz_of(values))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_last_row_may_lack_its_padding(layout):
+    values, message = structured(LAYOUTS[layout], 5, 3, 7)
+    message.data = message.data[:-7]
+    np.testing.assert_array_equal(decode_cloud(message).points, xyz_of(values))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [field("", 12), field("", 16), field("", 17, 99)],
+        [field("rgb", 12), field("rgb", 16, UINT32)],
+        [field("intensity", 12), field("intensity", 12), field("x", 0)],
+        [field("normal", 4, FLOAT32, 3), field("descriptor", 0, UINT8, 33), field("ring", 90, UINT16)],
+    ],
+    ids=["padding", "two of a name", "declared again", "of any kind"],
+)
+def test_fields_that_are_not_asked_for_do_no_harm(extra):
+    data = np.arange(40, dtype=np.uint8)
+    points = decode_cloud(cloud([*XYZ, *extra], 20, data, 2)).points
+    np.testing.assert_array_equal(points.view(np.uint8), data.reshape(2, 20)[:, :12])
+
+
+def test_a_field_declared_twice_is_not_guessed():
+    message = cloud([*XYZ, field("t", 12), field("t", 16)], 20, bytes(40), 2)
+    with pytest.raises(ValueError, match="'t' is declared twice"):
+        decode_field(message, "t")
 
 
 def test_fields_that_are_not_used_may_be_of_any_kind_and_overlap():
@@ -168,7 +208,8 @@ def test_fields_that_are_not_used_may_be_of_any_kind_and_overlap():
         ([field("x", 2**32 - 1), field("y", 4), field("z", 8)], "bytes 4294967295"),
         ([field("x", 0, 9), field("y", 4), field("z", 8)], "unknown datatype 9"),
         ([field("x", 0, 0), field("y", 4), field("z", 8)], "unknown datatype 0"),
-        ([field("x", 0, INT32), field("y", 4), field("z", 8)], "'x' has datatype 5, expected FLOAT32"),
+        ([field("x", 0, INT32), field("y", 4), field("z", 8)], "'x' has datatype 5, expected FLOAT32 .*not known"),
+        ([field("x", 0, 3), field("y", 2, 3), field("z", 4, 3)], "'x' has datatype 3, expected FLOAT32"),
         ([field("x", 0, count=3)], "'x' has count 3"),
     ],
 )
@@ -182,8 +223,12 @@ def test_fields_that_do_not_fit_are_refused(fields, words):
     [
         (cloud(XYZ, 12, np.zeros(35, np.uint8), 3), "35 bytes, expected 36"),
         (cloud(XYZ, 12, b"", 3), "0 bytes, expected 36"),
-        (cloud(XYZ, 12, np.zeros(79, np.uint8), 3, 2, row_step=40), "79 bytes, expected 80"),
-        (cloud(XYZ, 12, np.zeros(72, np.uint8), 3, 2, row_step=35), "row_step is 35, expected at least"),
+        (cloud(XYZ, 12, np.zeros(75, np.uint8), 3, 2, row_step=40), "75 bytes, expected 80 .*, or 72 without padding"),
+        (cloud(XYZ, 12, np.zeros(71, np.uint8), 3, 2, row_step=40), "71 bytes, expected 80 .*, or 72 without padding"),
+        (cloud(XYZ, 12, np.zeros(71, np.uint8), 3, 2, row_step=0), "71 bytes, expected 72"),
+        (cloud(XYZ, 12, np.zeros(72, np.uint8), 6, 0), "6 x 0 points .* data hold 72 bytes; expected both above 0"),
+        (cloud(XYZ, 12, np.zeros(72, np.uint8), 0, 1), "0 x 1 points .* height 1 for an unorganised cloud"),
+        (cloud(XYZ, 12, np.zeros(72, np.uint8), 6, 6), "72 bytes, expected 432"),
         (cloud(XYZ, 12, np.zeros(8, np.uint8), 2**32 - 1, 2**32 - 1), "8 bytes, expected"),
         (cloud(XYZ, 0, np.zeros(8, np.uint8), 2), "within its 0 bytes"),
         (cloud(XYZ, 8, np.zeros(16, np.uint8), 2), "within its 8 bytes"),

@@ -13,14 +13,14 @@ from tttkd_ros.messages.stamps import split
 
 STAMP = 1_700_000_000_123_456_789
 OFFSETS = np.array([0.0, 0.03, 0.0999])
-FLOAT32, FLOAT64, UINT32 = 7, 8, 6
+INT32, UINT32, FLOAT32, FLOAT64, UINT16 = 5, 6, 7, 8, 4
 
 
-def cloud(name: str, datatype: int, values) -> SimpleNamespace:
+def cloud(name: str, datatype: int, values, x=1.0) -> SimpleNamespace:
     """A cloud of x and one field more."""
     kind = np.dtype({"names": ["x", name], "formats": ["<f4", "<" + DATATYPES[datatype]]})
     data = np.zeros(len(values), kind)
-    data[name] = values
+    data["x"], data[name] = x, values
     fields = [SimpleNamespace(name="x", offset=0, datatype=FLOAT32, count=1),
               SimpleNamespace(name=name, offset=4, datatype=datatype, count=1)]
     sec, nanosec = split(STAMP)
@@ -41,10 +41,66 @@ def cloud(name: str, datatype: int, values) -> SimpleNamespace:
         pytest.param("timestamp", FLOAT64, STAMP + OFFSETS * 1e9, OFFSETS, id="livox, a date in nanoseconds"),
         pytest.param("offset_time", UINT32, OFFSETS * 1e9, OFFSETS, id="livox"),
         pytest.param("time_stamp", UINT32, OFFSETS * 1e9, OFFSETS, id="autoware"),
+        pytest.param("time_stamp", FLOAT64, STAMP * 1e-9 + OFFSETS, OFFSETS, id="autoware, a date"),
+        pytest.param("point_time_offset", UINT32, OFFSETS * 1e9, OFFSETS, id="blickfeld"),
+        pytest.param("time_offset_ns", INT32, OFFSETS * 1e9 - 5e7, OFFSETS - 0.05, id="aeva"),
+        pytest.param("timestamp", FLOAT64, STAMP * 1e-6 + OFFSETS * 1e3, OFFSETS, id="a date in milliseconds"),
+        pytest.param("timestamp", FLOAT64, STAMP * 1e-3 + OFFSETS * 1e6, OFFSETS, id="a date in microseconds"),
+        pytest.param("time", FLOAT32, OFFSETS * 1e3, OFFSETS, id="milliseconds"),
+        pytest.param("t", FLOAT32, OFFSETS * 1e6, OFFSETS, id="microseconds"),
+        pytest.param("timestamp", FLOAT32, OFFSETS * 1e9, OFFSETS, id="nanoseconds in a float"),
+        pytest.param("t", FLOAT64, (OFFSETS - 0.0999) * 1e3, OFFSETS - 0.0999, id="milliseconds before the stamp"),
+        pytest.param("t", UINT32, OFFSETS * 1e6, OFFSETS, id="whole microseconds"),
+        pytest.param("stamps", UINT16, np.rint(OFFSETS * 1e3), [0, 0.03, 0.1], id="whole milliseconds"),
+        pytest.param("deltaT", INT32, (OFFSETS - 0.0999) * 1e6, OFFSETS - 0.0999, id="microseconds before the stamp"),
+        pytest.param("t", UINT32, [0, 1000, 1300], [0, 1e-6, 1.3e-6], id="too short for a sweep in any unit"),
+        pytest.param("time", FLOAT32, [0, 0, 0], [0, 0, 0], id="all at once"),
     ],
 )
 def test_a_drivers_times_are_seconds_from_the_stamp(name, datatype, values, expected):
     np.testing.assert_allclose(point_times(cloud(name, datatype, values)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "datatype", "values"),
+    [
+        ("timestamp", FLOAT64, [STAMP * 1e-9, 0, STAMP * 1e-9 + 0.05]), ("t", UINT32, [0, 3_000_000_000, 50_000_000]),
+        ("time", FLOAT32, [0, np.nan, 50]), ("offset_time", UINT32, [0, 2**32 - 1, 50_000]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("nothing", [0.0, np.nan, np.inf])
+def test_the_time_of_a_point_without_a_return_does_not_count(name, datatype, values, nothing):
+    times = point_times(cloud(name, datatype, values, x=[2.0, nothing, 3.0]))
+    np.testing.assert_allclose(times, [0, 0, 0.05], atol=1e-6)
+
+
+def test_a_cloud_without_any_return_has_times_of_zero():
+    np.testing.assert_array_equal(point_times(cloud("t", UINT32, [5, 6, 2**32 - 1], x=0.0)), [0, 0, 0])
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)])
+def test_a_unit_that_is_told_holds(unit, scale):
+    short = np.array([0.0, 0.25, 0.5])
+    np.testing.assert_allclose(point_times(cloud("t", FLOAT64, short), unit=unit), short * scale, atol=1e-12)
+    slow = np.array([0.0, 2.0, 4.0]) / scale
+    np.testing.assert_allclose(point_times(cloud("t", FLOAT64, slow), unit=unit), [0, 2, 4])
+    with pytest.raises(ValueError, match=f"holds .* as {unit} it has times .* at most 10 s.*points.time_unit"):
+        point_times(cloud("t", FLOAT64, slow * 4), unit=unit)
+
+
+def test_a_unit_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="unit of point times is 'min', expected one of auto, s, ms, us, ns"):
+        point_times(cloud("t", UINT32, [1]), unit="min")
+
+
+def test_a_date_that_its_type_rounds_to_minutes_is_refused():
+    with pytest.raises(ValueError, match="'timestamp' holds"):
+        point_times(cloud("timestamp", FLOAT32, np.full(3, STAMP * 1e-9)))
+
+
+def test_clocks_that_are_apart_are_told_with_their_distance():
+    with pytest.raises(ValueError, match="as s it has times from 37 to 37.1 s .* one clock"):
+        point_times(cloud("timestamp", FLOAT64, STAMP * 1e-9 + 37 + np.array([0.0, 0.05, 0.1])))
 
 
 def test_a_cloud_that_tells_no_times_has_none():
@@ -71,7 +127,7 @@ def test_a_time_that_is_not_finite_is_refused(wrong):
     ],
 )
 def test_times_that_belong_to_no_sweep_of_that_stamp_are_refused(name, datatype, values):
-    with pytest.raises(ValueError, match=f"{name!r} has times from .* one clock"):
+    with pytest.raises(ValueError, match=f"{name!r} holds .* has times from .* one clock"):
         point_times(cloud(name, datatype, values))
 
 

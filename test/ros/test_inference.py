@@ -13,6 +13,7 @@ from rclpy.serialization import serialize_message  # noqa: E402
 
 from tttkd_ros.adaptation.governor import Governor  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
+from tttkd_ros.messages.livox import decode_livox  # noqa: E402
 from tttkd_ros.pipeline import Prediction  # noqa: E402
 from tttkd_ros.ros.complaints import Complaints  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
@@ -139,6 +140,15 @@ def test_bytes_that_are_no_cloud_are_counted_as_undecodable(inference, pipeline,
     wait_for(lambda: outcome["after"])
     counts = outcome["statistics"].counts()
     assert (counts["sweeps in"], counts["sweeps undecodable"], counts["sweeps out"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("cdr", [b"", bytes(30), b"\0\1\0\0" + b"\xff" * 50])
+def test_bytes_that_are_no_message_of_livox_are_counted_as_undecodable(inference, pipeline, outcome, cdr):
+    pipeline.go.set()
+    inference.submit(cdr, decode_livox)
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps undecodable"]) == (1, 1)
+    assert "cloud cannot be read, and so not answered: " in outcome["warnings"][0]
 
 
 def test_sweeps_that_fail_in_a_row_are_a_trouble_until_one_is_answered(inference, pipeline, outcome, ros):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tttkd_ros.bags.writer import BagWriter
 
@@ -21,6 +23,7 @@ pytest.importorskip("rclpy")
 TYPES = get_typestore(Stores.LATEST)
 PERIOD = 50_000_000  # nanoseconds between clouds
 CLOUDS = 20
+STRING = "std_msgs/msg/String"
 
 
 def header(stamp: int):
@@ -110,6 +113,70 @@ def test_truth_stays_home_and_lacking_types_are_named(bag, start):
         assert f"played {CLOUDS} messages" in output
     else:
         assert f"played {CLOUDS + 1} messages" in output
+
+
+@pytest.mark.parametrize("qos", ["", [], "- {reliability: 77}", [{"reliability": "best_available"}], None, 5])
+def test_the_qos_of_the_metadata_does_not_matter(bag, start, qos):
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
+    for topic in metadata["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        topic["topic_metadata"]["offered_qos_profiles"] = qos
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    output, _ = start("player", bag, "--rate", "100", "--topics", "/points").communicate(timeout=30)
+    assert f"played {CLOUDS} messages" in output
+
+
+def test_a_bag_without_metadata_is_played(bag, start):
+    (bag / "metadata.yaml").unlink()
+    output, _ = start("player", bag, "--rate", "100", "--topics", "/points").communicate(timeout=30)
+    assert f"played {CLOUDS} messages" in output
+
+
+def write(path, *topics):
+    """One empty message on each topic (name, type, number of messages)."""
+    types = get_typestore(Stores.LATEST)
+    types.register(get_types_from_msg("byte[] it", "acme_msgs/msg/Secret"))
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind, number in topics:
+            connection = writer.add_connection(topic, kind, typestore=types)
+            for index in range(number):
+                writer.write(connection, index * 10**18, TYPES.serialize_cdr(TYPES.types[STRING]("a"), STRING))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("topics", "arguments", "complaint"),
+    [([], [], "nothing to play in bag .* .it has no topics."),
+     ([("/a", STRING, 0), ("/b", STRING, 0)], [], "/a: the bag holds no message on it; /b: the bag holds no message"),
+     ([("/x", "acme_msgs/msg/Secret", 1)], [], "/x: this ROS has no acme_msgs/msg/Secret: install .* acme_msgs"),
+     ([("/truth/a", STRING, 1)], [], "/truth/a: the truth is played only if it is asked for .--topics /truth/a."),
+     ([("/a", STRING, 1), ("/b", STRING, 0)], ["--topics", "/b"], "nothing to play .*/b: the bag holds no message")],
+)  # fmt: skip
+def test_nothing_to_play_is_an_error_that_tells_why(tmp_path, start, topics, arguments, complaint):
+    player = start("player", write(tmp_path / "bag", *topics), *arguments)
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 1
+    assert re.search(complaint, output) and output.count("\n") == 1
+
+
+def test_every_topic_that_is_left_out_is_told_with_the_reason(tmp_path, start):
+    bag = write(tmp_path / "bag", ("/a", STRING, 1), ("/b", STRING, 0), ("/truth/c", STRING, 1),
+                ("/d", "acme_msgs/msg/Secret", 1))
+    player = start("player", bag)
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 0
+    assert output.splitlines() == [
+        "left out /b: the bag holds no message on it",
+        "left out /truth/c: the truth is played only if it is asked for (--topics /truth/c)",
+        "left out /d: this ROS has no acme_msgs/msg/Secret: install the package acme_msgs",
+        "played 1 messages",
+    ]
+
+
+def test_a_long_gap_is_told(tmp_path, start):
+    player = start("player", write(tmp_path / "bag", ("/a", STRING, 2)))
+    assert "waiting 1000000000 s for /a, as recorded" in player.stdout.readline()
+    player.send_signal(signal.SIGINT)
+    assert "stopped after 1 messages" in player.communicate(timeout=30)[0]
 
 
 def test_nobody_subscribing_is_an_error_that_names_the_topic(bag, start):

@@ -56,7 +56,7 @@ def test_a_missing_rig(node, settings):
 
 def test_a_rig_without_the_camera(node, settings):
     reason = refusal(node, replace(settings, cameras=("camera_front", "camera_rear")))
-    assert "has no camera camera_rear; it has camera_front" in reason
+    assert "has no camera camera_rear (/camera_rear/image); it has camera_front" in reason
 
 
 def test_neither_rig_nor_tf(node, settings, monkeypatch):

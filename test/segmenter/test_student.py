@@ -49,10 +49,21 @@ def test_an_empty_cloud_gives_empty_features(student):
 
 
 def test_points_that_are_not_finite_are_refused_and_not_usable(student):
-    points = torch.tensor([[0.0, 0, 0], [float("nan"), 0, 0], [0, student.reach * 1.01, 0]])
+    points = torch.tensor([[0.0, 0, 1], [float("nan"), 0, 0], [0, student.reach * 1.01, 0]])
     assert student.usable(points).tolist() == [True, False, False]
     with pytest.raises(ValueError, match="in_grid"):
         student(points)
+
+
+def test_points_without_a_return_are_not_usable(student):
+    points = torch.tensor([[0.0, 0, 0], [-0.0, 0, 0], [0.01, 0, 0], [0, -0.01, 0], [0, 0, 0.01]])
+    assert student.usable(points).tolist() == [False, False, True, True, True]
+
+
+def test_of_too_many_voxels_the_nearest_are_usable(student, monkeypatch):
+    monkeypatch.setattr("tttkd_ros.segmenter.student.MAX_VOXELS", 5)
+    points = torch.tensor([[float(metres), 0, 0] for metres in (9, 1, 8, 2, 3, 7, 4, 5)] + [[1.01, 0, 0]])
+    assert student.usable(points).tolist() == [False, True, False, True, True, False, True, True, True]
 
 
 def joint_training(steps: int) -> tuple[Student, list[float]]:

@@ -72,7 +72,7 @@ class Baseline(ABC, Generic[S]):
         """Change the state once. The loss before that; None for a method without one."""
 
     def _look(self, state: S, frame: Frame) -> Scene:
-        points = torch.tensor(frame.points)  # a copy: a bag's arrays are read-only
+        points = torch.tensor(frame.upright)  # a copy: a bag's arrays are read-only
         return Scene(points[state.student.usable(points)].to(state.student.teacher_mean.device))
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
@@ -126,7 +126,7 @@ class Baseline(ABC, Generic[S]):
         outcome = {"reason": "", "points": scene.count}
         if scene.count < config.min_points:
             return outcome | {"reason": f"{scene.count} points to learn from, expected {config.min_points}"}
-        if not has_statistics(state.student, scene.points):
+        if not has_statistics(state.student, state.student.voxels(scene.points)):
             size = f"{COARSE} cubes of {deepest_voxel(state.student):g} m"
             return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}
         for number in range(config.steps):

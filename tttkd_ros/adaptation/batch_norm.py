@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import voxelise
+from tttkd_ros.segmenter.voxels import Voxels, keys_of
 
 COARSE = 8  # occupied voxels
 FIRST, DECAY = 0.1, 0.94  # DUA's m_0 and omega, as in its code
@@ -58,9 +58,10 @@ def with_batch_statistics(student: Student) -> Student:
     return student
 
 
-def has_statistics(student: Student, points: Tensor) -> bool:
-    """Whether points (N, 3) occupy `COARSE` voxels of the deepest level, so that its statistics mean anything."""
-    return len(voxelise([points], deepest_voxel(student)).indices) >= COARSE
+def has_statistics(student: Student, voxels: Voxels) -> bool:
+    """Whether a cloud occupies `COARSE` voxels of the deepest level, so that its statistics mean anything."""
+    coarse = voxels.indices.long() >> (student.config.levels - 1)
+    return len(torch.unique(keys_of(0, *coarse.T[1:]))) >= COARSE
 
 
 def deepest_voxel(student: Student) -> float:
@@ -74,7 +75,7 @@ def dua_momentum(update: int, least: float) -> float:
 
 
 @torch.no_grad()
-def absorb(student: Student, clouds: Tensor | list[Tensor], momentum: float) -> None:
+def absorb(student: Student, voxels: Voxels, momentum: float) -> None:
     """Let BatchNorm's running statistics go this share of the way to those of a batch, which its own normalise.
 
     The norms are in eval mode afterwards.
@@ -84,7 +85,7 @@ def absorb(student: Student, clouds: Tensor | list[Tensor], momentum: float) -> 
         norm.train()
         norm.momentum = momentum
     try:
-        student(clouds)
+        student.voxel_features(voxels)
     finally:
         for norm in layers:
             norm.eval()

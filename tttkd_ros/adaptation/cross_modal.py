@@ -29,7 +29,7 @@ class CrossModal(Baseline[S]):
         super().__init__(student, learning_rate, seed)
 
     def _look(self, state: S, frame: Frame) -> Scene:
-        everything = torch.tensor(frame.points)
+        everything = torch.tensor(frame.upright)
         usable = state.student.usable(everything)
         device = state.student.teacher_mean.device
         targets = teacher_targets(frame, self._teacher, state.random)

@@ -41,4 +41,4 @@ class Dua(Baseline[DuaState]):
     def _update(self, state: DuaState, scene: Scene) -> None:
         state.updates += 1
         batch = [weak(scene.points, state.random) for _ in range(COPIES)]
-        absorb(state.student, batch, dua_momentum(state.updates, LEAST))
+        absorb(state.student, state.student.voxels(batch), dua_momentum(state.updates, LEAST))

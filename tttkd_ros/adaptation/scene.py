@@ -34,8 +34,8 @@ class Scene:
 
         Both counts are 0 afterwards if it shows another scene than before. An empty sweep shows none.
         """
-        cell = (points / self._cell).floor_().int() + GRID // 2
-        cells = torch.unique(keys_of(torch.cat([torch.zeros_like(cell[:, :1]), cell], 1)))
+        cell = (points / self._cell).floor_().long() + GRID // 2
+        cells = torch.unique(keys_of(0, *cell.T))
         if self._first is None or torch.isin(cells, self._first).float().mean() < SAME:  # NaN of none
             self._first = cells
             self.steps = self.updates = 0

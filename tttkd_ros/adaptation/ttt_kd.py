@@ -22,6 +22,7 @@ from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import Lane, wait_for_stream
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.voxels import Voxels
 
 
 def configure(student: Student) -> list[nn.Parameter]:
@@ -80,14 +81,15 @@ class TTTKD:
         start = time.perf_counter()
         original, random_state = self._copies(), self._random.get_state()
         try:
-            everything = torch.tensor(frame.points)
+            everything = torch.tensor(frame.upright)
             usable = self._student.usable(everything)
             points = everything[usable].to(self._student.teacher_mean.device)
             if config.guard:
                 self._scene.look(points)
-            followed = self._follow(points, config, original)
+            voxels = self._student.voxels(points)  # for all passes over the sweep
+            followed = self._follow(voxels, config, original)
             before = self._copies() if followed else original
-            outcome = self._descend(frame, usable, points, config)
+            outcome = self._descend(frame, usable, voxels, config)
         except BaseException:
             self._restore(original, random_state)
             raise
@@ -143,26 +145,26 @@ class TTTKD:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _follow(self, points: Tensor, config: TTTConfig, original: list[Tensor]) -> bool:
-        """Whether BatchNorm's statistics followed those of points (N, 3); if not, all is as in `original`."""
-        if not config.bn_momentum or _enough(self._scene.updates, config) or not has_statistics(self._student, points):
+    def _follow(self, voxels: Voxels, config: TTTConfig, original: list[Tensor]) -> bool:
+        """Whether BatchNorm's statistics followed those of a sweep; if not, all is as in `original`."""
+        if not config.bn_momentum or _enough(self._scene.updates, config) or not has_statistics(self._student, voxels):
             return False
-        absorb(self._student, points, dua_momentum(self._updates + 1, config.bn_momentum))
+        absorb(self._student, voxels, dua_momentum(self._updates + 1, config.bn_momentum))
         if math.isfinite(_norm(self._changing)):
             return True
         self._restore(original, self._random.get_state())
         return False
 
-    def _descend(self, frame: Frame, usable: Tensor, points: Tensor, config: TTTConfig) -> dict:
-        """What a report says of the step; "doubted" where it is the guard that objects. points: the usable ones of the
-        frame's; usable: (N,) bool, which these are."""
+    def _descend(self, frame: Frame, usable: Tensor, voxels: Voxels, config: TTTConfig) -> dict:
+        """What a report says of the step; "doubted" where it is the guard that objects. usable: (N,) bool, the points
+        of the frame that can be used; voxels: of these."""
         if not frame.views:
             return {"reason": "no camera image"}
         if _enough(self._scene.steps, config):
             return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "rested": True}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
             return {"reason": reason, "doubted": True}
-        device = points.device
+        device = voxels.indices.device
         targets = teacher_targets(frame, self._teacher, self._random)
         seen = usable[targets.index]
         index = (usable.cumsum(0) - 1)[targets.index[seen]].to(device)  # numbered among the usable points
@@ -171,11 +173,12 @@ class TTTKD:
             return outcome | {"reason": f"{len(index)} points in view of a camera, expected {config.min_points}"}
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
         table = targets.table.to(device) - self._student.teacher_mean
+        voxel = voxels.inverse[index]  # of each of these points
         held, rest = (part.to(device) for part in held_out(len(index), self._random))
         if not config.guard:  # as in the paper: all points may be trained on
             rest = torch.arange(len(index), device=device)
         for number in range(config.steps):
-            features = self._student(points)[index]
+            features = self._student.voxel_features(voxels)[voxel]
             if not number:
                 outcome |= self._evidence(features[held], table, patch[held], targets.grid)
                 evidence = outcome["alignment"], outcome["held_out"]

@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from tttkd_ros.bags.static_transforms import StaticTransforms, plain, told
+from tttkd_ros.bags.static_transforms import LATEST, StaticTransforms, told
 from tttkd_ros.geometry.motion import Trajectory
+from tttkd_ros.messages.frame_ids import plain
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 
 Link = np.ndarray | Trajectory  # parent_from_child, (4, 4) or at any time
@@ -22,13 +23,17 @@ class MovingTransforms:
         self._messages = messages
         self._statics = statics
 
-    def trajectory(self, target: str, source: str) -> Trajectory:
+    @property
+    def frames(self) -> set[str]:
+        return {*self._links, *(parent for parent, _ in self._links.values())}
+
+    def trajectory(self, target: str, source: str, time: int = LATEST) -> Trajectory:
         """The source's poses in the target, at every stamp of a transform that ties the two, interpolated where there
-        are several such links.
+        are several such links. time: when the static transforms between them were received at the latest, ns.
 
         Raises ValueError where nothing ties them, they do not move, or time jumps back in /tf.
         """
-        to_root, from_root = self._ancestors(plain(source)), self._ancestors(plain(target))
+        to_root, from_root = self._ancestors(plain(source), time), self._ancestors(plain(target), time)
         common = next((frame for frame in to_root if frame in from_root), None)
         if common is None:
             raise ValueError(f"/tf and /tf_static tie {source!r} to {list(to_root)[-1]!r} at the most, not to "
@@ -44,10 +49,10 @@ class MovingTransforms:
             raise ValueError(f"the transforms that tie {source!r} to {target!r} are never known at one time")
         return Trajectory(stamps, np.linalg.inv(_climb(down, stamps)) @ _climb(up, stamps))
 
-    def _ancestors(self, frame: str) -> dict[str, tuple[Link, ...]]:
+    def _ancestors(self, frame: str, time: int) -> dict[str, tuple[Link, ...]]:
         """Ancestor -> the links from the frame up to it, from the frame itself to its root."""
         found: dict[str, tuple[Link, ...]] = {frame: ()}
-        while (link := self._links.get(frame) or self._statics.parent(frame)) is not None:
+        while (link := self._links.get(frame) or self._statics.parent(frame, time)) is not None:
             parent, parent_from_child = link
             if parent in found:
                 raise ValueError(f"transforms go in a circle through {parent!r}")
@@ -55,9 +60,22 @@ class MovingTransforms:
             frame = parent
         return found
 
-    @cached_property
+    @property
     def _links(self) -> dict[str, tuple[str, Trajectory]]:
         """Child -> parent and parent_from_child."""
+        if isinstance(self._read, ValueError):
+            raise self._read
+        return self._read
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[str, Trajectory]] | ValueError:
+        """The links, or why there are none: a second reading would fail, too."""
+        try:
+            return self._read_links()
+        except ValueError as error:
+            return error
+
+    def _read_links(self) -> dict[str, tuple[str, Trajectory]]:
         links: dict[str, tuple[str, list[int], list[np.ndarray]]] = {}
         for message in self._messages():
             for stamped in message.transforms:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
-from tttkd_ros.bags.moving_transforms import MovingTransforms
+from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.geometry.compensation import Compensation
 
 log = logging.getLogger(__name__)
 
 
-def compensation(bag: Path, moving: MovingTransforms | None, fixed_frame: str, lidar_frame: str) -> Compensation:
-    """moving: None where the bag has no /tf. fixed_frame: odometry's; empty to take the vehicle as standing."""
+class Received(NamedTuple):
+    """A LiDAR frame as a sweep names it, and when that was received (ns): a mount may change."""
+
+    frame: str
+    time: int
+
+
+def compensation(bag: Path, transforms: Transforms, fixed_frame: str) -> Compensation:
+    """Its LiDAR frames are `Received`. fixed_frame: odometry's; empty to take the vehicle as standing."""
     complained: set[str] = set()
 
     def complain(problem: str) -> None:
@@ -21,10 +29,7 @@ def compensation(bag: Path, moving: MovingTransforms | None, fixed_frame: str, l
             complained.add(kind)
             log.warning("bag %s, a sweep and perhaps others: %s", bag, problem)
 
-    odometry = None
-    if fixed_frame and moving is not None:
-        try:
-            odometry = moving.trajectory(fixed_frame, lidar_frame)
-        except ValueError as error:
-            log.warning("bag %s: points are projected as if the vehicle stood: %s", bag, error)
-    return Compensation(odometry and (lambda frame, stamps: odometry), complain, log.info)
+    def trajectory(lidar: Received, stamps):
+        return transforms.trajectory(fixed_frame, lidar.frame, lidar.time)
+
+    return Compensation(trajectory if fixed_frame and transforms.moving else None, complain, log.info)

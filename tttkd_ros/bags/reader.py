@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.cameras import find_cameras
-from tttkd_ros.bags.moving_transforms import MovingTransforms
-from tttkd_ros.bags.odometry import compensation
+from tttkd_ros.bags.cameras import BagCamera, find_cameras
+from tttkd_ros.bags.odometry import Received, compensation
 from tttkd_ros.bags.salvage import open_readable
-from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag, Record, open_bag
+from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.frame import Frame
+from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.rig import RigCamera, load_rig
 from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import DATATYPES, decode_cloud, decode_field
@@ -43,17 +43,41 @@ class _Sweep(NamedTuple):
     record: Record
 
 
+class _Reading:
+    """What one going through the bag has seen of the cameras, and what it has warned of."""
+
+    def __init__(self, cameras: Sequence[BagCamera]):
+        self.cameras = [(camera, camera.start()) for camera in cameras]
+        self.infos = {camera.infos: started for camera, started in self.cameras if camera.infos is not None}
+        self._warned: set[str] = set()
+
+    def add_info(self, bag: Bag, record: Record) -> None:
+        try:
+            self.infos[record.topic].add(bag.decode(record), record.time)
+        except ValueError as error:
+            self.warn_once(record.topic, f"a message on {record.topic}, perhaps others: {error}")
+
+    def warn_once(self, source: str, problem: str) -> None:
+        if source not in self._warned:
+            self._warned.add(source)
+            log.warning("%s", problem)
+
+
 class BagReader:
     """The frames of a bag. Every call of `frames` reads the bag anew, in constant memory, and yields the same.
+
+    Cameras are as the live node sees them: an image goes by the CameraInfo that belongs to it, by the frame ids of that
+    very image and sweep, and by what the /tf_static and /tf topics say then (see `CalibratedCamera`, `Transforms`).
 
     points_topic: where it is not the only PointCloud2. truth_topic: where it is not `topics.TRUTH_TOPIC`; without one,
     or where it is the sweeps' own, their field `label` of whole numbers is the truth. cameras: names (their images'
     namespaces), by default every camera that can be used; those that cannot are logged and left out, while one named
-    here must be usable. rig: a rig file, or what `load_rig` gives; it goes before CameraInfo, /tf_static and, for a
-    camera that moves against the LiDAR, /tf. tolerance_ns: largest distance in stamp between a sweep and its image.
+    here must be usable. rig: a rig file, or what `load_rig` gives; what it says goes before CameraInfo and TF, and each
+    of its cameras must be in the bag. tolerance_ns: largest distance in stamp between a sweep and its image.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
-    else they are as if the vehicle stood. whole: the bag must be; else of a damaged one the part that can be read is
-    taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
+    else they are as if the vehicle stood. channel_order, time_unit: as for `decode_image` and `point_times`.
+    whole: the bag must be; else of a damaged one the part that can be read is taken, `damage` says how much that is,
+    and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -71,16 +95,21 @@ class BagReader:
         rig: Path | str | dict[str, RigCamera] | None = None,
         tolerance_ns: int = TOLERANCE_NS,
         fixed_frame: str = "odom",
+        channel_order: str = "refuse",
+        time_unit: str = "auto",
         whole: bool = True,
     ):
         self.path = Path(path)
         self._open = open_bag if whole else open_readable
         self._tolerance_ns = tolerance_ns
+        self._time_unit = time_unit
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
             self.damage, self.torn = bag.damage, bag.torn
+            for note in (*bag.notes, *(f"{topic} is left out: {reason}" for topic, reason in bag.left_out.items())):
+                log.warning("bag %s: %s", self.path, note)
             self.points_topic = points_topic or topics.points_topic(bag.types, bag.counts)
-            topics.require(bag.types, self.points_topic, topics.CLOUD)
+            topics.require_sweeps(bag.types, self.points_topic)
             self.truth_topic = truth_topic or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
             if self.truth_topic is not None:
                 topics.require(bag.types, self.truth_topic, topics.CLOUD)
@@ -96,10 +125,11 @@ class BagReader:
                 self.truth_topic = None
             self.truth = self.truth_topic or (f"label of {self.points_topic}" if _has_labels(first) else None)
             self.lidar_frame = first.header.frame_id
-            statics = _static_transforms(bag)
-            moving = _moving_transforms(bag, statics)
-            self._cameras, self.unusable = find_cameras(bag, self.lidar_frame, cameras, rig, statics, moving)
-            self._compensation = compensation(self.path, moving, fixed_frame, self.lidar_frame)
+            self._transforms = Transforms(bag, lambda: self._open(self.path), self.points_topic)
+            self._cameras, self.unusable = find_cameras(
+                bag, self.points_topic, cameras, rig, self._transforms, channel_order
+            )
+            self._compensation = compensation(self.path, self._transforms, fixed_frame)
         self.cameras = tuple(camera.name for camera in self._cameras)
         if self.damage is None:
             self._open = open_bag  # it has been read through
@@ -114,24 +144,28 @@ class BagReader:
 
     def frames(self) -> Iterator[Frame]:
         """Every sweep, in the order of recording; a view for each camera whose image is near enough and sound."""
+        reading = _Reading(self._cameras)
         beside = [camera.topic for camera in self._cameras] + ([self.truth_topic] if self.truth_topic else [])
-        matcher: StampMatcher[_Stamped] = StampMatcher(dict.fromkeys(beside, 0), self._tolerance_ns, WAITING_IMAGES)
+        # An image's own CameraInfo may be recorded after it.
+        awaited = beside + [camera.infos for camera in self._cameras if camera.paired]
+        matcher: StampMatcher[_Stamped | None] = StampMatcher(
+            dict.fromkeys([*beside, *reading.infos], 0), self._tolerance_ns, WAITING_IMAGES
+        )
         waiting: deque[_Sweep] = deque()
-        complained: set[str] = set()
         with self._open(self.path) as bag:
 
             def oldest() -> Frame:
                 sweep = waiting.popleft()
-                frame = self._frame(bag, sweep, matcher, complained)
+                frame = self._frame(bag, sweep, matcher, reading)
                 matcher.forget(sweep.moment)
                 return frame
 
             def complete(sweep: _Sweep) -> bool:
-                """Nothing nearer can come: every topic beside the sweeps has reached its stamp."""
-                return all(matcher.reached(topic, sweep.moment) for topic in beside)
+                """Nothing nearer can come: every topic that counts has reached its stamp."""
+                return all(matcher.reached(topic, sweep.moment) for topic in awaited)
 
             found = 0
-            for record in bag.messages([self.points_topic, *beside]):
+            for record in bag.messages([self.points_topic, *beside, *reading.infos]):
                 message = _Stamped(stamp_of_raw(record.data), record)
                 leads = record.topic == self.points_topic
                 if matcher.jumps_back(None if leads else record.topic, message.stamp):
@@ -140,6 +174,9 @@ class BagReader:
                 if leads:
                     found += 1
                     waiting.append(_Sweep(matcher.sweep(message.stamp), record))
+                elif record.topic in reading.infos:
+                    reading.add_info(bag, record)
+                    matcher.add(record.topic, message.stamp, None)
                 else:
                     matcher.add(record.topic, message.stamp, message)
                 while waiting and (len(waiting) > WAITING_SWEEPS or complete(waiting[0])):
@@ -149,7 +186,7 @@ class BagReader:
         if found != self._sweeps:
             raise ValueError(f"bag {self.path} is damaged: it counts {self._sweeps} sweeps, but has {found}")
 
-    def _frame(self, bag: Bag, sweep: _Sweep, matcher: StampMatcher[_Stamped], complained: set[str]) -> Frame:
+    def _frame(self, bag: Bag, sweep: _Sweep, matcher: StampMatcher[_Stamped], reading: _Reading) -> Frame:
         stamp = sweep.moment.stamp
         labels = None
         try:
@@ -159,29 +196,42 @@ class BagReader:
                 labels = _labels(message)
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {stamp}: {error}") from error
+        lidar = Received(message.header.frame_id, sweep.record.time)
         views = []
-        for camera in self._cameras:
+        for camera, started in reading.cameras:
             try:
                 near = matcher.nearest(camera.topic, sweep.moment)
             except Unmatched:
                 continue
             try:
-                moved = self._compensation.between(self.lidar_frame, near.stamp, stamp)
-                views.append(camera.view(bag.decode(near.record), near.stamp, moved))
+                views.append(self._view(bag, camera, started, near, lidar, stamp))
             except ValueError as error:
-                if camera.name not in complained:
-                    complained.add(camera.name)
-                    log.warning("image of camera %s stamped %d, perhaps others: %s", camera.name, near.stamp, error)
+                reading.warn_once(
+                    camera.name, f"image of camera {camera.name} stamped {near.stamp}, perhaps others: {error}"
+                )
         if self.truth_topic is not None:
             try:
                 near = matcher.nearest(self.truth_topic, sweep.moment)
             except Unmatched:
                 near = None
             labels = self._truth(bag, near, len(cloud.points)) if near and near.stamp == stamp else None
-        times = partial(point_times, message)
-        deskewed = self._compensation.deskewed(self.lidar_frame, stamp, cloud.points, times) if views else None
+        times = partial(point_times, message, unit=self._time_unit)
+        deskewed = self._compensation.deskewed(lidar, stamp, cloud.points, times) if views else None
         # Their own memory, lest a frame that is kept keeps its message, too.
-        return Frame(stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed)
+        return Frame(
+            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed, frame_id=lidar.frame
+        )
+
+    def _view(
+        self, bag: Bag, camera: BagCamera, started: CalibratedCamera, image: _Stamped, lidar: Received, stamp: int
+    ) -> View:
+        """stamp: the sweep's."""
+
+        def frame_from_lidar(frame: str, at: int) -> np.ndarray:
+            return self._transforms.lookup(frame, lidar.frame, at, image.record.time)
+
+        moved = self._compensation.between(lidar, image.stamp, stamp)
+        return camera.view(started, bag.decode(image.record), image.record.time, frame_from_lidar, moved)
 
     def _truth(self, bag: Bag, truth: _Stamped, size: int) -> np.ndarray:
         """(N,) uint8"""
@@ -193,25 +243,6 @@ class BagReader:
             raise ValueError(f"bag {self.path}, stamp {truth.stamp}: truth for {len(labels)} points, but the sweep has "
                              f"{size}")
         return labels
-
-
-def _static_transforms(bag: Bag) -> StaticTransforms:
-    statics = StaticTransforms()
-    if bag.types.get(topics.STATIC_TOPIC) != topics.TRANSFORMS:
-        return statics
-    for record in bag.messages([topics.STATIC_TOPIC]):
-        try:
-            statics.add(bag.decode(record))
-        except ValueError as error:
-            raise ValueError(f"bag {bag.path}, {topics.STATIC_TOPIC}: {error}") from error
-    return statics
-
-
-def _moving_transforms(bag: Bag, statics: StaticTransforms) -> MovingTransforms | None:
-    """To be asked for a first trajectory while the bag is open. None where it has no /tf."""
-    if bag.types.get(topics.MOVING_TOPIC) != topics.TRANSFORMS:
-        return None
-    return MovingTransforms(lambda: (bag.decode(record) for record in bag.messages([topics.MOVING_TOPIC])), statics)
 
 
 def _has_labels(cloud) -> bool:

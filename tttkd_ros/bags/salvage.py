@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import yaml
-from rosbags.rosbag2 import Reader
-
+from tttkd_ros.bags.bag_files import find_files, open_file, read_metadata
+from tttkd_ros.bags.errors import Damaged
 from tttkd_ros.bags.salvaged_database import SalvagedDatabase
 from tttkd_ros.bags.salvaged_mcap import SalvagedMcap
 from tttkd_ros.bags.storage import Bag, open_bag
@@ -30,13 +28,9 @@ def open_readable(path: Path | str) -> Iterator[Bag]:
         try:
             bag = stack.enter_context(open_bag(path))
             _read_through(bag)
-        except ValueError as error:
-            if not path.exists():
-                raise
-            metadata = _metadata(path)
-            if str(metadata.get("compression_mode")).lower() == "message":  # the files alone do not tell of that
-                raise
-            parts = _Parts(path, stack)
+        except Damaged as error:
+            metadata = read_metadata(path)
+            parts = _Parts(find_files(path, metadata, whole=False), stack)
             left = sum(connection.msgcount for connection in parts.connections)
             if not left:
                 raise
@@ -52,21 +46,19 @@ class _Parts:
     told: what there is to say of each. torn: whether there are messages behind what cannot be read.
     """
 
-    def __init__(self, path: Path, stack: ExitStack):
-        files = [path] if path.is_file() else sorted(path.iterdir(), key=_natural)
+    def __init__(self, files: list[Path], stack: ExitStack):
         self._readers, self.told, self.torn = [], [], False
         lost = ""
         for file in files:
-            if file.suffix not in SALVAGED:
-                continue
             self.torn |= bool(lost)
-            reader, lost = Reader(file), ""
-            # rosbags' parsers let out whatever a damaged file makes their unpacking and indexing raise.
+            lost = ""
             try:
-                reader.open()
-                stack.callback(reader.close)
+                reader = stack.enter_context(open_file(file))
                 _read_through(Bag(file, reader))
-            except Exception:
+            except ValueError:
+                if file.suffix not in SALVAGED:
+                    self.told.append(f"{file.name} cannot be read")
+                    continue
                 reader = SALVAGED[file.suffix](file)
                 stack.callback(reader.close)
                 lost, self.torn = reader.lost, self.torn or reader.torn
@@ -95,18 +87,4 @@ def _read_through(bag: Bag) -> None:
     if differing := [topic for topic in bag.counts if found[topic] != bag.counts[topic]]:
         topic = min(differing, key=lambda topic: (found[topic] <= bag.counts[topic], topic))
         has = "more" if found[topic] > bag.counts[topic] else found[topic]
-        raise ValueError(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has {has}")
-
-
-def _metadata(path: Path) -> dict:
-    """What metadata.yaml tells of the bag; nothing where there is none that tells."""
-    with suppress(OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
-        told = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-        if isinstance(told, dict):
-            return told
-    return {}
-
-
-def _natural(path: Path) -> list:
-    """rosbag2 numbers the files of a bag without leading zeros."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+        raise Damaged(f"bag {bag.path} is damaged: it counts {bag.counts[topic]} messages on {topic}, but has {has}")

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
+
+from tttkd_ros.bags.connections import Connection
 
 PATIENCE = 4  # SQLite's instructions for each byte of a file; a sound one takes one at most
 EVERY = 1000  # of them it may be interrupted
@@ -26,7 +27,7 @@ class SalvagedDatabase:
         self._size, self._whole = path.stat().st_size, True
         self._begin()
         self._topics = {
-            key: SimpleNamespace(topic=topic, msgtype=kind, msgcount=0)
+            key: Connection(topic, kind)
             for key, topic, kind in self._rows("SELECT id, name, type FROM topics")
         }
         counts: Counter[int] = Counter()
@@ -39,7 +40,7 @@ class SalvagedDatabase:
         self.connections = list(self._topics.values())
         self.lost = "" if self._whole else "some of its messages"
 
-    def messages(self, connections: Collection) -> Iterator[tuple[SimpleNamespace, int, bytes]]:
+    def messages(self, connections: Collection) -> Iterator[tuple[Connection, int, bytes]]:
         for key, time, data in self._messages():
             if self._topics[key] in connections:
                 yield self._topics[key], time, data

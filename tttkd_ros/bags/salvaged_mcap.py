@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import BinaryIO
 
-from rosbags.rosbag2.storage_mcap import McapReader, decompress
+from tttkd_ros.bags.connections import Connection
+from tttkd_ros.bags.mcap_file import open_chunk, read_summary
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x01, 0x03, 0x04, 0x05, 0x06, 0x0F  # opcodes of mcap.dev/spec
@@ -27,7 +27,7 @@ class SalvagedMcap:
 
     def __init__(self, path: Path):
         self.path = path
-        self._channels: dict[int, SimpleNamespace] = {}
+        self._channels: dict[int, Connection] = {}
         self._chunks: list[int] = []  # where they start
         self._whole, self._hole = 0, False  # bytes up to where reading is; whether there were others
         self._take_index()
@@ -42,7 +42,7 @@ class SalvagedMcap:
         size = max(path.stat().st_size, 1)
         self.lost = f"{100 * (size - self._whole) / size:.1f} % of its bytes" if self._whole < size else ""
 
-    def messages(self, connections: Collection) -> Iterator[tuple[SimpleNamespace, int, bytes]]:
+    def messages(self, connections: Collection) -> Iterator[tuple[Connection, int, bytes]]:
         wanted = {key: channel for key, channel in self._channels.items() if channel in connections}
         for key, time, content in self._messages():
             if key in wanted:
@@ -52,14 +52,14 @@ class SalvagedMcap:
         """Nothing is open between readings."""
 
     def _take_index(self) -> None:
-        index = McapReader(self.path)
-        # rosbags' parser lets out whatever a damaged file makes its unpacking raise.
-        with suppress(Exception):
-            index.open()
-            for key, channel in index.channels.items():
-                self._channels[key] = SimpleNamespace(topic=channel.topic, msgtype=channel.schema, msgcount=0)
-            self._chunks = [chunk.chunk_start_offset for chunk in index.chunks]
-            index.close()
+        with self.path.open("rb") as file:
+            summary = read_summary(file, self.path.stat().st_size)
+        if summary is None:
+            return
+        for key, channel in summary.channels.items():
+            if channel.schema_id in summary.schemas:
+                self._channels[key] = Connection(channel.topic, summary.schemas[channel.schema_id].name)
+        self._chunks = [chunk.chunk_start_offset for chunk in summary.chunk_indexes]
 
     def _messages(self) -> Iterator[tuple[int, int, memoryview]]:
         """Channel, time and the record's content of every message; channels are noted as they come."""
@@ -79,7 +79,7 @@ class SalvagedMcap:
         if opcode == SCHEMA:
             schemas[key] = _text(content, 2)
         elif key not in self._channels and schema in schemas:
-            self._channels[key] = SimpleNamespace(topic=_text(content, 4), msgtype=schemas[schema], msgcount=0)
+            self._channels[key] = Connection(_text(content, 4), schemas[schema])
 
     def _records(self) -> Iterator[tuple[int, memoryview]]:
         """Opcode and content of each whole record, chunks opened."""
@@ -117,17 +117,13 @@ def _whole_records(file: BinaryIO, size: int) -> Iterator[tuple[int, memoryview]
 
 def _opened(chunk: memoryview) -> list[tuple[int, memoryview]] | None:
     """The records in a chunk; None where they are not what it says, by its checksum, too, where it has one."""
-    # Decompressors let out errors of their own.
+    # Parsers and decompressors raise errors of their own.
     try:
-        _, _, size, checksum = struct.unpack_from("<QQQI", chunk)
-        compression = _text(chunk, 28)
-        start = 32 + len(compression)
-        (length,) = struct.unpack_from("<Q", chunk, start)
-        content = decompress(bytes(chunk[start + 8 : start + 8 + length]), compression, size, checksum)
+        content = open_chunk(chunk)
     except Exception:
         return None
-    records = list(_whole_records(BytesIO(content), size))
-    return records if sum(9 + len(record) for _, record in records) == size else None
+    records = list(_whole_records(BytesIO(content), len(content)))
+    return records if sum(9 + len(record) for _, record in records) == len(content) else None
 
 
 def _text(content: memoryview, start: int) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from tttkd_ros.messages.camera_topics import base_topic, camera_name
+from tttkd_ros.messages.livox import is_livox
+from tttkd_ros.messages.transports import image_topic, undecoded_cloud, undecoded_image
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 IMAGE = "sensor_msgs/msg/Image"
@@ -15,11 +19,14 @@ POINTS_TOPIC = "/lidar/points"
 TRUTH_TOPIC = "/truth/points_labeled"
 STATIC_TOPIC = "/tf_static"
 MOVING_TOPIC = "/tf"
-# What LiDAR drivers publish before they make clouds of it.
-PACKETS = re.compile(r"Packets?(Msg)?$|VelodyneScan$|PandarScan$|UdpFrame$|/CustomMsg$")
 LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
-# Unrectified first: a camera model describes the lens, and CameraInfo's k and d belong to the image as taken.
-IMAGE_NAMES = ("image", "image_raw", "image_color", "image_rect", "image_rect_color", "image_mono")
+# Unrectified first: it is what the camera took, and nothing is cut off it.
+IMAGE_NAMES = (
+    "image", "image_raw", "image_color", "color", "rgb", "image_rect", "image_rect_color", "image_rect_raw",
+    "image_mono",
+)  # fmt: skip
+# What a camera may send beside its images.
+NO_PICTURES = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
 
 
 def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
@@ -31,12 +38,27 @@ def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
         raise ValueError("the bag has no topics: nothing was recorded")
     clouds = [topic for topic, kind in types.items() if kind == CLOUD and not topic.endswith(LABELLED)]
     filled = [topic for topic in clouds if counts[topic]]
-    packets = {topic: kind for topic, kind in types.items() if PACKETS.search(kind) and counts[topic]}
-    if packets and not filled:
-        raise ValueError(f"the bag holds no {CLOUD}, only what the LiDAR sent: {described(packets)}; play it to the "
-                         "LiDAR's driver (velodyne_pointcloud, ouster_ros, ...) and record the clouds that this makes")
+    filled = filled or [topic for topic, kind in types.items() if is_livox(kind) and counts[topic]]
+    if not filled:
+        _refuse_undecoded({topic: kind for topic, kind in types.items() if counts[topic]})
     found = filled or clouds
     return POINTS_TOPIC if POINTS_TOPIC in found else _only(found, "sweeps", types)
+
+
+def require_sweeps(types: Mapping[str, str], topic: str) -> None:
+    """Raise ValueError unless the bag has the topic with a type that sweeps are read from."""
+    if not is_livox(types.get(topic, "")):
+        _refuse_undecoded({topic: types[topic]} if topic in types else {})
+        require(types, topic, CLOUD)
+
+
+def _refuse_undecoded(types: Mapping[str, str]) -> None:
+    """Raise ValueError with the remedy if one of these topics carries packets or clouds that are decoded elsewhere."""
+    remedies = {topic: undecoded_cloud(kind, topic) for topic, kind in types.items()}
+    found = {topic: types[topic] for topic, remedy in remedies.items() if remedy}
+    if found:
+        raise ValueError(f"the bag holds no {CLOUD}, only what clouds are made of elsewhere: {described(found)}; "
+                         f"{remedies[min(found)]}, and record these")
 
 
 def labelled_topic(types: Mapping[str, str]) -> str:
@@ -45,25 +67,50 @@ def labelled_topic(types: Mapping[str, str]) -> str:
     return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
 
 
-def camera_topics(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
-    """Camera name -> image topic. A camera's name is the namespace of its images, without the first slash.
+def camera_topics(
+    types: Mapping[str, str], counts: Mapping[str, int], preferred: Collection[str] = ()
+) -> dict[str, str]:
+    """Camera name, as `camera_name` gives it -> image topic.
 
-    Of several image topics in one namespace one with messages counts, the one as the camera took it, uncompressed
-    before compressed.
+    Of several image topics in one namespace one with messages counts, a preferred one (named without `/compressed`)
+    before the one as the camera took it, uncompressed before compressed.
     """
-    found: dict[str, list[tuple[bool, int, bool, str]]] = {}
+    found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
     for topic, kind in types.items():
-        if kind not in (IMAGE, COMPRESSED):
+        if kind not in (IMAGE, COMPRESSED) or undecoded_image(kind, topic):
             continue
-        name, _, image = topic.removesuffix("/compressed").rpartition("/")
-        rank = IMAGE_NAMES.index(image) if image in IMAGE_NAMES else len(IMAGE_NAMES)
-        found.setdefault(name.strip("/"), []).append((not counts[topic], rank, kind == COMPRESSED, topic))
-    return {name: min(topics)[3] for name, topics in sorted(found.items())}
+        base = base_topic(topic)
+        namespace, _, last = base.rpartition("/")
+        rank = IMAGE_NAMES.index(last) if last in IMAGE_NAMES else len(IMAGE_NAMES)
+        found.setdefault(namespace, []).append((
+            not counts[topic], base not in preferred, NO_PICTURES.search(last) is not None, rank, kind == COMPRESSED,
+            topic,
+        ))  # fmt: skip
+    chosen = [min(topics)[-1] for topics in found.values()]
+    return {camera_name(topic): topic for topic in sorted(chosen)}
 
 
-def info_topic(camera: str) -> str:
-    """The CameraInfo topic of a camera."""
-    return f"/{camera}/camera_info"
+def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
+    """Camera name -> why there are no images of it: the bag has them only in a form that is decoded elsewhere."""
+    decoded = camera_topics(types, counts)
+    reasons = {}
+    for topic, kind in sorted(types.items()):
+        remedy = undecoded_image(kind, topic)
+        name = camera_name(image_topic(topic))
+        if remedy and counts[topic] and name not in decoded:
+            reasons[name] = f"its images are on {topic} only, as {kind}: {remedy}, and record these"
+    return reasons
+
+
+def transform_topics(types: Mapping[str, str], name: str, beside: str) -> list[str]:
+    """The topics called `name` ("tf" or "tf_static") in any namespace, in the order in which they hold.
+
+    First those of the topic `beside`, the nearest namespace before its parents and the root, then all others.
+    """
+    found = [topic for topic, kind in types.items() if kind == TRANSFORMS and topic.rpartition("/")[2] == name]
+    above = {topic: topic.removesuffix(name) for topic in found}
+    own = [topic for topic in found if beside.startswith(above[topic])]
+    return sorted(own, key=len, reverse=True) + sorted(set(found) - set(own))
 
 
 def require(types: Mapping[str, str], topic: str, kind: str) -> str:

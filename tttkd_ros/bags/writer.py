@@ -189,7 +189,7 @@ class BagWriter:
             fields = self._info_fields(view)
             self._infos[view.name] = view.camera, fields
         info = self._make(topics.CAMERA_INFO, header=header, **fields)
-        self.write(topics.info_topic(view.name), topics.CAMERA_INFO, info, view.stamp)
+        self.write(f"/{view.name}/camera_info", topics.CAMERA_INFO, info, view.stamp)
 
     def _info_fields(self, view: View) -> dict:
         matrix = np.asarray(view.camera.matrix, np.float64)

@@ -40,6 +40,8 @@ def evaluate(
     points_topic: str | None = None,
     truth_topic: str | None = None,
     cameras: tuple[str, ...] | None = None,
+    channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
     labels: Path | None = None,
     recording: tuple[Path, ...] = (),
     out: Path | None = None,
@@ -82,6 +84,9 @@ def evaluate(
         points_topic: the sweeps, where they are not the only PointCloud2 of a bag.
         truth_topic: labelled clouds, where they are not on /truth/points_labeled or in the field label of the sweeps.
         cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
+        channel_order: of images whose encoding does not tell it (8UC3, 8UC4, 16UC3, 16UC4); by default these are
+            refused.
+        time_unit: of the field with each point's time; auto takes the one in which the times make a sweep.
         labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
             of these stamps, others to the sweeps in their order. With several bags, of folders named as the bags are.
         recording: of what a live node answered to the bag (tttkd_ros.ros.recorder, or ros2 bag record, of its topics
@@ -134,7 +139,8 @@ def evaluate(
     for name, path in names.items():
         try:
             drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
-                                    cameras=cameras, labels=truths[name])
+                                    cameras=cameras, labels=truths[name], channel_order=channel_order,
+                                    time_unit=time_unit)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -147,6 +153,7 @@ def evaluate(
     settings = {
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
+        "channel_order": channel_order, "time_unit": time_unit,
         "rig": None if rig is None else digest(rig),
     }  # fmt: skip
     errors = Console(stderr=True)

@@ -40,6 +40,8 @@ class BagDrive:
         truth_topic: str | None = None,
         cameras: Sequence[str] | None = None,
         labels: Path | None = None,
+        channel_order: str = "refuse",
+        time_unit: str = "auto",
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
@@ -47,8 +49,9 @@ class BagDrive:
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
-            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras, whole=False
-        )
+            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
+            channel_order=channel_order, time_unit=time_unit, whole=False,
+        )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:
             self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None or reader.torn)

@@ -96,7 +96,8 @@ def score_recording(
         prediction = _nothing(len(frame.points))
         if answer is not None:
             received += 1
-            if answer.frame_id == lidar_frame and np.array_equal(answer.points, frame.points, equal_nan=True):
+            same_frame = answer.frame_id == (frame.frame_id or lidar_frame)  # two LiDARs may share the topic
+            if same_frame and np.array_equal(answer.points, frame.points, equal_nan=True):
                 prediction = Prediction(answer.labels, answer.confidence, 0)
             else:
                 intact = False

@@ -189,7 +189,7 @@ def _online(drive: Drive, student, teacher, method: Method, reports: list) -> It
                 answered.append(perf_counter())
                 return _cut(frame, method.learns_from)
 
-            prediction = pipeline.process(frame.stamp, frame.points, hand_over)
+            prediction = pipeline.process(frame.stamp, frame.upright, hand_over)
             yield _Answer(frame, prediction, (answered or [perf_counter()])[0] - start)
     finally:
         pipeline.close()
@@ -204,7 +204,7 @@ def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> I
         reports.append(adapter.step(_cut(frame, method.learns_from), method.in_force))
         start = perf_counter()
         segmenter.load(adapter.weights())
-        yield _Answer(frame, segmenter.segment(frame.points), perf_counter() - start)
+        yield _Answer(frame, segmenter.segment(frame.upright), perf_counter() - start)
 
 
 def _cut(frame: Frame, images: int | None) -> Frame:

@@ -88,7 +88,7 @@ class _Log:
         self._stream.set_time("stamp", timestamp=np.datetime64(frame.stamp, "ns"))
         labellings = {"truth": frame.labels, FROZEN: prediction.labels}
         if self._method.adapts:
-            labellings |= {FROZEN: self._frozen.segment(frame.points).labels, self._method.title: prediction.labels}
+            labellings |= {FROZEN: self._frozen.segment(frame.upright).labels, self._method.title: prediction.labels}
         finite = np.isfinite(frame.points).all(1)
         for name, labels in labellings.items():
             if labels is not None:

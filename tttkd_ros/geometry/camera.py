@@ -1,8 +1,8 @@
 """Camera models of sensor_msgs/CameraInfo: points in the camera's optical frame to pixels.
 
 Equations as in OpenCV's calib module: plumb_bob and rational_polynomial distort x/z and y/z (the rational model is
-r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6), with p1 and p2 tangential), equidistant is the
-fisheye model theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8).
+r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6), with p1 and p2 tangential, and s1 to s4 of a thin
+prism), equidistant is the fisheye model theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8).
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 # Distortion model -> numbers of coefficients it may come with.
-COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12), "equidistant": (4,)}
 
 _STEEPEST = math.radians(89.9)  # the widest ray that a perspective image is asked about; x/z grows without bound beyond
 _NEAREST = 1e-9  # metres: points nearer to a fisheye's axis are on it, where their direction would be undefined
@@ -59,21 +58,6 @@ class CameraModel:
             raise ValueError(f"{self.distortion_model} takes {' or '.join(map(str, allowed))} coefficients, "
                              f"got {len(self.distortion)}: {self.distortion}")
 
-    @classmethod
-    def from_camera_info(cls, message: Any) -> CameraModel:
-        """From a sensor_msgs/CameraInfo (rclpy's or rosbags'): width, height, k, d, distortion_model.
-
-        An empty model name with no coefficients, as simulators publish, is an undistorted pinhole.
-        """
-        k = [float(value) for value in message.k]
-        if len(k) != 9:
-            raise ValueError(f"CameraInfo's k has {len(k)} numbers, expected 9 (3x3, row by row)")
-        distortion = tuple(float(value) for value in message.d)
-        model = message.distortion_model
-        if not model and not distortion:
-            model = "plumb_bob"
-        return cls(int(message.width), int(message.height), k[0], k[4], k[2], k[5], model, distortion)
-
     @property
     def matrix(self) -> np.ndarray:
         """(3, 3) float64 camera matrix."""
@@ -83,13 +67,18 @@ class CameraModel:
     def is_fisheye(self) -> bool:
         return self.distortion_model == "equidistant"
 
+    @property
+    def _prism(self) -> tuple[float, ...]:
+        """s1 to s4, or none."""
+        return self.distortion[8:]
+
     @cached_property
     def limit(self) -> float:
         """The widest ray that can meet the image: a tangent (radius in the z = 1 plane), or a fisheye's angle, radians.
 
         It lies where the distorted radius leaves the image's farthest corner, or where it stops rising: past that the
         polynomial turns and would fold rays from far outside the view back into the image. Tangential distortion
-        moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off.
+        moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off, and so is a thin prism's.
         """
         angles = np.linspace(0.0, math.pi if self.is_fisheye else _STEEPEST, _SAMPLES)
         if self.is_fisheye:
@@ -99,6 +88,9 @@ class CameraModel:
             radii = undistorted * self._radial_factor(undistorted**2)
             if self.distortion:
                 radii = radii - 3 * math.hypot(*self.distortion[2:4]) * undistorted**2
+            if self._prism:
+                s1, s2, s3, s4 = self._prism
+                radii = radii - math.hypot(s1, s3) * undistorted**2 - math.hypot(s2, s4) * undistorted**4
         corner = math.hypot(max(abs(self.cx), abs(self.width - self.cx)) / self.fx,
                             max(abs(self.cy), abs(self.height - self.cy)) / self.fy)
         falling = np.append(np.diff(radii) <= 0, True)  # the last sample ends the range in any case
@@ -143,8 +135,8 @@ class CameraModel:
     def _radial_factor(self, squared):
         if not self.distortion:
             return 1.0
-        # CameraInfo's order is k1 k2 p1 p2 [k3 [k4 k5 k6]].
-        k1, k2, _, _, k3, k4, k5, k6 = self.distortion + (0.0,) * (8 - len(self.distortion))
+        # CameraInfo's order is k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4]]].
+        k1, k2, _, _, k3, k4, k5, k6 = self.distortion[:8] + (0.0,) * (8 - len(self.distortion))
         factor = 1 + squared * (k1 + squared * (k2 + squared * k3))
         if self.distortion_model == "rational_polynomial":
             factor = factor / (1 + squared * (k4 + squared * (k5 + squared * k6)))
@@ -154,8 +146,12 @@ class CameraModel:
         p1, p2 = self.distortion[2:4]
         squared, product = x * x + y * y, x * y
         factor = self._radial_factor(squared)
-        return (x * factor + 2 * p1 * product + p2 * (squared + 2 * x * x),
-                y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * product)
+        u = x * factor + 2 * p1 * product + p2 * (squared + 2 * x * x)
+        v = y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * product
+        if self._prism:
+            s1, s2, s3, s4 = self._prism
+            u, v = u + squared * (s1 + squared * s2), v + squared * (s3 + squared * s4)
+        return u, v
 
 
 def flatnonzero(mask: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 class Compensation:
     """Where the motion is not known, all is projected as if the vehicle stood, and `complain` is told why.
 
-    trajectory: of a frame, reaching over the stamps (nanoseconds) asked for as far as it is known; raises ValueError
-    where it is not known at all. None: take the vehicle as standing always. info: told whether the clouds have times.
+    trajectory: of a LiDAR frame, as `between` and `deskewed` are given it, reaching over the stamps (nanoseconds) asked
+    for as far as it is known; raises ValueError where it is not known at all. None: the vehicle always stands.
+    info: told whether the clouds have times.
     """
 
     def __init__(

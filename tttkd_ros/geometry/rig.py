@@ -1,13 +1,15 @@
-"""Rig files: where the cameras sit on the vehicle, and their intrinsics where no CameraInfo tells them.
+"""Rig files: where the cameras sit on the vehicle, and their intrinsics, which go before the published CameraInfo.
 
     cameras:
-      camera_front:
+      camera_front:                 # the camera's name, its namespace (/front) or its image topic (/front/image_raw)
+        topic: /front/image_raw     # optional: the image topic, if the name does not say it
         camera_from_lidar: {translation: [x, y, z], rotation: [x, y, z, w]}   # or {matrix: 4 rows of 4}
         camera_info: {width: .., height: .., k: [9], d: [..], distortion_model: plumb_bob}   # optional
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,21 +19,42 @@ import numpy as np
 import yaml
 
 from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.camera_info import raw_model
 from tttkd_ros.geometry.transforms import transform, validated
+from tttkd_ros.messages.camera_topics import base_topic, is_rectified, split_name
 
 MOST_VALUES = 100_000  # in a file: a camera has some thirty
 
 
 @dataclass(frozen=True, eq=False)
 class RigCamera:
-    """camera_from_lidar (4, 4) float64, into the optical frame; camera: None where CameraInfo is to tell it."""
+    """camera_from_lidar: (4, 4) float64, into the optical frame of the image itself, so that neither the fourth column
+    of a CameraInfo's P nor its R is applied. camera: None if CameraInfo is to tell it. topic: the image topic, if the
+    file names it.
+    """
 
     camera_from_lidar: np.ndarray
     camera: CameraModel | None = None
+    topic: str | None = None
+
+    def belongs_to(self, name: str, camera: str, topic: str) -> bool:
+        """Whether this entry, of that name, is that of a camera with that name and image topic.
+
+        An entry for rectified images does not give its intrinsics to raw ones, or the other way round.
+        """
+        topic = base_topic(topic)
+        if self.topic is not None and self.topic.strip("/") == topic.strip("/"):
+            return True
+        if self.topic is not None and self.camera is not None and is_rectified(self.topic) != is_rectified(topic):
+            return False
+        return name in (camera, topic.strip("/"))
 
 
 def load_rig(path: str | Path) -> dict[str, RigCamera]:
-    """The cameras by name. Raises ValueError naming the file, the camera and what is wrong with it."""
+    """The cameras by name, without slashes around it: that of its namespace if the file has an image topic instead.
+
+    Raises ValueError naming the file, the camera and what is wrong with it.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
@@ -45,12 +68,35 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
     if not isinstance(cameras, dict):
         raise ValueError(f"rig {path} has no mapping 'cameras' from a camera's name to its place")
     rig = {}
-    for name, entry in cameras.items():
+    for key, entry in cameras.items():
         try:
-            rig[str(name)] = _camera(entry)
+            name, topic = split_name(str(key))
+            if name in rig:
+                raise ValueError(f"a camera {name!r} is there already: give each camera one entry")
+            rig[name] = _camera(entry, topic)
         except (ValueError, TypeError, OverflowError) as error:  # what is no number, or too large for one
-            raise ValueError(f"rig {path}, camera {name!r}: {error}") from error
+            raise ValueError(f"rig {path}, camera {key!r}: {error}") from error
     return rig
+
+
+def assign(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Which entry of a rig is which camera's.
+
+    cameras: name -> image topic. Returns camera -> the entry's name, and the entries that are no camera's. Raises
+    ValueError if two entries are the same camera's.
+    """
+    found: dict[str, str] = {}
+    unknown = []
+    for name, entry in rig.items():
+        owners = [camera for camera, topic in cameras.items() if entry.belongs_to(name, camera, topic)]
+        for camera in owners:
+            if camera in found:
+                raise ValueError(f"both {found[camera]} and {name} of the rig are camera {camera} ({cameras[camera]}): "
+                                 "remove one of them")
+            found[camera] = name
+        if not owners:
+            unknown.append(name)
+    return found, unknown
 
 
 def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
@@ -58,6 +104,8 @@ def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
     cameras = {}
     for name, entry in rig.items():
         cameras[name] = {"camera_from_lidar": {"matrix": entry.camera_from_lidar.tolist()}}
+        if entry.topic is not None:
+            cameras[name]["topic"] = entry.topic
         if entry.camera is not None:
             model = entry.camera
             cameras[name]["camera_info"] = {
@@ -67,7 +115,8 @@ def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
     Path(path).write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False, default_flow_style=None))
 
 
-def _camera(entry: Any) -> RigCamera:
+def _camera(entry: Any, topic: str | None) -> RigCamera:
+    """topic: the image topic, if the entry's name is one."""
     place = _mapping(entry, "camera").get("camera_from_lidar")
     place = _mapping(place, "camera_from_lidar")
     if "matrix" in place:
@@ -77,14 +126,17 @@ def _camera(entry: Any) -> RigCamera:
     else:
         raise ValueError(f"camera_from_lidar has {', '.join(map(str, place)) or 'nothing'}; "
                          "expected 'matrix', or 'translation' and 'rotation'")
+    if entry.get("topic") is not None:
+        if not isinstance(entry["topic"], str) or not entry["topic"].strip("/"):
+            raise ValueError(f"topic is {entry['topic']!r}, expected the name of its image topic")
+        topic = base_topic(f"/{entry['topic'].strip('/')}")
     if entry.get("camera_info") is None:
-        return RigCamera(matrix)
+        return RigCamera(matrix, topic=topic)
     info = _mapping(entry["camera_info"], "camera_info")
     missing = {"width", "height", "k"} - info.keys()
     if missing:
         raise ValueError(f"camera_info lacks {', '.join(sorted(missing))}")
-    return RigCamera(matrix, CameraModel.from_camera_info(
-        SimpleNamespace(**({"d": [], "distortion_model": "plumb_bob"} | info))))
+    return RigCamera(matrix, raw_model(SimpleNamespace(**({"d": [], "distortion_model": ""} | info))), topic)
 
 
 def _mapping(value: Any, name: str) -> dict:

@@ -14,10 +14,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tttkd_ros.messages.definitions import deserialise
+
 # sensor_msgs/PointField: datatype -> NumPy type code without byte order
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 SIZES = {datatype: int(code[1]) for datatype, code in DATATYPES.items()}  # bytes
-UINT8, FLOAT32 = 2, 7
+UINT8, UINT32, FLOAT32 = 2, 6, 7
 CHANNELS = 128  # that a pixel may have in OpenCV 5 (512 in 4)
 
 
@@ -58,6 +60,11 @@ class CloudBytes:
     def data(self) -> np.ndarray:
         """The buffer's memory as (width * point_step,) uint8, which rosbags' messages have."""
         return np.frombuffer(self.buffer, np.uint8)
+
+
+def read_cloud(cdr: bytes):
+    """A serialised PointCloud2 as `decode_cloud` takes it, its data not copied. Raises ValueError for other bytes."""
+    return deserialise(cdr, "sensor_msgs/msg/PointCloud2")
 
 
 def decode_cloud(msg) -> Cloud:
@@ -163,11 +170,12 @@ class _Point:
     def __init__(self, fields: tuple[Field, ...], step: int, order: str):
         self.step, self.order = step, order
         self.fields: dict[str, Field] = {}
+        self._ambiguous: set[str] = set()
         for name, offset, datatype, count in fields:
-            if name in self.fields:
-                raise ValueError(f"cloud field {name!r} is declared twice")
             # Some drivers leave count at 0 where they mean 1.
-            self.fields[name] = Field(name, int(offset), int(datatype), int(count) or 1)
+            field = Field(name, int(offset), int(datatype), int(count) or 1)
+            if self.fields.setdefault(name, field) != field:
+                self._ambiguous.add(name)  # padding has no name, so often; what matters is whether one is asked for
         label = self.fields.get("label")
         self.has_intensity = "intensity" in self.fields
         self.has_label = label is not None and label.datatype == UINT8
@@ -176,7 +184,9 @@ class _Point:
         """The scalar field of that name, checked to lie inside a point."""
         field = self.fields.get(name)
         if field is None:
-            raise ValueError(f"cloud has no field {name!r}, only {', '.join(self.fields) or 'none'}")
+            raise ValueError(f"cloud has no field {name!r}, only {', '.join(filter(None, self.fields)) or 'none'}")
+        if name in self._ambiguous:
+            raise ValueError(f"cloud field {name!r} is declared twice")
         if field.datatype not in DATATYPES:
             raise ValueError(f"cloud field {name!r} has unknown datatype {field.datatype}, expected 1 to 8")
         if field.count != 1:
@@ -195,7 +205,8 @@ class _Point:
         for field in axes:
             if field.datatype not in (7, 8):
                 raise ValueError(
-                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 or FLOAT64"
+                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 (7) or FLOAT64 (8) "
+                    "in metres: of whole numbers the unit is not known"
                 )
         intensity = self.field("intensity") if self.has_intensity else None
         label = self.field("label") if self.has_label else None
@@ -221,20 +232,39 @@ class _Layout:
         self.size = self.width * self.height
         fields = tuple([(field.name, field.offset, field.datatype, field.count) for field in msg.fields])
         self.point = _point(fields, step, ">" if msg.is_bigendian else "<")
-        row = self.width * step
-        # Only the step from one row to the next matters: the single row of an unorganised cloud may leave it unset.
-        self.row_step = int(msg.row_step) if self.height > 1 else row
-        if self.size and self.row_step < row:
-            raise ValueError(
-                f"cloud row_step is {self.row_step}, expected at least width * point_step = {self.width} * {step} = "
-                f"{row}"
-            )
-        if self.size and len(msg.data) < self.height * self.row_step:
-            raise ValueError(
-                f"cloud data hold {len(msg.data)} bytes, expected {self.height * self.row_step} "
-                f"(height {self.height} * row step {self.row_step})"
-            )
+        self.row_step = self._row_step(int(msg.row_step), len(msg.data))
         self.data = msg.data
+
+    def _row_step(self, declared: int, size: int) -> int:
+        """Bytes from one row to the next, by the size of the data rather than by `row_step`.
+
+        Many drivers set `row_step` to 0, to the bytes of a point, to the number of points or to the bytes of all rows.
+
+        declared: `row_step`. size: bytes of the data. Raises ValueError for data that do not hold the points.
+        """
+        if not self.size:
+            if size:
+                raise ValueError(
+                    f"cloud is {self.width} x {self.height} points (width, height), but its data hold {size} bytes; "
+                    "expected both above 0, height 1 for an unorganised cloud"
+                )
+            return 0
+        row = self.width * self.point.step
+        whole = self.height * row
+        if declared > row and self.height > 1:
+            if size >= (self.height - 1) * declared + row:  # the last row may lack its padding
+                return declared
+            if size != whole and declared != whole:
+                raise ValueError(
+                    f"cloud data hold {size} bytes, expected {self.height * declared} (height {self.height} * row_step "
+                    f"{declared}), or {whole} without padding (width {self.width} * point_step {self.point.step})"
+                )
+        if size < whole:
+            raise ValueError(
+                f"cloud data hold {size} bytes, expected {whole} (width {self.width} * height {self.height} * "
+                f"point_step {self.point.step})"
+            )
+        return row
 
     def points(self, axes: list[Field], packed: bool) -> np.ndarray:
         """(N, 3) float32, C-contiguous, native byte order, writable. axes, packed: as `_Point.wanted` has them."""

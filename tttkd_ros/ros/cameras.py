@@ -8,22 +8,22 @@ are awaited for a bounded time, matched by stamp and decoded.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.compensation import Compensation
-from tttkd_ros.messages.image import PIXEL_BYTES, decode_image, image_size, read_raw_image
+from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import Extrinsics
 
-LARGEST_PIXEL = max(PIXEL_BYTES.values())
+LARGEST_PIXEL = 8  # bytes, of rgba16
 HEADER_BYTES = 2**16  # more than all that is no pixel takes in a message
 LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
@@ -34,19 +34,14 @@ class _Encoded:
     cdr: bytes
 
 
-@dataclass(frozen=True)
-class _Info:
-    frame_id: str
-    model: CameraModel
-
-
 class Cameras:
     """Safe to use from several threads, of which one makes frames.
 
     image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth, most_bytes: images kept per
     camera, and the bytes that they may take. most_pixels: an image of more is refused as it arrives, or before it is
     decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's
-    stamp to that of the image that belongs to it; empty for none.
+    stamp to that of the image that belongs to it; empty for none. channel_order: as for `decode_image`. rectified: the
+    cameras whose images are.
     """
 
     def __init__(
@@ -61,8 +56,10 @@ class Cameras:
         wait_s: float,
         most_bytes: int = IMAGE_BYTES,
         most_pixels: int = IMAGE_PIXELS,
+        channel_order: str = "refuse",
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
+        rectified: Collection[str] = (),
     ):
         self.names = names
         self.images = dict.fromkeys(names, 0)  # received, by camera
@@ -75,8 +72,9 @@ class Cameras:
         self._most_pixels = most_pixels
         self._refused: dict[str, str] = {}  # camera -> why its newest image was refused on arrival
         self._frame_ids: dict[str, str] = {}  # camera -> frame of the image of the last view
-        self._infos: dict[str, _Info] = {
-            name: _Info("", model) for name in names if (model := extrinsics.model(name)) is not None
+        self._channel_order = channel_order
+        self._cameras = {
+            name: CalibratedCamera(extrinsics.rig(name), rectified=name in rectified) for name in names
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
         self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth, most_bytes)
@@ -119,13 +117,11 @@ class Cameras:
                              f"{LARGER_IMAGES}")
 
     def add_info(self, camera: str, msg) -> None:
-        """An info that cannot be used is complained about; the last good one stays."""
+        """The last info that can be used stays in force; one that cannot is warned of."""
         try:
-            model = CameraModel.from_camera_info(msg)
+            self._cameras[camera].add(msg)
         except ValueError as error:
             self._complaints.about(f"{camera}/camera_info", error)
-            return
-        self._infos[camera] = _Info(msg.header.frame_id, model)
 
     def frame_id(self, camera: str) -> str:
         """Of the image of the camera's last view, as its own header names it, else its CameraInfo; empty before one."""
@@ -154,7 +150,7 @@ class Cameras:
                 self._complaints.about(camera, f"not used for training: {error}")
         self.problems = "" if views else "; ".join(problems)
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
-        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed)
+        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, frame_id=lidar_frame)
 
     def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
         """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
@@ -171,17 +167,19 @@ class Cameras:
             encoded = self._matcher.nearest(camera, sweep)
         except Unmatched as unmatched:
             raise ValueError(self._refused.get(camera) or unmatched) from None
-        info = self._infos.get(camera)
-        if info is None:
-            raise ValueError("no usable CameraInfo yet")
-        camera_from_lidar = self._extrinsics.camera_from_lidar(camera, info.frame_id, lidar_frame, encoded.stamp)
         message = read_raw_image(encoded.cdr, self._image_type)
-        if all(size := image_size(message)):  # else it cannot be decoded, which says why
-            self._check_pixels(*size)
-            if size != (info.model.width, info.model.height):
-                expected = f"{info.model.width}x{info.model.height}"
-                raise ValueError(f"image is {size[0]}x{size[1]}, its CameraInfo says {expected}")
-        image = decode_image(message)
-        self._frame_ids[camera] = message.header.frame_id or info.frame_id
+        size = image_size(message)
+        if not all(size):
+            decode_image(message)  # which says why it cannot be
+        self._check_pixels(*size)
+        frame_id = message.header.frame_id
+
+        def frame_from_lidar(frame: str) -> np.ndarray:
+            return self._extrinsics.camera_from_lidar(camera, frame, lidar_frame, encoded.stamp)
+
+        # Before it is decoded: its size may not be that of its CameraInfo.
+        model, camera_from_lidar = self._cameras[camera].locate(encoded.stamp, size, frame_id, frame_from_lidar)
+        image = decode_image(message, channel_order=self._channel_order, max_pixels=self._most_pixels)
+        self._frame_ids[camera] = frame_id or self._cameras[camera].frame_id
         moved = self._compensation.between(lidar_frame, encoded.stamp, sweep.stamp)
-        return View(camera, encoded.stamp, image, info.model, camera_from_lidar @ moved)
+        return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved)

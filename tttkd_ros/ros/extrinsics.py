@@ -1,38 +1,25 @@
-"""Where the camera-from-LiDAR transforms come from: a rig file, or TF where this ROS has tf2_ros."""
+"""Where the cameras sit: by a rig file, or by TF where this ROS has tf2_ros."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 from rclpy.time import Time
 
-from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.geometry.rig import RigCamera, assign
 from tttkd_ros.messages.stamps import nanoseconds
-from tttkd_ros.ros.files import resolve
-from tttkd_ros.ros.tf import matrix, start_anew
-
-
-class Extrinsics(Protocol):
-    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
-        """(4, 4) float64, at that time. Never waits: raises ValueError where the transform is not known (yet)."""
-
-    def model(self, camera: str) -> CameraModel | None:
-        """The camera model to use until a CameraInfo arrives."""
+from tttkd_ros.ros.tf import known_frames, matrix, start_anew
 
 
 class FromRig:
-    """A rig file's transforms, whatever the messages' frames are called."""
+    """A rig file's cameras, by the names that the node gives them."""
 
-    def __init__(self, rig: dict[str, RigCamera]):
+    def __init__(self, rig: Mapping[str, RigCamera]):
         self._rig = rig
 
-    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
-        return self._rig[camera].camera_from_lidar
-
-    def model(self, camera: str) -> CameraModel | None:
-        return self._rig[camera].camera
+    def rig(self, camera: str) -> RigCamera:
+        return self._rig[camera]
 
 
 class FromTf:
@@ -46,10 +33,12 @@ class FromTf:
         self._buffer = buffer
         self._last: dict[tuple[str, str], np.ndarray] = {}
 
+    def rig(self, camera: str) -> None:
+        return None
+
     def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
-        if not camera_frame:
-            raise ValueError("no CameraInfo yet, and so no frame to look up in TF")
-        key = camera_frame, lidar_frame
+        """(4, 4) float64, at that time. Never waits: raises ValueError if the transform is not known (yet)."""
+        key = known_frames(self._buffer, camera_frame, lidar_frame)
         for time in (Time(nanoseconds=stamp), Time()):
             # Asking first keeps the lookup from raising or waiting: the answer is there or it is not.
             if self._buffer.can_transform(*key, time):
@@ -62,22 +51,22 @@ class FromTf:
             raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")
         return self._last[key]
 
-    def model(self, camera: str) -> CameraModel | None:
-        return None
+
+Extrinsics = FromRig | FromTf
 
 
-def extrinsics(cameras: tuple[str, ...], rig: str, buffer) -> Extrinsics:
-    """buffer: a tf2_ros.Buffer, None where there is none.
+def extrinsics(cameras: Mapping[str, str], rig: Mapping[str, RigCamera] | None, buffer) -> Extrinsics:
+    """cameras: name -> image topic. rig: None if there is no file. buffer: a tf2_ros.Buffer, None if there is none.
 
-    Raises ValueError where the rig file is missing or lacks a camera, or where there is neither rig nor buffer.
+    Raises ValueError if the rig lacks a camera, or if there is neither rig nor buffer.
     """
-    if rig:
-        path = resolve(rig)
-        known = load_rig(path)
-        missing = [camera for camera in cameras if camera not in known]
+    if rig is not None:
+        entries, _ = assign(rig, cameras)
+        missing = [f"{camera} ({topic})" for camera, topic in cameras.items() if camera not in entries]
         if missing:
-            raise ValueError(f"rig {path} has no camera {', '.join(missing)}; it has {', '.join(known) or 'none'}")
-        return FromRig(known)
+            raise ValueError(f"the rig has no camera {', '.join(missing)}; it has {', '.join(rig) or 'none'}: correct "
+                             "the parameter 'cameras', or name it so in the rig, or give the rig's entry its topic")
+        return FromRig({camera: rig[entry] for camera, entry in entries.items()})
     if not cameras:
         return FromRig({})
     if buffer is None:

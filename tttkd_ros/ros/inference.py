@@ -12,10 +12,9 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
-from tttkd_ros.messages.definitions import deserialise
 from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import Moment
-from tttkd_ros.messages.point_cloud import decode_cloud
+from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.pipeline import Pipeline
@@ -26,7 +25,6 @@ from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.sweeps import SweepQueue
 from tttkd_ros.threads import join
 
-CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 MANY_LOST = 3  # sweeps in a row without an answer: it is not by chance
 
 
@@ -78,6 +76,7 @@ class Inference:
         bound: int,
         most_bytes: int = CLOUD_BYTES,
         governor: Governor,
+        time_unit: str = "auto",
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -91,6 +90,7 @@ class Inference:
         self._lost = 0  # sweeps in a row that could not be answered
         self._reason = ""  # why the last of them could not
         self._governor = governor
+        self._time_unit = time_unit
         self.version = 0  # of the weights behind the last answer
         self._queue: SweepQueue[Sweep] = SweepQueue(bound)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -101,14 +101,14 @@ class Inference:
         """What keeps the sweeps from being answered; empty if one of the last few was."""
         return f"the last {self._lost} sweeps got no answer: {self._reason}" if self._lost >= MANY_LOST else ""
 
-    def submit(self, cdr: bytes) -> None:
-        """cdr: a serialised cloud. Never waits."""
+    def submit(self, cdr: bytes, read: Callable[[bytes], object] = read_cloud) -> None:
+        """cdr: a serialised cloud. read: makes of it an object with the attributes of a PointCloud2. Never waits."""
         self._statistics.count("sweeps in")
         try:
             if len(cdr) > self._most_bytes:
                 raise ValueError(f"it has {len(cdr)} bytes, expected at most {self._most_bytes}; send single sweeps "
                                  "instead of maps, or raise the parameter limits.cloud_bytes")
-            msg = deserialise(cdr, CLOUD_TYPE)
+            msg = read(cdr)
         except ValueError as error:
             self._refuse(error)
             return
@@ -165,7 +165,7 @@ class Inference:
             raise Unreadable(str(error)) from error
         times.append(time.monotonic())
         stamp, frame_id, cameras = sweep.stamp, msg.header.frame_id, self._cameras
-        told_times = partial(point_times, msg)  # unread until a frame asks for them
+        told_times = partial(point_times, msg, unit=self._time_unit)  # unread until a frame asks for them
         make_frame = None
         if cameras:
             make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)

@@ -9,7 +9,7 @@ from rclpy.time import Time
 
 from tttkd_ros.geometry.motion import BASE_NS, Trajectory
 from tttkd_ros.messages.stamps import nanoseconds
-from tttkd_ros.ros.tf import matrix, start_anew
+from tttkd_ros.ros.tf import known_frames, matrix, start_anew
 
 
 class TfPoses:
@@ -27,6 +27,7 @@ class TfPoses:
 
         Raises ValueError with the reason where TF cannot tell.
         """
+        _, frame = known_frames(self._buffer, self.fixed_frame, frame)
         newest = nanoseconds(self._lookup(frame, 0).header.stamp)
         asked = {int(stamp) for stamp in stamps}
         if newest == 0:  # only static transforms between the two: the same at any time

@@ -14,6 +14,7 @@ from std_msgs.msg import Header, String
 
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.classes import UNLABELLED, ClassSet
+from tttkd_ros.messages.encodings import cv_bridge
 from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
 from tttkd_ros.messages.stamps import split
 
@@ -92,10 +93,20 @@ def diagnostics(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArra
 
 
 def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Image:
-    """image (H, W, 3) uint8 RGB; stamp: nanoseconds."""
+    """image (H, W, 3) uint8 RGB; stamp: nanoseconds. cv_bridge makes the message if ROS provides it."""
+    header = Header(stamp=stamp_message(stamp), frame_id=frame_id)
+    bridge = cv_bridge()
+    if bridge is not None:
+        try:
+            message = bridge.cv2_to_imgmsg(image, "rgb8")
+        except Exception:  # it numbers types as the OpenCV does that it was made for, which need not be this one
+            pass
+        else:
+            message.header = header
+            return message
     height, width = image.shape[:2]
     return Image(
-        header=Header(stamp=stamp_message(stamp), frame_id=frame_id),
+        header=header,
         height=height,
         width=width,
         encoding="rgb8",

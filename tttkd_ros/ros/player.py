@@ -2,7 +2,8 @@
 
 Messages go out as the CDR bytes that the bag holds, with their own stamps, in the bag's order and at the bag's pace.
 Publishers are reliable, so that a reliable subscription loses nothing and a best-effort one still matches. Message
-types that this ROS lacks (tf2_msgs, where rclpy comes from PyPI) are left out, and named.
+types that this ROS lacks (tf2_msgs, where rclpy comes from PyPI) are left out, and named. The QoS that the bag says was
+offered is not used: it is edited, or of another distribution. Nothing played is an error.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from tttkd_ros.bags.storage import Bag, open_bag
-from tttkd_ros.bags.topics import described
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
 SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
+GAP = 30.0  # seconds without a message that are told
 ACKNOWLEDGE = 10.0  # seconds for the last messages to be acknowledged
 
 
@@ -60,9 +61,11 @@ def play(
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         opened = stack.enter_context(open_bag(bag))
-        classes, missing = playable(opened, topics)
-        for topic, type_name in missing.items():
-            print(f"left out {topic}: this ROS has no {type_name}", flush=True)
+        for note in opened.notes:
+            print(note, flush=True)
+        classes, left_out = playable(opened, topics)
+        for topic, reason in left_out.items():
+            print(f"left out {topic}: {reason}", flush=True)
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         node = rclpy.create_node("bag_player", use_global_arguments=False)
@@ -81,20 +84,37 @@ def play(
         if not stop.is_set():
             for publisher in publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE))
+    if not played and not stop.is_set():
+        raise ValueError(f"played nothing: bag {bag} counts messages on {', '.join(classes)}, but has none")
     print(f"{'stopped after' if stop.is_set() else 'played'} {played} messages", flush=True)
 
 
 def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
-    """Topic -> class of what is to be played, and topic -> type of what this ROS lacks the type of."""
-    unknown = sorted(set(topics) - bag.types.keys())
+    """Topic -> class of what is to be played, and topic -> why not, of the other topics.
+
+    Raises ValueError for a topic that the bag lacks, and if there is nothing to play.
+    """
+    unknown = sorted(set(topics) - bag.types.keys() - bag.left_out.keys())
     if unknown:
         raise ValueError(f"the bag has no topic {', '.join(unknown)}; it has {', '.join(sorted(bag.types))}")
-    wanted = topics or [topic for topic in bag.types if not topic.startswith("/truth/")]
-    classes = {topic: message_class(bag.types[topic]) for topic in wanted}
-    missing = {topic: bag.types[topic] for topic, kind in classes.items() if kind is None}
-    if len(missing) == len(classes):
-        raise ValueError(f"nothing to play; the bag has {described(bag.types)}")
-    return {topic: kind for topic, kind in classes.items() if kind is not None}, missing
+    classes: dict[str, type] = {}
+    left_out = {topic: reason for topic, reason in bag.left_out.items() if topic in topics or not topics}
+    for topic, type_name in bag.types.items():
+        if topics and topic not in topics:
+            continue
+        kind = message_class(type_name)
+        if not topics and topic.startswith("/truth/"):
+            left_out[topic] = f"the truth is played only if it is asked for (--topics {topic})"
+        elif kind is None:
+            left_out[topic] = f"this ROS has no {type_name}: install the package {type_name.split('/')[0]}"
+        elif not bag.counts[topic]:
+            left_out[topic] = "the bag holds no message on it"
+        else:
+            classes[topic] = kind
+    if not classes:
+        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
+        raise ValueError(f"nothing to play in bag {bag.path} ({reasons or 'it has no topics'})")
+    return classes, left_out
 
 
 def message_class(type_name: str) -> type | None:
@@ -140,7 +160,10 @@ def _play(bag: Bag, publishers: dict, rate: float, stop: threading.Event, log) -
             first, start = record.time, time.monotonic()
         # Due times count from the start, so that one late message does not delay all that follow.
         due = start + (record.time - first) * 1e-9 / rate
-        if stop.wait(min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)):
+        wait = max(0.0, due - time.monotonic())
+        if wait > GAP:
+            print(f"waiting {wait:.0f} s for {record.topic}, as recorded: --rate plays faster", flush=True)
+        if stop.wait(min(wait, threading.TIMEOUT_MAX)):
             break
         sent = time.time_ns()
         publishers[record.topic].publish(record.data)

@@ -22,7 +22,10 @@ from tttkd_ros.adaptation.worker import OVER, READY
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
+from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.messages.camera_topics import info_topic
 from tttkd_ros.ros import parameters
+from tttkd_ros.ros.camera_topics import image_topic, with_cameras
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
@@ -72,13 +75,15 @@ def prepare(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
     settings, config = read_parameters(params_file, {"rig": rig, "model": model, "teacher": teacher})
+    known = load_rig(resolve(settings.rig)) if settings.rig else None
+    settings = with_cameras(settings, known)
     with open_bag(bag) as opened:
         types = opened.types
         points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types, opened.counts)
     adapts = bool(config.enabled and settings.cameras and settings.teacher)
     return Preparation(
         points=points,
-        topics=(points, *_beside(settings, types)),
+        topics=(points, *_beside(settings, known, types)),
         awaited=((ACTIVE,), (READY, OVER)) if settings.cameras and settings.teacher else ((ACTIVE,),),
         options=_options(settings, config, points, adapts),
         threads=settings.threads,
@@ -104,18 +109,19 @@ def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTT
         rclpy.try_shutdown(context=context)
 
 
-def _beside(settings: Settings, types: Mapping[str, str]) -> list[str]:
+def _beside(settings: Settings, rig: Mapping[str, RigCamera] | None, types: Mapping[str, str]) -> list[str]:
     """What else the node listens to: a topic without a subscription would be waited for in vain."""
     raw, found = settings.image_transport == "raw", []
     if not settings.teacher:
         return found
     for camera in settings.cameras:
-        image = f"/{camera}/image" if raw else f"/{camera}/image/compressed"
+        base = f"/{image_topic(camera, rig).lstrip('/')}"
+        image = base if raw else f"{base}/compressed"
         kind = topics.IMAGE if raw else topics.COMPRESSED
         if types.get(image) != kind:
             raise ValueError(f"the bag has no {kind} topic {image}, where the node looks for {camera!r}: set its "
                              f"parameters cameras and image_transport; the bag has {topics.described(types)}")
-        found += [image, *({topics.info_topic(camera)} & types.keys())]
+        found += [image, *({info_topic(base)} & types.keys())]
     if settings.cameras and find_spec("tf2_ros") and (settings.fixed_frame or not settings.rig):
         found += sorted({topics.MOVING_TOPIC, topics.STATIC_TOPIC} & types.keys())
     return found
@@ -129,7 +135,7 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
             "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
             "kd-points": config.kd_points,
         }
-    if settings.rig and settings.cameras:
+    if settings.rig and adapts:
         options["rig"] = resolve(settings.rig)
     text = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]

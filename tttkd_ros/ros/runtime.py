@@ -22,8 +22,11 @@ from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.geometry.rig import load_rig
+from tttkd_ros.messages.camera_topics import is_rectified
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
+from tttkd_ros.ros.camera_topics import camera_topics, with_cameras
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Snapshot
@@ -33,6 +36,7 @@ from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.logs import warn
 from tttkd_ros.ros.motion import odometry
 from tttkd_ros.ros.overlay import Overlays
+from tttkd_ros.ros.published_types import PublishedTypes
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events, sensor_qos, subscription_events
 from tttkd_ros.ros.settings import Settings
 from tttkd_ros.ros.state import AdaptedState
@@ -66,19 +70,25 @@ class Runtime:
         failures = Complaints(self._error)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
+        image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
+        rig = load_rig(resolve(settings.rig)) if settings.rig else None
+        settings = with_cameras(settings, rig)
+        sources = camera_topics(node, settings, rig)
         tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
         if tf:
             self._close.append(tf.close)
-        transforms = extrinsics(settings.cameras, settings.rig, tf and tf.buffer)
+        transforms = extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
         poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
         compensation = Compensation(poses and poses.trajectory, partial(complaints.about, "motion"), log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
-                settings.cameras, transforms, f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}", complaints,
+                settings.cameras, transforms, image_type, complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
-                most_bytes=settings.history_bytes, most_pixels=settings.image_pixels, compensation=compensation,
+                most_bytes=settings.history_bytes, most_pixels=settings.image_pixels,
+                channel_order=settings.channel_order, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
+                rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
             )
             for _ in range(2)
         )
@@ -100,22 +110,25 @@ class Runtime:
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
             self._overlays.submit, self._statistics, complaints, failures, bound=settings.queue,
-            most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline),
+            most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
         )
         self._close.append(self._inference.close)
 
         qos = sensor_qos(settings.reliability, settings.depth)
         # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
         # Python message holds up every other thread.
-        self._subscribe(PointCloud2, "points", self._on_points, qos, raw=True)
-        for name in settings.cameras:
+        types = PublishedTypes(node, complaints.about)
+        self._close.append(types.close)
+        types.watch_sweeps(
+            "points", lambda kind, callback: self._subscribe(kind, "points", callback, qos, raw=True), self._on_points
+        )
+        for name, topics in sources.items():
+            types.watch_images(topics.image, image_type)
             self._subscribe(
-                Image if raw else CompressedImage, f"{name}/image" if raw else f"{name}/image/compressed",
+                Image if raw else CompressedImage, topics.image,
                 partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
             )
-            self._subscribe(
-                CameraInfo, f"{name}/camera_info", partial(_both, self.cameras.add_info, drawn.add_info, name), qos
-            )
+            self._subscribe(CameraInfo, topics.info, partial(_both, self.cameras.add_info, drawn.add_info, name), qos)
 
     def close(self) -> None:
         """Ends every thread and process, and takes every topic off the graph; takes seconds at most, but for a disk
@@ -164,9 +177,9 @@ class Runtime:
         weights = Weights.copied(0, student.backbone)
         return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, hang_up=hang_up)
 
-    def _on_points(self, cdr: bytes) -> None:
+    def _on_points(self, cdr: bytes, read: Callable[[bytes], object]) -> None:
         if self.active:
-            self._inference.submit(cdr)
+            self._inference.submit(cdr, read)
         else:
             self._statistics.count("sweeps let pass")
 
@@ -193,10 +206,13 @@ class Runtime:
         self._close.append(partial(self._node.destroy_publisher, publisher))
         return publisher
 
-    def _subscribe(self, kind: type, topic: str, callback, qos, *, raw: bool = False) -> None:
+    def _subscribe(self, kind: type, topic: str, callback, qos, *, raw: bool = False) -> Callable[[], object]:
+        """What it returns ends the subscription before `close` does."""
         events = subscription_events(self._node.resolve_topic_name(topic), self._complaints.about)
         subscription = self._node.create_subscription(kind, topic, callback, qos, raw=raw, event_callbacks=events)
-        self._close.append(partial(self._node.destroy_subscription, subscription))
+        end = partial(self._node.destroy_subscription, subscription)
+        self._close.append(end)
+        return end
 
 
 def _both(first: Callable[[str, object], None], second: Callable[[str, object], None], camera: str, msg) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.messages.encodings import CHANNEL_ORDERS
 from tttkd_ros.messages.limits import CLOUD_BYTES, IMAGE_BYTES, IMAGE_PIXELS
+from tttkd_ros.messages.point_times import TIME_UNITS
 from tttkd_ros.ros.qos import RELIABILITY
 
+AUTO = "auto"
 LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
 
 
@@ -41,11 +44,13 @@ class Settings:
     device: str = _parameter("device", "auto", "torch device of student and teacher: auto, cpu, cuda, cuda:0, ...")
     class_set: str = _parameter("class_set", "outdoor10", "class set that the model must have", choices=CLASS_SETS)
     cameras: tuple[str, ...] = _parameter(
-        "cameras", ("camera_front",),
-        "cameras to learn from: topics <camera>/image and <camera>/camera_info; [''] for none",
+        "cameras", (AUTO,),
+        "cameras to learn from: topics <camera>/image and <camera>/camera_info; [auto]: those of the rig, camera_front "
+        "without one; [''] for none",
     )
     rig: str = _parameter(
-        "rig", "", "YAML file with camera_from_lidar of every camera; empty: look the transforms up in TF"
+        "rig", "", "YAML file with camera_from_lidar of every camera; what it says goes before CameraInfo and TF; "
+        "empty: TF",
     )
     fixed_frame: str = _parameter(
         "motion.fixed_frame", "odom",
@@ -54,6 +59,14 @@ class Settings:
     image_transport: str = _parameter(
         "image_transport", "raw", "raw: <camera>/image; compressed: <camera>/image/compressed",
         choices=("raw", "compressed"),
+    )
+    channel_order: str = _parameter(
+        "images.channel_order", "refuse", "of images whose encoding does not tell it: 8UC3, 8UC4, 16UC3, 16UC4",
+        choices=CHANNEL_ORDERS,
+    )
+    time_unit: str = _parameter(
+        "points.time_unit", "auto", "unit of the clouds' point times; auto: the one in which they make a sweep",
+        choices=TIME_UNITS,
     )
     tolerance: float = _parameter(
         "matching.tolerance", 0.05, "largest distance in stamp between a sweep and its image, seconds",
@@ -114,7 +127,8 @@ class Settings:
             _check(f, getattr(self, f.name))
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f"parameter 'cameras' is {list(self.cameras)}: expected each camera once")
-        if len(self.offsets) not in (0, len(self.cameras)) or not all(_is_offset(value) for value in self.offsets):
+        fit = self.cameras == (AUTO,) or len(self.offsets) in (0, len(self.cameras))  # checked once they are known
+        if not fit or not all(_is_offset(value) for value in self.offsets):
             raise ValueError(
                 f"parameter 'matching.offsets' is {list(self.offsets)}: expected none, or as many as cameras "
                 f"({len(self.cameras)}), each from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}"

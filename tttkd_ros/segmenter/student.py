@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS, ClassSet
 from tttkd_ros.segmenter.unet import SparseUNet
-from tttkd_ros.segmenter.voxels import GRID, in_grid, voxelise
+from tttkd_ros.segmenter.voxels import GRID, Voxels, in_grid, nearest, voxelise
 
+# Occupied voxels that a sweep may have: five times those of a 64-ring sensor's. So many take 2 GB and some seconds.
+MAX_VOXELS = 250_000
 LARGEST = 2**16 - 1  # of a model's sizes: so that the numbers in it can be counted
 
 
@@ -77,14 +79,35 @@ class Student(nn.Module):
 
         Raises ValueError for points that do not fit into one grid: see `usable`.
         """
+        voxels = self.voxels(points)
+        return self.voxel_features(voxels)[voxels.inverse]
+
+    def voxels(self, points: Tensor | Sequence[Tensor]) -> Voxels:
+        """The voxels of a cloud or a batch, for any number of passes over them. Raises ValueError as `forward` does."""
         clouds = [points] if isinstance(points, Tensor) else points
-        voxels = voxelise(clouds, self.config.voxel_size, multiple=2 ** (self.config.levels - 1))
-        if not len(voxels.indices):
+        return voxelise(clouds, self.config.voxel_size, multiple=2 ** (self.config.levels - 1))
+
+    def voxel_features(self, voxels: Voxels) -> Tensor:
+        """(V, base_channels). All points of a voxel share its features, so that the heads need only these rows."""
+        if not len(voxels):
             return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
-        return self.backbone(voxels)[voxels.inverse]
+        return self.backbone(voxels)
 
     def usable(self, points: Tensor) -> Tensor:
-        """(N,) bool: points (N, 3) that are finite and within reach of the grid around the sensor."""
+        """(N,) bool: points (N, 3), metres, LiDAR frame, that can be segmented.
+
+        They are finite, within reach of the grid around the sensor, and not at (0, 0, 0), which is how drivers send a
+        beam without a return. Of points that occupy more than `MAX_VOXELS` voxels, the nearest are usable.
+        """
+        usable = self.in_range(points)
+        x, y, z = points.T
+        usable &= (x != 0) | (y != 0) | (z != 0)
+        if int(usable.sum()) > MAX_VOXELS:
+            usable[usable.clone()] = nearest(points[usable], self.config.voxel_size, MAX_VOXELS)
+        return usable
+
+    def in_range(self, points: Tensor) -> Tensor:
+        """(N,) bool: points (N, 3) that are finite and within `reach`."""
         return in_grid(points, self.config.voxel_size)
 
     @property

@@ -44,7 +44,9 @@ class SparseUNet(nn.Module):
         ones = torch.ones(len(voxels.indices), 1, device=voxels.indices.device)
         grid = SparseConvTensor(ones, voxels.indices, voxels.spatial_shape, voxels.batch_size)
         if not ones.is_cuda:
-            grid.indice_dict = index_pairs(voxels, self.levels)
+            if not voxels.pairs:  # which serve every pass over these voxels
+                voxels.pairs.update(index_pairs(voxels, self.levels))
+            grid.indice_dict = dict(voxels.pairs)
         return self.activation(self.body(self.stem(grid)).features)
 
 

@@ -156,7 +156,7 @@ def _examples(
             for frame in frames(world, seed + i, each, Course(skip=1.5)):
                 targets = teacher_targets(frame, teacher, rng)
                 kept = torch.randperm(len(targets.index), generator=rng)[:budget]
-                labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.points)
+                labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.upright)
                 examples.append(Example(points, labels, targets.index[kept], targets.features[kept].half()))
                 bar.advance(task)
     return examples, torch.cat([e.targets for e in examples]).float().mean(0)

@@ -1,0 +1,69 @@
+"""Compressed chunks, messages and files, unpacked within bounds: what is compressed can claim or become anything."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+from backports import zstd  # the standard library's from Python 3.14 on
+from lz4.frame import LZ4FrameFile
+
+from tttkd_ros.bags.errors import BagError
+
+LIMIT = 2**30  # bytes of a chunk or a message
+MAX_RATIO = 200  # of a file's size to its compressed size, beyond LIMIT; of point clouds it is below 20
+PIECE = 2**20  # bytes
+READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
+
+
+def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
+    """An MCAP chunk's content. size: how many bytes it is said to have; ValueError if that is not so."""
+    if size > LIMIT:
+        raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")
+    if compression and compression not in READERS:
+        raise ValueError(f"a chunk's compression is {compression!r}, expected zstd, lz4 or none")
+    content = _read(READERS[compression](BytesIO(data)), size) if compression else data
+    if len(content) != size:
+        raise ValueError(f"a chunk claims {size} bytes, but has {len(content)}")
+    return content
+
+
+def unpack_message(data: bytes) -> bytes:
+    """A message compressed by itself. Raises ValueError if it is no such or too large."""
+    return _read(zstd.ZstdFile(BytesIO(data)), LIMIT)
+
+
+@contextmanager
+def unpacked_file(path: Path) -> Iterator[Path]:
+    """A zstd file, unpacked to a temporary folder. Raises BagError if it grows too large."""
+    limit = max(LIMIT, MAX_RATIO * path.stat().st_size)
+    with TemporaryDirectory(prefix="tttkd_bag_") as folder:
+        out = Path(folder) / path.stem
+        free = shutil.disk_usage(folder).free
+        size = 0
+        with path.open("rb") as packed, zstd.ZstdFile(packed) as content, out.open("wb") as file:
+            while piece := content.read(PIECE):
+                size += len(piece)
+                if size > limit:
+                    raise BagError(f"{path} expands to more than {limit} bytes, {MAX_RATIO} times its size: if that is "
+                                   f"right, unpack it yourself with `zstd -d {path}`")
+                if size > free:
+                    raise BagError(f"{path} does not fit into the {free} bytes that are free in {folder}: set TMPDIR "
+                                   "to a folder on a larger disk")
+                file.write(piece)
+        yield out
+
+
+def _read(content: BinaryIO, limit: int) -> bytes:
+    pieces, size = [], 0
+    while piece := content.read(PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise ValueError(f"compressed content expands beyond the {limit} bytes that it claims or may have")
+    return b"".join(pieces)

@@ -1,0 +1,43 @@
+"""What is wrong with a bag, in one line with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+REMEDIES = {
+    ".mcap": "`mcap recover {0} -o recovered.mcap` saves what can be read",
+    ".db3": "`sqlite3 {0} .recover | sqlite3 recovered.db3` saves what can be read",
+    ".zstd": "copy it again, or unpack it with `zstd -d {0}`",
+    ".zst": "copy it again, or unpack it with `zstd -d {0}`",
+}
+
+
+class BagError(ValueError):
+    """Names the bag or its file, what is wrong, and what to do."""
+
+
+class Damaged(BagError):
+    """The bag is one, but not whole: a part of it may be readable."""
+
+
+@contextmanager
+def damage_named(path: Path, where: str = "") -> Iterator[None]:
+    """Raise Damaged for whatever goes wrong inside.
+
+    The parsers of a damaged file raise whatever their unpacking, decompressing and indexing raises, not only their own
+    errors. Here all of them mean the same.
+    """
+    try:
+        yield
+    except BagError:
+        raise
+    except OSError as error:
+        raise BagError(f"bag {path}{where} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        remedy = "" if where or path.suffix not in REMEDIES else f": {REMEDIES[path.suffix].format(quote(str(path)))}"
+        what = f"is damaged or cut short, or of an unknown kind ({reason})"
+        raise Damaged(f"bag {path}{where} {what}{remedy}") from error
