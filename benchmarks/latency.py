@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 from common import Rows, command, one_thread, table
 from overhead import cloud_message
+from rclpy.serialization import serialize_message
 from rich.table import Table
 from sensor_msgs.msg import PointCloud2
 
@@ -56,7 +57,7 @@ def run(
     sweeps = list(frames("kitti", 0, max(3, round(seconds * RATE))))
     with one_thread():
         student = load_student(share(STUDENT))
-        build = partial(load_ttt_kd, share(STUDENT), share(TEACHER), engine="auto", device="cpu", threads=1, seed=0)
+        build = partial(load_ttt_kd, student, share(TEACHER), engine="auto", device="cpu", threads=1, seed=0)
         beside = partial(AdapterProcess, build, Weights.copied(0, student.backbone))
         modes: list[tuple[str, Callable[[], Adapter] | None, int]] = [("off", None, 0)]
         modes += [
@@ -108,7 +109,7 @@ class _Node:
         palette = student.config.classes.palette
         self.inference = Inference(
             self.pipeline, palette, self if build else None, self._publish, lambda _: None, Statistics(),
-            Complaints(lambda _: None), self._errors.append, bound=1000, governor=Governor(60.0),
+            Complaints(lambda _: None), Complaints(self._errors.append), bound=1000, governor=Governor(60.0),
         )  # fmt: skip
         while build and self.pipeline.adaptation == "starting":
             time.sleep(0.05)
@@ -121,7 +122,7 @@ class _Node:
     def frame(self, moment: int, points: np.ndarray, frame_id: str, *, times: object) -> Frame:
         return self._frames[moment]
 
-    def submit(self, frame: Frame, cloud: PointCloud2) -> None:
+    def submit(self, frame: Frame, cloud: bytes) -> None:
         self._frames[frame.stamp] = frame
         self.inference.submit(cloud)
 
@@ -142,7 +143,7 @@ class _Node:
 
 def _run(student, sweeps: Sequence[Frame], name: str, build, stride: int) -> tuple[np.ndarray, int, int, int, float]:
     """Milliseconds of each sweep; sweeps sent; steps taken and due; predictions per second."""
-    clouds = [cloud_message(sweep.points, sweep.stamp) for sweep in sweeps]
+    clouds = [serialize_message(cloud_message(sweep.points, sweep.stamp)) for sweep in sweeps]
     node = _Node(student, build, stride, name == "inline")
     try:
         start, sent = time.monotonic() + 0.1, {}

@@ -71,10 +71,11 @@ def _rows(student: Student, points: np.ndarray, rounds: int) -> Rows:
     pipeline = Pipeline(student, None, TTTConfig(), background=False)
     palette = student.config.classes.palette
     inference = Inference(
-        pipeline, palette, None, serialize_message, lambda _: None, stages, Complaints(errors.append), errors.append,
+        pipeline, palette, None, serialize_message, lambda _: None, stages, Complaints(errors.append),
+        Complaints(errors.append),
         bound=1, governor=Governor(0.0),
     )  # fmt: skip
-    sweep, tensor = cloud_message(points), torch.from_numpy(points)
+    sweep, tensor = serialize_message(cloud_message(points)), torch.from_numpy(points)
     taken = []
     try:
         for _ in range(rounds + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tttkd_ros.files import require_writable, write_whole
+from tttkd_ros.files import Unwritable, require_writable, write_whole
 
 SIZE = 4_000_000
 KILLS, MOST = 60, 600
@@ -29,6 +30,18 @@ import resource, sys
 from tttkd_ros.files import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 write_whole(sys.argv[1], b"new" * 100_000)
+"""
+HALTING = """
+import sys, tttkd_ros.files as files
+put_in_place = files.put_in_place
+files.put_in_place = lambda *paths: (print("written", flush=True), sys.stdin.readline(), put_in_place(*paths))
+files.write_whole(sys.argv[1], b"theirs")
+"""
+OFTEN = """
+import sys
+from tttkd_ros.files import write_whole
+for _ in range(100):
+    write_whole(sys.argv[1], sys.argv[2].encode() * 1000)
 """
 
 
@@ -63,7 +76,7 @@ def test_content_beyond_what_the_disk_takes_leaves_the_old_file_and_nothing_else
     path = tmp_path / "file"
     write_whole(path, b"old")
     child = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True)
-    assert "OSError: [Errno 27] File too large" in child.stderr
+    assert f"Unwritable: {path} cannot be written (File too large): name another file" in child.stderr
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -102,6 +115,44 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
     (tmp_path / ".other.1234abcd.unfinished").write_bytes(b"half")
     write_whole(path, b"whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == [".other.1234abcd.unfinished", path.name]
+
+
+def test_a_file_that_another_process_is_writing_is_left_to_it(tmp_path):
+    path = tmp_path / "file"
+    command = [sys.executable, "-c", HALTING, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        (theirs,) = unfinished(tmp_path)
+        write_whole(path, b"mine")
+        assert unfinished(tmp_path) == [theirs]
+        other.communicate(b"go on\n", timeout=20)
+    assert (other.returncode, path.read_bytes(), unfinished(tmp_path)) == (0, b"theirs", [])
+
+
+def test_processes_that_write_one_file_at_the_same_time_all_succeed(tmp_path):
+    path = tmp_path / "file"
+    children = [subprocess.Popen([sys.executable, "-c", OFTEN, path, str(number)]) for number in range(3)]
+    assert [child.wait(60) for child in children] == [0, 0, 0]
+    assert path.read_bytes()[:1] * 1000 == path.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "remedy"),
+    [(errno.ENOSPC, "No space left on device", "free space on that disk, or name a file on another one"),
+     (errno.EDQUOT, "Disk quota exceeded", "free space on that disk, or name a file on another one"),
+     (errno.EROFS, "Read-only file system", "name another file")],
+)
+def test_a_disk_that_takes_nothing_is_told_with_the_path_and_the_remedy(tmp_path, monkeypatch, number, reason, remedy):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "file"
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unwritable) as refused:
+        write_whole(path, b"new")
+    assert str(refused.value) == f"{path} cannot be written ({reason}): {remedy}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):

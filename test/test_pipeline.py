@@ -263,6 +263,54 @@ def test_a_frame_that_cannot_be_made_costs_its_turn(run):
     assert [report.stamp for report in reports] == [0, 3, 6]
 
 
+@pytest.mark.parametrize("failures", [1, 2, 3, 7])
+def test_steps_that_fail_in_a_row_are_told_until_one_is_taken(run, failures):
+    def make_frame():
+        raise OSError("the driver is gone")
+
+    pipeline, _ = run(settings(stride=1))
+    for stamp in range(failures):
+        pipeline.process(stamp, frame().points, make_frame)
+    told = f"failing: the last {failures} steps failed: OSError: the driver is gone"
+    assert (pipeline.failing, pipeline.adaptation) == ((True, told) if failures >= 3 else (False, "running"))
+    process(pipeline, [10])
+    assert (pipeline.failing, pipeline.adaptation) == (False, "running")
+
+
+def test_resuming_says_what_happens_or_refuses_with_the_reason(run, student):
+    pipeline, _ = run()
+    pipeline.pause()
+    assert pipeline.resume() == "adaptation is running"
+    pipeline.config = replace(pipeline.config, enabled=False)
+    with pytest.raises(ValueError, match="adaptation is off: ttt.enabled is false"):
+        pipeline.resume()
+    with pytest.raises(ValueError, match="adaptation is off: needs a camera and a teacher"):
+        Pipeline(student, None, settings(), background=True).resume()
+
+
+@pytest.mark.parametrize("act", ["resume", "revive"])
+def test_adaptation_that_could_not_start_is_started_again(student, act):
+    def build():
+        tried.append(1)
+        raise OSError("the teacher's disk is gone")
+
+    tried = []
+    pipeline = Pipeline(student, build, settings(), background=True)
+    until(lambda: pipeline.failed)
+    told = getattr(pipeline, act)()
+    assert told == "adaptation starts again; it had stopped: OSError: the teacher's disk is gone"
+    until(lambda: len(tried) == 2 and pipeline.failed)
+    pipeline.close()
+
+
+def until(condition):
+    for _ in range(100 * PATIENCE):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("waited in vain")
+
+
 def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):
     runs = [process(run(settings(stride=1, kd_points=50, learning_rate=1.0), seed=4)[0], range(4)) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
@@ -272,7 +320,7 @@ def test_two_replays_of_the_same_seed_agree_bit_for_bit(run):
 def test_without_a_teacher_it_only_segments(student):
     pipeline = Pipeline(student, None, settings(stride=1), background=True)
     process(pipeline, range(2))
-    for action in (pipeline.pause, pipeline.resume, pipeline.reset, pipeline.close):
+    for action in (pipeline.pause, pipeline.reset, pipeline.close):
         action()
     assert (pipeline.counters.submitted, pipeline.paused) == (0, False)
 

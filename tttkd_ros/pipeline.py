@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 WARN_EVERY_S = 60.0  # of what is wrong with the clouds
 STARVED = 8  # times the configured stride from which adaptation hardly gets a step
 STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # how `Pipeline.adaptation` begins then
+MANY_FAILURES = 3  # steps in a row that failed: it is not by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +228,8 @@ class Pipeline:
             return ": ".join(filter(None, (self._worker.state, self._worker.failure)))
         if self._worker.paused:
             return "paused"
+        if self.failing:
+            return f"failing: the last {self._worker.failing} steps failed: {self._worker.last.reason}"
         if (last := self._worker.last) and last.paused:
             return f"{GUARD_PAUSE}: {last.reason}"
         if self._config.enabled and self._share.stretch >= STARVED:
@@ -243,8 +246,13 @@ class Pipeline:
         return self._worker is not None and self._worker.state == STARTING and bool(self._worker.failure)
 
     @property
+    def failing(self) -> bool:
+        """Whether the last steps have all raised an exception, of which `adaptation` gives the last."""
+        return bool(self._worker and self._worker.last) and self._worker.failing >= MANY_FAILURES
+
+    @property
     def failed(self) -> bool:
-        """Whether adaptation is over, for a reason that `adaptation` gives."""
+        """Whether adaptation has stopped, for a reason that `adaptation` gives."""
         return self._worker is not None and self._worker.state == FAILED
 
     def pause(self) -> None:
@@ -252,9 +260,26 @@ class Pipeline:
         if self._worker:
             self._worker.pause()
 
-    def resume(self) -> None:
+    def resume(self) -> str:
+        """Adapt again after `pause`, or after adaptation has stopped. Returns what happens now.
+
+        Raises ValueError with the reason if there will be no step.
+        """
         if self._worker:
             self._worker.resume()
+        revived = self.revive()
+        if self._worker is None or not self._config.enabled:
+            raise ValueError(f"adaptation is {self.adaptation}")
+        return revived or f"adaptation is {self.adaptation}"
+
+    def revive(self) -> str:
+        """Start adaptation again if it has stopped. Returns what was done, "" if nothing.
+
+        Raises ValueError with the reason if it cannot be started.
+        """
+        reason = self._worker and self._worker.failure
+        revived = self._worker is not None and self._worker.revive()
+        return f"adaptation starts again; it had stopped: {reason}" if revived else ""
 
     def reset(self) -> None:
         """Segment with the shipped weights from the next sweep on."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import Pipe
 from types import MappingProxyType
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 from tttkd_ros.adaptation.adapter import AdapterDied, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.process import AdapterProcess, HangUp
+from tttkd_ros.adaptation.process import AdapterProcess, HangUp, _serve
 
 sys.path.append(os.path.dirname(__file__))  # the children's, too
 from counting_adapter import SHIPPED, Counting, refuse, take_forever  # noqa: E402
@@ -195,16 +196,37 @@ def test_closing_ends_the_child(child):
     assert ended(pid)
 
 
-def test_a_child_whose_parent_was_killed_ends_by_itself():
-    code = (
-        "import os, counting_adapter as fakes\n"
-        "from tttkd_ros.adaptation.config import TTTConfig\n"
-        "from tttkd_ros.adaptation.process import AdapterProcess\n"
-        "process = AdapterProcess(fakes.Counting, fakes.SHIPPED)\n"
-        "print(int(process.step('frame', TTTConfig()).cosine), flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
+# Starts a child and has it do something; the parent is killed while the child is at it.
+ORPHAN = """
+import os, sys, threading, time
+import counting_adapter as fakes
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.process import AdapterProcess
+process = AdapterProcess(fakes.Counting, fakes.SHIPPED)
+print(int(process.step('frame', TTTConfig()).cosine), flush=True)
+if sys.argv[1] != "nothing":
+    threading.Thread(target=process.step, args=(sys.argv[1], TTTConfig()), daemon=True).start()
+    time.sleep(0.5)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("doing", ["nothing", "hang", "talk"])
+def test_a_child_whose_parent_was_killed_ends_at_once_and_without_a_traceback(doing):
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", code]
-    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, env=os.environ | path)
+    command = [sys.executable, "-c", ORPHAN, doing]
+    parent = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | path)
     assert ended(int(parent.stdout))
+    assert "Traceback" not in parent.stderr  # which the child shares, and holds open until it ends
+
+
+def test_a_child_that_outlives_the_pipe_ends_without_a_traceback(capfd):
+    """As where the system has no signal for a parent's death."""
+    ours, theirs = Pipe()
+    serving = threading.Thread(target=_serve, args=(theirs, None), daemon=True)
+    ours.send(("step", "frame", TTTConfig()))  # which fails, for there is no adapter
+    ours.close()
+    serving.start()
+    serving.join(PATIENCE)
+    assert not serving.is_alive()
+    assert capfd.readouterr().err == ""

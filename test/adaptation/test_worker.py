@@ -6,7 +6,8 @@ import torch
 
 from tttkd_ros.adaptation.adapter import AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.worker import FAILED, RESTARTS, STARTING, AdaptationWorker
+from tttkd_ros.adaptation.restarts import RESTARTS, RestartBudget
+from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker
 
 PATIENCE = 10  # seconds until a test that hangs fails
 SHIPPED = Weights(0, MappingProxyType({"weight": torch.zeros(1)}))
@@ -284,9 +285,107 @@ def test_adapters_that_keep_dying_are_given_up_with_the_reason(reports):
         worker.submit(0, lambda: "deadly")
         reports.wait()
     worker.close()
-    assert (worker.state, worker.failure) == (FAILED, f"it died, after {RESTARTS} restarts")
+    assert worker.state == FAILED
+    assert worker.failure.startswith(f"it died, after {RESTARTS} restarts in a row; tries again in 10 min")
     worker.submit(0, lambda: "late")
     assert worker.counters.submitted == RESTARTS + 1
+
+
+def killed(worker, reports, times=RESTARTS + 1):
+    for _ in range(times):
+        worker.submit(0, lambda: "deadly")
+        reports.wait()
+    wait_for(lambda: worker.state == FAILED)
+
+
+def wait_for(condition):
+    waiting = threading.Event()
+    for _ in range(100 * PATIENCE):
+        if condition():
+            return
+        waiting.wait(0.01)
+    raise AssertionError("waited in vain")
+
+
+def test_adaptation_that_has_stopped_goes_on_when_it_is_revived_with_all_restarts_ahead(reports):
+    worker = AdaptationWorker(Adapter, SHIPPED, TTTConfig(), reports)
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    killed(worker, reports)
+    assert worker.revive()
+    wait_for(lambda: worker.state == RUNNING)
+    assert worker.failure == ""
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert (worker.published.version, worker.published.tensors["weight"].item()) == (2, 2)
+    killed(worker, reports)
+    worker.close()
+    assert worker.counters.restarts == 2 * RESTARTS + 1
+
+
+def test_adaptation_that_has_stopped_tries_again_once_a_restart_is_earned(reports):
+    worker = AdaptationWorker(Adapter, SHIPPED, TTTConfig(), reports, restarts=RestartBudget(1, 0.3))
+    for _ in range(2):
+        worker.submit(0, lambda: "deadly")
+        reports.wait()
+    wait_for(lambda: worker.state == RUNNING and worker.counters.restarts == 2)
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    worker.close()
+    assert worker.published.version == 1
+
+
+def test_an_adapter_that_could_not_be_built_is_tried_again_when_it_is_revived(reports):
+    def build():
+        if not there:
+            raise ValueError("no such teacher")
+        return Adapter()
+
+    there = []
+    worker = AdaptationWorker(build, SHIPPED, TTTConfig(), reports)
+    for _ in range(2):
+        wait_for(lambda: worker.state == FAILED)
+        assert worker.failure == "ValueError: no such teacher"
+        assert worker.revive()
+    wait_for(lambda: worker.state == FAILED)
+    there.append("teacher")
+    worker.revive()
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    worker.close()
+    assert worker.published.version == 1
+
+
+def test_what_has_not_stopped_is_not_revived(worker, adapter, reports):
+    assert not worker.revive()
+    worker.submit(0, lambda: "frame")
+    reports.wait()
+    assert not worker.revive()
+    assert worker.counters.restarts == 0
+
+
+def test_a_thread_that_has_ended_is_not_revived_and_says_why(adapter, reports):
+    def end(frame, config):
+        raise SystemExit("enough")
+
+    adapter.step = end
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports)
+    worker.submit(0, lambda: "frame")
+    wait_for(lambda: worker.state == FAILED)
+    with pytest.raises(ValueError, match="has stopped until the next start: the thread ended: SystemExit: enough"):
+        worker.revive()
+    worker.close()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_steps_that_fail_in_a_row_are_counted_until_one_does_not(worker, reports, number):
+    for _ in range(number):
+        worker.submit(0, raises)
+        reports.wait()
+    assert worker.failing == number
+    worker.submit(0, lambda: "bad")  # refused, but not failed
+    reports.wait()
+    assert worker.failing == 0
 
 
 def test_an_adapter_that_cannot_be_built_is_reported_and_not_tried_again():

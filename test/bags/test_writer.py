@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -136,3 +138,29 @@ def test_an_image_file_is_written_as_it_is(frame, tmp_path, suffix, kind):
         assert message.format == kind and message.data.tobytes() == file and "/camera_front/image" not in bag.types
     (read,) = BagReader(tmp_path / "bag").frames()
     assert read.views[0].image.shape == only.views[0].image.shape
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.frame import Frame
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+random = np.random.default_rng(0)
+try:
+    with BagWriter(sys.argv[1], storage=sys.argv[2]) as bag:
+        for stamp in range(20):
+            bag.write_frame(Frame(stamp, random.normal(size=(20_000, 3)).astype(np.float32)))
+except OSError as error:
+    print(error, end="")
+"""
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("limit", [10_000, 1_000_000])
+def test_a_disk_that_takes_no_more_is_told_with_the_path_and_nothing_is_left(tmp_path, storage, limit):
+    command = [sys.executable, "-c", LIMITED, tmp_path / "bag", storage, str(limit)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert child.stdout.startswith(f"{tmp_path / 'bag'} cannot be written (")
+    assert child.stderr == ""
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import pytest
 
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.store import Store, encoded
+from tttkd_ros.files import Unwritable
 from tttkd_ros.frame import Frame
 from tttkd_ros.pipeline import Prediction
 
@@ -113,3 +114,16 @@ def test_labels_of_a_run_that_failed_are_not_there(store):
         write(frame(2), prediction(1, 2))
         raise KeyboardInterrupt
     assert not labels.path.exists() and not labels.holds(2)
+
+
+@pytest.mark.parametrize("sweeps", [1, 3, 2000])
+def test_labels_on_a_full_disk_are_refused_with_the_path_and_the_remedy(store, sweeps):
+    labels = store.labels("a")
+    labels.path.parent.mkdir(parents=True, exist_ok=True)
+    labels.path.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(Unwritable) as refused, labels.write() as write:
+        for _ in range(sweeps):
+            write(frame(5), prediction(*range(5)))
+    reason = "No space left on device): free space on that disk, or name a file on another one"
+    assert str(refused.value) == f"{labels.path} cannot be written ({reason}"
+    assert not labels.path.exists()

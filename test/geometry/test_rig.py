@@ -109,8 +109,6 @@ def test_a_rig_may_say_how_the_lidar_is_mounted(tmp_path, text):
     np.testing.assert_allclose(load_base_from_lidar(path), upside_down, atol=1e-12)
 
 
-
-
 @pytest.mark.parametrize("place", [
     "{}", "up", "{translation: [0, 0, 2]}", "{translation: [0, 0], rotation: [0, 0, 0, 1]}",
 ])  # fmt: skip

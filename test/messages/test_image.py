@@ -8,7 +8,7 @@ import pytest
 from tttkd_ros.messages import encodings
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES
-from tttkd_ros.messages.image import decode_image, decode_raw_image, image_size
+from tttkd_ros.messages.image import decode_image, decode_raw_image, image_size, read_raw_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
@@ -190,6 +190,26 @@ def test_another_format_is_refused(kind):
 def test_a_negative_size_is_refused():
     with pytest.raises(ValueError, match="at least one pixel"):
         decode_image(image(RGB, "rgb8", height=-1))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (640, 480), (10_000, 10_000), (2**32 - 1, 3)])
+def test_the_size_of_a_serialised_image_is_read_without_its_pixels(width, height):
+    claim = image(RGB, "rgb8", width=width, height=height)
+    cdr = serialised("sensor_msgs/msg/Image", **vars(claim))
+    assert image_size(read_raw_image(cdr, "sensor_msgs/msg/Image")) == (width, height)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize(("width", "height"), [(3, 5), (333, 222), (1600, 40)])
+def test_the_size_of_a_compressed_image_is_read_from_its_header(kind, width, height):
+    data = np.frombuffer(cv2.imencode(kind, np.zeros((height, width, 3), np.uint8))[1], np.uint8)
+    cdr = serialised("sensor_msgs/msg/CompressedImage", format=kind, data=data)
+    assert image_size(read_raw_image(cdr, "sensor_msgs/msg/CompressedImage")) == (width, height)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\xff\xd8" + b"\xff" * 3_000_000, b"\x89PNG\r\n\x1a\n"])
+def test_what_has_no_size_has_none_and_is_not_searched_for_long(data):
+    assert image_size(SimpleNamespace(format="jpeg", data=data)) == (0, 0)
 
 
 @pytest.mark.parametrize("step", [0, 6, 24])

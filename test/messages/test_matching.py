@@ -1,4 +1,5 @@
 import threading
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -243,6 +244,76 @@ def test_forgetting_lets_go_of_what_is_too_old():
     assert nearest(matcher, 230) is None
 
 
+@pytest.mark.parametrize(("most", "kept"), [(10, [500]), (249, [400, 500]), (300, [300, 400, 500])])
+def test_images_are_bounded_by_their_bytes_too_but_the_newest_stays(most, kept):
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, most)
+    for stamp in range(100, 600, 100):
+        matcher.add("front", stamp, stamp, 100)
+    assert [stamp for stamp in range(100, 600, 100) if nearest(matcher, stamp)] == kept
+
+
+def test_what_is_replaced_or_forgotten_no_longer_counts_towards_the_bytes():
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, 250)
+    for size in (200, 100):
+        matcher.add("front", 100, f"of {size}", size)
+    matcher.add("front", 160, "second", 100)
+    assert nearest(matcher, 100) == "of 100"
+    matcher.forget(matcher.sweep(200))
+    matcher.add("front", 220, "third", 100)
+    assert nearest(matcher, 200) in ("second", "third") and nearest(matcher, 160) == "second"
+
+
+@pytest.mark.parametrize("most", [1, 150, 10**9])
+def test_a_sweep_that_somebody_holds_keeps_its_images_however_many_come_after(most):
+    matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH, most)
+    for stamp in (100, 130):
+        matcher.add("front", stamp, f"front {stamp}", 100)
+    moment = matcher.sweep(120)
+    for stamp in range(140, 3000, 30):  # the first of the rear camera belongs to the sweep, too
+        for camera in ("front", "rear"):
+            matcher.add(camera, stamp, f"{camera} {stamp}", 100)
+    assert (answer(matcher, "front", moment), answer(matcher, "rear", moment)) == ("front 130", "rear 140")
+
+
+class Image:
+    """What can be seen to be let go of."""
+
+
+def test_images_of_sweeps_that_nobody_holds_any_more_are_let_go():
+    matcher = matcher_for()
+    images, moments = [], []
+    for stamp in range(0, 2000, 100):
+        matcher.add("front", stamp, image := Image())
+        images.append(weakref.ref(image))
+        moments.append(matcher.sweep(stamp))
+    del image
+    assert all(image() is not None for image in images)
+    del moments[2:15]
+    assert [image() is not None for image in images] == [True] * 2 + [False] * 13 + [True] * 5
+
+
+@pytest.mark.parametrize(("most", "kept"), [(100, 1), (250, 2), (399, 3), (10_000, 20)])
+def test_the_images_of_sweeps_that_wait_take_as_many_bytes_again_and_the_first_to_wait_have_theirs(most, kept):
+    matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, most)
+    moments = []
+    for stamp in range(0, 2000, 100):
+        matcher.add("front", stamp, stamp, 100)
+        moments.append(matcher.sweep(stamp))
+    for stamp in range(5000, 7000, 100):
+        matcher.add("front", stamp, stamp, 100)
+    assert [answer(matcher, "front", moment) for moment in moments[:kept]] == list(range(0, 100 * kept, 100))
+    assert not any(answer(matcher, "front", moment) for moment in moments[kept:])
+
+
+def test_a_sweep_gets_no_image_from_before_a_jump_once_time_has_jumped():
+    matcher = filled([900, 1000])
+    moment = matcher.sweep(1000)
+    matcher.sweep(100)
+    with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
+        matcher.nearest("front", moment)
+    assert answer(matcher, "front", matcher.sweep(1000)) is None
+
+
 @pytest.mark.parametrize(("tolerance", "depth"), [(-1, 1), (0, 0)])
 def test_limits_that_make_no_sense_are_refused(tolerance, depth):
     with pytest.raises(ValueError, match="expected"):
@@ -294,6 +365,7 @@ class AnyStream(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         assert all(len(ring.images) <= DEPTH for ring in self.matcher._rings.values())
+        assert len(self.matcher._reserved) == len(self.moments)
 
 
 TestAnyStream = AnyStream.TestCase
@@ -436,3 +508,16 @@ def test_after_a_jump_back_the_clocks_are_measured_anew():
             matcher.add("front", (start + number - 20) * SECOND, number)
             moment = matcher.sweep((start + number) * SECOND)
     assert "images are 20.0 s behind the sweeps" in reason(matcher, moment)
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=40), st.integers(0, 2000), st.integers(0, 40))
+def test_without_jumps_a_sweep_has_the_nearest_of_all_images_kept_at_its_arrival_or_come_since(periods, sweep, before):
+    stamps = [sum(periods[: index + 1]) for index in range(len(periods))]
+    matcher = matcher_for()
+    for stamp in stamps[:before]:
+        matcher.add("front", stamp, stamp)
+    moment = matcher.sweep(sweep)
+    for stamp in stamps[before:]:
+        matcher.add("front", stamp, stamp)
+    kept = list(dict.fromkeys(stamps[:before]))[-DEPTH:] + stamps[before:]
+    near = [stamp for stamp in kept if abs(stamp - sweep) <= TOLERANCE]
+    assert answer(matcher, "front", moment) == min(near, key=lambda stamp: (abs(stamp - sweep), stamp), default=None)

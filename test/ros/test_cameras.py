@@ -262,6 +262,43 @@ def test_an_image_of_a_clock_that_is_apart_is_projected_at_its_time_by_the_sweep
     cameras.add_image("left", serialised(late + offset * MILLISECOND))
     assert len(cameras.frame(cameras.add_sweep(late), POINTS, "lidar").views) == 1
     assert standing.asked == [asked * MILLISECOND]
+@pytest.mark.parametrize(("width", "height"), [(41, 25), (1000, 1000), (1, 1001)])
+def test_an_image_above_the_limit_is_refused_as_it_arrives_with_the_remedy(make, ros, serialised, said, width, height):
+    cameras = make(most_pixels=1000)
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", serialised(SWEEP, width=width, height=height))
+    reason = (f"image of {width}x{height} is refused: expected at most 1000 pixels; let the camera send smaller ones, "
+              "or raise the parameter limits.image_pixels")
+    assert said == [f"left/image: {reason}"]
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    assert cameras.problems == f"left: {reason}"
+    assert cameras.images == {"left": 0}
+
+
+def test_an_image_that_hides_its_bytes_behind_a_small_size_is_refused(make, ros, said):
+    from rclpy.serialization import serialize_message
+
+    lie = ros.image(SWEEP, width=1000, height=1000)
+    lie.width = lie.height = 4
+    cameras = make(most_pixels=1000)
+    cameras.add_image("left", serialize_message(lie))
+    assert len(said) == 1 and "bytes is refused: expected at most 73536; " in said[0]
+
+
+@pytest.fixture
+def compressed():
+    """`compressed(width, height)`: a serialised CompressedImage at the time of the sweep."""
+    import cv2
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import CompressedImage
+
+    def make(width, height, kind=".jpg"):
+        black = cv2.imencode(kind, np.zeros((height, width, 3), np.uint8))[1]
+        message = CompressedImage(format=kind, data=black.tobytes())
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(SWEEP, 10**9)
+        return serialize_message(message)
+
+    return make
 
 
 @pytest.fixture
@@ -276,6 +313,65 @@ def published(ros):
         return message
 
     return make
+
+
+@pytest.fixture
+def undecodable(monkeypatch):
+    """Fails the test that decodes an image."""
+    def decode_image(*_, **__):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("tttkd_ros.ros.cameras.decode_image", decode_image)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize(("width", "height"), [(4000, 3000), (10_000, 300)])
+def test_a_compressed_image_above_the_limit_is_refused_before_it_is_decoded(
+    said, ros, compressed, undecodable, kind, width, height
+):
+    extrinsics = FromRig({"left": RigCamera(np.eye(4))})
+    cameras = Cameras(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", Complaints(said.append),
+                      tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, most_pixels=2_000_000)
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", compressed(width, height, kind))
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    assert cameras.problems.startswith(f"left: image of {width}x{height} is refused: expected at most 2000000 pixels")
+
+
+@pytest.mark.parametrize(("width", "height"), [(56, 56), (112, 112), (224, 112)])
+def test_an_image_of_another_size_than_its_info_is_not_decoded(make, ros, serialised, undecodable, width, height):
+    cameras = make()
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", serialised(SWEEP, width=width, height=height))
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    assert f"left: image is {width}x{height}, its CameraInfo allows 112x56" in cameras.problems
+
+
+@pytest.mark.parametrize("images", [1, 5, 100])
+def test_a_sweeps_image_is_there_however_many_come_while_it_waits(make, ros, serialised, images):
+    cameras = make(depth=3, most_bytes=40_000)
+    cameras.add_info("left", ros.info())
+    cameras.add_image("left", serialised(SWEEP))
+    sweep = cameras.add_sweep(SWEEP)
+    for number in range(images):
+        cameras.add_image("left", serialised(SWEEP + (100 + 33 * number) * MILLISECOND))
+    (view,) = cameras.frame(sweep, POINTS, "lidar").views
+    assert view.stamp == SWEEP
+
+
+@pytest.mark.parametrize("infos", [0, 1])
+@pytest.mark.parametrize("frame", ["camera_left_optical", "bumper", "a/b"])
+def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros, infos, frame):
+    from rclpy.serialization import serialize_message
+
+    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), raw_model(ros.info()))}))
+    for _ in range(infos):
+        cameras.add_info("left", ros.info())
+    image = ros.image(SWEEP)
+    image.header.frame_id = frame
+    cameras.add_image("left", serialize_message(image))
+    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views
+    assert cameras.frame_id("left") == frame
 
 
 @pytest.mark.parametrize("first", ["published", "image"])

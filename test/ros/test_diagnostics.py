@@ -29,9 +29,9 @@ def look(statistics, logged):
         "segmenter", statistics, lambda text: logged.append(("warn", text)), lambda text: logged.append(("info", text))
     )
 
-    def look(state="active", adaptation="running", failed=False, restarting=False, problem=""):
+    def look(state="active", adaptation="running", failed=False, restarting=False, **more):
         jobs = Counters(submitted=9, replaced=2)
-        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}, problem))
+        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}, **more))
 
     return look
 
@@ -126,3 +126,19 @@ def test_steps_that_are_all_refused_are_a_steady_warning_and_logged_once(statist
     told = f"{FEW + 3} of {FEW + 3} steps were refused: image {FEW + 2} s late"
     assert (status.level, status.message) == (DiagnosticStatus.WARN, told)
     assert logged == [("warn", f"adaptation: {FEW} of {FEW} steps were refused: image {FEW - 1} s late")]
+def test_steps_that_fail_in_a_row_are_a_warning_that_stays(statistics, look):
+    reason = "failing: the last 4 steps failed: OSError: cut short"
+    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="OSError: cut short"))
+    for _ in range(3):
+        status = look(adaptation=reason, failing=True)[1]
+        assert (status.level, status.message) == (DiagnosticStatus.WARN, reason)
+
+
+def test_sweeps_that_get_no_answer_in_a_row_are_a_warning_that_stays(statistics, look):
+    trouble = "the last 5 sweeps got no answer: RuntimeError: out of memory"
+    for _ in range(3):
+        statistics.count("sweeps in")
+        status = look(trouble=trouble)[0]
+        assert (status.level, status.message) == (DiagnosticStatus.WARN, trouble)
+    statistics.count("sweeps in")
+    assert look()[0].level == DiagnosticStatus.OK

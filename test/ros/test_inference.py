@@ -9,8 +9,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.serialization import serialize_message  # noqa: E402
+
 from tttkd_ros.adaptation.governor import Governor  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
+from tttkd_ros.messages.livox import decode_livox  # noqa: E402
 from tttkd_ros.pipeline import Prediction  # noqa: E402
 from tttkd_ros.ros.complaints import Complaints  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
@@ -53,7 +56,8 @@ def outcome():
 def inference(pipeline, outcome):
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
-        Complaints(outcome["warnings"].append), outcome["errors"].append, bound=2, governor=Governor(60.0),
+        Complaints(outcome["warnings"].append), Complaints(outcome["errors"].append), bound=2, most_bytes=100_000,
+        governor=Governor(60.0),
     )
     yield inference
     pipeline.go.set()
@@ -73,10 +77,10 @@ def wait_for(condition):
 
 
 def test_a_student_that_lags_drops_the_oldest_sweeps_and_keeps_the_order(inference, pipeline, outcome, ros):
-    inference.submit(ros.cloud(0))
+    inference.submit(serialize_message(ros.cloud(0)))
     assert pipeline.started.wait(10)  # 0 is in hand, so that two of the following four can wait
     for stamp in range(1, 5):
-        inference.submit(ros.cloud(stamp))
+        inference.submit(serialize_message(ros.cloud(stamp)))
     pipeline.go.set()
     wait_for(lambda: len(outcome["after"]) == 3)
     assert stamps(outcome["published"]) == [0, 3, 4]
@@ -88,8 +92,8 @@ def test_a_student_that_lags_drops_the_oldest_sweeps_and_keeps_the_order(inferen
 def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inference, pipeline, outcome, ros):
     pipeline.go.set()
     pipeline.failing = {1}
-    inference.submit(ros.cloud(1))
-    inference.submit(ros.cloud(2))
+    inference.submit(serialize_message(ros.cloud(1)))
+    inference.submit(serialize_message(ros.cloud(2)))
     wait_for(lambda: outcome["after"])
     assert stamps(outcome["published"]) == [2]
     assert "sweep at 1 failed" in outcome["errors"][0] and "RuntimeError: out of memory" in outcome["errors"][0]
@@ -106,19 +110,67 @@ def test_what_fails_after_the_answer_is_reported_and_the_sweep_counts_once(
     monkeypatch.setattr(*((pipeline, "shed", fail) if follow_up == "shed" else (inference, "_after", fail)))
     pipeline.go.set()
     for stamp in (1, 2):
-        inference.submit(ros.cloud(stamp))
-    wait_for(lambda: len(outcome["errors"]) == 2)
-    assert "after the answer to the sweep at 1" in outcome["errors"][0] and "too bad" in outcome["errors"][0]
+        inference.submit(serialize_message(ros.cloud(stamp)))
+    wait_for(lambda: len(outcome["published"]) == 2)
+    wait_for(lambda: outcome["errors"])
+    (error,) = outcome["errors"]  # the second is of its kind
+    assert "what follows the answer to the sweep at 1 failed: RuntimeError: too bad\nTraceback" in error
     counts = outcome["statistics"].counts()
     assert (counts["sweeps in"], counts["sweeps out"], counts["sweeps failed"]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("bytes_over", [1, 1000, 10**6])
+def test_a_cloud_above_the_limit_is_refused_unread_with_the_remedy(inference, pipeline, outcome, ros, bytes_over):
+    pipeline.go.set()
+    inference.submit(bytes(100_000 + bytes_over))
+    inference.submit(serialize_message(ros.cloud(2)))
+    wait_for(lambda: outcome["after"])
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps undecodable"], counts["sweeps out"]) == (2, 1, 1)
+    (warning,) = outcome["warnings"]
+    assert f"it has {100_000 + bytes_over} bytes, expected at most 100000; " in warning
+    assert "raise the parameter limits.cloud_bytes" in warning
+
+
+@pytest.mark.parametrize("cdr", [b"", bytes(11), b"\0\1\0\0" + bytes(60), b"\xff" * 200])
+def test_bytes_that_are_no_cloud_are_counted_as_undecodable(inference, pipeline, outcome, ros, cdr):
+    pipeline.go.set()
+    inference.submit(cdr)
+    inference.submit(serialize_message(ros.cloud(2)))
+    wait_for(lambda: outcome["after"])
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps undecodable"], counts["sweeps out"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("cdr", [b"", bytes(30), b"\0\1\0\0" + b"\xff" * 50])
+def test_bytes_that_are_no_message_of_livox_are_counted_as_undecodable(inference, pipeline, outcome, cdr):
+    pipeline.go.set()
+    inference.submit(cdr, decode_livox)
+    counts = outcome["statistics"].counts()
+    assert (counts["sweeps in"], counts["sweeps undecodable"]) == (1, 1)
+    assert "cloud cannot be read, and so not answered: " in outcome["warnings"][0]
+
+
+def test_sweeps_that_fail_in_a_row_are_a_trouble_until_one_is_answered(inference, pipeline, outcome, ros):
+    pipeline.go.set()
+    pipeline.failing = {1, 2, 3}
+    told = []
+    for stamp in range(1, 5):
+        inference.submit(serialize_message(ros.cloud(stamp)))
+        count = outcome["statistics"].counts
+        wait_for(lambda stamp=stamp, count=count: count()["sweeps out"] + count()["sweeps failed"] == stamp)
+        wait_for(lambda stamp=stamp: bool(inference.trouble) == (stamp == 3))
+        told.append(inference.trouble)
+    assert told == ["", "", "the last 3 sweeps got no answer: RuntimeError: out of memory", ""]
+    assert len(outcome["errors"]) == 1
 
 
 def test_a_cloud_that_cannot_be_read_counts_as_that_alone(inference, pipeline, outcome, ros):
     pipeline.go.set()
     bad = ros.cloud(1)
     bad.fields = bad.fields[:2]
-    inference.submit(bad)
-    inference.submit(ros.cloud(2))
+    inference.submit(serialize_message(bad))
+    inference.submit(serialize_message(ros.cloud(2)))
     wait_for(lambda: outcome["after"])
     counts = outcome["statistics"].counts()
     assert (counts["sweeps undecodable"], counts["sweeps out"], counts["sweeps failed"]) == (1, 1, 0)
@@ -126,10 +178,10 @@ def test_a_cloud_that_cannot_be_read_counts_as_that_alone(inference, pipeline, o
 
 
 def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline, outcome, ros):
-    inference.submit(ros.cloud(0))
+    inference.submit(serialize_message(ros.cloud(0)))
     assert pipeline.started.wait(10)
-    inference.submit(ros.cloud(1))
-    inference.submit(ros.cloud(2))
+    inference.submit(serialize_message(ros.cloud(1)))
+    inference.submit(serialize_message(ros.cloud(2)))
     closing = threading.Thread(target=inference.close)
     closing.start()
     wait_for(lambda: outcome["statistics"].counts()["sweeps dropped"] == 2)
@@ -140,7 +192,7 @@ def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline,
 
 def test_without_cameras_no_step_is_asked_for(inference, pipeline, outcome, ros):
     pipeline.go.set()
-    inference.submit(ros.cloud(1))
+    inference.submit(serialize_message(ros.cloud(1)))
     wait_for(lambda: outcome["after"])
     assert pipeline.make_frames == [None]
     assert inference.version == 3
@@ -150,15 +202,15 @@ def test_once_adaptation_has_nothing_left_to_give_late_sweeps_make_way(inference
     inference._governor = Governor(1e-9)  # so short that every answer misses it
     pipeline.go.set()
     for stamp in range(20):
-        inference.submit(ros.cloud(stamp))
+        inference.submit(serialize_message(ros.cloud(stamp)))
         wait_for(lambda stamp=stamp: len(outcome["after"]) == stamp + 1)
     assert inference._governor.exhausted
     pipeline.go.clear()
     pipeline.started.clear()
-    inference.submit(ros.cloud(20))
+    inference.submit(serialize_message(ros.cloud(20)))
     assert pipeline.started.wait(10)
     for stamp in (21, 22):
-        inference.submit(ros.cloud(stamp))
+        inference.submit(serialize_message(ros.cloud(stamp)))
     pipeline.go.set()
     wait_for(lambda: len(outcome["after"]) == 22)
     assert stamps(outcome["published"])[-2:] == [20, 22]  # 21 waited too long, and 22 was there in its place

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from dataclasses import replace
@@ -265,6 +267,30 @@ def test_at_start_a_file_that_is_missing_or_refused_is_told_and_the_model_goes_o
     assert "begins with the weights of the model" in told
     assert ("[ERROR]" in told) == bool(content)
     assert bench.pipeline.weights is bench.shipped
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, "(No space left on device): free space on that disk, or name a file on another one"),
+     (errno.EDQUOT, "(Disk quota exceeded): free space on that disk, or name a file on another one"),
+     (errno.EIO, "(Input/output error): name another file")],
+)
+def test_a_disk_that_takes_nothing_is_told_with_the_file_and_the_remedy(
+    make_bench, tmp_path, monkeypatch, capfd, number, told
+):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    bench = make_bench(tmp_path / "adapted", autosave=1000.0)
+    bench.learn(1)
+    expected = f"{tmp_path / 'adapted'} cannot be written {told}"
+    assert bench.done(bench.state.save) == (False, expected)
+    bench.state.autosave()
+    bench.state.close()
+    said = capfd.readouterr().err
+    assert f"state.autosave: nothing saved: {expected}" in said
+    assert "Traceback" not in said
 
 
 def test_closing_ends_the_thread(make_bench, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from tttkd_ros.messages.stamps import nanoseconds  # noqa: E402
 
@@ -69,9 +71,11 @@ class Drive:
 
 
 @pytest.fixture(scope="module")
-def drive(start_node, models, ros):
+def drive(start_node, models, ros, tmp_path_factory):
+    """Of a node whose model's file is removed once it is up."""
+    model = Path(shutil.copy(models.student, tmp_path_factory.mktemp("model")))
     process = start_node({
-        "model": str(models.student), "teacher": str(models.teacher), "rig": str(models.rig), "engine": "eager",
+        "model": str(model), "teacher": str(models.teacher), "rig": str(models.rig), "engine": "eager",
         "qos.reliability": "reliable", "qos.depth": 100, "queue": 1000, "ttt.stride": 1, "worker.patience": 5.0,
         "deadline": 60.0,
     }, "-r", "__node:=mortal")
@@ -80,11 +84,12 @@ def drive(start_node, models, ros):
     talker.until(talker.connected)
     drive = Drive(talker, ros, process.process.pid)
     drive.until(drive.version)
+    model.unlink()
     yield drive
     talker.close()
 
 
-# One node, whose process may die three times: the order of these tests matters.
+# One node, whose process may die three times in a row: the order of these tests matters.
 
 
 def test_a_process_that_hangs_is_killed_and_replaced_while_sweeps_go_on(drive):
@@ -106,13 +111,26 @@ def test_a_process_that_is_killed_is_replaced_and_its_heir_goes_on_from_what_was
     assert drive.all_answered()
 
 
-def test_processes_that_keep_dying_are_given_up_with_an_error_while_sweeps_go_on(drive):
+def test_processes_that_keep_dying_are_an_error_while_sweeps_go_on(drive):
     for _ in range(2):
         drive.until(drive.child)
         os.kill(victim := drive.child(), signal.SIGKILL)
         drive.until(lambda victim=victim: drive.child() != victim)
     drive.until(lambda: drive.told().level == DiagnosticStatus.ERROR)
-    assert drive.told().message == "failed: the adaptation process ended with signal SIGKILL, after 3 restarts"
+    assert drive.told().message == (
+        "failed: the adaptation process ended with signal SIGKILL, after 3 restarts in a row; tries again in 10 min, "
+        "or when it is resumed or reset"
+    )
     before = len(drive.stamps)
     drive.until(lambda: len(drive.stamps) >= before + 10)
     assert drive.all_answered()
+
+
+def test_resuming_starts_adaptation_again_from_what_was_published(drive):
+    before = drive.version()
+    answer = drive.talker.call(Trigger, "/mortal/resume")
+    assert answer.success
+    assert answer.message.startswith("adaptation starts again; it had stopped: the adaptation process ended with")
+    drive.until(lambda: drive.recovered(restarts=4))
+    drive.until(lambda: drive.version() > before)
+    assert drive.talker.call(Trigger, "/mortal/resume").message == "adaptation is running"

@@ -24,15 +24,14 @@ Cloud = PointCloud2 | bytes  # bytes: a serialised message, which need not be on
 
 @dataclass(frozen=True)
 class Sweep:
-    """expected: the answer's x, y, z (N, 3), or None for a cloud that cannot be answered. arrives: whether the node
-    gets to see it. at_once: in a burst, sent without waiting for its turn."""
+    """expected: the answer's x, y, z (N, 3), or None for a cloud that cannot be answered. at_once: in a
+    burst, sent without waiting for its turn."""
 
     number: int
     kinds: tuple[str, ...]
     stamp: int
     message: Cloud
     expected: np.ndarray | None
-    arrives: bool
     at_once: bool
 
 
@@ -49,7 +48,7 @@ def sweeps(seed: int, period: int) -> Iterator[Sweep]:
         message, expected = CLOUDS[cloud_kind](random, plain)
         burst = burst - 1 if burst else BURST * (random.random() < 1 / 400)
         kinds = cloud_kind, time_kind, *(["burst"] if burst == BURST else [])
-        yield Sweep(number, kinds, stamp, message, expected, not isinstance(message, bytes), burst > 0)
+        yield Sweep(number, kinds, stamp, message, expected, burst > 0)
         number += 1
 
 

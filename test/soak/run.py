@@ -168,7 +168,7 @@ def _calm(talk: Talk, mischief: Mischief, watch: Watch, sent: list[Sweep], entri
         number, stamp = len(sent), 5000 * SECOND + round(len(sent) * SECOND / CALM_HZ)
         shown = points(random)
         message = cloud(shown, stamp, f"{FRAME}{number}")
-        sent.append(Sweep(number, (), stamp, message, shown[:, :3], True, False))
+        sent.append(Sweep(number, (), stamp, message, shown[:, :3], False))
         images = {camera: [image(random, stamp, camera)] for camera in CAMERAS}
         heard = sensors.send(sent[-1], Shots(images, {}, {camera: info(camera) for camera in CAMERAS}, ()))
         entries.append(Entry(time.monotonic(), heard))

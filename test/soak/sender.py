@@ -76,7 +76,7 @@ def main(seed: int, rate: float, journal: str) -> None:
             now = time.monotonic()
             shots = cameras.shots(sweep)
             heard = sensors.send(sweep, shots)
-            print(sweep.number, now, heard if sweep.arrives else 0, file=lines)
+            print(sweep.number, now, heard, file=lines)
             kinds.update((*sweep.kinds, *shots.kinds, *(["unanswerable"] if sweep.expected is None else [])))
     sensors.flush()
     print(json.dumps(kinds))

@@ -1,4 +1,4 @@
-"""An adapter from files, for the thread or the process that is to use it; and its engine, built ahead of time."""
+"""An adapter, made in the thread or the process that is to use it; and its teacher's engine, built ahead of time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import torch
 
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher import load_teacher
 
 log = logging.getLogger(__name__)
 
 
-def load_ttt_kd(model: Path, teacher: Path, *, engine: str, device: str, threads: int, seed: int) -> TTTKD:
-    """As TTTKD. threads: of the CPU, for the student and the teacher. Raises what reading the two raises."""
+def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, threads: int, seed: int) -> TTTKD:
+    """As TTTKD, of a copy of the student. threads: of the CPU, for the student and the teacher.
+
+    The student is not read from its file, which may be gone when an adapter is built anew. Raises what reading the
+    teacher raises.
+    """
     torch.set_num_threads(threads)
-    student = load_student(model, device)
     size = student.config.teacher_input
     eyes = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads, background=True)
     log.info("learning from %s (%s, %dx%d)", eyes.name, eyes.engine.name, size[1], size[0])

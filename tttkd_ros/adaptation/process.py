@@ -8,6 +8,7 @@ The weights cross in shared memory; frames, settings and reports through a pipe.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import mmap
 import os
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 120.0  # for the answer to a step; one that takes longer will not come
 BUILD_PATIENCE_S = 600.0  # for the adapter: to import and to compile takes seconds, on a crowded machine minutes
+DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
 
 
@@ -67,7 +69,8 @@ class HangUp:
 
 
 class AdapterProcess:
-    """The adapter that `build` makes in the child, with an adapter's methods.
+    """The adapter that `build` makes in the child, with an adapter's methods. The child ends with the thread that made
+    this object, at the latest.
 
     build: picklable, so a function of a module or a `functools.partial` of one. shipped: the weights that it begins
     with. patience_s: for the answer to a step. hang_up: ends the child, and with it whatever is waited for. Raises what
@@ -92,7 +95,7 @@ class AdapterProcess:
             self._shared = _views(mmap.mmap(memory, 0), shipped.tensors)
             _copy(shipped.tensors, self._shared)
             self._process = interpreter(
-                "-m", __name__, str(theirs.fileno()), str(memory),
+                "-m", __name__, str(theirs.fileno()), str(memory), str(os.getpid()),
                 pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
             )
         finally:
@@ -185,9 +188,13 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
                         _copy(adapter.weights().tensors, shared)
                 case "adopt", version:
                     answer = adapter.adopt(Weights(version, shared))
-            connection.send(("answer", answer))
+            reply = "answer", answer
         except Exception as error:  # it is the parent's to deal with
-            connection.send(("error", (_sendable(error), traceback.format_exc())))
+            reply = "error", (_sendable(error), traceback.format_exc())
+        try:
+            connection.send(reply)
+        except (BrokenPipeError, ConnectionResetError):
+            return
 
 
 def _views(memory: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -225,13 +232,16 @@ class _ToParent(logging.Handler):
 
 
 def _main() -> None:
-    connection = Connection(int(sys.argv[1]))
+    connection, memory, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)  # else a long step or build would outlive the parent
+    if os.getppid() != parent:  # it died before that
+        return
     for asked in (signal.SIGINT, signal.SIGTERM):  # by a service manager, of all that belong to the service
         signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
     package = logging.getLogger("tttkd_ros")
     package.handlers, package.propagate = [_ToParent(connection)], False
     package.setLevel(logging.INFO)
-    _serve(connection, mmap.mmap(int(sys.argv[2]), 0))
+    _serve(connection, mmap.mmap(memory, 0))
 
 
 if __name__ == "__main__":

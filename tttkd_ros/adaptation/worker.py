@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.restarts import RestartBudget
 from tttkd_ros.frame import Frame
 from tttkd_ros.threads import join
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 3  # of an adapter that dies; then adaptation is over until the next start
 STARTING, RUNNING, FAILED = "starting", "running", "failed"
-# Logged when the first step can be taken, and when there will be no more.
-READY, OVER = "ready to adapt", "adaptation is over"
+# Logged when the first step can be taken, and when there will be none until adaptation is revived.
+READY, OVER = "ready to adapt", "adaptation has stopped"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class AdaptationWorker:
     build: makes the adapter, in the thread that will use it. shipped: the weights that it begins with. background: True
     starts a thread, and `submit` returns at once; False builds now and takes the step within `submit`. Whatever a job
     raises is logged, reported as a rejected step and survived. In the background, an adapter that dies is built anew
-    and goes on from the published weights, `RESTARTS` times. on_report is called from the thread that took the step.
-    hang_up: called by `close` to cut a build or a step short, which then raises AdapterDied.
+    and goes on from the published weights, as often as `restarts` allows. Then adaptation stops until the next restart
+    is earned, or until `revive`. An adapter that cannot be built waits for `revive`. on_report is called from the
+    thread that took the step. hang_up: called by `close` to cut a build or a step short, which then raises AdapterDied.
 
     All methods may be called from any thread. None but an inline `submit`, and `close`, waits for a step.
     """
@@ -63,14 +64,18 @@ class AdaptationWorker:
         *,
         background: bool = True,
         hang_up: Callable[[], object] = lambda: None,
+        restarts: RestartBudget | None = None,
     ):
         self.config = config  # an immutable whole, read once per step: a change applies at the next step boundary
         self._build = build
         self._on_report = on_report
         self._hang_up = hang_up
+        self._restarts = restarts or RestartBudget()
+        self._wait_s: float | None = None  # until the thread, once it has failed, tries again; None: until revived
+        self._failing = 0  # steps in a row
         self._lock = threading.Condition()
         self._slot: _Job | None = None
-        self._paused = self._closed = False
+        self._paused = self._closed = self._ended = False
         self._counters = Counters()
         self._state, self._failure = STARTING, ""
         self._shipped = self._published = shipped
@@ -112,6 +117,11 @@ class AdaptationWorker:
         """Of the steps since the weights were last reset or loaded."""
         return self._last
 
+    @property
+    def failing(self) -> int:
+        """How many steps have raised an exception since one did not."""
+        return self._failing
+
     def submit(self, stamp: int, make_frame: Callable[[], Frame | None], *, spare: bool = False) -> None:
         """Hand in a job. make_frame is called when its turn comes: images of jobs that are overtaken stay undecoded.
 
@@ -137,6 +147,21 @@ class AdaptationWorker:
     def resume(self) -> None:
         with self._lock:
             self._paused = False
+
+    def revive(self) -> bool:
+        """Build another adapter if adaptation has stopped, with all restarts ahead of it. Returns whether it had.
+
+        Raises ValueError with the reason if there is no thread any more to do so.
+        """
+        with self._lock:
+            if self._state != FAILED:
+                return False
+            if self._ended:
+                raise ValueError(f"{OVER} until the next start: {self._failure}")
+            self._restarts.refill()
+            self._restart()
+            self._lock.notify()
+        return True
 
     def reset(self) -> None:
         """Publish the shipped weights again, at once: a step that is running will count for nothing."""
@@ -172,15 +197,18 @@ class AdaptationWorker:
 
     def _work(self) -> None:
         try:
-            while not self._closed and self._state != FAILED:
-                if self._adapter is None:
+            while not self._closed:
+                if self._state == FAILED:
+                    self._await_revival()
+                elif self._adapter is None:
                     self._start()
-                    continue
-                with self._lock:
-                    self._lock.wait_for(lambda: self._slot or self._closed)
-                self._take_step()
+                else:
+                    with self._lock:
+                        self._lock.wait_for(lambda: self._slot or self._closed)
+                    self._take_step()
         except BaseException as error:  # a thread must not end without a word
             log.exception("the adaptation thread ended")
+            self._ended = True
             self._fail(f"the thread ended: {type(error).__name__}: {error}")
         finally:
             self._let_go()
@@ -199,24 +227,37 @@ class AdaptationWorker:
             log.info(READY)
 
     def _survive(self, death: AdapterDied) -> None:
-        """Have a new adapter take the place of one that died, if it is not the last."""
+        """Have a new adapter take the place of one that died, if it may still have one."""
         self._adapter = None
         if self._closed:  # as asked for
             return
-        if self._counters.restarts >= RESTARTS:
-            self._fail(f"{death}, after {RESTARTS} restarts")
+        if self._restarts.take():
+            log.error("%s; starting another", death)
+            with self._lock:
+                self._failure = str(death)
+                self._restart()
             return
-        log.error("%s; starting another", death)
-        with self._lock:
-            self._count(restarts=1)
-            self._state, self._failure = STARTING, str(death)
-            self._owed = self._published
+        wait_s = self._restarts.wait_s
+        deaths = f"{death}, after {self._restarts.most} restarts in a row"
+        self._fail(f"{deaths}; tries again in {_span(wait_s)}, or when it is resumed or reset", wait_s)
 
-    def _fail(self, reason: str) -> None:
+    def _restart(self) -> None:
+        """Have the thread build another adapter."""
+        self._count(restarts=1)
+        self._state, self._owed = STARTING, self._published
+
+    def _fail(self, reason: str, wait_s: float | None = None) -> None:
         log.error("%s, sweeps are segmented with the weights as they are: %s", OVER, reason)
         with self._lock:
-            self._state, self._failure = FAILED, reason
+            self._state, self._failure, self._wait_s = FAILED, reason, wait_s
             self._drop_job()
+
+    def _await_revival(self) -> None:
+        with self._lock:
+            revived = self._lock.wait_for(lambda: self._closed or self._state != FAILED, self._wait_s)
+            if not revived:
+                self._restarts.spend()
+                self._restart()
 
     def _let_go(self) -> None:
         adapter, self._adapter = self._adapter, None
@@ -261,12 +302,14 @@ class AdaptationWorker:
             if owed is not None:
                 self._adapter.adopt(owed)
             report = self._adapter.step(frame, config)
+            self._failing = 0
             moved = report.version != self._published.version
             return report, self._adapter.weights() if moved else None, None
         except AdapterDied as error:
             reason, death = str(error), error
         except Exception as error:  # whatever a driver, a decoder or a kernel raises must not end adaptation for good
             log.exception("the step for the sweep at %d ns failed", job.stamp)
+            self._failing += 1
             reason = f"{type(error).__name__}: {error}"
             self._still_owed(owed)  # it may not have got that far
         with self._lock:
@@ -299,3 +342,7 @@ class AdaptationWorker:
         self._counters = replace(
             self._counters, **{name: getattr(self._counters, name) + count for name, count in more.items()}
         )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from tttkd_ros.bags import topics
 from tttkd_ros.classes import OUTDOOR, ClassSet
+from tttkd_ros.files import FREE_SPACE, Unwritable, naming
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.definitions import standard_types
@@ -36,7 +39,8 @@ class BagWriter:
     """Writes one bag; use it in a `with` statement.
 
     The bag takes its place at `path` only when all is written: until then it lies in a hidden folder beside it, and an
-    exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given.
+    exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given. What writes
+    raises Unwritable where the disk is full.
     """
 
     def __init__(self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR):
@@ -53,16 +57,25 @@ class BagWriter:
         self._infos: dict[str, tuple] = {}  # camera -> its model, and the message fields made from it
 
     def __enter__(self) -> BagWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", suffix=".partial", dir=self.path.parent))
-        self._writer = Writer(
-            self._partial / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
-        ).__enter__()
+        with _naming(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(
+                tempfile.mkdtemp(prefix=f".{self.path.name}-", suffix=".partial", dir=self.path.parent)
+            )
+            try:
+                self._writer = Writer(
+                    self._partial / self.path.name, version=METADATA_VERSION, storage_plugin=self._storage
+                ).__enter__()
+            except BaseException:
+                shutil.rmtree(self._partial)
+                raise
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
         try:
-            self._writer.__exit__(kind, error, traceback)
+            # To finish a bag that is thrown away may fail for the reason that is on its way already.
+            with suppress(Exception) if kind else _naming(self.path):
+                self._writer.__exit__(kind, error, traceback)
             if kind is None:
                 (self._partial / self.path.name).rename(self.path)
         finally:
@@ -81,7 +94,8 @@ class BagWriter:
         if connection.msgtype != msgtype:
             raise ValueError(f"topic {topic} holds {connection.msgtype}, expected no {msgtype} there")
         data = msg if isinstance(msg, (bytes, bytearray, memoryview)) else self._types.serialize_cdr(msg, msgtype)
-        self._writer.write(connection, stamp_ns, data)
+        with _naming(self.path):
+            self._writer.write(connection, stamp_ns, data)
 
     def write_frame(
         self, frame: Frame, *, lidar_frame: str = "lidar", encoded: Mapping[str, bytes] = MappingProxyType({})
@@ -215,6 +229,16 @@ class BagWriter:
 
     def _make(self, msgtype: str, **fields):
         return self._types.types[msgtype](**fields)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """As `naming`, for SQLite's errors, too."""
+    try:
+        with naming(path):
+            yield
+    except sqlite3.Error as error:
+        raise Unwritable(f"{path} cannot be written ({error}): {FREE_SPACE}") from error
 
 
 def optical_frame(camera: str) -> str:

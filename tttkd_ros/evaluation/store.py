@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from tttkd_ros.digests import differences
 from tttkd_ros.evaluation.result import Result, Timing
-from tttkd_ros.files import put_in_place, write_whole
+from tttkd_ros.files import naming, put_in_place, write_whole
 from tttkd_ros.frame import Frame
 from tttkd_ros.pipeline import Prediction
 
@@ -92,11 +92,23 @@ class LabelFile:
 
     @contextmanager
     def write(self) -> Iterator[Callable[[Frame, Prediction], None]]:
-        """To be called with every sweep; the file is there when all have been."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """To be called with every sweep; the file is there when all have been. Raises Unwritable."""
         partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            yield lambda frame, prediction: file.write(prediction.labels.tobytes())
+        with naming(self.path):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            file = partial.open("wb")
+
+        def write(frame: Frame, prediction: Prediction) -> None:
+            with naming(self.path):
+                file.write(prediction.labels.tobytes())
+
+        try:
+            yield write
+            with naming(self.path):
+                file.flush()
+        finally:
+            with suppress(OSError):  # it would write again what could not be written
+                file.close()
         put_in_place(partial, self.path)
 
     @contextmanager

@@ -14,6 +14,7 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Markers of the segment with a JPEG's size; those left out (tables, an extension) look like them.
 JPEG_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 JPEG_BODY = 0xFFDA
+MAX_MARKERS = 10_000  # looked at, fill bytes included, before a JPEG's size is given up
 JPEG_END = b"\xff\xd9"
 # Pixels must stay where the camera model expects them, whatever an EXIF tag says of the camera's attitude.
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -82,7 +83,7 @@ def _header(data: memoryview) -> tuple[int, int, int]:
         if data[:8] == PNG and data[12:16] == b"IHDR":
             return (*struct.unpack_from(">II", data, 16), 0)
         at, width, height = 2 if data[:2] == JPEG else len(data), 0, 0
-        while True:
+        for _ in range(MAX_MARKERS):
             marker, length = struct.unpack_from(">HH", data, at)
             if marker in JPEG_FRAMES:
                 height, width = struct.unpack_from(">HH", data, at + 5)
@@ -92,4 +93,5 @@ def _header(data: memoryview) -> tuple[int, int, int]:
                 return 0, 0, 0
             at += 1 if marker == 0xFFFF else 2 + length  # any number of 0xFF may stand before a marker
     except struct.error:
-        return 0, 0, 0
+        pass
+    return 0, 0, 0

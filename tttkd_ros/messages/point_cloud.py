@@ -14,6 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tttkd_ros.messages.definitions import deserialise
+
 # sensor_msgs/PointField: datatype -> NumPy type code without byte order
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 SIZES = {datatype: int(code[1]) for datatype, code in DATATYPES.items()}  # bytes
@@ -58,6 +60,11 @@ class CloudBytes:
     def data(self) -> np.ndarray:
         """The buffer's memory as (width * point_step,) uint8, which rosbags' messages have."""
         return np.frombuffer(self.buffer, np.uint8)
+
+
+def read_cloud(cdr: bytes):
+    """A serialised PointCloud2 as `decode_cloud` takes it, its data not copied. Raises ValueError for other bytes."""
+    return deserialise(cdr, "sensor_msgs/msg/PointCloud2")
 
 
 def decode_cloud(msg) -> Cloud:

@@ -17,12 +17,16 @@ from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.messages.clocks import image_time
-from tttkd_ros.messages.frame_ids import frame_id_of_raw
-from tttkd_ros.messages.image import decode_raw_image
-from tttkd_ros.messages.matching import Moment, StampMatcher
+from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
+from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
+from tttkd_ros.messages.matching import Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import Extrinsics
+
+LARGEST_PIXEL = 8  # bytes, of rgba16
+HEADER_BYTES = 2**16  # more than all that is no pixel takes in a message
+LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,11 @@ class _Encoded:
 class Cameras:
     """Safe to use from several threads, of which one makes frames.
 
-    image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth: images kept per camera.
-    wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's stamp to
-    that of the image that belongs to it; empty for none. channel_order: as for `decode_image`. rectified: the cameras
-    whose images are.
+    image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth, most_bytes: images kept per
+    camera, and the bytes that they may take. most_pixels: an image of more is refused as it arrives, or before it is
+    decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's
+    stamp to that of the image that belongs to it; empty for none. channel_order: as for `decode_image`. rectified: the
+    cameras whose images are.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class Cameras:
         tolerance_ns: int,
         depth: int,
         wait_s: float,
+        most_bytes: int = IMAGE_BYTES,
+        most_pixels: int = IMAGE_PIXELS,
         channel_order: str = "refuse",
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
@@ -63,32 +70,53 @@ class Cameras:
         self._complaints = complaints
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
+        self._most_pixels = most_pixels
+        self._refused: dict[str, str] = {}  # camera -> why its newest image was refused on arrival
+        self._frame_ids: dict[str, str] = {}  # camera -> frame of the image of the last view
         self._channel_order = channel_order
         self._cameras = {
             name: CalibratedCamera(extrinsics.rig(name), rectified=name in rectified) for name in names
         }
         offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
         self._offsets = offsets
-        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth)
+        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth, most_bytes)
         self._arrived = threading.Condition()
         self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
 
     def add_sweep(self, stamp: int) -> Moment:
-        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not."""
+        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not.
+
+        The sweep's images are kept for as long as somebody holds it.
+        """
         return self._matcher.sweep(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
-        """cdr: the serialised message, of which only the stamp is read."""
+        """cdr: the serialised message, of which only the stamp is read, and of a large one the size."""
         try:
             stamp = stamp_of_raw(cdr)
+            if len(cdr) > self._most_pixels:  # with fewer bytes it holds fewer pixels, unless it is compressed
+                self._check_large(cdr)
         except ValueError as error:
+            self._refused[camera] = str(error)
             self._complaints.about(f"{camera}/image", error)
             return
+        self._refused.pop(camera, None)
         with self._arrived:
             self.images[camera] += 1
-            self._matcher.add(camera, stamp, _Encoded(stamp, cdr))
+            self._matcher.add(camera, stamp, _Encoded(stamp, cdr), len(cdr))
             self._awaited.add(camera)
             self._arrived.notify_all()
+
+    def _check_large(self, cdr: bytes) -> None:
+        """Raise ValueError for a message with too many pixels, or with more bytes than the largest pixels take."""
+        self._check_pixels(*image_size(read_raw_image(cdr, self._image_type)))
+        if len(cdr) > (most := self._most_pixels * LARGEST_PIXEL + HEADER_BYTES):
+            raise ValueError(f"image of {len(cdr)} bytes is refused: expected at most {most}; {LARGER_IMAGES}")
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._most_pixels:
+            raise ValueError(f"image of {width}x{height} is refused: expected at most {self._most_pixels} pixels; "
+                             f"{LARGER_IMAGES}")
 
     def add_info(self, camera: str, msg) -> None:
         """The last info that can be used stays in force; one that cannot is warned of."""
@@ -98,8 +126,8 @@ class Cameras:
             self._complaints.about(f"{camera}/camera_info", error)
 
     def frame_id(self, camera: str) -> str:
-        """Of the camera's images, as its last usable info names it; empty before one came."""
-        return self._cameras[camera].frame_id
+        """Of the image of the camera's last view, as its own header names it, else its CameraInfo; empty before one."""
+        return self._frame_ids.get(camera, "")
 
     def frame(
         self,
@@ -137,17 +165,25 @@ class Cameras:
                 self._awaited -= missing()
 
     def _view(self, camera: str, sweep: Moment, lidar_frame: str) -> View:
-        encoded = self._matcher.nearest(camera, sweep)
-        image = decode_raw_image(encoded.cdr, self._image_type, channel_order=self._channel_order)
+        try:
+            encoded = self._matcher.nearest(camera, sweep)
+        except Unmatched as unmatched:
+            raise ValueError(self._refused.get(camera) or unmatched) from None
+        message = read_raw_image(encoded.cdr, self._image_type)
+        size = image_size(message)
+        if not all(size):
+            decode_image(message)  # which says why it cannot be
+        self._check_pixels(*size)
+        frame_id = message.header.frame_id
 
         def frame_from_lidar(frame: str) -> np.ndarray:
             return self._extrinsics.camera_from_lidar(camera, frame, lidar_frame, encoded.stamp)
 
-        frame_id = frame_id_of_raw(encoded.cdr)
-        model, camera_from_lidar = self._cameras[camera].locate(
-            encoded.stamp, image.shape[1::-1], frame_id, frame_from_lidar
-        )
+        # Before it is decoded: its size may not be that of its CameraInfo.
+        model, camera_from_lidar = self._cameras[camera].locate(encoded.stamp, size, frame_id, frame_from_lidar)
+        image = decode_image(message, channel_order=self._channel_order, max_pixels=self._most_pixels)
+        self._frame_ids[camera] = frame_id or self._cameras[camera].frame_id
         taken = image_time(encoded.stamp, self._offsets[camera])
         moved = self._compensation.between(lidar_frame, taken, sweep.stamp)
-        named = "" if self._extrinsics.rig(camera) else frame_id or self.frame_id(camera)
+        named = "" if self._extrinsics.rig(camera) else self._frame_ids[camera]
         return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved, named)

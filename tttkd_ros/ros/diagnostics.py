@@ -23,9 +23,10 @@ SWEEPS = ("sweeps in", "sweeps out", *LOST, "sweeps let pass")
 class Snapshot:
     """A moment of the node.
 
-    state: of its life. adaptation: "running", or why not. failed: whether that is for good; restarting: whether it is
+    state: of its life. adaptation: "running", or why not. failed: whether it has stopped; restarting: whether it is
     not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
-    camera. problem: why almost no point of the last sweep was in range.
+    camera. problem: why almost no point of the last sweep was in range. failing: whether the last steps have all
+    failed. trouble: why the last sweeps got no answer.
     """
 
     state: str
@@ -37,6 +38,8 @@ class Snapshot:
     jobs: Counters = field(default_factory=Counters)
     images: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
+    failing: bool = False
+    trouble: str = ""
 
 
 class Diagnostics:
@@ -68,7 +71,7 @@ class Diagnostics:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
         idle = now.state == "active" and not grown["sweeps in"]
         problems = [f"hardly a label: {now.problem}"] if now.problem and not idle else []
-        message = "; ".join(lost + problems) or ("active, but no sweep came" if idle else now.state)
+        message = now.trouble or "; ".join(lost + problems) or ("active, but no sweep came" if idle else now.state)
         level = DiagnosticStatus.WARN if message != "active" else DiagnosticStatus.OK
         values = {"state": now.state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
         return status(f"{self._name}: sweeps", level, message, values)
@@ -76,7 +79,7 @@ class Diagnostics:
     def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
         rejected = grown["rejected"] > 0
         held_up = self._hold_up(now)
-        lost = now.failed or now.restarting
+        lost = now.failed or now.restarting or now.failing
         message = held_up or (f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation)
         values = {
             "adaptation": now.adaptation,
@@ -95,7 +98,8 @@ class Diagnostics:
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.WARN if held_up or rejected or now.restarting else DiagnosticStatus.OK
+        warned = held_up or rejected or now.restarting or now.failing
+        level = DiagnosticStatus.WARN if warned else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if now.failed else level
         return status(f"{self._name}: adaptation", level, message, values)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,9 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
+from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import Moment
-from tttkd_ros.messages.point_cloud import decode_cloud
+from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.pipeline import Pipeline
@@ -25,12 +25,15 @@ from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.sweeps import SweepQueue
 from tttkd_ros.threads import join
 
+MANY_LOST = 3  # sweeps in a row without an answer: it is not by chance
+
 
 @dataclass(frozen=True)
 class Sweep:
-    msg: PointCloud2
+    msg: object  # with the attributes of a PointCloud2
+    stamp: int
     arrived: float  # seconds, time.monotonic()
-    moment: Moment | None  # as the cameras noted it
+    moment: Moment | None  # as the cameras noted it: they keep its images for as long as it is here
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,17 @@ class Answered:
     times: Callable[[], np.ndarray | None]
 
 
+class Unreadable(ValueError):
+    """Why a cloud cannot be decoded."""
+
+
 class Inference:
     """Decode, segment, encode, publish; then `after` is told, for what may come later than the answer.
 
     The governor is told how long each took. Once adaptation has nothing left to give, a sweep that waited for longer
     than the deadline makes way for newer ones, and is counted. A sweep that cannot be decoded has no points to answer
-    with: it is counted and complained about. Any other failure is reported as an error and the thread lives on with the
-    next sweep.
+    with: it is counted and complained about, as is one of more than `most_bytes`. Any other failure is reported and the
+    thread lives on with the next sweep.
     """
 
     def __init__(
@@ -64,9 +71,10 @@ class Inference:
         after: Callable[[Answered], object],
         statistics: Statistics,
         complaints: Complaints,
-        error: Callable[[str], object],
+        failures: Complaints,
         *,
         bound: int,
+        most_bytes: int = CLOUD_BYTES,
         governor: Governor,
         time_unit: str = "auto",
     ):
@@ -77,7 +85,10 @@ class Inference:
         self._after = after
         self._statistics = statistics
         self._complaints = complaints
-        self._error = error
+        self._failures = failures
+        self._most_bytes = most_bytes
+        self._lost = 0  # sweeps in a row that could not be answered
+        self._reason = ""  # why the last of them could not
         self._governor = governor
         self._time_unit = time_unit
         self.version = 0  # of the weights behind the last answer
@@ -86,11 +97,25 @@ class Inference:
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
-    def submit(self, msg: PointCloud2) -> None:
-        """Never waits."""
+    @property
+    def trouble(self) -> str:
+        """What keeps the sweeps from being answered; empty if one of the last few was."""
+        return f"the last {self._lost} sweeps got no answer: {self._reason}" if self._lost >= MANY_LOST else ""
+
+    def submit(self, cdr: bytes, read: Callable[[bytes], object] = read_cloud) -> None:
+        """cdr: a serialised cloud. read: makes of it an object with the attributes of a PointCloud2. Never waits."""
         self._statistics.count("sweeps in")
-        moment = self._cameras.add_sweep(nanoseconds(msg.header.stamp)) if self._cameras else None
-        if not self._queue.put(Sweep(msg, time.monotonic(), moment)):
+        try:
+            if len(cdr) > self._most_bytes:
+                raise ValueError(f"it has {len(cdr)} bytes, expected at most {self._most_bytes}; send single sweeps "
+                                 "instead of maps, or raise the parameter limits.cloud_bytes")
+            msg = read(cdr)
+        except ValueError as error:
+            self._refuse(error)
+            return
+        stamp = nanoseconds(msg.header.stamp)
+        moment = self._cameras.add_sweep(stamp) if self._cameras else None
+        if not self._queue.put(Sweep(msg, stamp, time.monotonic(), moment)):
             self._drop()
 
     def close(self) -> None:
@@ -104,16 +129,25 @@ class Inference:
             if self._too_late(sweep):
                 self._drop()
                 continue
-            answered = None
             try:
                 answered = self._answer(sweep)
-                outcome = "out" if answered else "undecodable"
-            except Exception:
-                outcome = "failed"
-                self._error(f"sweep at {nanoseconds(sweep.msg.header.stamp)} failed:\n{traceback.format_exc()}")
-            self._statistics.count(f"sweeps {outcome}")
-            if answered:
+            except Unreadable as error:
+                self._refuse(error)
+            except Exception as error:
+                self._lose("failed", f"{type(error).__name__}: {error}")
+                self._failures.failed(f"sweep at {sweep.stamp}", error)
+            else:
+                self._statistics.count("sweeps out")
+                self._lost = 0
                 self._follow_up(sweep, answered)
+
+    def _refuse(self, reason: ValueError) -> None:
+        self._lose("undecodable", str(reason))
+        self._complaints.about("points", f"cloud cannot be read, and so not answered: {reason}")
+
+    def _lose(self, outcome: str, reason: str) -> None:
+        self._statistics.count(f"sweeps {outcome}")
+        self._lost, self._reason = self._lost + 1, reason
 
     def _too_late(self, sweep: Sweep) -> bool:
         waited = time.monotonic() - sweep.arrived
@@ -123,17 +157,15 @@ class Inference:
         self._statistics.count("sweeps dropped")
         self._complaints.about("points", "the student is slower than the sweeps: dropped the oldest that waited")
 
-    def _answer(self, sweep: Sweep) -> Answered | None:
-        """None where it cannot be decoded."""
+    def _answer(self, sweep: Sweep) -> Answered:
         msg = sweep.msg
         times = [time.monotonic()]
         try:
             cloud = decode_cloud(msg)
         except ValueError as error:
-            self._complaints.about("points", f"cloud cannot be read, and so not answered: {error}")
-            return None
+            raise Unreadable(str(error)) from error
         times.append(time.monotonic())
-        stamp, frame_id, cameras = nanoseconds(msg.header.stamp), msg.header.frame_id, self._cameras
+        stamp, frame_id, cameras = sweep.stamp, msg.header.frame_id, self._cameras
         told_times = partial(point_times, msg, unit=self._time_unit)  # unread until a frame asks for them
         make_frame = None
         if cameras:
@@ -154,8 +186,8 @@ class Inference:
         try:
             self._govern(answered.stamp, sweep.arrived, answered.latency)
             self._after(answered)
-        except Exception:
-            self._error(f"after the answer to the sweep at {answered.stamp}:\n{traceback.format_exc()}")
+        except Exception as error:
+            self._failures.failed(f"what follows the answer to the sweep at {answered.stamp}", error)
 
     def _govern(self, stamp: int, arrived: float, latency: float) -> None:
         before = self._governor.share

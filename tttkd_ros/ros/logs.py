@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from tttkd_ros.ros.complaints import Throttle
+
 
 class ToRos(logging.Handler):
     """logger: rclpy's. One call per severity: rclpy refuses a call site that changes its severity."""
@@ -23,6 +25,24 @@ class ToRos(logging.Handler):
             self._logger.info(text)
 
 
+class Repeats(logging.Filter):
+    """Lets warnings and errors through as `Complaints` does: a traceback the first time, one line and a count later."""
+
+    def __init__(self):
+        super().__init__()
+        self._throttle = Throttle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage() + (f": {type(error).__name__}: {error}" if error is not None else "")
+        turn = self._throttle(f"{record.name}: {text}")
+        if turn and not turn.first:
+            record.msg, record.args, record.exc_info, record.exc_text = f"{text}{turn}", None, None, None
+        return turn is not None
+
+
 def warn(logger) -> Callable[[str], None]:
     """rclpy's `logger.warning`, for somebody who is also handed other severities: with a call site of its own."""
     return lambda text: logger.warning(text)
@@ -36,6 +56,8 @@ def err(logger) -> Callable[[str], None]:
 def forward(logger) -> None:
     """Send what the package logs, from INFO on, to rclpy's `logger` and nowhere else."""
     package = logging.getLogger("tttkd_ros")
-    package.handlers = [ToRos(logger)]
+    handler = ToRos(logger)
+    handler.addFilter(Repeats())
+    package.handlers = [handler]
     package.setLevel(logging.INFO)
     package.propagate = False

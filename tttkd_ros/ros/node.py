@@ -71,9 +71,10 @@ class SegmenterNode(LifecycleNode):
         self._statistics = Statistics()
         log = self.get_logger()
         self._diagnostics = Diagnostics(self.get_name(), self._statistics, warn(log), log.info)
+        self._complaints = Complaints(warn(log))
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, "/diagnostics", output_qos(10),
-            event_callbacks=publisher_events("/diagnostics", Complaints(warn(self.get_logger())).about),
+            event_callbacks=publisher_events("/diagnostics", self._complaints.about),
         )
         # Steady: with use_sim_time the node's own clock stands still while no bag plays.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -131,21 +132,30 @@ class SegmenterNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_reset(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(response, lambda runtime: runtime.state.reset(), "back to the weights of the checkpoint")
+        def reset(runtime: Runtime) -> str:
+            runtime.state.reset()
+            return "; ".join(filter(None, ("back to the weights of the checkpoint", runtime.pipeline.revive())))
+
+        return self._serve(response, reset)
 
     def _on_pause(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(
-            response, lambda runtime: runtime.pipeline.pause(), "adaptation paused; sweeps are still answered"
-        )
+        def pause(runtime: Runtime) -> str:
+            runtime.pipeline.pause()
+            return "adaptation paused; sweeps are still answered"
+
+        return self._serve(response, pause)
 
     def _on_resume(self, request, response: Trigger.Response) -> Trigger.Response:
-        return self._serve(response, lambda runtime: runtime.pipeline.resume(), "adaptation runs on")
+        return self._serve(response, lambda runtime: runtime.pipeline.resume())
 
-    def _serve(self, response: Trigger.Response, action: Callable[[Runtime], None], done: str) -> Trigger.Response:
-        response.success = self._runtime is not None
-        if response.success:
-            action(self._runtime)
-        response.message = done if response.success else UNCONFIGURED
+    def _serve(self, response: Trigger.Response, action: Callable[[Runtime], str]) -> Trigger.Response:
+        """action: returns what it has done, or raises ValueError with the reason why it cannot."""
+        response.success, response.message = False, UNCONFIGURED
+        if self._runtime is not None:
+            try:
+                response.success, response.message = True, action(self._runtime)
+            except ValueError as error:
+                response.success, response.message = False, str(error)
         return response
 
     async def _on_save(self, request, response: Trigger.Response) -> Trigger.Response:
@@ -161,6 +171,10 @@ class SegmenterNode(LifecycleNode):
         return response
 
     def _report(self) -> None:
+        twins = self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) - 1
+        if twins > 0:
+            self._complaints.about(self.get_fully_qualified_name(), f"{twins} more nodes have this name: their answers "
+                                   "mix on one topic; end them, or name this one with -r __node:=...")
         now = Snapshot("unconfigured") if self._runtime is None else self._runtime.snapshot()
         message = outputs.diagnostics(self.get_clock().now().to_msg(), self._diagnostics.statuses(now))
         self._diagnostics_publisher.publish(message)
@@ -183,9 +197,9 @@ def _spin(node: SegmenterNode, executor: Executor) -> None:
             executor.spin_once()
         except ExternalShutdownException:
             return
-        except Exception:
+        except Exception as error:
             if node.context.ok():  # else the shutdown came in the middle of a call
-                complaints.about("callback", traceback.format_exc())
+                complaints.failed("a callback", error)
 
 
 def _build(node: SegmenterNode) -> int:

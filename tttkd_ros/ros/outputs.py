@@ -19,11 +19,15 @@ from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
 from tttkd_ros.messages.stamps import split
 
 
-def labelled_cloud(msg: PointCloud2, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette) -> PointCloud2:
-    """The input's points in the input's order and shape, with its stamp and frame. labels, confidence: (N,)."""
+def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette) -> PointCloud2:
+    """The input's points in the input's order and shape, with its stamp and frame.
+
+    msg: any object with the attributes of a PointCloud2. labels, confidence: (N,).
+    """
     encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity)
+    stamp = Time(sec=msg.header.stamp.sec, nanosec=msg.header.stamp.nanosec)
     return PointCloud2(
-        header=msg.header,
+        header=Header(stamp=stamp, frame_id=msg.header.frame_id),
         height=msg.height,
         width=msg.width,
         fields=[

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch
 from tttkd_ros.frame import View
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.ros.cameras import Cameras
+from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.inference import Answered
 from tttkd_ros.ros.outputs import image_message
 from tttkd_ros.threads import join
@@ -42,11 +42,11 @@ class Overlays:
     publishers: one per camera.
     """
 
-    def __init__(self, cameras: Cameras, palette: np.ndarray, publishers: Mapping, error: Callable[[str], object]):
+    def __init__(self, cameras: Cameras, palette: np.ndarray, publishers: Mapping, failures: Complaints):
         self._cameras = cameras
         self._palette = palette
         self._publishers = publishers
-        self._error = error
+        self._failures = failures
         self._newest: Answered | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -78,8 +78,8 @@ class Overlays:
                 answered, self._newest = self._newest, None
             try:
                 self._draw(answered)
-            except Exception:
-                self._error(f"overlay of the sweep at {answered.stamp} failed:\n{traceback.format_exc()}")
+            except Exception as error:
+                self._failures.failed(f"overlay of the sweep at {answered.stamp}", error)
 
     def _draw(self, answered: Answered) -> None:
         sweep = self._cameras.add_sweep(answered.stamp)

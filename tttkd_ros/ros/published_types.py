@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.messages.livox import decode_livox, is_livox
+from tttkd_ros.messages.point_cloud import read_cloud
 from tttkd_ros.messages.transports import undecoded_cloud, undecoded_image
 from tttkd_ros.ros.player import message_class
 
@@ -45,23 +47,16 @@ class PublishedTypes:
         self._watched.append(_Watched(topic, kind, unfit))
 
     def watch_sweeps(
-        self, topic: str, subscribe: Callable[[type, Callable, bool], Callable[[], object]],
-        on_points: Callable[[PointCloud2], object],
+        self, topic: str, subscribe: Callable[[type, Callable[[bytes], object]], Callable[[], object]],
+        on_points: Callable[[bytes, Callable[[bytes], object]], object],
     ) -> None:
         """Subscribe to sweeps: to PointCloud2, or to Livox's CustomMsg as soon as that is what is published.
 
-        subscribe: is given a message class, a callback and whether that takes the serialised message; what it returns
-        ends the subscription.
+        subscribe: is given a message class and a callback for its serialised messages; what it returns ends the
+        subscription. on_points: is given each of them, and what makes of it an object with the attributes of a
+        PointCloud2 or raises ValueError.
         """
-        end = subscribe(PointCloud2, on_points, False)
-
-        def on_livox(cdr: bytes) -> None:
-            try:
-                msg = livox_message(cdr)
-            except ValueError as error:
-                self._complain(topic, f"cloud cannot be read, and so not answered: {error}")
-            else:
-                on_points(msg)
+        end = subscribe(PointCloud2, partial(on_points, read=read_cloud))
 
         def unfit(other: str) -> str | None:
             nonlocal end
@@ -74,7 +69,8 @@ class PublishedTypes:
                     "PointCloud2 (livox_ros_driver2: xfer_format 0)"
                 )
             end()  # first: one process has one type for a topic
-            end = subscribe(kind, on_livox, True) if is_livox(other) else subscribe(PointCloud2, on_points, False)
+            read = decode_livox if is_livox(other) else read_cloud
+            end = subscribe(kind, partial(on_points, read=read))
             watched.kind = other
             self._node.get_logger().info(f"{topic}: sweeps are taken from {other}")
             return None
@@ -96,16 +92,3 @@ class PublishedTypes:
             if remedy:
                 name = self._node.resolve_topic_name(watched.topic)
                 self._complain(watched.topic, f"{name} is published as {other}, expected {watched.kind}: {remedy}")
-
-
-def livox_message(cdr: bytes) -> PointCloud2:
-    """A serialised CustomMsg as PointCloud2. Raises ValueError for bytes that are none."""
-    cloud = decode_livox(cdr)
-    msg = PointCloud2(
-        height=1, width=cloud.width, fields=[PointField(**field._asdict()) for field in cloud.fields],
-        is_bigendian=cloud.is_bigendian, point_step=cloud.point_step, row_step=cloud.row_step, data=cloud.data,
-        is_dense=True,
-    )  # fmt: skip
-    msg.header.frame_id = cloud.header.frame_id
-    msg.header.stamp.sec, msg.header.stamp.nanosec = cloud.header.stamp.sec, cloud.header.stamp.nanosec
-    return msg

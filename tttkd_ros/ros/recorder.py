@@ -131,7 +131,7 @@ class _Recorder:
 def main() -> int:
     try:
         tyro.cli(record, prog="recorder")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 1
     return 0

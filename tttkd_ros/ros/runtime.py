@@ -66,6 +66,7 @@ class Runtime:
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
         complaints = self._complaints = Complaints(warn(log))
+        failures = Complaints(self._error)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
@@ -83,6 +84,7 @@ class Runtime:
             Cameras(
                 settings.cameras, transforms, image_type, complaints,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
+                most_bytes=settings.history_bytes, most_pixels=settings.image_pixels,
                 channel_order=settings.channel_order, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
                 rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
@@ -102,25 +104,25 @@ class Runtime:
         self._close.append(self.state.close)
         if settings.load_at_start:
             self.state.restore()
-        self._overlays = Overlays(drawn, classes.palette, overlays, self._error)
+        self._overlays = Overlays(drawn, classes.palette, overlays, failures)
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, complaints, self._error, bound=settings.queue,
-            governor=Governor(settings.deadline), time_unit=settings.time_unit,
+            self._overlays.submit, self._statistics, complaints, failures, bound=settings.queue,
+            most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
         )
         self._close.append(self._inference.close)
 
         qos = sensor_qos(settings.reliability, settings.depth)
+        # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
+        # Python message holds up every other thread.
         types = PublishedTypes(node, complaints.about)
         self._close.append(types.close)
         types.watch_sweeps(
-            "points", lambda kind, callback, raw: self._subscribe(kind, "points", callback, qos, raw=raw),
-            self._on_points,
-        )  # fmt: skip
+            "points", lambda kind, callback: self._subscribe(kind, "points", callback, qos, raw=True), self._on_points
+        )
         for name, topics in sources.items():
             types.watch_images(topics.image, image_type)
-            # Serialised: most images are never used, and making one a Python message holds up every other thread.
             self._subscribe(
                 Image if raw else CompressedImage, topics.image,
                 partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
@@ -143,7 +145,7 @@ class Runtime:
         return Snapshot(
             "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
             self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
-            self._inference.problem,
+            problem=self._inference.problem, failing=pipeline.failing, trouble=self._inference.trouble,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -166,7 +168,7 @@ class Runtime:
         teacher = resolve(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
         build = partial(
-            load_ttt_kd, resolve(settings.model), teacher,
+            load_ttt_kd, student, teacher,
             engine=settings.engine, device=device, threads=settings.threads, seed=settings.seed,
         )
         if torch.device(device).type == "cuda":
@@ -174,9 +176,9 @@ class Runtime:
         weights = Weights.copied(0, student.backbone)
         return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, hang_up=hang_up)
 
-    def _on_points(self, msg: PointCloud2) -> None:
+    def _on_points(self, cdr: bytes, read: Callable[[bytes], object]) -> None:
         if self.active:
-            self._inference.submit(msg)
+            self._inference.submit(cdr, read)
         else:
             self._statistics.count("sweeps let pass")
 

@@ -9,6 +9,7 @@ from typing import Any
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.messages.encodings import CHANNEL_ORDERS
+from tttkd_ros.messages.limits import CLOUD_BYTES, IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.point_times import TIME_UNITS
 from tttkd_ros.ros.qos import RELIABILITY
@@ -78,9 +79,21 @@ class Settings:
         "they are in UTC and the LiDAR in TAI; [] for none",
     )
     history: int = _parameter("matching.depth", 10, "images kept per camera, still encoded", low=1, high=1000)
+    history_bytes: int = _parameter(
+        "matching.bytes", IMAGE_BYTES, "bytes of the images kept per camera; the newest one is kept in any case",
+        low=2**20, high=2**40,
+    )
     wait: float = _parameter(
         "matching.wait", 0.1, "how long a training step (never a cloud) waits for its sweep's images, seconds",
         low=0.0, high=10.0,
+    )
+    cloud_bytes: int = _parameter(
+        "limits.cloud_bytes", CLOUD_BYTES, "a larger cloud is refused as it arrives, and counted as undecodable",
+        low=2**16, high=2**32,
+    )
+    image_pixels: int = _parameter(
+        "limits.image_pixels", IMAGE_PIXELS, "a larger image is refused before it is kept or decoded",
+        low=2**10, high=2**30,
     )
     reliability: str = _parameter(
         "qos.reliability", "best_effort", "of the subscriptions to points and images", choices=RELIABILITY

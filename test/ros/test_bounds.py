@@ -1,0 +1,81 @@
+"""A running node that is sent too much, or has a namesake: refused or told with the remedy, and it lives."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+SECOND = 10**9
+STAMPS = itertools.count(100 * SECOND, SECOND)
+
+
+@pytest.fixture(scope="module")
+def node(start_node, models, tmp_path_factory):
+    """With intrinsics in its rig, so that it needs no CameraInfo, and low limits."""
+    rig = tmp_path_factory.mktemp("rig") / "rig.yaml"
+    rig.write_text(
+        "cameras: {camera_front: {camera_from_lidar: {matrix: "
+        "[[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]}, camera_info: {width: 112, height: 56, "
+        "k: [60, 0, 56, 0, 60, 28, 0, 0, 1]}}}\n"
+    )
+    process = start_node({
+        "model": str(models.student), "teacher": "", "rig": str(rig), "qos.reliability": "reliable", "qos.depth": 100,
+        "limits.cloud_bytes": 65536, "limits.image_pixels": 10_000, "matching.wait": 0.3,
+    }, "-r", "__node:=bounded")
+    process.wait_for("active: waiting for sweeps")
+    return process
+
+
+@pytest.fixture(scope="module")
+def talker(node, ros):
+    talker = ros.Talker("bounded")
+    talker.until(talker.connected)
+    yield talker
+    talker.close()
+
+
+@pytest.mark.parametrize("points", [4096, 10_000, 100_000])
+def test_a_cloud_above_the_limit_is_counted_and_the_next_one_answered(node, talker, ros, points):
+    talker.points.publish(ros.cloud(next(STAMPS), ros.points(points)))
+    talker.answer(ros.cloud(next(STAMPS)))
+    assert "bytes, expected at most 65536; send single sweeps instead of maps, or raise the parameter" in node.log
+
+
+def test_an_overlay_has_the_images_frame_before_any_camera_info_came(talker, ros):
+    overlays = []
+    subscription = talker.node.create_subscription(Image, "/bounded/overlay/camera_front", overlays.append, 10)
+    talker.until(lambda: talker.node.count_publishers("/bounded/overlay/camera_front"))
+
+    def drawn():
+        stamp = next(STAMPS)
+        talker.images.publish(ros.image(stamp))
+        talker.answer(ros.cloud(stamp))
+        return overlays
+
+    talker.until(drawn, 60)
+    talker.node.destroy_subscription(subscription)
+    assert overlays[0].header.frame_id == "camera_front_optical"
+
+
+def test_an_image_above_the_limit_is_refused_with_the_remedy(node, talker, ros):
+    talker.images.publish(ros.image(next(STAMPS), width=200, height=100))
+    node.wait_for("image of 200x100 is refused: expected at most 10000 pixels")
+    assert "or raise the parameter limits.image_pixels" in node.log
+
+
+def test_resuming_without_a_teacher_is_refused_with_the_reason(talker):
+    answer = talker.call(Trigger, "/bounded/resume")
+    assert (answer.success, answer.message) == (False, "adaptation is off: needs a camera and a teacher")
+
+
+def test_another_node_of_its_name_is_warned_of(node, talker):
+    namesake = rclpy.create_node("bounded", context=talker.context)
+    node.wait_for("/bounded: 1 more nodes have this name: their answers mix on one topic; end them, or name this one")
+    namesake.destroy_node()
