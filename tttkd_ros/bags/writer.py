@@ -37,12 +37,17 @@ class BagWriter:
 
     The bag takes its place at `path` only when all is written: until then it lies in a hidden folder beside it, and an
     exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given.
+    overwrite: replace a bag at `path`. Raises ValueError if there is something else.
     """
 
-    def __init__(self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR):
+    def __init__(
+        self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR, overwrite: bool = False
+    ):
         self.path = Path(path)
-        if self.path.exists():
+        if self.path.exists() and not overwrite:
             raise ValueError(f"{self.path} exists: choose another name, or remove it")
+        if self.path.exists() and not (self.path / "metadata.yaml").is_file():
+            raise ValueError(f"{self.path} is no bag (no metadata.yaml in it) and is not replaced: choose another name")
         if storage not in STORAGE:
             raise ValueError(f"storage is {storage!r}, expected one of {', '.join(STORAGE)}")
         self._storage = STORAGE[storage]
@@ -64,6 +69,8 @@ class BagWriter:
         try:
             self._writer.__exit__(kind, error, traceback)
             if kind is None:
+                if self.path.exists():
+                    self.path.rename(self._partial / f"{self.path.name}.replaced")
                 (self._partial / self.path.name).rename(self.path)
         finally:
             shutil.rmtree(self._partial)

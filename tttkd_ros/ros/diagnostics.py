@@ -1,15 +1,17 @@
-"""The node's state as /diagnostics shows it: one status for the sweeps, one for the adaptation."""
+"""The node's state as /diagnostics shows it: one status for the sweeps, one for the adaptation, one for
+what the node listens to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.ros.outputs import status
+from tttkd_ros.ros.sensor_topic import Input
 from tttkd_ros.ros.statistics import Statistics
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
@@ -23,7 +25,7 @@ class Snapshot:
 
     state: of its life. adaptation: "running", or why not. failed: whether that is for good; restarting: whether it is
     not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
-    camera.
+    camera. inputs: the topics that the node listens to.
     """
 
     state: str
@@ -34,6 +36,7 @@ class Snapshot:
     stride: int = 0
     jobs: Counters = field(default_factory=Counters)
     images: Mapping[str, int] = field(default_factory=dict)
+    inputs: Sequence[Input] = ()
 
 
 class Diagnostics:
@@ -43,12 +46,14 @@ class Diagnostics:
         self._name = name
         self._statistics = statistics
         self._before = statistics.counts()
+        self._lost: Counter[str] = Counter()
 
     def statuses(self, now: Snapshot) -> list[DiagnosticStatus]:
         counts = self._statistics.counts()
         grown = counts - self._before
         self._before = counts
-        return [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
+        statuses = [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
+        return [*statuses, self._inputs(now.inputs)] if now.inputs else statuses
 
     def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
@@ -81,3 +86,13 @@ class Diagnostics:
         level = DiagnosticStatus.WARN if rejected or now.restarting else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if now.failed else level
         return status(f"{self._name}: adaptation", level, message, values)
+
+    def _inputs(self, inputs: Sequence[Input]) -> DiagnosticStatus:
+        lost = Counter({topic.topic: topic.lost for topic in inputs})
+        grown, self._lost = lost - self._lost, lost
+        wrong = [f"{topic.topic}: {topic.problem}" for topic in inputs if topic.problem]
+        wrong += [f"{topic}: {number} messages lost on the way" for topic, number in grown.items()]
+        values = {f"{topic.topic} received": topic.received for topic in inputs}
+        values |= {f"{topic.topic} lost": topic.lost for topic in inputs}
+        level = DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK
+        return status(f"{self._name}: inputs", level, "; ".join(wrong) or "all topics bring messages", values)

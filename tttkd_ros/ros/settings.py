@@ -7,7 +7,6 @@ from typing import Any
 
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
-from tttkd_ros.ros.qos import RELIABILITY
 
 LARGEST_OFFSET = 10.0  # seconds; sensors further apart have clocks that disagree, which no offset mends
 
@@ -68,7 +67,8 @@ class Settings:
         low=0.0, high=10.0,
     )
     reliability: str = _parameter(
-        "qos.reliability", "best_effort", "of the subscriptions to points and images", choices=RELIABILITY
+        "qos.reliability", "auto", "of the subscriptions to points and images; auto: as each publisher offers it",
+        choices=("auto", "reliable", "best_effort"),
     )
     depth: int = _parameter("qos.depth", 5, "history depth of the middleware's queues", low=1, high=10000)
     queue: int = _parameter(
