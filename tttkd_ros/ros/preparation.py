@@ -54,9 +54,8 @@ def prepare(
     params_file: Path,
     out: Path,
     points: str = "",
-    rig: str = "",
-    model: str = "",
-    teacher: str = "",
+    given: str = "{}",
+    remapped: str = "{}",
 ) -> Preparation:
     """Look at a bag and at the node's parameters. Raises ValueError where the two, or a file, do not fit.
 
@@ -65,29 +64,29 @@ def prepare(
         params_file: the node's parameter file.
         out: where the recording is to go; it must hold none.
         points: the sweeps' topic; found by type if not given.
-        rig: the node's parameter, instead of the file's; as are model and teacher.
-        model: student checkpoint.
-        teacher: teacher's directory.
+        given: the node's parameters that replace the file's, as JSON.
+        remapped: topics of the node -> those of the bag that it takes in their place, as JSON.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
-    settings, config = read_parameters(params_file, {"rig": rig, "model": model, "teacher": teacher})
+    settings, config = read_parameters(params_file, json.loads(given))
+    remappings = json.loads(remapped)
     with open_bag(bag) as opened:
         types = opened.types
         points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types, opened.counts)
     adapts = bool(config.enabled and settings.cameras and settings.teacher)
     return Preparation(
         points=points,
-        topics=(points, *_beside(settings, types)),
+        topics=(points, *_beside(settings, types, remappings)),
         awaited=((ACTIVE,), (READY, OVER)) if settings.cameras and settings.teacher else ((ACTIVE,),),
-        options=_options(settings, config, points, adapts),
+        options=_options(settings, config, points, adapts, remappings),
         threads=settings.threads,
         unfollowed=_unfollowed(settings, config) if adapts else (),
     )
 
 
-def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTTConfig]:
-    """As the node would read them; what is empty is not given. Raises ValueError where it would refuse them."""
+def read_parameters(file: Path, given: Mapping[str, object]) -> tuple[Settings, TTTConfig]:
+    """As the node would read them. Raises ValueError where it would refuse them."""
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
     context = rclpy.Context()
@@ -95,7 +94,7 @@ def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTT
     try:
         node = rclpy.create_node(
             "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file)],
-            parameter_overrides=[Parameter(name, value=value) for name, value in given.items() if value],
+            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
         return parameters.declare(node), parameters.read_config(node)
     except (ParameterException, RuntimeError) as error:
@@ -104,24 +103,32 @@ def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTT
         rclpy.try_shutdown(context=context)
 
 
-def _beside(settings: Settings, types: Mapping[str, str]) -> list[str]:
+def _beside(settings: Settings, types: Mapping[str, str], remapped: Mapping[str, str]) -> list[str]:
     """What else the node listens to: a topic without a subscription would be waited for in vain."""
     raw, found = settings.image_transport == "raw", []
     if not settings.teacher:
         return found
     for camera in settings.cameras:
-        image = f"/{camera}/image" if raw else f"/{camera}/image/compressed"
+        image, info = _image(camera, raw, remapped), f"{camera}/camera_info"
         kind = topics.IMAGE if raw else topics.COMPRESSED
         if types.get(image) != kind:
             raise ValueError(f"the bag has no {kind} topic {image}, where the node looks for {camera!r}: set its "
                              f"parameters cameras and image_transport; the bag has {topics.described(types)}")
-        found += [image, *({topics.info_topic(camera)} & types.keys())]
+        found += [image, *({remapped.get(info, f"/{info}")} & types.keys())]
     if settings.cameras and find_spec("tf2_ros") and (settings.fixed_frame or not settings.rig):
         found += sorted({topics.MOVING_TOPIC, topics.STATIC_TOPIC} & types.keys())
     return found
 
 
-def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -> tuple[str, ...]:
+def _image(camera: str, raw: bool, remapped: Mapping[str, str]) -> str:
+    """The topic of a camera's images."""
+    name = f"{camera}/image" if raw else f"{camera}/image/compressed"
+    return remapped.get(name, f"/{name}")
+
+
+def _options(
+    settings: Settings, config: TTTConfig, points: str, adapts: bool, remapped: Mapping[str, str]
+) -> tuple[str, ...]:
     options = {"points-topic": points, "model": resolve(settings.model), "device": resolve_device(settings.device)}
     if adapts:
         options |= {
@@ -134,7 +141,8 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
     text = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]
     if adapts:
-        text += ["--guard" if config.guard else "--no-guard", "--cameras", *settings.cameras]
+        text += ["--guard" if config.guard else "--no-guard", "--cameras",
+                 *(_image(camera, True, remapped).rpartition("/")[0].strip("/") for camera in settings.cameras)]
     return tuple(text)
 
 
