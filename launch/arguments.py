@@ -12,20 +12,21 @@ from pathlib import Path
 import yaml
 
 NOT_GIVEN = "as in params_file"  # the default of arguments whose empty value means something
+EMPTY = ("", "''", '""')  # `ros2 launch` refuses teacher:= and teacher:='', which a shell makes the same of
 POINTS = "/lidar/points"
 CAMERA = "camera_front"  # the node's without a word about cameras
 
 NODE_ARGUMENTS = {
-    "preset": "driver of the LiDAR: ouster, velodyne, livox, hesai or realsense; its topics and parameters, which go "
-              "before params_file and after the arguments (config/presets)",
+    "preset": "driver of the LiDAR: ouster, velodyne, livox, hesai or realsense; its topics and parameters replace "
+              "params_file's, and the arguments replace them (config/presets)",
     "points": f"topic of the LiDAR's clouds; if not given, as in the preset, or {POINTS}",
-    "cameras": "names of the cameras, with commas between; '' for none",
+    "cameras": "names of the cameras, with commas between; \"''\" (with both kinds of quotes) for none",
     "image": "topic of the camera's images, raw or .../compressed; of several cameras their topics in the order of "
              "cameras, with commas between",
     "info": "topic of the camera's CameraInfo, likewise; if not given, camera_info beside the images",
-    "rig": "YAML file with every camera's camera_from_lidar; '' looks it up in TF",
+    "rig": "YAML file with every camera's camera_from_lidar; \"''\" looks it up in TF",
     "model": "student checkpoint",
-    "teacher": "teacher's directory (transformers layout); '' segments only, never adapts",
+    "teacher": "teacher's directory (transformers layout); \"''\" segments only, never adapts",
 }
 
 
@@ -35,7 +36,7 @@ def plan(given: Mapping[str, str], config: Path) -> tuple[dict[str, object], dic
     given: values of `NODE_ARGUMENTS` and of params_file; what is `NOT_GIVEN` may be left out. config: the folder of
     the shipped configuration. Raises ValueError naming the argument, its value and what was expected.
     """
-    given = {name: value for name, value in given.items() if value != NOT_GIVEN}
+    given = {name: "" if value in EMPTY else value for name, value in given.items() if value != NOT_GIVEN}
     preset = _preset(given.get("preset", ""), config / "presets")
     parameters = dict(preset.get("parameters") or {})
     parameters |= {name: given[name] for name in ("rig", "model", "teacher") if name in given}

@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
 from tttkd_ros.adaptation.worker import Counters  # noqa: E402
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
+from tttkd_ros.ros.sensor_topic import Input  # noqa: E402
 from tttkd_ros.ros.statistics import Statistics  # noqa: E402
 
 
@@ -75,3 +76,24 @@ def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
 def test_adaptation_that_is_starting_again_is_a_warning_with_the_reason(look):
     status = look(adaptation="starting: it died", restarting=True)[1]
     assert (status.level, status.message) == (DiagnosticStatus.WARN, "starting: it died")
+
+
+@pytest.mark.parametrize(
+    ("topic", "level", "message"),
+    [(Input("/points", 3, 0, ""), DiagnosticStatus.OK, "all topics bring messages"),
+     (Input("/points", 0, 0, "nothing comes"), DiagnosticStatus.WARN, "/points: nothing comes"),
+     (Input("/points", 3, 2, ""), DiagnosticStatus.WARN, "/points: 2 messages lost on the way")],
+)
+def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, topic, level, message):
+    diagnostics = Diagnostics("segmenter", statistics)
+    (status,) = diagnostics.statuses(Snapshot("active", inputs=(topic,)))[2:]
+    assert (status.level, status.message) == (level, message)
+    assert {pair.key: pair.value for pair in status.values} == {
+        "/points received": str(topic.received), "/points lost": str(topic.lost)
+    }
+
+
+def test_losses_are_a_warning_until_the_next_look(statistics):
+    diagnostics = Diagnostics("segmenter", statistics)
+    looks = [diagnostics.statuses(Snapshot("active", inputs=(Input("/points", 3, 2, ""),)))[2] for _ in range(2)]
+    assert [status.level for status in looks] == [DiagnosticStatus.WARN, DiagnosticStatus.OK]

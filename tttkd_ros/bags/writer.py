@@ -37,11 +37,13 @@ class BagWriter:
 
     The bag takes its place at `path` only when all is written: until then it lies in a hidden folder beside it, and an
     exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given.
-    overwrite: replace a bag at `path`. Raises ValueError if there is something else.
+    overwrite: replace a bag at `path`. point_step: bytes of each point of a sweep; 0: what its fields take.
+    Raises ValueError if there is something else at `path`.
     """
 
     def __init__(
-        self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR, overwrite: bool = False
+        self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR, overwrite: bool = False,
+        point_step: int = 0,
     ):
         self.path = Path(path)
         if self.path.exists() and not overwrite:
@@ -52,6 +54,7 @@ class BagWriter:
             raise ValueError(f"storage is {storage!r}, expected one of {', '.join(STORAGE)}")
         self._storage = STORAGE[storage]
         self._palette = class_set.palette
+        self._point_step = point_step
         self._types = standard_types()
         self._connections = {}
         self._static: dict[str, np.ndarray] = {}  # camera -> camera_from_lidar
@@ -102,6 +105,7 @@ class BagWriter:
         points = np.asarray(frame.points, np.float32)
         cloud = encode_points(points, frame.intensity)
         cloud = cloud if frame.times is None else with_times(cloud, frame.times)
+        cloud = cloud.padded(self._point_step) if self._point_step else cloud
         self._write_cloud(topics.POINTS_TOPIC, cloud, frame.stamp, lidar_frame)
         for view in frame.views:
             self._write_view(view, encoded.get(view.name))
