@@ -75,9 +75,9 @@ class Silence:
     def loss(self, count: int, offers: Sequence[Offer]) -> str:
         """Count messages that the middleware has lost, and what to say of them."""
         self.lost += count
-        size = f" of {self.size / MEGABYTE:.1f} MB" if self.size else ""
-        told = f" from {' and '.join(map(str, offers))}" if offers else ""
-        return f"{count} messages{size} were lost on the way{told}: {remedy(self._middleware)}"
+        size = f", the last that came has {self.size / MEGABYTE:.1f} MB" if self.size else ""
+        told = f" (sent by {' or '.join(map(str, offers))}{size})" if offers else ""
+        return f"{count} message{'s' if count > 1 else ''} lost on the way{told}: {remedy(self._middleware)}"
 
     def _remedy(self, offers: Sequence[Offer]) -> str:
         if all(offer.latched for offer in offers):
