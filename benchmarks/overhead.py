@@ -108,9 +108,9 @@ def _split(stages: Mapping[str, float], forward: float) -> dict[str, float]:
     return parts | {"overhead": sum(parts.values()), "forward": forward, "arrival to publish": stages["latency"]}
 
 
-def cloud_message(points: np.ndarray, stamp: int = 0) -> PointCloud2:
-    """points (N, 3), metres; stamp: nanoseconds."""
-    encoded = encode_points(points, np.zeros(len(points), np.float32))
+def cloud_message(points: np.ndarray, stamp: int = 0, point_step: int = 16) -> PointCloud2:
+    """points (N, 3), metres; stamp: nanoseconds; point_step: bytes."""
+    encoded = encode_points(points, np.zeros(len(points), np.float32)).padded(point_step)
     return PointCloud2(
         header=Header(stamp=stamp_message(stamp)), height=1, width=encoded.width, point_step=encoded.point_step,
         row_step=len(encoded.buffer), is_dense=True,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import shutil
 import subprocess
 from importlib.metadata import entry_points
@@ -33,6 +34,9 @@ from launch.substitutions import LaunchConfiguration
 from launch import LaunchDescription
 
 HERE = Path(__file__).resolve().parent
+CONFIG = HERE.parent / "config"
+TOLD = runpy.run_path(str(HERE / "arguments.py"))
+NOT_GIVEN = TOLD["NOT_GIVEN"]
 # Of the PATH: the environment that has the package's requirements, where `ros2` itself need not run in it.
 PYTHON = ("python3", "-u", "-m")
 LABELLED, ADAPTATION = "/segmenter/points_labeled", "/segmenter/adaptation"
@@ -44,17 +48,17 @@ ARGUMENTS = {
     "out": ("live", "folder for the recording and the evaluation"),
     "rate": ("1.0", "times real time"),
     "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.ros.player; auto: the first where it is installed"),
-    "points": ("", "topic of the LiDAR's clouds; found in the bag by type if not given"),
-    "params_file": (str(HERE.parent / "config" / "segment.yaml"), "file of the segmenter's parameters"),
-    "rig": ("", "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it"),
-    "model": ("", "student checkpoint; if not given, as in params_file"),
-    "teacher": ("", "teacher's directory (transformers layout); if not given, as in params_file"),
+    "params_file": (str(CONFIG / "segment.yaml"), "file of the segmenter's parameters"),
+    **{name: (NOT_GIVEN, description) for name, description in TOLD["NODE_ARGUMENTS"].items()},
+    "points": (NOT_GIVEN, "topic of the LiDAR's clouds; if not given, as in the preset, or found in the bag by type"),
 }
 
 
 def _prepared(given: dict[str, str]) -> dict:
     """What `tttkd_ros.ros.preparation` makes of the arguments. RuntimeError where something is wrong with them."""
-    options = [word for name in ("out", "points", "rig", "model", "teacher") for word in (f"--{name}", given[name])]
+    parameters, remappings = TOLD["plan"](given, CONFIG)
+    options = ["--out", given["out"], "--points", remappings.pop("points", ""), "--given", json.dumps(parameters),
+               "--remapped", json.dumps(remappings)]
     command = [*PYTHON, "tttkd_ros.ros.preparation", given["bag"], "--params-file", given["params_file"], *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -88,6 +92,8 @@ def _player(given: dict[str, str], topics: list[str]) -> list[str]:
 def _course(context) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
     _check(given)
+    if given["cameras"] == NOT_GIVEN and given["image"] != NOT_GIVEN:
+        given["cameras"] = TOLD["named"](given["image"])  # so that live and replayed cameras have one name
     prepared = _prepared(given)
     recording = str(Path(given["out"]) / "recording")
     recorder = ExecuteProcess(
@@ -141,10 +147,11 @@ def _course(context) -> list:
             raise RuntimeError("the segmenter ended before all was recorded")
         return [evaluation]
 
+    # It also names the profile to Fast DDS, for all that is started after it: `ros2 bag play` needs it, too.
     segmenter = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(HERE / "segment.launch.py")),
         launch_arguments=[
-            *((name, given[name]) for name in ("params_file", "rig", "model", "teacher")),
+            *((name, given[name]) for name in ("params_file", *TOLD["NODE_ARGUMENTS"]) if name != "points"),
             ("points", prepared["points"]), ("use_sim_time", "false"),
             ("sigterm_timeout", PATIENCE), ("sigkill_timeout", PATIENCE),
         ],

@@ -1,51 +1,55 @@
 """Start the segmenter, which configures and activates itself, and RViz where asked.
 
     ros2 launch tttkd_ros segment.launch.py rig:=config/rigs/kitti.yaml points:=/velodyne_points rviz:=true
+    ros2 launch tttkd_ros segment.launch.py preset:=ouster rig:=rig.yaml image:=/camera/image_raw
+    ros2 launch tttkd_ros segment.launch.py cameras:=front,rear image:=/front/image_raw,/rear/image_raw
 """
 
+import runpy
 from pathlib import Path
+from typing import List  # noqa: UP035  launch_ros of Humble knows this spelling alone
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 
 # As installed (share/tttkd_ros/launch) and in the source tree, config/ lies beside launch/.
-CONFIG = Path(__file__).resolve().parents[1] / "config"
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE.parent / "config"
+TOLD = runpy.run_path(str(HERE / "arguments.py"))
+NOT_GIVEN = TOLD["NOT_GIVEN"]
 
-# Arguments that replace what params_file says, where they are given.
-OVERRIDES = {
-    "rig": "YAML file with every camera's camera_from_lidar; without one, here or in params_file, TF tells it",
-    "model": "student checkpoint; if not given, as in params_file",
-    "teacher": "teacher's directory (transformers layout); if not given, as in params_file",
-    "use_sim_time": "whether the time is /clock's, true or false; if not given, as in params_file",
+OPTIONAL = {
+    **TOLD["NODE_ARGUMENTS"],
+    "use_sim_time": "whether the time is /clock's, true or false",
 }
 
 ARGUMENTS = {
     "params_file": (str(CONFIG / "segment.yaml"), "file of the node's parameters"),
-    "points": ("/lidar/points", "topic of the LiDAR's clouds"),
     "rviz": ("false", "open RViz with the package's layout"),
 }
 
 
-def _nodes(context) -> list[Node]:
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    given = {name: value for name, value in given.items() if value}
+def _nodes(context) -> list:
+    given = {name: LaunchConfiguration(name).perform(context) for name in (*OPTIONAL, "params_file")}
+    if not Path(given["params_file"]).is_file():  # which launch_ros only warns of
+        raise RuntimeError(f"no parameter file at {given['params_file']}: params_file:=... names it")
+    parameters, remappings = TOLD["plan"](given, CONFIG)
     clock = {}
-    if "use_sim_time" in given:
+    if given["use_sim_time"] != NOT_GIVEN:
         clock["use_sim_time"] = _boolean("use_sim_time", given["use_sim_time"])
-    params_file = LaunchConfiguration("params_file").perform(context)
-    if not Path(params_file).is_file():  # which launch_ros only warns of
-        raise RuntimeError(f"no parameter file at {params_file}: params_file:=... names it")
+    profile = TOLD["fast_dds"](CONFIG, context.environment)
     segmenter = Node(
         package="tttkd_ros",
         executable="segment",
         name="segmenter",
         output="screen",
-        parameters=[params_file, *_parameters(given | clock)],
-        remappings=[("points", LaunchConfiguration("points").perform(context))],
+        parameters=[given["params_file"], *_parameters(parameters | clock)],
+        remappings=list(({"points": TOLD["POINTS"]} | remappings).items()),
     )
     rviz = Node(
         package="rviz2",
@@ -54,7 +58,7 @@ def _nodes(context) -> list[Node]:
         parameters=_parameters(clock),
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return [segmenter, rviz]
+    return [*(SetEnvironmentVariable(name, value) for name, value in profile.items()), segmenter, rviz]
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -65,13 +69,19 @@ def _boolean(name: str, text: str) -> bool:
 
 
 def _parameters(given: dict[str, object]) -> list[dict[str, object]]:
-    return [given] if given else []  # launch_ros takes no empty dictionary
+    """With types, as launch_ros would take the text '1e5' for a number."""
+    types = {str: str, list: List[str]}  # noqa: UP006
+    typed = {
+        name: ParameterValue(value, value_type=types[type(value)]) if type(value) in types else value
+        for name, value in given.items()
+    }
+    return [typed] if typed else []  # launch_ros takes no empty dictionary
 
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            *(DeclareLaunchArgument(n, default_value="", description=d) for n, d in OVERRIDES.items()),
+            *(DeclareLaunchArgument(n, default_value=NOT_GIVEN, description=d) for n, d in OPTIONAL.items()),
             *(DeclareLaunchArgument(n, default_value=v, description=d) for n, (v, d) in ARGUMENTS.items()),
             OpaqueFunction(function=_nodes),
         ]

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.usefixtures("ros2_launch")
 @pytest.mark.parametrize(
     ("argument", "words"),
     [("params_file:=nowhere.yaml", "no parameter file at nowhere.yaml"),
-     ("use_sim_time:=maybe", "use_sim_time is 'maybe', expected true or false")],
+     ("use_sim_time:=maybe", "use_sim_time is 'maybe', expected true or false"),
+     ("preset:=sick", "preset is 'sick', expected one of hesai"),
+     ("image:=/a/image,/b/image", "image is '/a/image,/b/image', expected one topic for each of the cameras")],
 )
 def test_what_is_wrong_with_an_argument_is_told_before_anything_starts(argument, words, tmp_path):
     done = subprocess.run(

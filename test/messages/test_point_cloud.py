@@ -334,3 +334,17 @@ def test_a_plain_sweep_reads_back_as_written(size):
 def test_a_plain_sweep_of_arrays_that_do_not_belong_together_is_refused(points, values):
     with pytest.raises(ValueError, match="have shape .*expected"):
         encode_points(np.zeros(points, np.float32), np.zeros(values, np.float32))
+
+
+@pytest.mark.parametrize("point_step", [16, 48, 128])
+def test_a_padded_sweep_reads_back_as_written(point_step):
+    points = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    padded = encode_points(points, points[:, 0]).padded(point_step)
+    assert (padded.point_step, len(padded.buffer)) == (point_step, 5 * point_step)
+    assert np.array_equal(padded.data.reshape(5, point_step)[:, :12].copy().view(np.float32), points)
+    assert not padded.data.reshape(5, point_step)[:, 16:].any()
+
+
+def test_a_point_is_not_cut_to_size():
+    with pytest.raises(ValueError, match="point_step is 8, expected at least the 12 bytes"):
+        encode_points(np.zeros((2, 3), np.float32)).padded(8)

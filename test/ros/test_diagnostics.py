@@ -10,6 +10,7 @@ from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
 from tttkd_ros.adaptation.worker import Counters  # noqa: E402
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING  # noqa: E402
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
+from tttkd_ros.ros.sensor_topic import Input  # noqa: E402
 from tttkd_ros.ros.statistics import FEW, Statistics  # noqa: E402
 
 
@@ -142,3 +143,22 @@ def test_sweeps_that_get_no_answer_in_a_row_are_a_warning_that_stays(statistics,
         assert (status.level, status.message) == (DiagnosticStatus.WARN, trouble)
     statistics.count("sweeps in")
     assert look()[0].level == DiagnosticStatus.OK
+@pytest.mark.parametrize(
+    ("topic", "level", "message"),
+    [(Input("/points", 3, 0, ""), DiagnosticStatus.OK, "all topics bring messages"),
+     (Input("/points", 0, 0, "nothing comes"), DiagnosticStatus.WARN, "/points: nothing comes"),
+     (Input("/points", 3, 2, ""), DiagnosticStatus.WARN, "/points: 2 messages lost on the way")],
+)
+def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, topic, level, message):
+    diagnostics = Diagnostics("segmenter", statistics)
+    (status,) = diagnostics.statuses(Snapshot("active", inputs=(topic,)))[2:]
+    assert (status.level, status.message) == (level, message)
+    assert {pair.key: pair.value for pair in status.values} == {
+        "/points received": str(topic.received), "/points lost": str(topic.lost)
+    }
+
+
+def test_losses_are_a_warning_until_the_next_look(statistics):
+    diagnostics = Diagnostics("segmenter", statistics)
+    looks = [diagnostics.statuses(Snapshot("active", inputs=(Input("/points", 3, 2, ""),)))[2] for _ in range(2)]
+    assert [status.level for status in looks] == [DiagnosticStatus.WARN, DiagnosticStatus.OK]

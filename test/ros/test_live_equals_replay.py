@@ -37,7 +37,7 @@ SEED = 3
 # So small a part of the points that other random draws would give other labels.
 CONFIG = TTTConfig(stride=2, learning_rate=0.1, kd_points=100, guard=False)
 # Reliable, with room for all; a step waits for its sweep's image; no deadline makes adaptation give way.
-LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50, "matching.wait": 10.0, "deadline": 60.0}
+LOSSLESS = {"qos.depth": 50, "queue": 50, "matching.wait": 10.0, "deadline": 60.0}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_a_first_value_out_of_range_is_refused_by_name(make_node, overrides):
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [({"engine": "steam"}, "parameter 'engine' is 'steam': expected one of auto, eager"),
-     ({"qos__reliability": "certain"}, "'qos.reliability' is 'certain': expected one of best_effort, reliable"),
+     ({"qos__reliability": "certain"}, "'qos.reliability' is 'certain': expected one of auto, reliable, best_effort"),
      ({"image_transport": "theora"}, "expected one of raw, compressed"),
      ({"cameras": ["left", "left"]}, "expected each camera once")],
 )

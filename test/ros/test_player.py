@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +79,11 @@ def start(tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def topics(bag) -> set[str]:
+    with AnyReader([bag]) as reader:
+        return set(reader.topics)
 
 
 def contents(bag, topic):
@@ -239,6 +246,43 @@ def test_recorder_does_not_overwrite_unasked(bag, start):
     output, _ = recorder.communicate(timeout=30)
     assert recorder.returncode == 1
     assert "exists" in output
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_text("mine")], ids=["a folder", "a file"])
+def test_recorder_replaces_nothing_but_a_bag(make, tmp_path, start):
+    make(tmp_path / "mine")
+    (before,) = tmp_path.iterdir()
+    recorder = start("recorder", before, "/points", "--overwrite")
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 1
+    assert f"{before} is no bag (no metadata.yaml in it) and is not replaced" in output
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_recorder_replaces_a_bag_once_the_new_one_is_whole(bag, tmp_path, start):
+    shutil.copytree(bag, tmp_path / "out")
+    recorder = start("recorder", tmp_path / "out", "/points", "--overwrite", "--count", CLOUDS)
+    start("player", bag, "--wait-for-subscribers", "--topics", "/points")
+    assert "/truth/points" in topics(tmp_path / "out")  # still the old one
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 0, output
+    assert len(contents(tmp_path / "out", "/points")) == CLOUDS
+    assert topics(tmp_path / "out") == {"/points"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bag", "out"}
+
+
+def test_recorder_that_heard_nothing_replaces_nothing(bag, tmp_path, start):
+    recorder = start("recorder", bag, "/nobody", "--overwrite")
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".bag-*")):  # until it listens to interrupts
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    recorder.send_signal(signal.SIGINT)
+    output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 1
+    assert f"nothing was recorded: {bag} stays as it was" in output
+    assert len(contents(bag, "/points")) == CLOUDS
+    assert list(tmp_path.iterdir()) == [bag]
 
 
 def test_a_recording_ends_with_what_it_follows(bag, tmp_path, start):

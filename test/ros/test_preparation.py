@@ -28,13 +28,16 @@ def bag(tmp_path_factory):
 def prepared(bag, models, tmp_path):
     """`prepared(**parameters)`, of the node; `given`: instead of prepare's arguments."""
 
+    files = {"rig": models.rig, "model": models.student, "teacher": models.teacher}
+
     def run(given=None, **parameters):
         lines = [f"    {name.replace('__', '.')}: {json.dumps(value)}" for name, value in parameters.items()]
         file = tmp_path / "parameters.yaml"
         file.write_text("\n".join(["/**:", "  ros__parameters:", "    cameras: [camera_front]", *lines]))
-        arguments = {"bag": bag, "params_file": file, "out": tmp_path / "out", "rig": str(models.rig),
-                     "model": str(models.student), "teacher": str(models.teacher)} | (given or {})
-        return prepare(arguments.pop("bag"), **arguments)
+        arguments = {"bag": bag, "params_file": file, "out": tmp_path / "out"} | (given or {})
+        node = {name: arguments.pop(name, str(path)) for name, path in files.items()}
+        node |= arguments.pop("node", {})
+        return prepare(arguments.pop("bag"), given=json.dumps(node), **arguments)
 
     return run
 
@@ -89,6 +92,17 @@ def test_a_node_that_only_segments_is_not_awaited_for_longer_than_that(prepared)
     assert len(prepared({"teacher": ""}, teacher="").awaited) == 1
 
 
+def test_an_empty_teacher_switches_it_off(prepared):
+    assert options(prepared({"teacher": ""}))["--method"] == "frozen"
+
+
+def test_remapped_images_are_played_and_replayed_by_the_name_that_replay_has_for_them(prepared):
+    remapped = {"front/image": "/camera_front/image", "front/camera_info": "/camera_front/camera_info"}
+    found = prepared({"node": {"cameras": ["front"]}, "remapped": json.dumps(remapped)})
+    assert found.topics == TOPICS
+    assert options(found)["--cameras"] == "camera_front"
+
+
 def test_what_does_not_fit_is_refused(prepared, tmp_path):
     for given, parameters, complaint in (
         ({"bag": tmp_path / "nowhere"}, {}, "no bag at"),
@@ -108,8 +122,8 @@ def test_what_does_not_fit_is_refused(prepared, tmp_path):
 
 def test_it_is_told_as_json_and_what_is_wrong_in_a_line(bag, models, tmp_path, monkeypatch, capsys):
     (tmp_path / "parameters.yaml").write_text("/**:\n  ros__parameters:\n    cameras: [camera_front]\n")
-    options = ["--params-file", tmp_path / "parameters.yaml", "--out", tmp_path / "out", "--rig", models.rig,
-               "--model", models.student, "--teacher", models.teacher]
+    node = {"rig": str(models.rig), "model": str(models.student), "teacher": str(models.teacher)}
+    options = ["--params-file", tmp_path / "parameters.yaml", "--out", tmp_path / "out", "--given", json.dumps(node)]
 
     def run(folder):
         monkeypatch.setattr("sys.argv", ["preparation", str(folder), *map(str, options)])

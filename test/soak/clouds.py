@@ -17,6 +17,7 @@ from .common import SECOND, draw, headed
 
 FRAME = "lidar_"
 NAMES = ("x", "y", "z", "intensity")
+USUAL = 400  # points
 BURST = 60  # sweeps sent as fast as they can be, now and then
 
 Cloud = PointCloud2 | bytes  # bytes: a serialised message, which need not be one
@@ -35,8 +36,8 @@ class Sweep:
     at_once: bool
 
 
-def sweeps(seed: int, period: int) -> Iterator[Sweep]:
-    """Without end. period: nanoseconds."""
+def sweeps(seed: int, period: int, usual: int = USUAL) -> Iterator[Sweep]:
+    """Without end. period: nanoseconds. usual: points of most sweeps, on average."""
     clock, number, burst = 1000 * SECOND, 0, 0
     while True:
         random = np.random.default_rng((seed, number))
@@ -44,7 +45,7 @@ def sweeps(seed: int, period: int) -> Iterator[Sweep]:
         time_kind = draw(random, STAMPS, 0.95)
         stamp, clock = STAMPS[time_kind](random, clock, period)
         cloud_kind = draw(random, CLOUDS)
-        plain = cloud(points(random), stamp, f"{FRAME}{number}")
+        plain = cloud(points(random, usual), stamp, f"{FRAME}{number}")
         message, expected = CLOUDS[cloud_kind](random, plain)
         burst = burst - 1 if burst else BURST * (random.random() < 1 / 400)
         kinds = cloud_kind, time_kind, *(["burst"] if burst == BURST else [])
@@ -60,9 +61,10 @@ def cloud(points: np.ndarray, stamp: int, frame: str, names=NAMES) -> PointCloud
     return headed(message, stamp, frame)
 
 
-def points(random: np.random.Generator) -> np.ndarray:
-    """(N, 4) around the vehicle: mostly a few hundred, seldom one, seldom many."""
-    count = int(random.choice((1, random.integers(100, 700), 6000), p=(0.02, 0.96, 0.02)))
+def points(random: np.random.Generator, usual: int = USUAL) -> np.ndarray:
+    """(N, 4) around the vehicle: mostly about as many as usual, seldom one, seldom many."""
+    counts = 1, random.integers(usual // 4, usual * 7 // 4), max(6000, 2 * usual)
+    count = int(random.choice(counts, p=(0.02, 0.96, 0.02)))
     return random.uniform((-20, -20, -1.5, 0), (20, 20, 1.5, 1), (count, 4)).astype(np.float32)
 
 

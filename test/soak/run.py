@@ -44,15 +44,16 @@ class Result:
 
 
 def soak(
-    count: int, rate: float, seed: int, folder: Path, log: Path, tell: Callable[[int, str], object]
+    count: int, rate: float, seed: int, usual: int, folder: Path, log: Path, tell: Callable[[int, str], object]
 ) -> Result:
     """Until the node has taken in `count` sweeps.
 
-    folder: for scratch files. log: the node's. tell: called with the number of sweeps and the last mischief, time and
-    again. Raises RuntimeError if the node ends, TimeoutError if it does not answer.
+    usual: points of most sweeps, on average. folder: for scratch files. log: the node's. tell: called with the number
+    of sweeps and the last mischief, time and again. Raises RuntimeError if the node ends, TimeoutError if it does not
+    answer.
     """
     began = time.monotonic()
-    watches = [Watch(sweeps(seed, round(SECOND / rate)))]
+    watches = [Watch(sweeps(seed, round(SECOND / rate), usual))]
     samples: list[Sample] = []
     journal = folder / "journal"
     with ExitStack() as stack:
@@ -69,7 +70,8 @@ def soak(
         talk.node.create_timer(0.5, look)
         talk.until(lambda: talk.adaptation.get("adaptation") == "running", "the node does not adapt", START_S)
         sender_log = folder / "sender.log"
-        sender = stack.enter_context(_process(sender_log, "soak.sender", str(seed), str(rate), str(journal)))
+        sender = stack.enter_context(_process(sender_log, "soak.sender", str(seed), str(rate), str(journal),
+                                             str(usual)))
         mischief = Mischief(seed, talk, sender.pid, node.pid, folder)
         while talk.count("in") < count:
             tell(talk.count("in"), mischief.act())
@@ -112,7 +114,7 @@ def _node(models: Models) -> Iterator[str]:
     yield from ("tttkd_ros.ros.node", "--ros-args", "-r", "points:=/lidar/points")
     parameters = {
         "model": str(models.student), "teacher": str(models.teacher), "rig": str(models.rig), "engine": "eager",
-        "device": "cpu", "cameras": list(CAMERAS), "motion.fixed_frame": "", "qos.reliability": "reliable",
+        "device": "cpu", "cameras": list(CAMERAS), "motion.fixed_frame": "",
         "qos.depth": 1000, "deadline": DEADLINE_S, "ttt.stride": 2, "ttt.guard": False,
     }  # fmt: skip
     for name, value in parameters.items():

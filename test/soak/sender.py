@@ -1,4 +1,6 @@
-"""The sensors, as a process of their own, which can be stopped and continued: `python -m soak.sender SEED HZ JOURNAL`.
+"""The sensors, as a process of their own, which can be stopped and continued:
+
+    python -m soak.sender SEED HZ JOURNAL POINTS
 
 Sends until it is terminated. The journal has a line for each sweep: its number, when it was sent (seconds,
 time.monotonic()) and how many were there to receive it then. Its output is how much of what it sent.
@@ -17,6 +19,8 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from tttkd_ros.ros.fastdds import use_profile
 
 from .clouds import sweeps
 from .common import CAMERAS, SECOND
@@ -57,17 +61,18 @@ class Sensors:
             publisher.wait_for_all_acked(Duration(seconds=10))
 
 
-def main(seed: int, rate: float, journal: str) -> None:
+def main(seed: int, rate: float, journal: str, usual: int) -> None:
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to all; the one who started this ends it
+    use_profile()
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     sensors, cameras = Sensors(rclpy.create_node("sensors")), Cameras(seed)
     while not sensors.heard and not ended.wait(0.05):
         pass
     due, kinds = time.monotonic(), Counter()
     with open(journal, "w") as lines:
-        for sweep in sweeps(seed, round(SECOND / rate)):
+        for sweep in sweeps(seed, round(SECOND / rate), usual):
             if not sweep.at_once:
                 due = max(due + 1 / rate, time.monotonic())  # what was missed while stopped is not made up for
                 ended.wait(due - time.monotonic())
@@ -84,4 +89,4 @@ def main(seed: int, rate: float, journal: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

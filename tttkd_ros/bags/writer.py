@@ -39,18 +39,25 @@ class BagWriter:
     """Writes one bag; use it in a `with` statement.
 
     The bag takes its place at `path` only when all is written: until then it lies in a hidden folder beside it, and an
-    exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given. What writes
-    raises Unwritable where the disk is full.
+    exception removes that. storage: "mcap" or "sqlite3". class_set: whose colours the truth is given. overwrite:
+    replace a bag at `path`. point_step: bytes of each point of a sweep; 0: what its fields take. Raises ValueError if
+    there is something else at `path`. What writes raises Unwritable where the disk is full.
     """
 
-    def __init__(self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR):
+    def __init__(
+        self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR, overwrite: bool = False,
+        point_step: int = 0,
+    ):
         self.path = Path(path)
-        if self.path.exists():
+        if self.path.exists() and not overwrite:
             raise ValueError(f"{self.path} exists: choose another name, or remove it")
+        if self.path.exists() and not (self.path / "metadata.yaml").is_file():
+            raise ValueError(f"{self.path} is no bag (no metadata.yaml in it) and is not replaced: choose another name")
         if storage not in STORAGE:
             raise ValueError(f"storage is {storage!r}, expected one of {', '.join(STORAGE)}")
         self._storage = STORAGE[storage]
         self._palette = class_set.palette
+        self._point_step = point_step
         self._types = standard_types()
         self._connections = {}
         self._static: dict[str, np.ndarray] = {}  # camera -> camera_from_lidar
@@ -77,6 +84,8 @@ class BagWriter:
             with suppress(Exception) if kind else _naming(self.path):
                 self._writer.__exit__(kind, error, traceback)
             if kind is None:
+                if self.path.exists():
+                    self.path.rename(self._partial / f"{self.path.name}.replaced")
                 (self._partial / self.path.name).rename(self.path)
         finally:
             shutil.rmtree(self._partial)
@@ -109,6 +118,7 @@ class BagWriter:
         points = np.asarray(frame.points, np.float32)
         cloud = encode_points(points, frame.intensity)
         cloud = cloud if frame.times is None else with_times(cloud, frame.times)
+        cloud = cloud.padded(self._point_step) if self._point_step else cloud
         self._write_cloud(topics.POINTS_TOPIC, cloud, frame.stamp, lidar_frame)
         for view in frame.views:
             self._write_view(view, encoded.get(view.name))

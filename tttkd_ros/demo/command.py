@@ -14,6 +14,7 @@ def demo(
     model: Path | None = None,
     teacher: Path | None = None,
     processes: int = 2,
+    point_step: int = 0,
 ) -> None:
     """Run the node on drives that it has never seen, frozen and adapting, and show what adaptation brings.
 
@@ -33,6 +34,7 @@ def demo(
         model: student checkpoint; the one that ships if not given.
         teacher: teacher's directory; the one that ships if not given.
         processes: how many drives are simulated, or controls run, at a time.
+        point_step: bytes of each point in the simulated clouds, 0 for those of its fields; 128 makes clouds of 1.8 MB.
     """
     import sys
 
@@ -47,13 +49,15 @@ def demo(
         raise ValueError(f"seeds are {seeds}, expected at least one and none twice")
     if sweeps < 2:
         raise ValueError(f"sweeps is {sweeps}, expected at least 2: the second half is scored by itself")
+    if point_step and not 16 <= point_step <= 1024:
+        raise ValueError(f"point_step is {point_step}, expected 0, or 16 to 1024 bytes")
     if processes < 1:
         raise ValueError(f"processes is {processes}, expected at least 1")
     try:
         with interruptible():
             run_demo(
                 out, seeds, sweeps, kitti, model=model or share(STUDENT), teacher=teacher or share(TEACHER),
-                processes=processes,
+                processes=processes, point_step=point_step,
             )
     except ChildError as error:
         Console(stderr=True).print(f"demo: {error}", style="red", markup=False, highlight=False)

@@ -10,13 +10,13 @@ WORLD = "kitti"
 SOURCE = "a2d2"
 
 
-def simulate(seed: int, sweeps: int, bag: Path) -> None:
-    """Write one drive of the target world, and beside the bag its rig, as `<bag>.yaml`."""
+def simulate(seed: int, sweeps: int, bag: Path, point_step: int = 0) -> None:
+    """Write one drive of the target world, and beside the bag its rig. point_step: as `BagWriter`'s."""
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.geometry.rig import RigCamera, save_rig
     from tttkd_ros.simulation.drive import frames
 
-    with BagWriter(bag) as writer:
+    with BagWriter(bag, point_step=point_step) as writer:
         for frame in frames(WORLD, seed, sweeps):
             writer.write_frame(frame)
     rig = {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views}

@@ -30,12 +30,13 @@ MODES: dict[str, dict[str, object]] = {
 }
 # The demo's sweeps must all be answered, and with their own images at hand, so nothing may be dropped in transport or
 # while the machine hiccups, for 5 s.
-LOSSLESS = {"qos.reliability": "reliable", "qos.depth": 50, "queue": 50, "matching.depth": 50}
+LOSSLESS = {"qos.depth": 50, "queue": 50, "matching.depth": 50}
 KITTI_RATE = 0.2  # of real time: whole 120,000-point sweeps, on two cores
 
 
 def run_demo(
-    out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, *, model: Path, teacher: Path, processes: int
+    out: Path, seeds: tuple[int, ...], sweeps: int, kitti: Path, *, model: Path, teacher: Path, processes: int,
+    point_step: int = 0,
 ) -> None:
     """As `demo`. Raises ChildError with the end of its log where one of the processes fails."""
     console = Console()
@@ -44,7 +45,8 @@ def run_demo(
     console.rule("1. Simulating drives through the target world")
     bags = [out / f"drive_{seed}" for seed in seeds]
     _in_processes(
-        processes, "simulating", [(jobs.simulate, (seed, sweeps, bag)) for seed, bag in zip(seeds, bags, strict=True)]
+        processes, "simulating",
+        [(jobs.simulate, (seed, sweeps, bag, point_step)) for seed, bag in zip(seeds, bags, strict=True)],
     )
 
     console.rule("2. The node over DDS, in real time: frozen, adapting, adapting on every sweep")

@@ -61,6 +61,15 @@ class CloudBytes:
         """The buffer's memory as (width * point_step,) uint8, which rosbags' messages have."""
         return np.frombuffer(self.buffer, np.uint8)
 
+    def padded(self, point_step: int) -> CloudBytes:
+        """With unused bytes after each point, as of drivers with more fields. Raises ValueError if it has more already.
+        """
+        if point_step < self.point_step:
+            raise ValueError(f"point_step is {point_step}, expected at least the {self.point_step} bytes of the fields")
+        points = np.zeros((self.width, point_step), np.uint8)
+        points[:, : self.point_step] = self.data.reshape(self.width, self.point_step)
+        return CloudBytes(self.fields, point_step, array.array("B", points.tobytes()), self.width)
+
 
 def read_cloud(cdr: bytes):
     """A serialised PointCloud2 as `decode_cloud` takes it, its data not copied. Raises ValueError for other bytes."""

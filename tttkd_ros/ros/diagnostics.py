@@ -1,9 +1,10 @@
-"""The node's state as /diagnostics shows it: one status for the sweeps, one for the adaptation."""
+"""The node's state as /diagnostics shows it: one status for the sweeps, one for the adaptation, one for
+what the node listens to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -12,6 +13,7 @@ from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
 from tttkd_ros.ros.outputs import status
+from tttkd_ros.ros.sensor_topic import Input
 from tttkd_ros.ros.statistics import Statistics
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
@@ -26,7 +28,7 @@ class Snapshot:
     state: of its life. adaptation: "running", or why not. failed: whether it has stopped; restarting: whether it is
     not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
     camera. problem: why almost no point of the last sweep was in range. failing: whether the last steps have all
-    failed. trouble: why the last sweeps got no answer.
+    failed. trouble: why the last sweeps got no answer. inputs: the topics that the node listens to.
     """
 
     state: str
@@ -40,6 +42,7 @@ class Snapshot:
     problem: str = ""
     failing: bool = False
     trouble: str = ""
+    inputs: Sequence[Input] = ()
 
 
 class Diagnostics:
@@ -60,12 +63,14 @@ class Diagnostics:
         self._warn, self._info = warn, info
         self._before = statistics.counts()
         self._held_up = ""  # in short, what was logged last
+        self._lost: Counter[str] = Counter()
 
     def statuses(self, now: Snapshot) -> list[DiagnosticStatus]:
         counts = self._statistics.counts()
         grown = counts - self._before
         self._before = counts
-        return [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
+        statuses = [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
+        return [*statuses, self._inputs(now.inputs)] if now.inputs else statuses
 
     def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
         lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
@@ -120,3 +125,13 @@ class Diagnostics:
                 self._info(f"adaptation: {now.adaptation}")
             self._held_up = short
         return held_up
+
+    def _inputs(self, inputs: Sequence[Input]) -> DiagnosticStatus:
+        lost = Counter({topic.topic: topic.lost for topic in inputs})
+        grown, self._lost = lost - self._lost, lost
+        wrong = [f"{topic.topic}: {topic.problem}" for topic in inputs if topic.problem]
+        wrong += [f"{topic}: {number} messages lost on the way" for topic, number in grown.items()]
+        values = {f"{topic.topic} received": topic.received for topic in inputs}
+        values |= {f"{topic.topic} lost": topic.lost for topic in inputs}
+        level = DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK
+        return status(f"{self._name}: inputs", level, "; ".join(wrong) or "all topics bring messages", values)

@@ -28,7 +28,7 @@ from std_srvs.srv import Trigger
 
 from tttkd_ros.adaptation.loading import build_engine
 from tttkd_ros.devices import resolve_device
-from tttkd_ros.ros import outputs, parameters
+from tttkd_ros.ros import fastdds, outputs, parameters
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.files import resolve
@@ -226,6 +226,7 @@ def main(args: list[str] | None = None) -> int:
 
     A node that a lifecycle manager drives (autostart false) outlives a failure to configure: it stays unconfigured.
     """
+    fastdds.use_profile()
     try:
         rclpy.init(args=args)
     except RuntimeError as error:  # a parameter file or a topic's name that is not well-formed

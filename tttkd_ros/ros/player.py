@@ -27,6 +27,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from tttkd_ros.bags.storage import Bag, open_bag
+from tttkd_ros.ros import fastdds
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
 SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
@@ -66,6 +67,7 @@ def play(
         classes, left_out = playable(opened, topics)
         for topic, reason in left_out.items():
             print(f"left out {topic}: {reason}", flush=True)
+        fastdds.use_profile()
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         node = rclpy.create_node("bag_player", use_global_arguments=False)

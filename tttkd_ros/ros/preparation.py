@@ -23,9 +23,9 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.rig import RigCamera, load_rig
-from tttkd_ros.messages.camera_topics import info_topic
+from tttkd_ros.messages.camera_topics import camera_name, info_topic
 from tttkd_ros.ros import parameters
-from tttkd_ros.ros.camera_topics import image_topic, with_cameras
+from tttkd_ros.ros.camera_topics import CameraTopics, image_topic, with_cameras
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
@@ -57,9 +57,8 @@ def prepare(
     params_file: Path,
     out: Path,
     points: str = "",
-    rig: str = "",
-    model: str = "",
-    teacher: str = "",
+    given: str = "{}",
+    remapped: str = "{}",
 ) -> Preparation:
     """Look at a bag and at the node's parameters. Raises ValueError where the two, or a file, do not fit.
 
@@ -68,31 +67,31 @@ def prepare(
         params_file: the node's parameter file.
         out: where the recording is to go; it must hold none.
         points: the sweeps' topic; found by type if not given.
-        rig: the node's parameter, instead of the file's; as are model and teacher.
-        model: student checkpoint.
-        teacher: teacher's directory.
+        given: the node's parameters that replace the file's, as JSON.
+        remapped: topics of the node -> those of the bag that it takes in their place, as JSON.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
-    settings, config = read_parameters(params_file, {"rig": rig, "model": model, "teacher": teacher})
+    settings, config = read_parameters(params_file, json.loads(given))
     known = load_rig(resolve(settings.rig)) if settings.rig else None
     settings = with_cameras(settings, known)
+    sources = _sources(settings, known, json.loads(remapped))
     with open_bag(bag) as opened:
         types = opened.types
         points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types, opened.counts)
     adapts = bool(config.enabled and settings.cameras and settings.teacher)
     return Preparation(
         points=points,
-        topics=(points, *_beside(settings, known, types)),
+        topics=(points, *_beside(settings, sources, types)),
         awaited=((ACTIVE,), (READY, OVER)) if settings.cameras and settings.teacher else ((ACTIVE,),),
-        options=_options(settings, config, points, adapts),
+        options=_options(settings, config, points, adapts, sources),
         threads=settings.threads,
         unfollowed=_unfollowed(settings, config) if adapts else (),
     )
 
 
-def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTTConfig]:
-    """As the node would read them; what is empty is not given. Raises ValueError where it would refuse them."""
+def read_parameters(file: Path, given: Mapping[str, object]) -> tuple[Settings, TTTConfig]:
+    """As the node would read them. Raises ValueError where it would refuse them."""
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
     context = rclpy.Context()
@@ -100,7 +99,7 @@ def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTT
     try:
         node = rclpy.create_node(
             "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file)],
-            parameter_overrides=[Parameter(name, value=value) for name, value in given.items() if value],
+            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
         return parameters.declare(node), parameters.read_config(node)
     except (ParameterException, RuntimeError) as error:
@@ -109,25 +108,41 @@ def read_parameters(file: Path, given: Mapping[str, str]) -> tuple[Settings, TTT
         rclpy.try_shutdown(context=context)
 
 
-def _beside(settings: Settings, rig: Mapping[str, RigCamera] | None, types: Mapping[str, str]) -> list[str]:
+def _sources(
+    settings: Settings, rig: Mapping[str, RigCamera] | None, remapped: Mapping[str, str]
+) -> dict[str, CameraTopics]:
+    """Camera -> the topics on which the node listens to it, as `camera_topics` resolves them for a node."""
+    suffix = "" if settings.image_transport == "raw" else "/compressed"
+    found = {}
+    for camera in settings.cameras:
+        named = f"/{image_topic(camera, rig).lstrip('/')}"
+        found[camera] = CameraTopics(
+            remapped.get(f"{camera}/image{suffix}", f"{named}{suffix}"),
+            remapped.get(f"{camera}/camera_info", info_topic(named)),
+        )
+    return found
+
+
+def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapping[str, str]) -> list[str]:
     """What else the node listens to: a topic without a subscription would be waited for in vain."""
     raw, found = settings.image_transport == "raw", []
     if not settings.teacher:
         return found
     for camera in settings.cameras:
-        base = f"/{image_topic(camera, rig).lstrip('/')}"
-        image = base if raw else f"{base}/compressed"
+        image, info = sources[camera]
         kind = topics.IMAGE if raw else topics.COMPRESSED
         if types.get(image) != kind:
             raise ValueError(f"the bag has no {kind} topic {image}, where the node looks for {camera!r}: set its "
                              f"parameters cameras and image_transport; the bag has {topics.described(types)}")
-        found += [image, *({info_topic(base)} & types.keys())]
+        found += [image, *({info} & types.keys())]
     if settings.cameras and find_spec("tf2_ros") and (settings.fixed_frame or not settings.rig):
         found += sorted({topics.MOVING_TOPIC, topics.STATIC_TOPIC} & types.keys())
     return found
 
 
-def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -> tuple[str, ...]:
+def _options(
+    settings: Settings, config: TTTConfig, points: str, adapts: bool, sources: Mapping[str, CameraTopics]
+) -> tuple[str, ...]:
     options = {"points-topic": points, "model": resolve(settings.model), "device": resolve_device(settings.device)}
     if adapts:
         options |= {
@@ -140,7 +155,8 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool) -
     text = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]
     if adapts:
-        text += ["--guard" if config.guard else "--no-guard", "--cameras", *settings.cameras]
+        text += ["--guard" if config.guard else "--no-guard", "--cameras",
+                 *(camera_name(sources[camera].image) for camera in settings.cameras)]
         text += ["--offset", *map(str, settings.offsets)] if settings.offsets else []
     return tuple(text)
 

@@ -1,8 +1,8 @@
 """Quality of service of the node's topics.
 
-What arrives is taken as sensor data (best effort, a short queue) unless the parameters say otherwise: a best-effort
-subscription matches every publisher. What leaves is offered reliably: a reliable publisher matches every subscription,
-and to a best-effort one it sends best effort all the same.
+What arrives is taken as each publisher offers it, unless the parameters say otherwise (`sensor_topic`). What leaves is
+offered reliably: a reliable publisher matches every subscription, and to a best-effort one it sends best effort all the
+same.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from collections.abc import Callable
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy import event_handler as events
 except ImportError:  # ROS 2 Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy import qos_event as events
+
+PublisherEventCallbacks, SubscriptionEventCallbacks = events.PublisherEventCallbacks, events.SubscriptionEventCallbacks
+UnsupportedEventTypeError = events.UnsupportedEventTypeError
 
 RELIABILITY = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
@@ -42,23 +45,35 @@ def output_qos(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def subscription_events(topic: str, complain: Callable[[str, str], object]) -> SubscriptionEventCallbacks:
+def subscription_events(
+    topic: str,
+    complain: Callable[[str, str], object],
+    *,
+    lost: Callable[[int], object],
+    best_effort: Callable[[], object] | None = None,
+) -> SubscriptionEventCallbacks:
     """Complains about a publisher that does not match, with the remedy, in place of rclpy's own warning.
 
-    topic: as publishers see it. complain: told the topic and the problem.
+    topic: as publishers see it. complain: told the topic and the problem. lost: told how many messages were lost.
+    best_effort: called for a best-effort publisher that a reliable subscription misses, instead of a complaint.
     """
 
     def mismatch(event) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         if policy == "RELIABILITY":
+            if best_effort is not None:
+                best_effort()
+                return
             theirs = "a publisher is best effort while this node asks for reliable"
-            remedy = "set the parameter qos.reliability to best_effort, or let the publisher be reliable"
+            remedy = "set the parameter qos.reliability to auto, or let the publisher be reliable"
         else:
             theirs = f"a publisher offers another {_spelled(policy)} than this node asks for"
             remedy = "let it have the default"
         complain(topic, f"{theirs}, and nothing of it arrives: {remedy}{_others(event)}")
 
-    return SubscriptionEventCallbacks(incompatible_qos=mismatch)
+    return SubscriptionEventCallbacks(
+        incompatible_qos=mismatch, message_lost=lambda event: lost(event.total_count_change)
+    )
 
 
 def publisher_events(topic: str, complain: Callable[[str, str], object]) -> PublisherEventCallbacks:

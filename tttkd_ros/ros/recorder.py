@@ -7,7 +7,6 @@ of silence, or after `idle` seconds of silence.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 
 from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.ros import fastdds
 from tttkd_ros.ros.player import message_class
 
 QUEUE = 100  # messages kept while the disk is slow
@@ -47,19 +47,18 @@ def record(
         linger: seconds without any message to wait for afterwards, for what the other topics still bring.
         follow: end when nobody publishes this topic any more, and nothing has arrived for `linger` seconds since.
         idle: end when nothing has arrived for this many seconds, once something has.
-        overwrite: replace the bag if it is there.
+        overwrite: replace a bag that is there, once the new one is whole and holds a message.
     """
     if not topics:
         raise ValueError("no topic given to record")
-    if bag.exists():
-        if not overwrite:
-            raise ValueError(f"{bag} exists: choose another name, or --overwrite")
-        shutil.rmtree(bag)
+    if bag.exists() and not overwrite:
+        raise ValueError(f"{bag} exists: choose another name, or --overwrite")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        writer = stack.enter_context(BagWriter(bag))
+        writer = stack.enter_context(BagWriter(bag, overwrite=overwrite))
+        fastdds.use_profile()
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         recorder = _Recorder(writer, topics)
@@ -76,6 +75,8 @@ def record(
                 break
             if idle is not None and silent > idle:
                 break
+        if bag.exists() and not any(recorder.counts.values()):
+            raise ValueError(f"nothing was recorded: {bag} stays as it was")
     print(", ".join(f"{number} x {topic}" for topic, number in recorder.counts.items()), flush=True)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -36,7 +37,8 @@ from tttkd_ros.ros.logs import warn
 from tttkd_ros.ros.motion import odometry
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.published_types import PublishedTypes
-from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events, sensor_qos, subscription_events
+from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events
+from tttkd_ros.ros.sensor_topic import SensorTopic
 from tttkd_ros.ros.settings import Settings
 from tttkd_ros.ros.state import AdaptedState
 from tttkd_ros.ros.statistics import Statistics
@@ -56,6 +58,7 @@ class Runtime:
         self.active = False
         self._node = node
         self._statistics = statistics
+        self._inputs: list[SensorTopic] = []
         self._close: list[Callable[[], object]] = []  # in the order of making; undone from the end
         try:
             self._make(node, settings, config)
@@ -113,21 +116,25 @@ class Runtime:
         )
         self._close.append(self._inference.close)
 
-        qos = sensor_qos(settings.reliability, settings.depth)
         # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
         # Python message holds up every other thread.
+        subscribe = partial(self._subscribe, settings)
         types = PublishedTypes(node, complaints.about)
         self._close.append(types.close)
         types.watch_sweeps(
-            "points", lambda kind, callback: self._subscribe(kind, "points", callback, qos, raw=True), self._on_points
+            "points", lambda kind, callback: subscribe(kind, "points", callback, raw=True), self._on_points
         )
         for name, topics in sources.items():
             types.watch_images(topics.image, image_type)
-            self._subscribe(
+            subscribe(
                 Image if raw else CompressedImage, topics.image,
-                partial(_both, self.cameras.add_image, drawn.add_image, name), qos, raw=True,
+                partial(_both, self.cameras.add_image, drawn.add_image, name), raw=True,
             )
-            self._subscribe(CameraInfo, topics.info, partial(_both, self.cameras.add_info, drawn.add_info, name), qos)
+            subscribe(
+                CameraInfo, topics.info, partial(_both, self.cameras.add_info, drawn.add_info, name), once=True
+            )
+        watch = node.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._close.append(partial(node.destroy_timer, watch))
 
     def close(self) -> None:
         """Ends every thread and process, and takes every topic off the graph; takes seconds at most, but for a disk
@@ -146,6 +153,7 @@ class Runtime:
             "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
             self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
             problem=self._inference.problem, failing=pipeline.failing, trouble=self._inference.trouble,
+            inputs=tuple(topic.state() for topic in self._inputs),
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -202,13 +210,24 @@ class Runtime:
         self._close.append(partial(self._node.destroy_publisher, publisher))
         return publisher
 
-    def _subscribe(self, kind: type, topic: str, callback, qos, *, raw: bool = False) -> Callable[[], object]:
+    def _subscribe(self, settings: Settings, kind: type, topic: str, callback, **options) -> Callable[[], object]:
         """What it returns ends the subscription before `close` does."""
-        events = subscription_events(self._node.resolve_topic_name(topic), self._complaints.about)
-        subscription = self._node.create_subscription(kind, topic, callback, qos, raw=raw, event_callbacks=events)
-        end = partial(self._node.destroy_subscription, subscription)
-        self._close.append(end)
+        received = SensorTopic(
+            self._node, kind, topic, callback, reliability=settings.reliability, depth=settings.depth,
+            complain=self._complaints.about, **options,
+        )
+        self._inputs.append(received)
+        self._close.append(received.close)
+
+        def end() -> None:
+            received.close()
+            self._inputs.remove(received)
+
         return end
+
+    def _look(self) -> None:
+        for topic in self._inputs:
+            topic.look()
 
 
 def _both(first: Callable[[str, object], None], second: Callable[[str, object], None], camera: str, msg) -> None:

@@ -12,7 +12,6 @@ from tttkd_ros.messages.encodings import CHANNEL_ORDERS
 from tttkd_ros.messages.limits import CLOUD_BYTES, IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.point_times import TIME_UNITS
-from tttkd_ros.ros.qos import RELIABILITY
 
 AUTO = "auto"
 
@@ -96,7 +95,8 @@ class Settings:
         low=2**10, high=2**30,
     )
     reliability: str = _parameter(
-        "qos.reliability", "best_effort", "of the subscriptions to points and images", choices=RELIABILITY
+        "qos.reliability", "auto", "of the subscriptions to points and images; auto: as each publisher offers it",
+        choices=("auto", "reliable", "best_effort"),
     )
     depth: int = _parameter("qos.depth", 5, "history depth of the middleware's queues", low=1, high=10000)
     queue: int = _parameter(
