@@ -20,7 +20,8 @@ from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.bags.truth import has_labels, is_labelled, labels_of
 from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
-from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
+from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.matching import TOLERANCE_S, Moment, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud
@@ -77,9 +78,10 @@ class BagReader:
     of its cameras must be in the bag. tolerance_ns: largest distance in stamp between a sweep and its image.
     offsets_ns: from a sweep's stamp to that of its image, one for all cameras or one for each; () for none.
     fixed_frame: odometry's; where /tf tells the LiDAR's motion in it, views and deskewed points follow that motion,
-    else they are as if the vehicle stood. truth: false leaves every label unread. channel_order, time_unit: as for
-    `decode_image` and `point_times`. whole: the bag must be; else of a damaged one the part that can be read is taken,
-    `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
+    else they are as if the vehicle stood. base_frame: one whose z axis points up, by which TF tells how the LiDAR is
+    mounted, unless the rig does; empty to level nothing by TF. truth: false leaves every label unread. channel_order,
+    time_unit: as for `decode_image` and `point_times`. whole: the bag must be; else of a damaged one the part that can
+    be read is taken, `damage` says how much that is, and `torn` whether it goes on behind a part that cannot.
     Raises ValueError for all else that is wrong with the bag or does not fit it.
 
     `cameras` and `unusable` (name -> reason) tell which cameras are there, `truth` where the labels come from,
@@ -98,6 +100,7 @@ class BagReader:
         tolerance_ns: int = round(TOLERANCE_S * SECOND),
         offsets_ns: Sequence[int] = (),
         fixed_frame: str = "odom",
+        base_frame: str = BASE_FRAME,
         truth: bool = True,
         channel_order: str = "refuse",
         time_unit: str = "auto",
@@ -107,6 +110,7 @@ class BagReader:
         self._open = open_bag if whole else open_readable
         self._tolerance_ns = tolerance_ns
         self._time_unit = time_unit
+        mounted = None if rig is None or isinstance(rig, dict) else load_base_from_lidar(rig)
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with self._open(self.path) as bag:
             self.damage, self.torn = bag.damage, bag.torn
@@ -140,6 +144,7 @@ class BagReader:
                 bag, self.points_topic, cameras, rig, self._transforms, channel_order
             )
             self._compensation = compensation(self.path, self._transforms, fixed_frame)
+        self._mounting = Mounting(mounted, base_frame, self._transforms.lookup, log.info)
         self.cameras = tuple(camera.name for camera in self._cameras)
         self._offsets_ns = _per_camera(offsets_ns, self.cameras)
         if self.damage is None:
@@ -234,8 +239,8 @@ class BagReader:
         # Their own memory, lest a frame that is kept keeps its message, too.
         labels = None if labels is None else truth_of_returns(labels, cloud.points)
         return Frame(
-            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed, frame_id=lidar.frame,
-            missing=missing,
+            stamp, cloud.points, tuple(views), _own(cloud.intensity), labels, deskewed=deskewed,
+            level=self._mounting.level(lidar.frame, stamp, lidar.time), frame_id=lidar.frame, missing=missing,
         )  # fmt: skip
 
     def _view(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.matching import TOLERANCE_S
 
 MethodName = Literal[
@@ -45,6 +46,7 @@ def evaluate(
     offset: tuple[float, ...] = (),
     tolerance: float = TOLERANCE_S,
     fixed_frame: str = "odom",
+    base_frame: str = BASE_FRAME,
     channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
     labels: Path | None = None,
@@ -95,6 +97,8 @@ def evaluate(
             one for each of them; one of a second or more is a difference of clocks.
         tolerance: seconds between a sweep's stamp and its image's, at most (matching.tolerance).
         fixed_frame: odometry's frame in /tf (motion.fixed_frame); '' to project as if the vehicle stood.
+        base_frame: frame in TF whose z axis points up, by which clouds of a tilted sensor are levelled unless the rig
+            has base_from_lidar; '' never.
         channel_order: of images whose encoding does not tell it (8UC3, 8UC4, 16UC3, 16UC4); by default these are
             refused.
         time_unit: of the field with each point's time; auto takes the one in which the times make a sweep.
@@ -151,8 +155,8 @@ def evaluate(
         try:
             drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
                                     cameras=cameras, labels=truths[name], offsets=offset, tolerance=tolerance,
-                                    fixed_frame=fixed_frame, truth=truth, channel_order=channel_order,
-                                    time_unit=time_unit)
+                                    fixed_frame=fixed_frame, base_frame=base_frame, truth=truth,
+                                    channel_order=channel_order, time_unit=time_unit)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -167,7 +171,7 @@ def evaluate(
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
         "channel_order": channel_order, "time_unit": time_unit,
         "rig": None if rig is None else digest(rig), "offset": offset, "tolerance": tolerance,
-        "fixed_frame": fixed_frame, "truth": truth,
+        "fixed_frame": fixed_frame, "base_frame": base_frame, "truth": truth,
     }  # fmt: skip
     errors = Console(stderr=True)
     with ExitStack() as stack:

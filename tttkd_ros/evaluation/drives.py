@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from tttkd_ros.frame import Frame
+from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.stamps import SECOND
 
@@ -46,6 +47,7 @@ class BagDrive:
         offsets: Sequence[float] = (),
         tolerance: float = TOLERANCE_S,
         fixed_frame: str = "odom",
+        base_frame: str = BASE_FRAME,
         truth: bool = True,
         channel_order: str = "refuse",
         time_unit: str = "auto",
@@ -64,8 +66,8 @@ class BagDrive:
         reader = BagReader(
             path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
             offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
-            fixed_frame=fixed_frame, truth=truth and labels is None, channel_order=channel_order, time_unit=time_unit,
-            whole=False,
+            fixed_frame=fixed_frame, base_frame=base_frame, truth=truth and labels is None,
+            channel_order=channel_order, time_unit=time_unit, whole=False,
         )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:

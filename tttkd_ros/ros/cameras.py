@@ -136,8 +136,10 @@ class Cameras:
         lidar_frame: str,
         names: tuple[str, ...] | None = None,
         times: Callable[[], np.ndarray | None] = lambda: None,
+        level: np.ndarray | None = None,
     ) -> Frame:
-        """The sweep with every usable view, of all cameras or those in `names`. times: as for `Compensation`.
+        """The sweep with every usable view, of all cameras or those in `names`. times: as for `Compensation`. level: as
+        of `Frame`.
 
         Waits, so never call it where messages are received. Where there is no view, `problems` says why.
         """
@@ -152,7 +154,9 @@ class Cameras:
                 self._complaints.about(camera, f"not used for training: {error}")
         self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
-        return Frame(sweep.stamp, points, tuple(views), deskewed=deskewed, frame_id=lidar_frame, missing=missing)
+        return Frame(
+            sweep.stamp, points, tuple(views), deskewed=deskewed, level=level, frame_id=lidar_frame, missing=missing
+        )
 
     def _await(self, sweep: Moment, names: tuple[str, ...]) -> None:
         """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""

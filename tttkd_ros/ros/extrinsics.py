@@ -37,8 +37,11 @@ class FromTf:
         return None
 
     def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
-        """(4, 4) float64, at that time. Never waits: raises ValueError if the transform is not known (yet)."""
-        key = known_frames(self._buffer, camera_frame, lidar_frame)
+        return self.transform(camera_frame, lidar_frame, stamp)
+
+    def transform(self, target: str, source: str, stamp: int) -> np.ndarray:
+        """target_from_source (4, 4) float64, at that time. Never waits: raises ValueError if it is not known (yet)."""
+        key = known_frames(self._buffer, target, source)
         for time in (Time(nanoseconds=stamp), Time()):
             # Asking first keeps the lookup from raising or waiting: the answer is there or it is not.
             if self._buffer.can_transform(*key, time):
@@ -48,7 +51,7 @@ class FromTf:
                 self._last[key] = matrix(found)
                 return self._last[key]
         if key not in self._last:
-            raise ValueError(f"no transform from {lidar_frame!r} to {camera_frame!r} in TF yet")
+            raise ValueError(f"no transform from {source!r} to {target!r} in TF yet")
         return self._last[key]
 
 

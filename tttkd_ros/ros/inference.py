@@ -12,6 +12,7 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
+from tttkd_ros.frame import upright
 from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import Moment
 from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
@@ -77,6 +78,7 @@ class Inference:
         most_bytes: int = CLOUD_BYTES,
         governor: Governor,
         time_unit: str = "auto",
+        level: Callable[[str, int], np.ndarray | None] = lambda frame, stamp: None,
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -91,6 +93,7 @@ class Inference:
         self._reason = ""  # why the last of them could not
         self._governor = governor
         self._time_unit = time_unit
+        self._level = level
         self.version = 0  # of the weights behind the last answer
         self.problem = ""  # why almost no point of that sweep was in range
         self._queue: SweepQueue[Sweep] = SweepQueue(bound)
@@ -167,10 +170,11 @@ class Inference:
         times.append(time.monotonic())
         stamp, frame_id, cameras = sweep.stamp, msg.header.frame_id, self._cameras
         told_times = partial(point_times, msg, unit=self._time_unit)  # unread until a frame asks for them
+        level = self._level(frame_id, stamp)
         make_frame = None
         if cameras:
-            make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times)
-        prediction = self._pipeline.process(stamp, cloud.points, make_frame)
+            make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times, level=level)
+        prediction = self._pipeline.process(stamp, upright(cloud.points, level), make_frame)
         self.version, self.problem = prediction.version, prediction.problem
         times.append(time.monotonic())
         answer = labelled_cloud(msg, cloud, prediction.labels, prediction.confidence, self._palette)

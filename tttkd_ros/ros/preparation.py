@@ -22,7 +22,7 @@ from tttkd_ros.adaptation.worker import OVER, READY
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
-from tttkd_ros.geometry.rig import RigCamera, load_rig
+from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
 from tttkd_ros.messages.camera_topics import camera_name, info_topic
 from tttkd_ros.ros import parameters
 from tttkd_ros.ros.camera_topics import CameraTopics, image_topic, with_cameras
@@ -126,16 +126,16 @@ def _sources(
 def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapping[str, str]) -> list[str]:
     """What else the node listens to: a topic without a subscription would be waited for in vain."""
     raw, found = settings.image_transport == "raw", []
-    if not settings.teacher:
-        return found
-    for camera in settings.cameras:
+    for camera in settings.cameras if settings.teacher else ():
         image, info = sources[camera]
         kind = topics.IMAGE if raw else topics.COMPRESSED
         if types.get(image) != kind:
             raise ValueError(f"the bag has no {kind} topic {image}, where the node looks for {camera!r}: set its "
                              f"parameters cameras and image_transport; the bag has {topics.described(types)}")
         found += [image, *({info} & types.keys())]
-    if settings.cameras and find_spec("tf2_ros") and (settings.fixed_frame or not settings.rig):
+    places_cameras = settings.teacher and settings.cameras and (settings.fixed_frame or not settings.rig)
+    levels = settings.base_frame and (not settings.rig or load_base_from_lidar(resolve(settings.rig)) is None)
+    if find_spec("tf2_ros") and (places_cameras or levels):
         found += sorted({topics.MOVING_TOPIC, topics.STATIC_TOPIC} & types.keys())
     return found
 
@@ -143,14 +143,17 @@ def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapp
 def _options(
     settings: Settings, config: TTTConfig, points: str, adapts: bool, sources: Mapping[str, CameraTopics]
 ) -> tuple[str, ...]:
-    options = {"points-topic": points, "model": resolve(settings.model), "device": resolve_device(settings.device)}
+    options = {
+        "points-topic": points, "model": resolve(settings.model), "device": resolve_device(settings.device),
+        "base-frame": settings.base_frame if find_spec("tf2_ros") else "",
+    }  # fmt: skip
     if adapts:
         options |= {
             "teacher": resolve(settings.teacher), "engine": settings.engine, "seed": settings.seed,
             "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
             "kd-points": config.kd_points, "tolerance": settings.tolerance, "fixed-frame": settings.fixed_frame,
         }
-    if settings.rig and adapts:
+    if settings.rig and (adapts or not load_rig(resolve(settings.rig))):  # of one without cameras the mounting counts
         options["rig"] = resolve(settings.rig)
     text = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]

@@ -22,7 +22,8 @@ from tttkd_ros.adaptation.state import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
-from tttkd_ros.geometry.rig import load_rig
+from tttkd_ros.geometry.mounting import Mounting
+from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.messages.camera_topics import is_rectified
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
@@ -30,7 +31,7 @@ from tttkd_ros.ros.camera_topics import camera_topics, with_cameras
 from tttkd_ros.ros.cameras import Cameras
 from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Snapshot
-from tttkd_ros.ros.extrinsics import extrinsics
+from tttkd_ros.ros.extrinsics import FromTf, extrinsics
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.logs import warn
@@ -74,14 +75,19 @@ class Runtime:
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
         rig = load_rig(resolve(settings.rig)) if settings.rig else None
+        mounted = load_base_from_lidar(resolve(settings.rig)) if settings.rig else None
+        if mounted is not None:
+            rig = rig or None  # a rig may tell the LiDAR's mounting alone
         settings = with_cameras(settings, rig)
         sources = camera_topics(node, settings, rig)
-        tf = listen(node) if settings.cameras and (settings.fixed_frame or not settings.rig) else None
+        places_cameras = settings.cameras and (settings.fixed_frame or not rig)
+        tf = listen(node) if places_cameras or (settings.base_frame and mounted is None) else None
         if tf:
             self._close.append(tf.close)
         transforms = extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
         poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
         compensation = Compensation(poses and poses.trajectory, partial(complaints.about, "motion"), log.info)
+        mounting = Mounting(mounted, settings.base_frame, tf and FromTf(tf.buffer).transform, log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
@@ -113,6 +119,7 @@ class Runtime:
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
             self._overlays.submit, self._statistics, complaints, failures, bound=settings.queue,
             most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
+            level=mounting.level,
         )
         self._close.append(self._inference.close)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tttkd_ros.adaptation.process import PATIENCE_S
 from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.encodings import CHANNEL_ORDERS
 from tttkd_ros.messages.limits import CLOUD_BYTES, IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import TOLERANCE_S
@@ -55,6 +56,10 @@ class Settings:
     fixed_frame: str = _parameter(
         "motion.fixed_frame", "odom",
         "odometry's frame in TF: points are projected where they are at the image's time; empty: at the cloud's",
+    )
+    base_frame: str = _parameter(
+        "base_frame", BASE_FRAME,
+        "frame in TF whose z axis points up: clouds of a tilted or inverted sensor are levelled by it; empty: never",
     )
     image_transport: str = _parameter(
         "image_transport", "raw", "raw: <camera>/image; compressed: <camera>/image/compressed",

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from tttkd_ros.frame import Frame
+from tttkd_ros.geometry.mounting import Mounting, level
+
+
+def base_from_lidar(*angles, order="xyz"):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler(order, angles, degrees=True).as_matrix()
+    matrix[:3, 3] = 1.0, 2.0, 3.0
+    return matrix
+
+
+@pytest.mark.parametrize("angles", [(0, 25, 0), (-30, 0, 80), (180, 0, 0), (0, 180, 30), (-90, 0, -90), (10, 20, 30)])
+def test_heights_are_those_of_the_base_frame_but_for_the_mount(angles):
+    place = base_from_lidar(*angles)
+    points = np.random.default_rng(0).uniform(-10, 10, (50, 3)).astype(np.float32)
+    upright = Frame(0, points, level=level(place)).upright
+    np.testing.assert_allclose(upright[:, 2], points @ place[2, :3], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(upright, axis=1), np.linalg.norm(points, axis=1), rtol=1e-5)
+    assert np.linalg.det(level(place)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("yaw", [0, 45, -170])
+def test_a_level_sensor_keeps_its_points_to_the_bit(yaw):
+    assert level(base_from_lidar(0, 0, yaw)) is None
+    points = np.ones((3, 3), np.float32)
+    assert Frame(0, points, level=None).upright is points
+
+
+def test_the_heading_stays_under_a_small_tilt():
+    turned = level(base_from_lidar(3, -4, 120)) @ [1.0, 0.0, 0.0]
+    assert np.degrees(np.arctan2(turned[1], turned[0])) == pytest.approx(0, abs=1)
+
+
+class Told(list):
+    """Gives each LiDAR frame's place in the base frame; notes what it was asked for."""
+
+    def __init__(self, **places):
+        super().__init__()
+        self.places = places
+
+    def __call__(self, base, frame, *when):
+        self.append((base, frame, *when))
+        if frame not in self.places:
+            raise ValueError(f"{frame} is not known")
+        return self.places[frame]
+
+
+def test_the_mounting_is_looked_up_for_each_sweep_by_its_own_frame():
+    told = Told(front=base_from_lidar(180, 0, 0), top=base_from_lidar(0, 0, 90))
+    mounting = Mounting(None, "base_link", told, lambda text: None)
+    assert mounting.level("front", 1)[2, 2] == pytest.approx(-1)
+    assert mounting.level("top", 2) is None
+    assert told == [("base_link", "front", 1), ("base_link", "top", 2)]
+
+
+def test_a_rig_goes_before_tf():
+    told = Told(lidar=base_from_lidar(0, 0, 0))
+    assert Mounting(base_from_lidar(0, 90, 0), "base_link", told, print).level("lidar", 1) is not None
+    assert told == []
+
+
+@pytest.mark.parametrize(("base_frame", "frame"), [("", "lidar"), ("base_link", "base_link"), ("/lidar", "lidar")])
+def test_what_needs_no_levelling_is_not_looked_up(base_frame, frame):
+    told = Told()
+    assert Mounting(None, base_frame, told, print).level(frame, 1) is None
+    assert told == []
+
+
+def test_what_is_found_is_told_when_it_changes():
+    said, told = [], Told()
+    mounting = Mounting(None, "base_link", told, said.append)
+    for tilt in (None, None, 180, 181, None):
+        told.places = {} if tilt is None else {"lidar": base_from_lidar(tilt, 0, 0)}
+        mounting.level("lidar", 1)
+    assert [text.partition(": ")[2].partition(":")[0] for text in said] == [
+        "points are taken as level", "by TF (base_link) it is tilted by about 180 degrees", "points are taken as level"
+    ]
