@@ -277,7 +277,8 @@ def test_what_is_no_bag_is_told_what_it_is(tmp_path, content, message, name):
 
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("drive.bag", b"#ROSBAG V2.0\n", "drive.bag is a ROS 1 bag: .*rosbags-convert --src .*drive.bag --dst .*drive`"),
-    ("drive.zip", archive("zip", b""), "drive.zip is an archive"), ("drive.tar.gz", archive("tgz", b""), "archive")])
+    ("drive.zip", archive("zip", b""), "drive.zip is an archive"), ("drive.tar.gz", archive("tgz", b""), "archive")],
+    ids=("bag", "zip", "tar.gz"))  # an archive has the time in it: no name for a test
 def test_a_folder_with_such_a_file_names_it(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
