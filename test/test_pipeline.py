@@ -106,6 +106,20 @@ def test_points_without_a_return_are_unlabelled_and_change_no_other_label(studen
     assert np.array_equal(prediction.confidence[~empty], alone.confidence)
 
 
+def test_a_map_is_answered_with_its_nearest_points_and_told_of_once(student, monkeypatch, caplog):
+    for module in ("pipeline", "segmenter.student"):
+        monkeypatch.setattr(f"tttkd_ros.{module}.MAX_VOXELS", 50)
+    points = np.random.default_rng(0).uniform(-60, 60, (400, 3)).astype(np.float32)
+    segmenter = Segmenter(student)
+    labelled = segmenter.segment(points).labels != UNLABELLED
+    distance = np.linalg.norm(points, axis=1)
+    assert 50 <= labelled.sum() < 60 and distance[labelled].max() < np.sort(distance)[60]
+    segmenter.segment(points)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the cloud occupies more than 50 voxels"
+    ]
+
+
 def test_logits_are_accumulated_over_rotations_about_the_vertical(student):
     points = frame().points
     turned = [points, points[:, [1, 0, 2]] * [-1, 1, 1], points * [-1, -1, 1], points[:, [1, 0, 2]] * [1, -1, 1]]

@@ -20,7 +20,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import Lane
 from tttkd_ros.diagnosis import explain_range
 from tttkd_ros.frame import Frame
-from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.student import MAX_VOXELS, Student
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +85,24 @@ class Segmenter:
                 probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
                 labels[usable.numpy()] = best.indices.byte()[row].cpu().numpy()
                 confidence[usable.numpy()] = probability[row].cpu().numpy()
+                if len(best.values) >= MAX_VOXELS:
+                    self._warn(f"the cloud occupies more than {MAX_VOXELS} voxels: only the nearest {len(cloud)} of "
+                               f"{len(points)} points are labelled; send single sweeps instead of a map, or crop them")
         return Prediction(labels, confidence, self._version, self._problem(points))
 
     def _problem(self, points: np.ndarray) -> str:
         """Why almost no point is in range; logged now and then."""
         problem = explain_range(points, self._student.reach)
-        kind, now = kind_of(problem), time.monotonic()
-        if problem and now - self._warned.get(kind, -math.inf) >= WARN_EVERY_S:
-            self._warned[kind] = now
-            log.warning("hardly a label: %s", problem)
+        if problem:
+            self._warn(f"hardly a label: {problem}")
         return problem
+
+    def _warn(self, text: str) -> None:
+        """The same text again, but for its numbers, only after a while."""
+        kind, now = kind_of(text), time.monotonic()
+        if now - self._warned.get(kind, -math.inf) >= WARN_EVERY_S:
+            self._warned[kind] = now
+            log.warning("%s", text)
 
     def _logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(V, classes) of the voxels of points (N, 3), and (N,) int64, each point's voxel."""

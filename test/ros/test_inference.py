@@ -28,6 +28,7 @@ class Pipeline:
         self.started = threading.Event()
         self.failing = set()
         self.make_frames = []
+        self.points = []
 
     def shed(self, share):
         pass
@@ -36,6 +37,7 @@ class Pipeline:
         self.started.set()
         self.go.wait(10)
         self.make_frames.append(make_frame)
+        self.points.append(points)
         if stamp in self.failing:
             raise RuntimeError("out of memory")
         return Prediction(np.zeros(len(points), np.uint8), np.ones(len(points), np.float32), 3)
@@ -54,10 +56,11 @@ def outcome():
 
 @pytest.fixture
 def inference(pipeline, outcome):
+    upside_down = np.diag([1.0, -1.0, -1.0])
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
         Complaints(outcome["warnings"].append), Complaints(outcome["errors"].append), bound=2, most_bytes=100_000,
-        governor=Governor(60.0),
+        governor=Governor(60.0), level=lambda frame, stamp: upside_down if stamp == 7 else None,
     )
     yield inference
     pipeline.go.set()
@@ -87,6 +90,17 @@ def test_a_student_that_lags_drops_the_oldest_sweeps_and_keeps_the_order(inferen
     counts = outcome["statistics"].counts()
     assert (counts["sweeps in"], counts["sweeps out"], counts["sweeps dropped"]) == (5, 3, 2)
     assert outcome["warnings"] == ["points: the student is slower than the sweeps: dropped the oldest that waited"]
+
+
+def test_a_sweep_is_levelled_before_the_student_sees_it(inference, pipeline, outcome, ros):
+    pipeline.go.set()
+    for stamp in (6, 7):
+        inference.submit(serialize_message(ros.cloud(stamp)))
+    wait_for(lambda: len(outcome["after"]) == 2)
+    as_sent, turned = pipeline.points
+    assert np.array_equal(turned, as_sent * [1, -1, -1]) and (as_sent != turned).any()
+    first, second = (answer.data for answer in outcome["published"])
+    assert first == second  # the answer keeps the sensor's frame
 
 
 def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inference, pipeline, outcome, ros):
