@@ -132,7 +132,7 @@ def _explain_extrinsics(view: View, points: torch.Tensor) -> str:
     if found:
         # Upright images first: with a wrong turn, too, a camera sees points of a LiDAR that looks all around.
         best = max(found, key=lambda cause: (causes[cause][1, 2] < -0.5, found[cause]))
-        return f"{sees} (mended: {found[best]}), {best}"
+        return f"{sees}: {best}; {found[best]} would be seen"
     centre, axis = inverse(place)[:3, 3], place[2, :3]
     return (f"{sees} from {_place(centre)} m, looking along {_place(axis)} in the LiDAR's frame: are its extrinsics "
             "right?")
