@@ -63,3 +63,12 @@ def test_clocks_are_not_apart_if_the_lag_is_short_or_unsteady(lags):
     for number, each in enumerate(lags):
         lag.add(number, round(each * SECOND))
     assert lag.apart is None
+
+
+@pytest.mark.parametrize(("period", "apart"), [(0.2, None), (1.0, None), (2.0, None), (1.0, -4.0)])
+def test_slow_images_that_come_after_their_sweeps_are_not_of_another_clock(period, apart):
+    lag = Lag()
+    for number in range(5):
+        behind = apart or -period
+        lag.add(round(number * period * SECOND), round(behind * SECOND))
+    assert lag.apart == (apart and round(apart * SECOND))

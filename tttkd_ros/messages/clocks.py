@@ -40,11 +40,15 @@ class Lag:
     @property
     def apart(self) -> int | None:
         """The lag in nanoseconds if the clocks are apart, else None."""
-        if len(set(self._newest)) < 2:
+        images = set(self._newest)
+        if len(images) < 2:
             return None  # one image says nothing: it may be a stale one
         lag = round(median(self._lags))
         steady = max(self._lags) - min(self._lags) <= STEADY_NS
-        return lag if steady and abs(lag) >= APART_NS else None
+        period = (max(images) - min(images)) / (len(images) - 1)
+        # If images come after their sweeps, the newest is one period old.
+        least = APART_NS + (period if lag < 0 else 0)
+        return lag if steady and abs(lag) >= least else None
 
 
 def image_time(stamp: int, offset: int) -> int:
