@@ -20,4 +20,4 @@ def test_a_place_below_a_file_is_told_with_the_remedy_and_no_traceback(monkeypat
     (tmp_path / "file").touch()
     told = said(monkeypatch, capsys, "simulate", tmp_path / "file" / "deep" / "drive", "--sweeps", 1)
     assert "Traceback" not in told
-    assert told.startswith("tttkd: ") and "cannot be used (Not a directory): name another file or folder" in told
+    assert told.startswith("tttkd: ") and "cannot be written (Not a directory): name another file" in told

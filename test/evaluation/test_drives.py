@@ -117,6 +117,7 @@ def test_label_files_in_order_are_refused_for_a_bag_that_lacks_a_sweep_in_its_mi
 
 def test_a_damaged_bag_is_a_drive_as_far_as_it_goes(bag):
     path = bag()
-    (path / "metadata.yaml").unlink()
+    (file,) = path.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: -file.stat().st_size // 3])
     found = BagDrive(path)
-    assert len(list(found)) == len(found) == 3 and "metadata.yaml" in found.damage
+    assert len(list(found)) == len(found) == 3 and "mcap recover" in found.damage

@@ -105,6 +105,7 @@ class Talk:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.append(time.monotonic())
+        said = {status.name.rpartition(": ")[2]: status.values for status in message.status}
         self.sweeps, self.adaptation = (
-            {pair.key: pair.value for pair in status.values} for status in message.status
+            {pair.key: pair.value for pair in said[part]} for part in ("sweeps", "adaptation")
         )

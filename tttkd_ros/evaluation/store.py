@@ -53,7 +53,8 @@ class Store:
         try:
             write_whole(path, _json(then | {name: value for name, value in inputs.items() if value is not None}))
         except OSError as error:
-            raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+            reason = (error.__cause__ or error).strerror
+            raise ValueError(f"{folder} cannot be written ({reason}): choose another folder") from error
 
     def path(self, bag: str, title: str) -> Path:
         """Of the run's result."""
