@@ -296,7 +296,7 @@ def test_resuming_says_what_happens_or_refuses_with_the_reason(run, student):
     pipeline.pause()
     assert pipeline.resume() == "adaptation is running"
     pipeline.config = replace(pipeline.config, enabled=False)
-    with pytest.raises(ValueError, match="adaptation is off: ttt.enabled is false"):
+    with pytest.raises(ValueError, match="adaptation is off: ttt.enabled is false: set it to true"):
         pipeline.resume()
     with pytest.raises(ValueError, match="adaptation is off: needs a camera and a teacher"):
         Pipeline(student, None, settings(), background=True).resume()

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 WARN_EVERY_S = 60.0  # of what is wrong with the clouds
 STARVED = 8  # times the configured stride from which adaptation hardly gets a step
 STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # how `Pipeline.adaptation` begins then
+DISABLED = "off: ttt.enabled is false"
 MANY_FAILURES = 3  # steps in a row that failed: it is not by chance
 
 
@@ -246,7 +247,7 @@ class Pipeline:
                     "deadline, or use a faster device")
         if self._config.enabled and last and last.rested:
             return f"resting: {last.reason}"
-        return "running" if self._config.enabled else "off: ttt.enabled is false"
+        return "running" if self._config.enabled else DISABLED
 
     @property
     def restarting(self) -> bool:
@@ -276,8 +277,10 @@ class Pipeline:
         if self._worker:
             self._worker.resume()
         revived = self.revive()
-        if self._worker is None or not self._config.enabled:
+        if self._worker is None:
             raise ValueError(f"adaptation is {self.adaptation}")
+        if not self._config.enabled:
+            raise ValueError(f"adaptation is {DISABLED}: set it to true")
         return revived or f"adaptation is {self.adaptation}"
 
     def revive(self) -> str:

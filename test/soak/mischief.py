@@ -56,6 +56,7 @@ class Mischief:
         self.problems: list[str] = []
         self.transitions: list[tuple[float, float]] = []
         self.away: list[tuple[float, float]] = []
+        self._enabled = True  # ttt.enabled
         self._expect("state.file", talk.set({STATE_FILE: str(self._saved)}).successful)
 
     def act(self) -> str:
@@ -94,6 +95,7 @@ class Mischief:
         names = self._random.choice(list(VALID), self._random.integers(1, 4), replace=False)
         changes = {str(name): VALID[name](self._random) for name in names}
         result = self._talk.set(changes)
+        self._enabled = changes.get("ttt.enabled", self._enabled)
         self._expect(f"setting {changes}", result.successful, result.reason)
 
     def _set_invalid(self) -> None:
@@ -111,7 +113,7 @@ class Mischief:
     def _pause(self) -> None:
         self._trigger("pause")
         self._talk.wait(self._random.uniform(0, 2))
-        self._trigger("resume")
+        self._trigger("resume", self._enabled)
 
     def _save(self) -> None:
         self._trigger("save")
