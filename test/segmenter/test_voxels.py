@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.segmenter.voxels import GRID, in_grid, voxelise
+from tttkd_ros.segmenter.voxels import GRID, in_grid, unique, voxelise
 
 
 def test_points_of_one_voxel_share_it_and_the_inverse_finds_it():
@@ -56,3 +57,12 @@ def test_in_grid_keeps_what_voxelise_takes():
 def test_points_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"\(4, 2\).*\(N, 3\)"):
         voxelise([torch.zeros(4, 2)], 0.1)
+
+
+@pytest.mark.parametrize("largest", [1, 1000, 2**40, 2**62])  # the last leaves no room for a number beside a key
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_keys_are_told_apart_as_numpy_does(size, largest):
+    keys = np.random.default_rng(size).integers(0, largest, size)
+    keys = np.concatenate([keys, keys[::2]])
+    for ours, theirs in zip(unique(keys), np.unique(keys, return_inverse=True), strict=True):
+        assert np.array_equal(ours, theirs)

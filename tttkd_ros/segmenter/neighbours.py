@@ -15,7 +15,7 @@ import torch
 from spconv.core import ConvAlgo
 from spconv.pytorch.core import IndiceData
 
-from tttkd_ros.segmenter.voxels import GRID, Voxels, cells_of, keys_of
+from tttkd_ros.segmenter.voxels import GRID, Voxels, cells_of, keys_of, unique
 
 # The columns along z before a voxel's own, as (dx, dy). Their offsets are numbers 0 to 2, 3 to 5, 6 to 8 and 9 to 11.
 COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
@@ -68,7 +68,7 @@ def _submanifold(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _strided(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coarse voxels (C, 4), pairs (2, 8, V) int32 as [fine, coarse], and their number for every corner (8,) int32."""
     batch, x, y, z = indices.T.astype(np.int64)
-    keys, parent = np.unique(keys_of(batch, x >> 1, y >> 1, z >> 1), return_inverse=True)
+    keys, parent = unique(keys_of(batch, x >> 1, y >> 1, z >> 1))
     corner = (x & 1) << 2 | (y & 1) << 1 | z & 1
     pairs = np.full((2, 8, len(indices)), -1, np.int32)
     counts = np.bincount(corner, minlength=8).astype(np.int32)

@@ -107,4 +107,21 @@ def _unique(keys: Tensor) -> tuple[Tensor, Tensor]:
     """The different keys, ascending, and for each of `keys` the number of its own among them."""
     if keys.is_cuda:
         return torch.unique(keys, return_inverse=True)
-    return tuple(torch.from_numpy(part) for part in np.unique(keys.numpy(), return_inverse=True))
+    return tuple(torch.from_numpy(part) for part in unique(keys.numpy()))
+
+
+def unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As np.unique with return_inverse, of keys (N,) int64 that are not negative.
+
+    A sort of the keys alone takes a third of the time of one that has to say where they were. So each key carries its
+    own number in its lowest bits, where there is room for it.
+    """
+    bits = len(keys).bit_length()
+    if int(keys.max(initial=0)) >> (63 - bits):
+        return np.unique(keys, return_inverse=True)
+    numbered = np.sort(keys << bits | np.arange(len(keys)))
+    ordered = numbered >> bits
+    first = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
+    inverse = np.empty(len(keys), np.int64)
+    inverse[numbered & (1 << bits) - 1] = np.cumsum(first) - 1
+    return ordered[first], inverse
