@@ -30,11 +30,11 @@ from tttkd_ros.adaptation.process import AdapterProcess
 from tttkd_ros.evaluation.models import STUDENT, TEACHER
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.stamps import nanoseconds
-from tttkd_ros.paths import share
+from tttkd_ros.paths import shipped_path
 from tttkd_ros.pipeline import Pipeline
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.simulation.drive import frames
 
@@ -58,8 +58,8 @@ def run(
         seconds, rounds, strides = 0.5, 1, (1,)
     sweeps = list(frames("kitti", 0, max(3, round(seconds * RATE))))
     with one_thread():
-        student = load_student(share(STUDENT))
-        build = partial(load_ttt_kd, student, share(TEACHER), engine="auto", device="cpu", threads=1, seed=0)
+        student = load_student(shipped_path(STUDENT))
+        build = partial(load_ttt_kd, student, shipped_path(TEACHER), engine="auto", device="cpu", threads=1, seed=0)
         beside = partial(AdapterProcess, build, Weights.copied(0, student.backbone))
         modes: list[tuple[str, Callable[[], Adapter] | None, int]] = [("off", None, 0)]
         modes += [
@@ -111,7 +111,7 @@ class _Node:
         palette = student.config.classes.palette
         self.inference = Inference(
             self.pipeline, palette, self if build else None, self._publish, lambda _: None, Statistics(),
-            Complaints(lambda _: None), Complaints(self._errors.append), bound=1000, governor=Governor(60.0),
+            ThrottledLog(lambda _: None), ThrottledLog(self._errors.append), bound=1000, governor=Governor(60.0),
         )  # fmt: skip
         while build and self.pipeline.adaptation == "starting":
             time.sleep(0.05)

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from tttkd_ros.geometry.motion import Trajectory, deskew
 from tttkd_ros.geometry.transforms import apply, inverse
 from tttkd_ros.messages.stamps import SECOND
-from tttkd_ros.simulation.drive import START, Course, frames
+from tttkd_ros.simulation.drive import START, DriveProfile, frames
 from tttkd_ros.simulation.sensors import Camera
 
 MOTIONS = {"10 m/s": (10.0, 0.0), "20 m/s": (20.0, 0.0), "10 m/s, 0.5 rad/s": (10.0, 0.5)}  # speed, rate of turn
@@ -37,7 +37,7 @@ def run(quick: bool = False, sweeps: int = 5, seed: int = 0) -> Rows:
     """
     sweeps = 1 if quick else sweeps
     deskewing = deskew_ms(1000, 1) if quick else deskew_ms()
-    still = [frame.points for frame in frames("kitti", seed, sweeps, Course(skip=2.0))]
+    still = [frame.points for frame in frames("kitti", seed, sweeps, DriveProfile(skip=2.0))]
     rows = []
     for name, (speed, turn) in MOTIONS.items():
         errors: dict[str, list[np.ndarray]] = {}

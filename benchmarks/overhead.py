@@ -28,10 +28,10 @@ from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.messages.point_cloud import encode_points
 from tttkd_ros.pipeline import Pipeline
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.outputs import stamp_message
 from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 
@@ -71,8 +71,8 @@ def _rows(student: Student, points: np.ndarray, rounds: int) -> Rows:
     pipeline = Pipeline(student, None, TTTConfig(), background=False)
     palette = student.config.classes.palette
     inference = Inference(
-        pipeline, palette, None, serialize_message, lambda _: None, stages, Complaints(errors.append),
-        Complaints(errors.append),
+        pipeline, palette, None, serialize_message, lambda _: None, stages, ThrottledLog(errors.append),
+        ThrottledLog(errors.append),
         bound=1, governor=Governor(0.0),
     )  # fmt: skip
     sweep, tensor = serialize_message(cloud_message(points)), torch.from_numpy(points)

@@ -25,7 +25,7 @@ from tttkd_ros.evaluation.replay import Method, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.pools import start_worker
 from tttkd_ros.progress import progress
-from tttkd_ros.simulation.drive import Course, frames
+from tttkd_ros.simulation.drive import DriveProfile, frames
 
 RATE = 10  # Hz, of the simulated LiDAR
 LEG = 100  # sweeps before the stop, and after it
@@ -77,7 +77,7 @@ def _figures(minutes: float, seed: int, stride: int, scene_steps: tuple[int, ...
     """For each of scene_steps."""
     student, teacher = load_models()
     stopped = round(minutes * 60 * RATE)
-    drive = list(frames("kitti", seed, 2 * LEG + stopped, Course(stop=(LEG / RATE, (LEG + stopped) / RATE))))
+    drive = list(frames("kitti", seed, 2 * LEG + stopped, DriveProfile(stop=(LEG / RATE, (LEG + stopped) / RATE))))
     frozen = replay(drive, student, method=Method("frozen")).matrices.sum(1)
     methods = [Method(config=TTTConfig(stride=stride, scene_steps=steps)) for steps in scene_steps]
     results = [replay(drive, student, teacher, method) for method in methods]

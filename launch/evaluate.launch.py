@@ -47,7 +47,7 @@ DELAY = 3  # seconds that `ros2 bag play` gives the segmenter to find its publis
 ARGUMENTS = {
     "out": ("live", "folder for the recording and the evaluation"),
     "rate": ("1.0", "times real time"),
-    "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.ros.player; auto: the first where it is installed"),
+    "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.tools.player; auto: the first where it is installed"),
     "params_file": (str(CONFIG / "segment.yaml"), "file of the segmenter's parameters"),
     **{name: (NOT_GIVEN, description) for name, description in TOLD["NODE_ARGUMENTS"].items()},
     "points": (NOT_GIVEN, "topic of the LiDAR's clouds; if not given, as in the preset, or found in the bag by type"),
@@ -55,11 +55,11 @@ ARGUMENTS = {
 
 
 def _prepared(given: dict[str, str]) -> dict:
-    """What `tttkd_ros.ros.preparation` makes of the arguments. RuntimeError where something is wrong with them."""
+    """What `tttkd_ros.tools.preparation` makes of the arguments. RuntimeError where something is wrong with them."""
     parameters, remappings = TOLD["plan"](given, CONFIG)
     options = ["--out", given["out"], "--points", remappings.pop("points", ""), "--given", json.dumps(parameters),
                "--remapped", json.dumps(remappings)]
-    command = [*PYTHON, "tttkd_ros.ros.preparation", given["bag"], "--params-file", given["params_file"], *options]
+    command = [*PYTHON, "tttkd_ros.tools.preparation", given["bag"], "--params-file", given["params_file"], *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip())
@@ -83,7 +83,7 @@ def _player(given: dict[str, str], topics: list[str]) -> list[str]:
     if given["player"] == "ros2" and "bag" not in verbs:
         raise RuntimeError("player is 'ros2', but `ros2 bag` is not installed (package ros2bag): use player:=own")
     if given["player"] == "own" or "bag" not in verbs:
-        own = [*PYTHON, "tttkd_ros.ros.player", given["bag"], "--rate", given["rate"], "--wait-for-subscribers"]
+        own = [*PYTHON, "tttkd_ros.tools.player", given["bag"], "--rate", given["rate"], "--wait-for-subscribers"]
         return [*own, "--topics", *topics]
     theirs = ["ros2", "bag", "play", given["bag"], "--rate", given["rate"], "--delay", str(DELAY)]
     return [*theirs, "--disable-keyboard-controls", "--topics", *topics]
@@ -97,7 +97,7 @@ def _course(context) -> list:
     prepared = _prepared(given)
     recording = str(Path(given["out"]) / "recording")
     recorder = ExecuteProcess(
-        cmd=[*PYTHON, "tttkd_ros.ros.recorder", recording, LABELLED, ADAPTATION, "--follow", prepared["points"],
+        cmd=[*PYTHON, "tttkd_ros.tools.recorder", recording, LABELLED, ADAPTATION, "--follow", prepared["points"],
              "--linger", str(LINGER)],
         name="recorder", output="screen",
     )

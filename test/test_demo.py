@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tttkd_ros.demo.demo_bags import latencies, percentiles
 from tttkd_ros.demo.processes import Child, ChildError
-from tttkd_ros.demo.recordings import latencies, percentiles
 from tttkd_ros.demo.run import MODES, run_demo
-from tttkd_ros.evaluation.recordings import steps
+from tttkd_ros.evaluation.live_recordings import steps
 from tttkd_ros.frame import Frame
 
 SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "miou_adapted_second_half",

@@ -117,7 +117,7 @@ def test_a_frame_without_views_tells_what_each_camera_lacks():
 
 def steps(*reasons):
     """Of each reason a step, accepted if it is empty, rested if it is "enough"."""
-    return [SimpleNamespace(accepted=not each, rested=each == "enough", reason=each) for each in reasons]
+    return [SimpleNamespace(accepted=not each, skipped=each == "enough", reason=each) for each in reasons]
 
 
 def test_nearly_all_steps_refused_are_told_with_the_last_words_of_each_kind():

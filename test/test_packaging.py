@@ -133,7 +133,7 @@ def test_pip_puts_commands_on_the_path_and_files_in_the_prefix(source, tmp_path)
     run(*pip, "--ignore-installed", "--prefix", prefix, ".", cwd=source)
     assert {"tttkd", "segment"} <= {path.name for path in (prefix / "bin").iterdir()}
     where = run(
-        sys.executable, "-c", "from tttkd_ros.paths import share; print(share('config/segment.yaml'))",
+        sys.executable, "-c", "from tttkd_ros.paths import shipped_path; print(shipped_path('config/segment.yaml'))",
         cwd=tmp_path, PYTHONPATH=libraries(prefix),
     )
     assert Path(where.strip()) == prefix / "share" / "tttkd_ros" / "config" / "segment.yaml"

@@ -30,27 +30,27 @@ def shared_folder(root: Path) -> Path:
 
 
 def test_source_tree_serves_its_own_files():
-    assert paths.share("package.xml") == Path(__file__).resolve().parents[1] / "package.xml"
+    assert paths.shipped_path("package.xml") == Path(__file__).resolve().parents[1] / "package.xml"
 
 
 @pytest.mark.parametrize("libraries", ["lib/python3.11/site-packages", "local/lib/python3.10/dist-packages", "."])
 def test_installed_package_finds_its_prefix(tmp_path, libraries):
     shared = shared_folder(tmp_path / "share" / "tttkd_ros")
-    assert installed_copy(tmp_path / libraries).share("config/segment.yaml") == shared / "config" / "segment.yaml"
+    assert installed_copy(tmp_path / libraries).shipped_path("config/segment.yaml") == shared / "config" / "segment.yaml"
 
 
 def test_source_tree_goes_before_an_older_copy_in_a_prefix(tmp_path):
     shared_folder(tmp_path / "share" / "tttkd_ros")
     source = shared_folder(tmp_path / "project")
-    assert installed_copy(source).share("config/segment.yaml") == source / "config" / "segment.yaml"
+    assert installed_copy(source).shipped_path("config/segment.yaml") == source / "config" / "segment.yaml"
 
 
 def test_missing_file_is_named_with_the_folder_it_was_expected_in(tmp_path):
     source = shared_folder(tmp_path / "project")
     with pytest.raises(FileNotFoundError, match=f"models/none is not in {source}"):
-        installed_copy(source).share("models/none")
+        installed_copy(source).shipped_path("models/none")
 
 
 def test_package_without_its_files_says_how_to_install_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="pip install"):
-        installed_copy(tmp_path).share("config/segment.yaml")
+        installed_copy(tmp_path).shipped_path("config/segment.yaml")

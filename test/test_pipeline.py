@@ -133,7 +133,7 @@ def test_logits_are_accumulated_over_rotations_about_the_vertical(student):
 
 
 def test_points_that_a_rotation_takes_out_of_reach_are_not_labelled(student):
-    corner = 0.99 * student.reach
+    corner = 0.99 * student.max_range
     points = np.concatenate([frame().points, [[corner, corner, 0]]]).astype(np.float32)
     assert Segmenter(student).segment(points).labels[-1] != UNLABELLED
     assert Segmenter(student, rotations=8).segment(points).labels[-1] == UNLABELLED
@@ -259,7 +259,7 @@ def test_it_says_that_it_rests_where_enough_was_learnt_from_the_scene(run):
         tried(pipeline, reports, [frame(number)])
         states.append(pipeline.adaptation)
     assert states == ["running", "resting: enough learnt from this scene: 1 steps"]
-    assert (pipeline.counters.accepted, pipeline.counters.rested, pipeline.counters.rejected) == (1, 1, 0)
+    assert (pipeline.counters.accepted, pipeline.counters.skipped, pipeline.counters.rejected) == (1, 1, 0)
     pipeline.reset()
     assert pipeline.adaptation == "running"
     tried(pipeline, reports, [frame(2)])
@@ -343,7 +343,7 @@ def test_without_a_teacher_it_segments_with_what_it_adopts_until_it_is_reset(stu
     adapter = TTTKD(student, Teacher())
     adapter.step(frame(), settings(learning_rate=1.0))
     pipeline = Pipeline(student, None, settings(), background=True)
-    pipeline.adopt(adapter.weights())
+    pipeline.load_weights(adapter.weights())
     assert process(pipeline, [0])[0].version == 1
     pipeline.reset()
     assert process(pipeline, [0])[0].version == 0

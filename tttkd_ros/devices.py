@@ -29,7 +29,7 @@ def require_device(name: str | torch.device) -> None:
         raise ValueError(f"device {str(name)!r} asked for, but the last that torch finds is 'cuda:{count - 1}'; use it")
 
 
-class Lane:
+class CudaStream:
     """A CUDA stream to work in, `with lane():`. urgent: its kernels are scheduled before those of others."""
 
     def __init__(self, device: torch.device, *, urgent: bool):

@@ -33,7 +33,7 @@ class Step(Protocol):
     """A `StepReport`, or the recording of one."""
 
     accepted: bool
-    rested: bool
+    skipped: bool
     reason: str
 
 
@@ -82,7 +82,7 @@ def explain_steps(steps: Iterable[Step], least: int = 1) -> str:
 
     least: steps it takes to say so. Steps that rested do not count.
     """
-    steps = [step for step in steps if not step.rested]
+    steps = [step for step in steps if not step.skipped]
     refused = [step for step in steps if not step.accepted]
     if len(steps) < least or not refused or len(refused) < MIN_REFUSED * len(steps):
         return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def share(relative: str | Path) -> Path:
-    """Absolute path of a shipped file or folder, e.g. share("config/rigs/demo.yaml").
+def shipped_path(relative: str | Path) -> Path:
+    """Absolute path of a shipped file or folder, e.g. shipped_path("config/rigs/demo.yaml").
 
     The code's own source tree comes first, so that code and files are of one version even where an editable install
     has left copies in its prefix. Otherwise both were installed under one prefix (a colcon workspace, a virtual

@@ -17,7 +17,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Share
 from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker, Counters
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.devices import Lane
+from tttkd_ros.devices import CudaStream
 from tttkd_ros.diagnosis import explain_range
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import MAX_VOXELS, Student
@@ -54,7 +54,7 @@ class Segmenter:
 
     def __init__(self, student: Student, rotations: int = 1):
         self._student = copy.deepcopy(student).requires_grad_(False).eval()
-        self._lane = Lane(student.teacher_mean.device, urgent=True)
+        self._stream = CudaStream(student.teacher_mean.device, urgent=True)
         self._version = 0
         self._warned: dict[str, float] = {}  # kind of problem -> when it was logged
         self._turns = [_about_vertical(2 * math.pi * number / rotations) for number in range(1, rotations)]
@@ -68,12 +68,12 @@ class Segmenter:
         labels = np.full(len(points), UNLABELLED, np.uint8)
         confidence = np.zeros(len(points), np.float32)
         cloud = torch.tensor(points)  # a copy: a message's array is read-only
-        usable = self._student.usable(cloud)
+        usable = self._student.in_range(cloud)
         for turn in self._turns:
-            usable &= self._student.in_range(cloud @ turn)
+            usable &= self._student.in_grid(cloud @ turn)
         if usable.any():
             cloud = cloud if usable.all() else cloud[usable]
-            with self._lane():
+            with self._stream():
                 logits, row = self._logits(cloud)
                 if self._turns:  # the rotations have voxels of their own: only their points are the same
                     logits, row = logits[row], torch.arange(len(row), device=row.device)
@@ -93,7 +93,7 @@ class Segmenter:
 
     def _problem(self, points: np.ndarray) -> str:
         """Why almost no point is in range; logged now and then."""
-        problem = explain_range(points, self._student.reach)
+        problem = explain_range(points, self._student.max_range)
         if problem:
             self._warn(f"hardly a label: {problem}")
         return problem
@@ -113,7 +113,7 @@ class Segmenter:
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
         """Take over weights, all of them, before the next `segment`."""
-        with self._lane():
+        with self._stream():
             overwrite(self._student.backbone, weights)
         self._version = weights.version
 
@@ -128,7 +128,7 @@ class Pipeline:
     """Segments every sweep at once with the newest weights; adapts beside (background) or after it (replay).
 
     build: makes what adapts a copy of this student, in the thread that will use it; None for a pipeline that only
-    segments. on_report: told of every step, from the thread that took it. hang_up: what `close` cuts a build or a step
+    segments. on_report: told of every step, from the thread that took it. cancel: what `close` cuts a build or a step
     short with. rotations: see `Segmenter`.
     """
 
@@ -140,7 +140,7 @@ class Pipeline:
         *,
         background: bool,
         on_report: Callable[[StepReport], None] | None = None,
-        hang_up: Callable[[], object] = lambda: None,
+        cancel: Callable[[], object] = lambda: None,
         rotations: int = 1,
     ):
         self._segmenter = Segmenter(student, rotations)
@@ -152,7 +152,7 @@ class Pipeline:
         self._tried = self._looked = -math.inf  # number of the last sweep whose step was due, and that had an image
         if build is not None:
             self._worker = AdaptationWorker(
-                build, self._shipped, config, on_report, background=background, hang_up=hang_up
+                build, self._shipped, config, on_report, background=background, cancel=cancel
             )
 
     def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
@@ -245,7 +245,7 @@ class Pipeline:
             return (f"{STARVING}: predictions take nearly all of the deadline, a step is due on every "
                     f"{self.in_force.stride} sweeps instead of {self._config.stride}: thin the clouds, raise the "
                     "deadline, or use a faster device")
-        if self._config.enabled and last and last.rested:
+        if self._config.enabled and last and last.skipped:
             return f"resting: {last.reason}"
         return "running" if self._config.enabled else DISABLED
 
@@ -299,7 +299,7 @@ class Pipeline:
         else:
             self._fixed = self._shipped
 
-    def adopt(self, weights: Weights) -> Weights:
+    def load_weights(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and adapt on from them.
 
         Returned with the version that they get, later than that of the ones before. Raises ValueError where they are
@@ -308,7 +308,7 @@ class Pipeline:
         if not weights.fit(self._loaded.tensors):
             raise ValueError(OTHER_BACKBONE)
         if self._worker:
-            return self._worker.adopt(weights)
+            return self._worker.load_weights(weights)
         self._fixed = replace(weights, version=max(weights.version, self._fixed.version + 1))
         return self._fixed
 

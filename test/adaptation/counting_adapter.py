@@ -41,7 +41,7 @@ class Counting:
     def weights(self):
         return Weights(self._version, MappingProxyType(self._tensors))
 
-    def adopt(self, weights):
+    def load_weights(self, weights):
         for name, tensor in weights.tensors.items():
             self._tensors[name].copy_(tensor)
         self._version = weights.version

@@ -7,10 +7,10 @@ import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.methods import METHODS
+from tttkd_ros.methods import METHODS
 
 
-class Lane:
+class CudaStream:
     """Tells whether somebody works in it."""
 
     def __init__(self):
@@ -40,10 +40,10 @@ class Watch(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_touches_its_weights_in_its_lane_alone(town, name, monkeypatch):
-    lane, waited = Lane(), []
-    monkeypatch.setattr("tttkd_ros.adaptation.methods._head", lambda student, teacher: town.head)
+    lane, waited = CudaStream(), []
+    monkeypatch.setattr("tttkd_ros.methods._head", lambda student, teacher: town.head)
     room = "ttt_kd" if name == "ttt-kd-o" else "baseline"
-    monkeypatch.setattr(f"tttkd_ros.adaptation.{room}.Lane", lambda device, urgent: lane)
+    monkeypatch.setattr(f"tttkd_ros.adaptation.{room}.CudaStream", lambda device, urgent: lane)
     monkeypatch.setattr(f"tttkd_ros.adaptation.{room}.wait_for_stream", lambda device: waited.append(lane.entered))
     config = TTTConfig(stride=1, min_points=10, min_alignment=-2.0)
     adapter = METHODS[name].build(town.student, town.teacher, 0)
@@ -53,7 +53,7 @@ def test_a_method_touches_its_weights_in_its_lane_alone(town, name, monkeypatch)
     with Watch(lane) as watch:
         reports = [adapter.step(frame, config) for frame in frames]
         adapter.weights()
-        adapter.adopt(shipped)
+        adapter.load_weights(shipped)
     assert any(report.accepted for report in reports)
     assert watch.inside
     assert watch.outside == []

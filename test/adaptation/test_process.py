@@ -15,7 +15,7 @@ import torch
 
 from tttkd_ros.adaptation.adapter import AdapterDied, Weights
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.process import AdapterProcess, HangUp, _serve
+from tttkd_ros.adaptation.process import AdapterProcess, Cancellation, _serve
 
 sys.path.append(os.path.dirname(__file__))  # the children's, too
 from counting_adapter import SHIPPED, Counting, refuse, take_forever  # noqa: E402
@@ -87,7 +87,7 @@ def test_a_rejected_step_is_reported_and_changes_nothing(child):
 
 def test_adopted_weights_are_gone_on_from(child):
     process = child()
-    process.adopt(Weights(40, MappingProxyType({name: torch.full_like(t, 5) for name, t in SHIPPED.tensors.items()})))
+    process.load_weights(Weights(40, MappingProxyType({name: torch.full_like(t, 5) for name, t in SHIPPED.tensors.items()})))
     process.step("frame", TTTConfig())
     assert (process.weights().version, sums(process.weights())) == (41, [[6.0], [6.0]])
 
@@ -142,26 +142,26 @@ def test_a_child_that_does_not_even_read_is_killed(child):
 
 
 def test_hanging_up_cuts_a_step_short(child):
-    hang_up = HangUp()
-    process = child(hang_up=hang_up)
+    cancel = Cancellation()
+    process = child(cancel=cancel)
     pid_of(process)
-    threading.Timer(0.5, hang_up).start()
+    threading.Timer(0.5, cancel).start()
     with pytest.raises(AdapterDied, match="SIGKILL"):
         process.step("hang", TTTConfig())
 
 
 def test_hanging_up_cuts_a_build_short(child):
-    hang_up = HangUp()
-    threading.Timer(0.5, hang_up).start()
+    cancel = Cancellation()
+    threading.Timer(0.5, cancel).start()
     with pytest.raises(AdapterDied, match="SIGKILL"):
-        child(take_forever, hang_up=hang_up)
+        child(take_forever, cancel=cancel)
 
 
 def test_after_hanging_up_no_child_is_waited_for(child):
-    hang_up = HangUp()
-    hang_up()
+    cancel = Cancellation()
+    cancel()
     with pytest.raises(AdapterDied):
-        child(take_forever, hang_up=hang_up)
+        child(take_forever, cancel=cancel)
 
 
 def test_dead_adapters_leave_no_file_open():

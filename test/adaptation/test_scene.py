@@ -4,7 +4,7 @@ import torch
 
 from tttkd_ros.adaptation.scene import Scene
 from tttkd_ros.segmenter.voxels import in_grid
-from tttkd_ros.simulation.drive import Course, frames
+from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.simulation.shifts import shifted_frames
 
 VOXEL = 0.1
@@ -13,7 +13,7 @@ VOXEL = 0.1
 @pytest.fixture(scope="module")
 def stopping():
     """Points of a drive that stands from its second to its fourth second."""
-    return [frame.points for frame in frames("kitti", 7, 60, Course(stop=(2.0, 4.0)))]
+    return [frame.points for frame in frames("kitti", 7, 60, DriveProfile(stop=(2.0, 4.0)))]
 
 
 @pytest.fixture(scope="module")

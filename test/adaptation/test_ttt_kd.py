@@ -168,7 +168,7 @@ def test_going_back_to_the_shipped_weights_repeats_the_same_run(student, teacher
         for seed in range(3):
             adapter.step(make_frame(seed=seed), few)
         runs.append(adapter.weights())
-        adapter.adopt(shipped)
+        adapter.load_weights(shipped)
         assert same(adapter.weights().tensors, shipped.tensors)
         assert adapter.weights().version == 0
     assert same(runs[0].tensors, runs[1].tensors)
@@ -296,8 +296,8 @@ def test_an_empty_sweep_is_rejected(student, teacher, make_frame):
 
 def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, monkeypatch):
     sizes = []
-    distilled = type(student).distilled
-    monkeypatch.setattr(type(student), "distilled", lambda self, f: sizes.append(len(f)) or distilled(self, f))
+    predict_teacher_features = type(student).predict_teacher_features
+    monkeypatch.setattr(type(student), "predict_teacher_features", lambda self, f: sizes.append(len(f)) or predict_teacher_features(self, f))
     TTTKD(student, teacher).step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
     held, *drawn = sizes
     assert drawn == [50, 50]
@@ -307,8 +307,8 @@ def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, mon
 @pytest.mark.parametrize("guard", [True, False])
 def test_all_visible_points_are_trained_on_where_no_guard_needs_some(student, teacher, make_frame, monkeypatch, guard):
     sizes = []
-    distilled = type(student).distilled
-    monkeypatch.setattr(type(student), "distilled", lambda self, f: sizes.append(len(f)) or distilled(self, f))
+    predict_teacher_features = type(student).predict_teacher_features
+    monkeypatch.setattr(type(student), "predict_teacher_features", lambda self, f: sizes.append(len(f)) or predict_teacher_features(self, f))
     config = dataclasses.replace(CONFIG, guard=guard, min_alignment=-2.0)
     report = TTTKD(student, teacher).step(make_frame(), config)
     held, drawn = sizes
@@ -437,18 +437,18 @@ def test_when_enough_was_learnt_from_a_scene_nothing_changes_until_there_is_anot
     before, version = own_weights(rested), rested.weights().version
     for stamp in range(3, 6):
         report = rested.step(of_scene(make_frame, stamp), RESTING)
-        assert (report.accepted, report.rested, report.followed, report.version) == (False, True, False, version)
+        assert (report.accepted, report.skipped, report.followed, report.version) == (False, True, False, version)
         assert "enough learnt from this scene: 3 steps" in report.reason
     assert same(own_weights(rested).tensors, before.tensors)
     assert teacher.calls == 3
     report = rested.step(of_scene(make_frame, 6, metres=4.0), RESTING)
-    assert (report.accepted, report.rested, report.followed, report.version) == (True, False, True, version + 1)
+    assert (report.accepted, report.skipped, report.followed, report.version) == (True, False, True, version + 1)
 
 
 def test_steps_not_sweeps_are_counted_of_a_scene(student, teacher, make_frame):
     adapter, config = TTTKD(student, teacher), dataclasses.replace(RESTING, steps=2)
     reports = [adapter.step(of_scene(make_frame, stamp), config) for stamp in range(3)]
-    assert [report.rested for report in reports] == [False, False, True]
+    assert [report.skipped for report in reports] == [False, False, True]
 
 
 def test_what_was_rejected_is_not_counted_of_a_scene(student, teacher, make_frame):
@@ -466,11 +466,11 @@ def test_without_images_the_statistics_follow_a_scene_as_often(student, teacher,
     ]
     assert [report.followed for report in reports] == [True, True, True, False, False]
     assert {report.reason for report in reports} == {"no camera image"}
-    assert not any(report.rested for report in reports)
+    assert not any(report.skipped for report in reports)
 
 
 def test_new_weights_learn_from_the_scene_anew(rested, make_frame):
-    rested.adopt(rested.weights())
+    rested.load_weights(rested.weights())
     assert rested.step(of_scene(make_frame, 3), RESTING).accepted
 
 

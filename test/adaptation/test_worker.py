@@ -31,7 +31,7 @@ class Adapter:
         if frame == "deadly":
             raise AdapterDied("it died")
         if frame == "known":
-            return StepReport(0, self.version, False, "nothing new", rested=True)
+            return StepReport(0, self.version, False, "nothing new", skipped=True)
         accepted = frame != "bad"
         if accepted:
             self.weight += 1
@@ -41,7 +41,7 @@ class Adapter:
     def weights(self):
         return Weights(self.version, MappingProxyType({"weight": self.weight.clone()}))
 
-    def adopt(self, weights):
+    def load_weights(self, weights):
         self.weight.copy_(weights.tensors["weight"])
         self.version = weights.version
 
@@ -111,7 +111,7 @@ def test_rejected_weights_are_not_published(worker, reports):
 def test_a_step_that_is_not_needed_is_counted_as_neither(worker, reports):
     worker.submit(0, lambda: "known")
     reports.wait()
-    assert (worker.counters.rested, worker.counters.accepted, worker.counters.rejected) == (1, 0, 0)
+    assert (worker.counters.skipped, worker.counters.accepted, worker.counters.rejected) == (1, 0, 0)
 
 
 def test_only_the_newest_waiting_job_is_done_and_the_others_are_never_built(worker, adapter, reports):
@@ -245,7 +245,7 @@ def test_a_step_that_is_running_at_a_load_counts_for_nothing_though_its_version_
     worker, adapter, reports
 ):
     busy_with(worker, adapter)
-    loaded = worker.adopt(SHIPPED)
+    loaded = worker.load_weights(SHIPPED)
     adapter.gate.set()
     reports.wait()
     assert (loaded.version, worker.published) == (1, loaded)
@@ -255,7 +255,7 @@ def test_a_step_that_is_running_at_a_load_counts_for_nothing_though_its_version_
 
 def test_adopted_weights_are_published_at_once_and_gone_on_from(worker, reports):
     saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
-    assert worker.adopt(saved) is worker.published
+    assert worker.load_weights(saved) is worker.published
     assert (worker.published.version, worker.published.tensors) == (7, saved.tensors)
     worker.submit(0, lambda: "frame")
     reports.wait()
@@ -264,7 +264,7 @@ def test_adopted_weights_are_published_at_once_and_gone_on_from(worker, reports)
 
 def test_adopted_weights_never_share_a_version_with_those_published(worker):
     saved = Weights(7, MappingProxyType({"weight": torch.full((1,), 5.0)}))
-    assert [worker.adopt(saved).version for _ in range(3)] == [7, 8, 9]
+    assert [worker.load_weights(saved).version for _ in range(3)] == [7, 8, 9]
 
 
 def test_an_adapter_that_dies_is_replaced_and_its_heir_goes_on_from_what_was_published(reports):
@@ -426,7 +426,7 @@ def hangs_until(hung_up):
 
 def test_closing_cuts_short_a_build(reports):
     hung_up = threading.Event()
-    worker = AdaptationWorker(lambda: hangs_until(hung_up), SHIPPED, TTTConfig(), reports, hang_up=hung_up.set)
+    worker = AdaptationWorker(lambda: hangs_until(hung_up), SHIPPED, TTTConfig(), reports, cancel=hung_up.set)
     worker.close()
     assert not any(thread.name == "adaptation" for thread in threading.enumerate())
     assert worker.counters.restarts == 0
@@ -435,7 +435,7 @@ def test_closing_cuts_short_a_build(reports):
 def test_closing_cuts_short_a_step_that_then_counts_for_nothing(adapter, reports):
     hung_up, entered = threading.Event(), threading.Event()
     adapter.step = lambda frame, config: entered.set() or hangs_until(hung_up)
-    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports, hang_up=hung_up.set)
+    worker = AdaptationWorker(lambda: adapter, SHIPPED, TTTConfig(), reports, cancel=hung_up.set)
     worker.submit(0, lambda: "frame")
     assert entered.wait(PATIENCE)
     worker.close()

@@ -230,7 +230,7 @@ def test_a_sweep_is_read_when_it_is_written(semantickitti, tmp_path):
 
 
 def test_the_command_converts_and_names_the_layouts(semantickitti, tmp_path, caplog):
-    from tttkd_ros.datasets.command import convert
+    from tttkd_ros.cli.convert import convert
 
     convert("semantickitti", semantickitti(3), tmp_path / "bag")
     assert len(BagReader(tmp_path / "bag")) == 3

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.segmenter.checkpoint import save_student

@@ -115,7 +115,7 @@ def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path
     methods = {"method": ("ttt-kd-o",), "stride": (1,), "learning_rate": (1.0,), "guard": False, "engine": "eager"}
     script = (
         "import os, signal\nfrom pathlib import Path\n"
-        "from tttkd_ros.evaluation import runs\nfrom tttkd_ros.evaluation.command import evaluate\n"
+        "from tttkd_ros.evaluation import runs\nfrom tttkd_ros.cli.evaluate import evaluate\n"
         "replay = runs.replay\n"
         "def deadly(drive, student, teacher, method, on_sweep, reference):\n"
         "    def strike(frame, prediction):\n"

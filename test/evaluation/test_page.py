@@ -14,7 +14,7 @@ import torch
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.evaluation.page import NAME, Other, page, read_evaluations
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.evaluation.command import MethodName
+from tttkd_ros.cli.evaluate import MethodName
 from tttkd_ros.evaluation.plan import ALL, plan
 from tttkd_ros.evaluation.replay import METHODS, SOURCE_ONLY, Method
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.evaluation.command import evaluate
+from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.evaluation.replay import Method
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.runs import BagResults

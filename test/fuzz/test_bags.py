@@ -23,8 +23,8 @@ from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import Record, open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, POINTS, score_live
-from tttkd_ros.evaluation.recordings import REPORTS
+from tttkd_ros.demo.demo_bags import ADAPTATION, LABELLED, POINTS, score_live
+from tttkd_ros.evaluation.live_recordings import REPORTS
 from tttkd_ros.messages.definitions import standard_types
 
 from . import inputs
@@ -250,7 +250,7 @@ def test_recordings_of_the_demo(fuzz, folder, recording, drive):
 
 def test_bags_to_be_played(fuzz, folder, bags):
     pytest.importorskip("rclpy")
-    from tttkd_ros.ros.player import playable
+    from tttkd_ros.tools.player import playable
 
     path = folder / "bag.mcap"
 

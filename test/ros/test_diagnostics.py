@@ -70,7 +70,7 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
 
 
 def test_rest_is_no_warning(statistics, look):
-    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", rested=True))
+    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", skipped=True))
     status = look(adaptation="resting: enough learnt")[1]
     assert (status.level, status.message) == (DiagnosticStatus.OK, "resting: enough learnt")
     assert not any(pair.key.startswith("rejected:") for pair in status.values)

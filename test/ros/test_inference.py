@@ -15,9 +15,9 @@ from tttkd_ros.adaptation.governor import Governor  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
 from tttkd_ros.messages.livox import decode_livox  # noqa: E402
 from tttkd_ros.pipeline import Prediction  # noqa: E402
-from tttkd_ros.ros.complaints import Complaints  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
 from tttkd_ros.ros.statistics import Statistics  # noqa: E402
+from tttkd_ros.ros.throttled_log import ThrottledLog  # noqa: E402
 
 
 class Pipeline:
@@ -59,7 +59,7 @@ def inference(pipeline, outcome):
     upside_down = np.diag([1.0, -1.0, -1.0])
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
-        Complaints(outcome["warnings"].append), Complaints(outcome["errors"].append), bound=2, most_bytes=100_000,
+        ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append), bound=2, most_bytes=100_000,
         governor=Governor(60.0), level=lambda frame, stamp: upside_down if stamp == 7 else None,
     )
     yield inference

@@ -9,11 +9,11 @@ import pytest
 
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.rig import RigCamera
+from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.messages.stamps import SECOND, split
-from tttkd_ros.ros.cameras import Cameras
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.extrinsics import FromRig
 from tttkd_ros.ros.motion import TfPoses, odometry
+from tttkd_ros.ros.throttled_log import ThrottledLog
 
 START = 1_700_000_000 * SECOND
 MILLISECOND = 10**6
@@ -179,7 +179,7 @@ def make_cameras(ros):
 
     def make(compensation: Compensation) -> Cameras:
         cameras = Cameras(
-            ("front",), FromRig({"front": RigCamera(looks_ahead)}), "sensor_msgs/msg/Image", Complaints(print),
+            ("front",), FromRig({"front": RigCamera(looks_ahead)}), "sensor_msgs/msg/Image", ThrottledLog(print),
             tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, compensation=compensation,
         )
         cameras.add_info("front", ros.info())

@@ -21,14 +21,14 @@ from tttkd_ros.ros import outputs  # noqa: E402
     [
         ({"accepted": True}, DiagnosticStatus.OK, "accepted"),
         ({"accepted": False, "reason": "too few points"}, DiagnosticStatus.WARN, "too few points"),
-        ({"accepted": False, "reason": "enough learnt", "rested": True}, DiagnosticStatus.OK, "enough learnt"),
+        ({"accepted": False, "reason": "enough learnt", "skipped": True}, DiagnosticStatus.OK, "enough learnt"),
     ],
 )
 def test_a_step_that_was_refused_is_a_warning_and_one_that_was_not_needed_is_none(outcome, level, message):
     (status,) = outputs.adaptation(StepReport(stamp=0, version=0, **outcome), "segmenter").status
     assert (status.level, status.message) == (level, message)
     told = {pair.key: pair.value for pair in status.values}
-    assert told["rested"] == ("true" if "rested" in outcome else "false")
+    assert told["skipped"] == ("true" if "skipped" in outcome else "false")
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 6), (2, 3), (0, 5)])

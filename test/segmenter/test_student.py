@@ -18,7 +18,7 @@ def test_every_point_gets_features_logits_and_a_teacher_feature(student):
     features = student.eval()(torch.rand(40, 3) * 5)
     assert features.shape == (40, 4)
     assert student.logits(features).shape == (40, 10)
-    assert student.distilled(features).shape == (40, 6)
+    assert student.predict_teacher_features(features).shape == (40, 6)
 
 
 def test_a_batch_gives_what_its_clouds_give_alone(student):
@@ -49,21 +49,21 @@ def test_an_empty_cloud_gives_empty_features(student):
 
 
 def test_points_that_are_not_finite_are_refused_and_not_usable(student):
-    points = torch.tensor([[0.0, 0, 1], [float("nan"), 0, 0], [0, student.reach * 1.01, 0]])
-    assert student.usable(points).tolist() == [True, False, False]
+    points = torch.tensor([[0.0, 0, 1], [float("nan"), 0, 0], [0, student.max_range * 1.01, 0]])
+    assert student.in_range(points).tolist() == [True, False, False]
     with pytest.raises(ValueError, match="in_grid"):
         student(points)
 
 
 def test_points_without_a_return_are_not_usable(student):
     points = torch.tensor([[0.0, 0, 0], [-0.0, 0, 0], [0.01, 0, 0], [0, -0.01, 0], [0, 0, 0.01]])
-    assert student.usable(points).tolist() == [False, False, True, True, True]
+    assert student.in_range(points).tolist() == [False, False, True, True, True]
 
 
 def test_of_too_many_voxels_the_nearest_are_usable(student, monkeypatch):
     monkeypatch.setattr("tttkd_ros.segmenter.student.MAX_VOXELS", 5)
     points = torch.tensor([[float(metres), 0, 0] for metres in (9, 1, 8, 2, 3, 7, 4, 5)] + [[1.01, 0, 0]])
-    assert student.usable(points).tolist() == [False, True, False, True, True, False, True, True, True]
+    assert student.in_range(points).tolist() == [False, True, False, True, True, False, True, True, True]
 
 
 def joint_training(steps: int) -> tuple[Student, list[float]]:
@@ -78,7 +78,7 @@ def joint_training(steps: int) -> tuple[Student, list[float]]:
             cloud[:200, 2] = 0  # a floor, and a cloud of single points above it
         labels = torch.arange(300).ge(200).long().repeat(2)
         features = student(clouds)
-        loss = cross_entropy(student.logits(features), labels) + student.distilled(features).square().mean()
+        loss = cross_entropy(student.logits(features), labels) + student.predict_teacher_features(features).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

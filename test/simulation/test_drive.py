@@ -7,15 +7,15 @@ import torch
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.rig import load_rig
-from tttkd_ros.paths import share
-from tttkd_ros.simulation.drive import WORLDS, Course, drive, frames
+from tttkd_ros.paths import shipped_path
+from tttkd_ros.simulation.drive import WORLDS, DriveProfile, drive, frames
 from tttkd_ros.simulation.parts import LABEL_OF_PART
 from tttkd_ros.simulation.sensors import Camera
 
 
 @pytest.fixture(scope="module", params=WORLDS)
 def world(request):
-    return request.param, list(drive(request.param, 5, 12, Course(skip=1.5)))
+    return request.param, list(drive(request.param, 5, 12, DriveProfile(skip=1.5)))
 
 
 def test_the_same_seed_gives_the_same_drive():
@@ -47,7 +47,7 @@ def test_stamps_are_a_tenth_of_a_second_apart():
 
 def test_every_class_occurs(world):
     name, sequence = world
-    labels = np.concatenate([f.labels for seed in (5, 6, 7) for f in frames(name, seed, 12, Course(skip=1.5))])
+    labels = np.concatenate([f.labels for seed in (5, 6, 7) for f in frames(name, seed, 12, DriveProfile(skip=1.5))])
     assert set(np.unique(labels)) == set(range(len(OUTDOOR)))
 
 
@@ -77,7 +77,7 @@ def test_the_target_world_is_denser_than_the_source():
 
 
 def test_the_demo_rig_is_the_simulated_camera():
-    rig = load_rig(share("config/rigs/demo.yaml"))["camera_front"]
+    rig = load_rig(shipped_path("config/rigs/demo.yaml"))["camera_front"]
     np.testing.assert_allclose(rig.camera_from_lidar, Camera().camera_from_lidar, atol=1e-9)
     np.testing.assert_allclose(rig.camera.matrix, Camera().model.matrix)
 

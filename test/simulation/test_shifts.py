@@ -9,11 +9,11 @@ import pytest
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.simulation.command import simulate
+from tttkd_ros.cli.simulate import simulate
 from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import PART
-from tttkd_ros.simulation.ride import Rolling
 from tttkd_ros.simulation.sensors import LIDARS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shifted_frames
 

@@ -101,7 +101,7 @@ class Talk:
 
     def _on_step(self, message: DiagnosticArray) -> None:
         told = {pair.key: pair.value for pair in message.status[0].values}
-        self.steps[next((outcome for outcome in ("accepted", "rested") if told[outcome] == "true"), "rejected")] += 1
+        self.steps[next((outcome for outcome in ("accepted", "skipped") if told[outcome] == "true"), "rejected")] += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.append(time.monotonic())

@@ -37,12 +37,12 @@ def test_a_built_engine_is_kept(on_gpu, cache, monkeypatch):
 
 
 def test_a_damaged_engine_is_built_anew(on_gpu, cache):
-    kept = TensorRtEngine(on_gpu, SIZE, torch.float32, cache).kept
-    size = kept.stat().st_size
-    for content in (b"", kept.read_bytes()[: size // 2]):
-        kept.write_bytes(content)
+    cache_path = TensorRtEngine(on_gpu, SIZE, torch.float32, cache).cache_path
+    size = cache_path.stat().st_size
+    for content in (b"", cache_path.read_bytes()[: size // 2]):
+        cache_path.write_bytes(content)
         assert TensorRtEngine(on_gpu, SIZE, torch.float32, cache)(torch.zeros(1, 3, *SIZE).cuda()).isfinite().all()
-        assert kept.stat().st_size == pytest.approx(size, rel=0.01)
+        assert cache_path.stat().st_size == pytest.approx(size, rel=0.01)
 
 
 def test_other_weights_or_precision_make_another_engine(on_gpu, build_model):

@@ -65,7 +65,7 @@ class StepReport:
     ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
     were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
     undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not, and
-    stay there. paused: the guard only looks on until the evidence is good again. rested: nothing is wrong, but enough
+    stay there. paused: the guard only looks on until the evidence is good again. skipped: nothing is wrong, but enough
     was learnt from this scene.
     """
 
@@ -88,12 +88,12 @@ class StepReport:
     rolled_back: bool = False
     followed: bool = False
     paused: bool = False
-    rested: bool = False
+    skipped: bool = False
 
     @property
     def outcome(self) -> str:
-        """"accepted", "rested" or "rejected"."""
-        return "accepted" if self.accepted else "rested" if self.rested else "rejected"
+        """"accepted", "skipped" or "rejected"."""
+        return "accepted" if self.accepted else "skipped" if self.skipped else "rejected"
 
 
 def kind_of(reason: str) -> str:
@@ -111,7 +111,7 @@ class Adapter(Protocol):
     def weights(self) -> Weights:
         """A copy of the adapted tensors."""
 
-    def adopt(self, weights: Weights) -> None:
+    def load_weights(self, weights: Weights) -> None:
         """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ def dua_momentum(update: int, least: float) -> float:
 
 
 @torch.no_grad()
-def absorb(student: Student, voxels: Voxels, momentum: float) -> None:
+def update_bn_stats(student: Student, voxels: Voxels, momentum: float) -> None:
     """Let BatchNorm's running statistics go this share of the way to those of a batch, which its own normalise.
 
     The norms are in eval mode afterwards.

@@ -37,6 +37,6 @@ def build_engine(model: Path, teacher: Path, *, engine: str, device: str, thread
     built = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads).engine
     if engine not in ("auto", built.name):
         raise ValueError(f"the teacher's engine {engine!r} did not pass: the log says why; use 'auto' or 'eager'")
-    if built.kept is None:
+    if built.cache_path is None:
         return f"the teacher's engine is {built.name}: there is nothing to keep, each start makes it anew in seconds"
-    return f"the teacher's engine is {built.name}; each start will find it at {built.kept}"
+    return f"the teacher's engine is {built.name}; each start will find it at {built.cache_path}"

@@ -40,7 +40,7 @@ DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
 
 
-class HangUp:
+class Cancellation:
     """Called from any thread, ends the process that another thread waits for, and at once any that is still to come.
 
     To end it in good order would be to wait for the step or the build that it is in, of which nothing will be used.
@@ -73,7 +73,7 @@ class AdapterProcess:
     this object, at the latest.
 
     build: picklable, so a function of a module or a `functools.partial` of one. shipped: the weights that it begins
-    with. patience_s: for the answer to a step. hang_up: ends the child, and with it whatever is waited for. Raises what
+    with. patience_s: for the answer to a step. cancel: ends the child, and with it whatever is waited for. Raises what
     `build` raises; every method raises `AdapterDied` once the child is gone.
     """
 
@@ -83,7 +83,7 @@ class AdapterProcess:
         shipped: Weights,
         *,
         patience_s: float = PATIENCE_S,
-        hang_up: HangUp | None = None,
+        cancel: Cancellation | None = None,
     ):
         self._hung = False
         self._version = shipped.version
@@ -101,8 +101,8 @@ class AdapterProcess:
         finally:
             theirs.close()
             os.close(memory)
-        if hang_up is not None:
-            hang_up.watch(self._process)
+        if cancel is not None:
+            cancel.watch(self._process)
         try:
             self._patience_s = BUILD_PATIENCE_S
             self._ask(order)
@@ -121,7 +121,7 @@ class AdapterProcess:
         tensors = {name: tensor.clone() for name, tensor in self._shared.items()}
         return Weights(self._version, MappingProxyType(tensors))
 
-    def adopt(self, weights: Weights) -> None:
+    def load_weights(self, weights: Weights) -> None:
         _copy(weights.tensors, self._shared)
         self._ask(("adopt", weights.version))
         self._version = weights.version
@@ -187,7 +187,7 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
                         version = answer.version
                         _copy(adapter.weights().tensors, shared)
                 case "adopt", version:
-                    answer = adapter.adopt(Weights(version, shared))
+                    answer = adapter.load_weights(Weights(version, shared))
             reply = "answer", answer
         except Exception as error:  # it is the parent's to deal with
             reply = "error", (_sendable(error), traceback.format_exc())

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tttkd_ros.adaptation.adapter import StepReport, Weights, adaptable, overwrite
-from tttkd_ros.adaptation.batch_norm import absorb, dua_momentum, has_statistics, norms
+from tttkd_ros.adaptation.batch_norm import dua_momentum, has_statistics, norms, update_bn_stats
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
 from tttkd_ros.adaptation.scene import Scene
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
-from tttkd_ros.devices import Lane, wait_for_stream
+from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
@@ -61,7 +61,7 @@ class TTTKD:
         self._trained = configure(self._student)
         self._changing = list(adaptable(self._student.backbone).values())
         self._teacher = teacher
-        self._lane = Lane(self._student.teacher_mean.device, urgent=False)
+        self._stream = CudaStream(self._student.teacher_mean.device, urgent=False)
         self._guard, self._scene = Guard(student.simulated), Scene(student.config.voxel_size)
         self._shipped = self._copies()
         self._random = torch.Generator().manual_seed(seed)
@@ -75,7 +75,7 @@ class TTTKD:
         BatchNorm's statistics, as they were, or as they were before recent steps that the same evidence speaks against.
         The version rises with what is to be published: the guard keeps the first step back until a second bears it out.
         """
-        with self._lane():
+        with self._stream():
             return self._step(frame, config)
 
     def _step(self, frame: Frame, config: TTTConfig) -> StepReport:
@@ -83,7 +83,7 @@ class TTTKD:
         original, random_state = self._copies(), self._random.get_state()
         try:
             everything = torch.tensor(frame.upright)
-            usable = self._student.usable(everything)
+            usable = self._student.in_range(everything)
             points = everything[usable].to(self._student.teacher_mean.device)
             if config.guard:
                 self._scene.look(points)
@@ -128,13 +128,13 @@ class TTTKD:
 
     def weights(self) -> Weights:
         """A copy of the adapted tensors, less a step that the guard keeps back."""
-        with self._lane():
+        with self._stream():
             weights = Weights.copied(self._version, self._student.backbone)
         return replace(weights, tensors=MappingProxyType({**weights.tensors, **self._held_back}))
 
-    def adopt(self, weights: Weights) -> None:
+    def load_weights(self, weights: Weights) -> None:
         """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
-        with self._lane():
+        with self._stream():
             overwrite(self._student.backbone, weights)
             wait_for_stream(self._student.teacher_mean.device)  # before anyone lets go of those weights
         self._forget_gradient()
@@ -151,7 +151,7 @@ class TTTKD:
         """Whether BatchNorm's statistics followed those of a sweep; if not, all is as in `original`."""
         if not config.bn_momentum or _enough(self._scene.updates, config) or not has_statistics(self._student, voxels):
             return False
-        absorb(self._student, voxels, dua_momentum(self._updates + 1, config.bn_momentum))
+        update_bn_stats(self._student, voxels, dua_momentum(self._updates + 1, config.bn_momentum))
         if math.isfinite(_norm(self._changing)):
             return True
         self._restore(original, self._random.get_state())
@@ -161,9 +161,9 @@ class TTTKD:
         """What a report says of the step; "doubted" where it is the guard that objects. usable: (N,) bool, the points
         of the frame that can be used; voxels: of these."""
         if not frame.views:
-            return {"reason": with_cause("no camera image", explain_view(frame, self._student.reach))}
+            return {"reason": with_cause("no camera image", explain_view(frame, self._student.max_range))}
         if _enough(self._scene.steps, config):
-            return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "rested": True}
+            return {"reason": f"enough learnt from this scene: {self._scene.steps} steps", "skipped": True}
         if config.guard and (reason := self._guard.objects_to_images(frame.views)):
             return {"reason": reason, "doubted": True}
         device = voxels.indices.device
@@ -173,7 +173,7 @@ class TTTKD:
         outcome = {"reason": "", "points": len(index)}
         if len(index) < config.min_points:
             few = f"{len(index)} points in view of a camera, expected {config.min_points}"
-            return outcome | {"reason": with_cause(few, explain_view(frame, self._student.reach))}
+            return outcome | {"reason": with_cause(few, explain_view(frame, self._student.max_range))}
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
         table = targets.table.to(device) - self._student.teacher_mean
         voxel = voxels.inverse[index]  # of each of these points
@@ -188,7 +188,7 @@ class TTTKD:
                 if config.guard and (reason := self._guard.objects(*evidence, config)):
                     return outcome | {"reason": reason, "doubted": True}
             drawn = rest[torch.randperm(len(rest), generator=self._random)[: config.kd_points].to(device)]
-            loss = distillation_loss(self._student.distilled(features[drawn]), table[patch[drawn]])
+            loss = distillation_loss(self._student.predict_teacher_features(features[drawn]), table[patch[drawn]])
             outcome |= {"loss": loss.item(), "cosine": -loss.item(), "steps": number + 1}
             if not torch.isfinite(loss):
                 return outcome | {"reason": "the loss is not finite"}
@@ -207,7 +207,7 @@ class TTTKD:
     @torch.no_grad()
     def _evidence(self, features: Tensor, table: Tensor, patch: Tensor, grid: tuple[int, int]) -> dict[str, float]:
         """Of held-out points: features (H, channels), patch (H,)."""
-        predicted = self._student.distilled(features)
+        predicted = self._student.predict_teacher_features(features)
         cosine = -distillation_loss(predicted, table[patch]).item()
         return {"alignment": alignment(predicted, table, patch, grid), "held_out": cosine}
 

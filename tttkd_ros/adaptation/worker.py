@@ -24,13 +24,13 @@ READY, OVER = "ready to adapt", "adaptation has stopped"
 @dataclass(frozen=True)
 class Counters:
     """Jobs handed in, and what became of them. replaced: by a newer one, a pause, a reset or a failure before their
-    turn came. rested: no step was needed. restarts: new adapters in place of ones that died."""
+    turn came. skipped: no step was needed. restarts: new adapters in place of ones that died."""
 
     submitted: int = 0
     replaced: int = 0
     accepted: int = 0
     rejected: int = 0
-    rested: int = 0
+    skipped: int = 0
     failed: int = 0  # of the rejected: by an exception
     rolled_back: int = 0  # of the rejected: those that undid or averaged earlier steps
     restarts: int = 0
@@ -50,7 +50,7 @@ class AdaptationWorker:
     raises is logged, reported as a rejected step and survived. In the background, an adapter that dies is built anew
     and goes on from the published weights, as often as `restarts` allows. Then adaptation stops until the next restart
     is earned, or until `revive`. An adapter that cannot be built waits for `revive`. on_report is called from the
-    thread that took the step. hang_up: called by `close` to cut a build or a step short, which then raises AdapterDied.
+    thread that took the step. cancel: called by `close` to cut a build or a step short, which then raises AdapterDied.
 
     All methods may be called from any thread. None but an inline `submit`, and `close`, waits for a step.
     """
@@ -63,13 +63,13 @@ class AdaptationWorker:
         on_report: Callable[[StepReport], None] | None = None,
         *,
         background: bool = True,
-        hang_up: Callable[[], object] = lambda: None,
+        cancel: Callable[[], object] = lambda: None,
         restarts: RestartBudget | None = None,
     ):
         self.config = config  # an immutable whole, read once per step: a change applies at the next step boundary
         self._build = build
         self._on_report = on_report
-        self._hang_up = hang_up
+        self._hang_up = cancel
         self._restarts = restarts or RestartBudget()
         self._wait_s: float | None = None  # until the thread, once it has failed, tries again; None: until revived
         self._failing = 0  # steps in a row
@@ -168,7 +168,7 @@ class AdaptationWorker:
         with self._lock:
             self._publish(self._shipped)
 
-    def adopt(self, weights: Weights) -> Weights:
+    def load_weights(self, weights: Weights) -> Weights:
         """Publish these weights, at once, and go on from them: a step that is running will count for nothing.
 
         Returned as published: under a later version than the one before, whatever theirs was.
@@ -300,7 +300,7 @@ class AdaptationWorker:
                 self._still_owed(owed)
                 return None
             if owed is not None:
-                self._adapter.adopt(owed)
+                self._adapter.load_weights(owed)
             report = self._adapter.step(frame, config)
             self._failing = 0
             moved = report.version != self._published.version

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.cameras import BagCamera, find_cameras
+from tttkd_ros.bags.bag_cameras import BagCamera, find_cameras
 from tttkd_ros.bags.odometry import Received, compensation
 from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import Bag, Record, open_bag
@@ -23,7 +23,7 @@ from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
 from tttkd_ros.messages.clocks import image_time
-from tttkd_ros.messages.matching import TOLERANCE_S, Moment, StampMatcher, Unmatched
+from tttkd_ros.messages.matching import TOLERANCE_S, ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
@@ -40,7 +40,7 @@ class _Stamped(NamedTuple):
 
 
 class _Sweep(NamedTuple):
-    moment: Moment
+    moment: ScanStamp
     record: Record
 
 

@@ -1,5 +1,1 @@
 """The demo: the real node over real DDS on simulated drives and on KITTI, scored, drawn and summed up."""
-
-from tttkd_ros.demo.command import demo
-
-__all__ = ["demo"]

@@ -18,8 +18,8 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
 from tttkd_ros.adaptation.worker import OVER, READY
+from tttkd_ros.demo.demo_bags import ADAPTATION, LABELLED, NODE, POINTS
 from tttkd_ros.demo.processes import Child
-from tttkd_ros.demo.recordings import ADAPTATION, LABELLED, NODE, POINTS
 
 _START = 300.0  # seconds for the node to load its models and become active; an engine may be built first
 _DOMAINS = range(10, 100)  # ROS domain ids whose ports are free on every platform
@@ -63,13 +63,13 @@ def run_live(
         # The node answers from the first sweep on; the comparison is to begin when it can adapt, too.
         node.wait_for(lambda: _can_adapt(node), READY, _START)
         recorder = stack.enter_context(Child(
-            "tttkd_ros.ros.recorder",
+            "tttkd_ros.tools.recorder",
             [run.recording, LABELLED, ADAPTATION, "--count", sweeps, "--linger", 1, "--idle", 10],
             out / "recorder.log", domain=domain,
         ))
         recorder.wait_for(lambda: recorder.output().count("recording /") == 2, "recording", 30)
         player = stack.enter_context(Child(
-            "tttkd_ros.ros.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
+            "tttkd_ros.tools.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
             out / "player.log", domain=domain,
         ))
         # Waiting on the node: should it end early, its log is the one to show.

@@ -12,9 +12,9 @@ from rich.console import Console
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.demo import jobs
+from tttkd_ros.demo.demo_bags import latencies, percentiles, score_live
 from tttkd_ros.demo.live import run_live
 from tttkd_ros.demo.processes import ChildError
-from tttkd_ros.demo.recordings import latencies, percentiles, score_live
 from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, delivery_table, label_table, summarise
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.report import write_json
@@ -150,7 +150,7 @@ def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]
 def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     from tttkd_ros.datasets.kitti import convert_kitti
     from tttkd_ros.demo.pictures import kitti_pictures
-    from tttkd_ros.evaluation.recordings import steps
+    from tttkd_ros.evaluation.live_recordings import steps
     from tttkd_ros.geometry.rig import RigCamera, save_rig
 
     bag, folder = out / "kitti", out / "runs" / "kitti"

@@ -9,7 +9,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tttkd_ros.demo.recordings import LiveScore, percentiles
+from tttkd_ros.demo.demo_bags import LiveScore, percentiles
 from tttkd_ros.evaluation.result import Result
 
 FROZEN, ADAPTED, EVERY_SWEEP = "frozen", "adapted", "stride_1"

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-from tttkd_ros.adaptation.methods import IMAGE_HEAD
 from tttkd_ros.digests import code, digest, edges
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, Method, check_fit
-from tttkd_ros.paths import share
+from tttkd_ros.methods import IMAGE_HEAD
+from tttkd_ros.paths import shipped_path
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,10 @@ def evaluation_inputs(
     }
     if any(method.name == SOURCE_ONLY for method in methods):
         found["source_only"] = digest(models.paths["source_only"])
-    if looking := {method.name: method for method in methods if method.looks}:
+    if looking := {method.name: method for method in methods if method.uses_images}:
         found |= _teacher(models, list(looking.values()))
-    if any(method.looks and method.name != ONLINE_KD for method in methods):
-        found["image_head"] = digest(share(IMAGE_HEAD))
+    if any(method.uses_images and method.name != ONLINE_KD for method in methods):
+        found["image_head"] = digest(shipped_path(IMAGE_HEAD))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttkd_ros.devices import require_device
-from tttkd_ros.paths import share
+from tttkd_ros.paths import shipped_path
 
 if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
@@ -41,8 +41,8 @@ class Models:
     def paths(self) -> dict[str, Path | None]:
         """Name -> where it is to be read from; a teacher's may be its name on the hub."""
         return {
-            "model": self._model or share(STUDENT),
-            "teacher": Path(self._teacher or share(TEACHER)),
+            "model": self._model or shipped_path(STUDENT),
+            "teacher": Path(self._teacher or shipped_path(TEACHER)),
             "source_only": self._source_only,
         }
 
@@ -66,7 +66,7 @@ class Models:
         from tttkd_ros.teacher import load_teacher
 
         size = self.student.config.teacher_input
-        source = self._teacher or share(TEACHER)
+        source = self._teacher or shipped_path(TEACHER)
         return load_teacher(source, input_size=size, engine=self.engine, device=self.device)
 
 

@@ -46,7 +46,7 @@ def plan(
             "bn_momentum": bn_momenta if name in (ONLINE_KD, OFFLINE_KD) else (),
             "steps": steps if name == OFFLINE_KD else (1,),
         }
-        looks = Method(name).looks
+        looks = Method(name).uses_images
         for count, *values in product((looks and images) or (None,), *(given or (None,) for given in lists.values())):
             chosen = {key: value for key, value in zip(lists, values, strict=True) if value is not None}
             runs.append(replace(

@@ -18,7 +18,6 @@ import numpy as np
 from tttkd_ros.adaptation.adapter import StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
-from tttkd_ros.adaptation.methods import METHODS as ONLINE
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
@@ -26,6 +25,7 @@ from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
 from tttkd_ros.evaluation.result import Result, Timing, count_rejections, title
 from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
+from tttkd_ros.methods import METHODS as ONLINE
 from tttkd_ros.pipeline import Pipeline, Prediction, Segmenter
 
 FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
@@ -60,7 +60,7 @@ class Method:
         if self.control is not None and self.control not in CONTROLS:
             raise ValueError(f"control is {self.control!r}, expected one of {', '.join(CONTROLS)}")
         for option, value in (("control", self.control), ("images", self.images)):
-            if value is not None and not self.looks:
+            if value is not None and not self.uses_images:
                 raise ValueError(f"{option} {value!r} is of what is learnt from: {self.name!r} learns from no image")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
@@ -73,14 +73,14 @@ class Method:
         return self.name not in (FROZEN, SOURCE_ONLY)
 
     @property
-    def looks(self) -> bool:
+    def uses_images(self) -> bool:
         """Whether it learns from images, and so needs a camera and a teacher."""
         return self.name == OFFLINE_KD or self.name in ONLINE and ONLINE[self.name].needs_teacher
 
     @property
     def learns_from(self) -> int | None:
         """Images of a sweep, at most; None for all."""
-        return self.images if self.looks and self.control != "no-image" else 0
+        return self.images if self.uses_images and self.control != "no-image" else 0
 
     @property
     def in_force(self) -> TTTConfig:
@@ -98,7 +98,7 @@ class Method:
         if self.name in (ONLINE_KD, OFFLINE_KD):
             settings |= {"learning_rate": self.config.learning_rate, "bn_momentum": self.config.bn_momentum,
                          "kd_points": self.config.kd_points, "guard": self.in_force.guard}
-        if self.looks:
+        if self.uses_images:
             settings |= {"control": self.control, "images": self.images}
         if self.name in ONLINE:
             settings["stride"] = self.config.stride
@@ -142,7 +142,7 @@ def replay(
     where the method needs a teacher and there is none, or the drive holds no sweep.
     """
     method = method or Method()
-    if method.looks and teacher is None:
+    if method.uses_images and teacher is None:
         raise ValueError(f"method {method.name!r} learns from images and needs a teacher, got none")
     seen = Shifted(drive, method.shift_z) if method.shift_z else drive
     if method.control == "other-image":
@@ -163,9 +163,9 @@ def replay(
             on_sweep(answer.frame, answer.prediction)
     accepted = [report for report in reports if report.accepted]
     problems = [explain_sweeps(wrong)]
-    if method.learns_from != 0 or not method.looks:  # else it is without images as asked for
+    if method.learns_from != 0 or not method.uses_images:  # else it is without images as asked for
         problems.append(explain_steps(reports))
-    if method.looks and any(report.cameras for report in reports):  # else that is why the steps were refused
+    if method.uses_images and any(report.cameras for report in reports):  # else that is why the steps were refused
         problems += explain_cameras(missing)
     return Result(
         name=method.name,
@@ -209,7 +209,7 @@ def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> I
     segmenter = Segmenter(student, method.rotations)
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
-        adapter.adopt(shipped)
+        adapter.load_weights(shipped)
         reports.append(adapter.step(_cut(frame, method.learns_from), method.in_force))
         start = perf_counter()
         segmenter.load(adapter.weights())

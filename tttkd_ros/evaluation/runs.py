@@ -65,11 +65,11 @@ def _holds(result: Result, labels: LabelFile) -> bool:
 
 
 def _run(drive: BagDrive, method: Method, models: Models, labels: LabelFile, advance: Callable[[], None]) -> Result:
-    if method.looks and not drive.cameras:
+    if method.uses_images and not drive.cameras:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
         raise ValueError(f"the bag has no camera to adapt by ({reasons})")
     student = models.source_only if method.name == SOURCE_ONLY else models.student
-    teacher = models.teacher if method.looks else None
+    teacher = models.teacher if method.uses_images else None
     with ExitStack() as stack:
         record = reference = None
         if method.name == FROZEN:

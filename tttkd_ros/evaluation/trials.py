@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.adaptation.methods import IMAGE_HEAD
 from tttkd_ros.digests import code, digest
 from tttkd_ros.evaluation.inputs import CODE, libraries
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
-from tttkd_ros.paths import share
+from tttkd_ros.methods import IMAGE_HEAD
+from tttkd_ros.paths import shipped_path
 from tttkd_ros.pools import start_worker
 from tttkd_ros.simulation.shifts import shifted_frames
 
@@ -64,7 +64,7 @@ def check(trials: Sequence[Trial], setup: Setup) -> None:
     models = setup.models
     for method in setup.methods:
         student = models.source_only if method.name == SOURCE_ONLY else models.student
-        check_fit(method, student, models.teacher if method.looks else None)
+        check_fit(method, student, models.teacher if method.uses_images else None)
 
 
 def benchmark_inputs(setup: Setup) -> dict:
@@ -77,7 +77,7 @@ def benchmark_inputs(setup: Setup) -> dict:
         "engine": setup.engine,
         "rotations": setup.methods[0].rotations,
         "models": {name: digest(path) if path.exists() else str(path) for name, path in paths.items() if path},
-        "image_head": digest(share(IMAGE_HEAD)),
+        "image_head": digest(shipped_path(IMAGE_HEAD)),
     }
 
 
@@ -149,7 +149,7 @@ def _run(job: _Job) -> _Outcome:
 
     def run(method: Method, **hooks) -> Result:
         student = models.source_only if method.name == SOURCE_ONLY else models.student
-        return replay(drive, student, models.teacher if method.looks else None, method, **hooks)
+        return replay(drive, student, models.teacher if method.uses_images else None, method, **hooks)
 
     first, *others = setup.methods
     results = [run(first, on_sweep=lambda frame, said: frozen.update({frame.stamp: said.labels}))]

@@ -53,7 +53,7 @@ def record(
                     log(frame, prediction)
                     bar.advance(task)
 
-                teacher = models.teacher if method.looks else None
+                teacher = models.teacher if method.uses_images else None
                 replay(drives[bag.bag], models.student, teacher, method, on_sweep=on_sweep)
         stream.disconnect()  # all is on disk
         put_in_place(unfinished, path)

@@ -27,7 +27,7 @@ class Unmatched(ValueError):
 
 
 @dataclass(frozen=True)
-class Moment:
+class ScanStamp:
     """A sweep as it was noted. number: its place in the order of arrival.
 
     The matcher keeps the sweep's images for as long as somebody holds this object.
@@ -72,7 +72,7 @@ class StampMatcher(Generic[Payload]):
 
     offsets: of each camera that there is, what lies between a sweep's stamp and the stamp of the image that belongs to
     it. tolerance: largest distance from there. most_bytes: of the messages of a camera; its newest is kept in any case.
-    Beside them, and up to as many bytes again, the images of every sweep are kept whose `Moment` somebody holds: they
+    Beside them, and up to as many bytes again, the images of every sweep are kept whose `ScanStamp` somebody holds: they
     are there however long the sweep waits for its turn.
 
     A stamp may lie up to `tolerance` before one that came earlier (messages overtake each other); one further back
@@ -90,7 +90,7 @@ class StampMatcher(Generic[Payload]):
         self._depth = depth
         self._most_bytes = most_bytes
         # Each sweep's nearest image so far, by camera; an entry goes with the last reference to its moment.
-        self._reserved: WeakKeyDictionary[Moment, dict[str, _Image]] = WeakKeyDictionary()
+        self._reserved: WeakKeyDictionary[ScanStamp, dict[str, _Image]] = WeakKeyDictionary()
         self._rings: dict[str, _Ring] = {camera: _Ring(offset) for camera, offset in offsets.items()}
         self._count = 0  # sweeps noted
         self._since = 0  # sweeps up to this number are from before their last jump back
@@ -98,7 +98,7 @@ class StampMatcher(Generic[Payload]):
         self._left: int | None = None  # the highest one from before that jump
         self._lock = Lock()
 
-    def sweep(self, stamp: int) -> Moment:
+    def sweep(self, stamp: int) -> ScanStamp:
         """Note a sweep, as soon as it arrives."""
         with self._lock:
             if self._before(stamp, self._sweep):
@@ -118,7 +118,7 @@ class StampMatcher(Generic[Payload]):
                 if ring.newest is not None:
                     ring.lag.add(ring.newest, ring.newest - stamp - ring.offset)
             self._count += 1
-            moment = Moment(stamp, self._count)
+            moment = ScanStamp(stamp, self._count)
             self._reserved[moment] = {}
             for camera, ring in self._rings.items():
                 for image in ring.images.values():
@@ -131,7 +131,7 @@ class StampMatcher(Generic[Payload]):
         with self._lock:
             self._add(camera, _Image(stamp, payload, size))
 
-    def nearest(self, camera: str, moment: Moment) -> Payload:
+    def nearest(self, camera: str, moment: ScanStamp) -> Payload:
         """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
         with self._lock:
             if self._is_past(camera, moment):
@@ -154,13 +154,13 @@ class StampMatcher(Generic[Payload]):
         raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
                         f"the tolerance {self._tolerance * 1e-9:g} s: {REMEDY}")
 
-    def reached(self, camera: str, moment: Moment) -> bool:
+    def reached(self, camera: str, moment: ScanStamp) -> bool:
         """Whether the camera has sent an image as late as the sweep's or later: in a recording, none is to follow."""
         with self._lock:
             ahead = self._ahead(camera, moment)
             return ahead is not None and 0 <= ahead <= ABSURD
 
-    def expects(self, camera: str, moment: Moment) -> bool:
+    def expects(self, camera: str, moment: ScanStamp) -> bool:
         """Whether the camera, if it goes on as before, will send a nearer image than those that are kept.
 
         One that is near enough already is as good as the next, where that would lie further away on the other side.
@@ -182,7 +182,7 @@ class StampMatcher(Generic[Payload]):
         with self._lock:
             return self._before(stamp, self._sweep if camera is None else self._rings[camera].newest)
 
-    def forget(self, moment: Moment) -> None:
+    def forget(self, moment: ScanStamp) -> None:
         """Let go of what is too old for this sweep, and so for those that follow it."""
         with self._lock:
             for ring in self._rings.values():
@@ -204,7 +204,7 @@ class StampMatcher(Generic[Payload]):
         for moment in list(self._reserved):
             self._reserve(moment, camera, image)
 
-    def _reserve(self, moment: Moment, camera: str, image: _Image) -> None:
+    def _reserve(self, moment: ScanStamp, camera: str, image: _Image) -> None:
         """Put the image aside for the sweep if none so far lies nearer."""
         if self._is_past(camera, moment):
             return
@@ -225,7 +225,7 @@ class StampMatcher(Generic[Payload]):
     def _before(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance
 
-    def _is_past(self, camera: str, moment: Moment) -> bool:
+    def _is_past(self, camera: str, moment: ScanStamp) -> bool:
         """Whether the sweeps or the camera have jumped back since."""
         return moment.number <= max(self._since, self._rings[camera].since)
 
@@ -233,7 +233,7 @@ class StampMatcher(Generic[Payload]):
         """Whether a stamp fits the sweeps before their jump back better than those since."""
         return abs(stamp - self._left) < abs(stamp - self._sweep)
 
-    def _ahead(self, camera: str, moment: Moment) -> int | None:
+    def _ahead(self, camera: str, moment: ScanStamp) -> int | None:
         """By how much the camera's newest image is later than what belongs to the sweep."""
         ring = self._rings[camera]
         return None if ring.newest is None else ring.newest - moment.stamp - ring.offset

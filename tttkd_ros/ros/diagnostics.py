@@ -96,7 +96,7 @@ class Diagnostics:
             "replaced": now.jobs.replaced,
             "accepted": now.jobs.accepted,
             "rejected": now.jobs.rejected,
-            "rested": now.jobs.rested,
+            "skipped": now.jobs.skipped,
             "failed": now.jobs.failed,
             "rolled back": now.jobs.rolled_back,
             "restarts": now.jobs.restarts,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from tttkd_ros.paths import share
+from tttkd_ros.paths import shipped_path
 
 VARIABLE, OLDER = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 OLDER_DISTROS = ("humble", "iron", "jazzy")  # whose Fast DDS reads the older name; newer ones warn of it
@@ -16,7 +16,7 @@ FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")  # rea
 
 def profile() -> Path:
     """The shipped profile. Raises FileNotFoundError if it is not installed."""
-    return share("config/dds/fastdds.xml")
+    return shipped_path("config/dds/fastdds.xml")
 
 
 def setting(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:

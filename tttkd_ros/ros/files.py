@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tttkd_ros.paths import share
+from tttkd_ros.paths import shipped_path
 
 
 def resolve(path: str) -> Path:
@@ -18,6 +18,6 @@ def resolve(path: str) -> Path:
     if given.is_absolute():
         raise ValueError(f"no such file or directory: {given}")
     try:
-        return share(given)
+        return shipped_path(given)
     except FileNotFoundError as error:
         raise ValueError(f"{path!r} is not in {Path.cwd()}, and {error}") from error

@@ -13,17 +13,17 @@ from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.frame import upright
+from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.messages.limits import CLOUD_BYTES
-from tttkd_ros.messages.matching import Moment
+from tttkd_ros.messages.matching import ScanStamp
 from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.pipeline import Pipeline
-from tttkd_ros.ros.cameras import Cameras
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.outputs import labelled_cloud
 from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.sweeps import SweepQueue
+from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.threads import join
 
 MANY_LOST = 3  # sweeps in a row without an answer: it is not by chance
@@ -34,7 +34,7 @@ class Sweep:
     msg: object  # with the attributes of a PointCloud2
     stamp: int
     arrived: float  # seconds, time.monotonic()
-    moment: Moment | None  # as the cameras noted it: they keep its images for as long as it is here
+    moment: ScanStamp | None  # as the cameras noted it: they keep its images for as long as it is here
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Inference:
         publish: Callable[[PointCloud2], object],
         after: Callable[[Answered], object],
         statistics: Statistics,
-        complaints: Complaints,
-        failures: Complaints,
+        warnings_log: ThrottledLog,
+        failures: ThrottledLog,
         *,
         bound: int,
         most_bytes: int = CLOUD_BYTES,
@@ -86,7 +86,7 @@ class Inference:
         self._publish = publish
         self._after = after
         self._statistics = statistics
-        self._complaints = complaints
+        self._complaints = warnings_log
         self._failures = failures
         self._most_bytes = most_bytes
         self._lost = 0  # sweeps in a row that could not be answered
@@ -146,7 +146,7 @@ class Inference:
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))
-        self._complaints.about("points", f"cloud cannot be read, and so not answered: {reason}")
+        self._complaints.warn("points", f"cloud cannot be read, and so not answered: {reason}")
 
     def _lose(self, outcome: str, reason: str) -> None:
         self._statistics.count(f"sweeps {outcome}")
@@ -158,7 +158,7 @@ class Inference:
 
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
-        self._complaints.about("points", "the student is slower than the sweeps: dropped the oldest that waited")
+        self._complaints.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
 
     def _answer(self, sweep: Sweep) -> Answered:
         msg = sweep.msg
@@ -198,5 +198,5 @@ class Inference:
         self._governor.observe(stamp, arrived, latency)
         share = self._governor.share
         if share.stretch > before.stretch:
-            self._complaints.about("deadline", f"latency is near it: stride stretched to {share.stretch} times")
+            self._complaints.warn("deadline", f"latency is near it: stride stretched to {share.stretch} times")
         self._pipeline.shed(share)

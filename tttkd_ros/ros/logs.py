@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from tttkd_ros.ros.complaints import Throttle
+from tttkd_ros.ros.throttled_log import Throttle
 
 
 class ToRos(logging.Handler):
@@ -26,7 +26,7 @@ class ToRos(logging.Handler):
 
 
 class Repeats(logging.Filter):
-    """Lets warnings and errors through as `Complaints` does: a traceback the first time, one line and a count later."""
+    """Lets warnings and errors through as `ThrottledLog` does: a traceback the first time, one line and a count later."""
 
     def __init__(self):
         super().__init__()

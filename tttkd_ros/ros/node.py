@@ -29,13 +29,13 @@ from std_srvs.srv import Trigger
 from tttkd_ros.adaptation.loading import build_engine
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.ros import fastdds, outputs, parameters
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.logs import err, forward, warn
 from tttkd_ros.ros.qos import output_qos, publisher_events
 from tttkd_ros.ros.runtime import Runtime
 from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.ros.throttled_log import ThrottledLog
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ACTIVE = "active: waiting for sweeps"
@@ -71,10 +71,10 @@ class SegmenterNode(LifecycleNode):
         self._statistics = Statistics()
         log = self.get_logger()
         self._diagnostics = Diagnostics(self.get_name(), self._statistics, warn(log), log.info)
-        self._complaints = Complaints(warn(log))
+        self._complaints = ThrottledLog(warn(log))
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, "/diagnostics", output_qos(10),
-            event_callbacks=publisher_events("/diagnostics", self._complaints.about),
+            event_callbacks=publisher_events("/diagnostics", self._complaints.warn),
         )
         # Steady: with use_sim_time the node's own clock stands still while no bag plays.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -173,7 +173,7 @@ class SegmenterNode(LifecycleNode):
     def _report(self) -> None:
         twins = self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) - 1
         if twins > 0:
-            self._complaints.about(self.get_fully_qualified_name(), f"{twins} more nodes have this name: their answers "
+            self._complaints.warn(self.get_fully_qualified_name(), f"{twins} more nodes have this name: their answers "
                                    "mix on one topic; end them, or name this one with -r __node:=...")
         now = Snapshot("unconfigured") if self._runtime is None else self._runtime.snapshot()
         message = outputs.diagnostics(self.get_clock().now().to_msg(), self._diagnostics.statuses(now))
@@ -190,7 +190,7 @@ def _release_memory() -> None:
 
 def _spin(node: SegmenterNode, executor: Executor) -> None:
     """Until the context is shut down. rclpy would end with the first callback that raises; this says so and goes on."""
-    complaints = Complaints(err(node.get_logger()))
+    warnings_log = ThrottledLog(err(node.get_logger()))
     executor.add_node(node)
     while node.context.ok():
         try:
@@ -199,7 +199,7 @@ def _spin(node: SegmenterNode, executor: Executor) -> None:
             return
         except Exception as error:
             if node.context.ok():  # else the shutdown came in the middle of a call
-                complaints.failed("a callback", error)
+                warnings_log.failed("a callback", error)
 
 
 def _build(node: SegmenterNode) -> int:

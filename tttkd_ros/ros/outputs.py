@@ -69,7 +69,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "rolled_back": report.rolled_back,
         "followed": report.followed,
         "paused": report.paused,
-        "rested": report.rested,
+        "skipped": report.skipped,
         "points": report.points,
         "steps": report.steps,
         "learning_rate": report.learning_rate,

@@ -10,10 +10,10 @@ import torch
 
 from tttkd_ros.frame import View
 from tttkd_ros.geometry.projection import project
-from tttkd_ros.ros.cameras import Cameras
-from tttkd_ros.ros.complaints import Complaints
+from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.ros.inference import Answered
 from tttkd_ros.ros.outputs import image_message
+from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.threads import join
 
 
@@ -42,7 +42,7 @@ class Overlays:
     publishers: one per camera.
     """
 
-    def __init__(self, cameras: Cameras, palette: np.ndarray, publishers: Mapping, failures: Complaints):
+    def __init__(self, cameras: Cameras, palette: np.ndarray, publishers: Mapping, failures: ThrottledLog):
         self._cameras = cameras
         self._palette = palette
         self._publishers = publishers

@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from tttkd_ros.messages.livox import decode_livox, is_livox
 from tttkd_ros.messages.point_cloud import read_cloud
 from tttkd_ros.messages.transports import undecoded_cloud, undecoded_image
-from tttkd_ros.ros.player import message_class
+from tttkd_ros.tools.player import message_class
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"

@@ -17,19 +17,18 @@ from tttkd_ros.adaptation.adapter import Adapter, StepReport, Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
-from tttkd_ros.adaptation.process import AdapterProcess, HangUp
-from tttkd_ros.adaptation.state import Origin
+from tttkd_ros.adaptation.process import AdapterProcess, Cancellation
+from tttkd_ros.adaptation.state_file import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
+from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.messages.camera_topics import is_rectified
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.camera_topics import camera_topics, with_cameras
-from tttkd_ros.ros.cameras import Cameras
-from tttkd_ros.ros.complaints import Complaints
 from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.extrinsics import FromTf, extrinsics
 from tttkd_ros.ros.files import resolve
@@ -41,9 +40,10 @@ from tttkd_ros.ros.published_types import PublishedTypes
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events
 from tttkd_ros.ros.sensor_topic import SensorTopic
 from tttkd_ros.ros.settings import Settings
-from tttkd_ros.ros.state import AdaptedState
+from tttkd_ros.ros.state_services import AdaptedState
 from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.tf import listen
+from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher import check_teacher
@@ -69,8 +69,8 @@ class Runtime:
 
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
-        complaints = self._complaints = Complaints(warn(log))
-        failures = Complaints(self._error)
+        warnings_log = self._complaints = ThrottledLog(warn(log))
+        failures = ThrottledLog(self._error)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
@@ -86,12 +86,12 @@ class Runtime:
             self._close.append(tf.close)
         transforms = extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
         poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
-        compensation = Compensation(poses and poses.trajectory, partial(complaints.about, "motion"), log.info)
+        compensation = Compensation(poses and poses.trajectory, partial(warnings_log.warn, "motion"), log.info)
         mounting = Mounting(mounted, settings.base_frame, tf and FromTf(tf.buffer).transform, log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
-                settings.cameras, transforms, image_type, complaints,
+                settings.cameras, transforms, image_type, warnings_log,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
                 most_bytes=settings.history_bytes, most_pixels=settings.image_pixels,
                 channel_order=settings.channel_order, compensation=compensation,
@@ -117,7 +117,7 @@ class Runtime:
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, complaints, failures, bound=settings.queue,
+            self._overlays.submit, self._statistics, warnings_log, failures, bound=settings.queue,
             most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
             level=mounting.level,
         )
@@ -126,7 +126,7 @@ class Runtime:
         # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
         # Python message holds up every other thread.
         subscribe = partial(self._subscribe, settings)
-        types = PublishedTypes(node, complaints.about)
+        types = PublishedTypes(node, warnings_log.warn)
         self._close.append(types.close)
         types.watch_sweeps(
             "points", lambda kind, callback: subscribe(kind, "points", callback, raw=True), self._on_points
@@ -169,15 +169,15 @@ class Runtime:
         torch.set_num_threads(settings.threads)
         model = resolve(settings.model)
         student = load_student(model, device, class_set=settings.class_set)
-        hang_up = HangUp()
-        build = self._adapter(settings, student, device, hang_up) if self.adapts else None
+        cancel = Cancellation()
+        build = self._adapter(settings, student, device, cancel) if self.adapts else None
         doing = f"adapts in {'a thread' if torch.device(device).type == 'cuda' else 'a process of its own'}"
         self._node.get_logger().info(f"student {model} on {device}; {doing if build else 'it only segments'}")
-        pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, hang_up=hang_up)
+        pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
         return pipeline, Origin.of(student)
 
     def _adapter(
-        self, settings: Settings, student: Student, device: str, hang_up: HangUp
+        self, settings: Settings, student: Student, device: str, cancel: Cancellation
     ) -> Callable[[], Adapter]:
         """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
         teacher = resolve(settings.teacher)
@@ -189,7 +189,7 @@ class Runtime:
         if torch.device(device).type == "cuda":
             return build
         weights = Weights.copied(0, student.backbone)
-        return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, hang_up=hang_up)
+        return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, cancel=cancel)
 
     def _on_points(self, cdr: bytes, read: Callable[[bytes], object]) -> None:
         if self.active:
@@ -212,7 +212,7 @@ class Runtime:
             self._node.get_logger().error(text)
 
     def _publisher(self, kind: type, topic: str, qos):
-        events = publisher_events(self._node.resolve_topic_name(topic), self._complaints.about)
+        events = publisher_events(self._node.resolve_topic_name(topic), self._complaints.warn)
         publisher = self._node.create_publisher(kind, topic, qos, event_callbacks=events)
         self._close.append(partial(self._node.destroy_publisher, publisher))
         return publisher
@@ -221,7 +221,7 @@ class Runtime:
         """What it returns ends the subscription before `close` does."""
         received = SensorTopic(
             self._node, kind, topic, callback, reliability=settings.reliability, depth=settings.depth,
-            complain=self._complaints.about, **options,
+            complain=self._complaints.warn, **options,
         )
         self._inputs.append(received)
         self._close.append(received.close)

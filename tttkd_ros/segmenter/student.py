@@ -96,25 +96,25 @@ class Student(nn.Module):
             return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
         return self.backbone(voxels)
 
-    def usable(self, points: Tensor) -> Tensor:
+    def in_range(self, points: Tensor) -> Tensor:
         """(N,) bool: points (N, 3), metres, LiDAR frame, that can be segmented.
 
         They are finite, within reach of the grid around the sensor, and not at (0, 0, 0), which is how drivers send a
         beam without a return. Of points that occupy more than `MAX_VOXELS` voxels, the nearest are usable.
         """
-        usable = self.in_range(points)
+        usable = self.in_grid(points)
         x, y, z = points.T
         usable &= (x != 0) | (y != 0) | (z != 0)
         if int(usable.sum()) > MAX_VOXELS:
             usable[usable.clone()] = nearest(points[usable], self.config.voxel_size, MAX_VOXELS)
         return usable
 
-    def in_range(self, points: Tensor) -> Tensor:
+    def in_grid(self, points: Tensor) -> Tensor:
         """(N,) bool: points (N, 3) that are finite and within `reach`."""
         return in_grid(points, self.config.voxel_size)
 
     @property
-    def reach(self) -> float:
+    def max_range(self) -> float:
         """Metres from the sensor along an axis beyond which points are not usable."""
         return (GRID // 2 - 1) * self.config.voxel_size
 
@@ -122,7 +122,7 @@ class Student(nn.Module):
         """rho_Y: (M, classes)."""
         return self.class_head(features)
 
-    def distilled(self, features: Tensor) -> Tensor:
+    def predict_teacher_features(self, features: Tensor) -> Tensor:
         """rho_2D: (M, teacher_dim), to be compared with the teacher's features minus `teacher_mean`."""
         return self.teacher_head(features)
 

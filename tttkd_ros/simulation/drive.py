@@ -9,10 +9,10 @@ import numpy as np
 
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.simulation.appearance import Look, shade
+from tttkd_ros.simulation.ego_motion import SIGHT, SPEED, EgoMotion, Rolling, firings
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
 from tttkd_ros.simulation.raycast import GROUND, NOTHING, Primitives, cast
-from tttkd_ros.simulation.ride import SIGHT, SPEED, Ride, Rolling, firings
 from tttkd_ros.simulation.sensors import LIDARS, Camera, Lidar
 from tttkd_ros.simulation.street import Street, Style
 
@@ -64,7 +64,7 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
-class Course:
+class DriveProfile:
     """How a drive is gone along and measured.
 
     skip: seconds between sweeps. rolling: None for a sweep and an image that take no time. stop: seconds from the start
@@ -76,7 +76,7 @@ class Course:
     stop: tuple[float, float] = (0.0, 0.0)
 
 
-STEADY = Course()
+STEADY = DriveProfile()
 
 
 def world_named(name: str) -> World:
@@ -86,20 +86,20 @@ def world_named(name: str) -> World:
     return WORLDS[name]
 
 
-def frames(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> Iterator[Frame]:
+def frames(world: str | World, seed: int, sweeps: int, course: DriveProfile = STEADY) -> Iterator[Frame]:
     """The sweeps of one drive, each with the front camera's image and the truth; the same for the same arguments."""
     for frame, _, _ in drive_with_depth(world, seed, sweeps, course):
         yield frame
 
 
-def drive(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> Iterator[tuple[Frame, np.ndarray]]:
+def drive(world: str | World, seed: int, sweeps: int, course: DriveProfile = STEADY) -> Iterator[tuple[Frame, np.ndarray]]:
     """As `frames`, each with the (H, W) uint8 map of `PARTS` that its image shows."""
     for frame, parts, _ in drive_with_depth(world, seed, sweeps, course):
         yield frame, parts
 
 
 def drive_with_depth(
-    world: str | World, seed: int, sweeps: int, course: Course = STEADY
+    world: str | World, seed: int, sweeps: int, course: DriveProfile = STEADY
 ) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
     """As `drive`, with the metres (H, W) float32 from the camera to what each pixel shows: infinity for the sky."""
     world, ride, look, rng = _setting(world, seed, sweeps, course)
@@ -120,7 +120,7 @@ def drive_with_depth(
         yield Frame(stamp, points, (view,), intensity, labels, times), parts, depth
 
 
-def odometry(world: str | World, seed: int, sweeps: int, course: Course = STEADY) -> tuple[np.ndarray, np.ndarray]:
+def odometry(world: str | World, seed: int, sweeps: int, course: DriveProfile = STEADY) -> tuple[np.ndarray, np.ndarray]:
     """Where the LiDAR was in the drive of the same arguments, a hundred times a second: stamps (K,) nanoseconds, poses
     (K, 4, 4) world from LiDAR.
     """
@@ -129,14 +129,14 @@ def odometry(world: str | World, seed: int, sweeps: int, course: Course = STEADY
     return START + np.rint(times * 1e9).astype(np.int64), np.stack([ride.pose(time) for time in times])
 
 
-def _setting(world: str | World, seed: int, sweeps: int, course: Course):
+def _setting(world: str | World, seed: int, sweeps: int, course: DriveProfile):
     """The world, the ride through it, its look, and the random state that the sensors draw from."""
     world = world_named(world) if isinstance(world, str) else world
     rng = np.random.default_rng(seed)
     speed = SPEED if course.rolling is None else course.rolling.speed
     street = build(world.style, sweeps * course.skip * speed + 2 * SIGHT, rng, SIGHT / 2)
     look = Look.draw(rng)
-    return world, Ride(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3), course.stop), look, rng
+    return world, EgoMotion(street, world.lidar.height, speed, rng.uniform(0, 2 * np.pi, 3), course.stop), look, rng
 
 
 def _trace(street: Street, grid, pose: np.ndarray, solids: Primitives, reach: float):
@@ -188,7 +188,7 @@ def sweep(street: Street, lidar: Lidar, pose: np.ndarray, solids: Primitives, rn
     return points, intensity, labels
 
 
-def rolling_sweep(ride: Ride, lidar: Lidar, time: float, duration: float, rng: np.random.Generator):
+def rolling_sweep(ride: EgoMotion, lidar: Lidar, time: float, duration: float, rng: np.random.Generator):
     """As `sweep`, but column after column from `time` (seconds) on: each point in the LiDAR frame of its own instant.
     Beside the rest times (N,) float64, seconds from `time` to that instant.
     """

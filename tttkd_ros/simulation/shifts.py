@@ -13,9 +13,9 @@ import numpy as np
 
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.corruptions import Corruption
-from tttkd_ros.simulation.drive import WORLDS, Course, World, drive_with_depth
+from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive_with_depth
 from tttkd_ros.simulation.effects import Dropout, Effect, EveryBeam, Miscalibration, Moment, RangeNoise
-from tttkd_ros.simulation.ride import Rolling
+from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.weather import Dark, Fog, Glare, Rain
 
 _KITTI = WORLDS["kitti"]
@@ -124,7 +124,7 @@ def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None
 
 
 def _applied(shift: Shift, seed: int, sweeps: int, rolling: Rolling | None) -> Iterator[Frame]:
-    for index, (frame, _, depth) in enumerate(drive_with_depth(shift.world, seed, sweeps, Course(rolling=rolling))):
+    for index, (frame, _, depth) in enumerate(drive_with_depth(shift.world, seed, sweeps, DriveProfile(rolling=rolling))):
         for number, effect in enumerate(shift.at(index, sweeps)):
             frame = effect.apply(
                 frame, Moment(shift.world.lidar, depth, _numbers(seed, number, 0), _numbers(seed, number, 1 + index))

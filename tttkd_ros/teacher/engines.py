@@ -36,11 +36,11 @@ _NEEDS = {"openvino": ("openvino", "pip install 'tttkd_ros[openvino]'"),
 class Engine(Protocol):
     """pixels (B, 3, h, w) float32, normalised -> (B, rows * cols, dim) float32 on the same device.
 
-    kept: the file that the next start will read it from, None where it is made anew.
+    cache_path: the file that the next start will read it from, None where it is made anew.
     """
 
     name: str
-    kept: Path | None
+    cache_path: Path | None
 
     def __call__(self, pixels: Tensor) -> Tensor: ...
 
@@ -49,7 +49,7 @@ class EagerEngine:
     """The module as it is: the reference that every other engine is measured against."""
 
     name = "eager"
-    kept = None
+    cache_path = None
 
     def __init__(self, features: PatchFeatures):
         self._features = features
@@ -75,8 +75,8 @@ class SwitchingEngine:
         return self._current[0].name
 
     @property
-    def kept(self) -> Path | None:
-        return self._current[0].kept
+    def cache_path(self) -> Path | None:
+        return self._current[0].cache_path
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return self._current[0](pixels)

@@ -21,7 +21,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
-    kept = None  # to read it back would save a tenth of a second
+    cache_path = None  # to read it back would save a tenth of a second
 
     def __init__(self, features: PatchFeatures, size: tuple[int, int], threads: int, precision: str | None = None):
         example = torch.zeros(1, 3, *size)

@@ -1,4 +1,4 @@
-"""The teacher compiled by TensorRT for this machine's GPU, kept on disk between runs."""
+"""The teacher compiled by TensorRT for this machine's GPU, cache_path on disk between runs."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class TensorRtEngine:
         self._device = features.position.device
         self._dtype = precision
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tttkd_ros" / "engines"
-        self.kept = cache / f"{engine_key(features, size, precision, self._device)}.ep"
-        self._program = self._load_kept() if self.kept.exists() else None
+        self.cache_path = cache / f"{engine_key(features, size, precision, self._device)}.ep"
+        self._program = self._load_kept() if self.cache_path.exists() else None
         if self._program is None:
             cache.mkdir(parents=True, exist_ok=True)
-            log.info("building the TensorRT engine %s; this takes minutes, once", self.kept)
+            log.info("building the TensorRT engine %s; this takes minutes, once", self.cache_path)
             example = torch.zeros(1, 3, *size, dtype=precision, device=self._device)
-            build_apart(partial(_build, features, example, self.kept), stop)
+            build_apart(partial(_build, features, example, self.cache_path), stop)
             self._program = self._load()
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -58,13 +58,13 @@ class TensorRtEngine:
         try:
             return self._load()
         except Exception as error:  # neither torch nor TensorRT say what a damaged file makes them raise
-            log.warning("the TensorRT engine %s cannot be read, and is built anew: %r", self.kept, error)
-            self.kept.unlink(missing_ok=True)
+            log.warning("the TensorRT engine %s cannot be read, and is built anew: %r", self.cache_path, error)
+            self.cache_path.unlink(missing_ok=True)
             return None
 
     def _load(self) -> Callable[[Tensor], Tensor]:
         with torch.cuda.device(self._device):  # an engine is for the current one
-            return torch_tensorrt.load(str(self.kept)).module()
+            return torch_tensorrt.load(str(self.cache_path)).module()
 
 
 def engine_key(features: PatchFeatures, size: tuple[int, int], precision: torch.dtype, device: torch.device) -> str:

@@ -1,0 +1,236 @@
+"""`tttkd benchmark` with small random models on drives of a few sweeps; most trials run in the test's own process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tttkd_ros.cli.benchmark import benchmark
+from tttkd_ros.evaluation import trials
+from tttkd_ros.evaluation.leaderboard import Leaderboard
+from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.store import Store
+from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, run_trials
+from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.simulation.shifts import shifted_frames
+
+SWEEPS = 4
+METHODS = (Method("frozen"), Method("tent"))
+TRIALS = [Trial("kitti", 7), Trial("fog", 7)]
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch):
+    monkeypatch.setattr(trials, "_on_this_machine", lambda jobs, processes: (trials._run(job) for job in jobs))
+
+
+@pytest.fixture
+def setup(tiny):
+    return Setup(METHODS, SWEEPS, tiny.model, str(tiny.teacher), engine="eager")
+
+
+@pytest.fixture
+def make_store(tmp_path, setup):
+    return lambda name: Store(tmp_path / name, benchmark_inputs(setup))
+
+
+@pytest.fixture
+def command(tiny):
+    return partial(benchmark, model=tiny.model, teacher=str(tiny.teacher), engine="eager", sweeps=SWEEPS, jobs=1)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and "timing" not in path.name}  # fmt: skip
+
+
+def test_a_trial_is_every_method_on_the_drive_of_that_shift_and_seed(setup, make_store, tiny):
+    (found,) = run_trials(TRIALS[1:], setup, make_store("out"), 1).values()
+    drive = list(shifted_frames("fog", 7, SWEEPS))
+    for result, method in zip(found, METHODS, strict=True):
+        alone = replay(drive, load_student(tiny.model), method=method)
+        assert np.array_equal(result.matrices, alone.matrices)
+
+
+def test_the_labels_are_compared_with_those_of_the_frozen_student(setup, make_store):
+    frozen, tent = run_trials(TRIALS[:1], setup, make_store("out"), 1)[TRIALS[0]]
+    assert frozen.agreement is None
+    assert 0 < tent.agreement[:, 0].sum() < tent.agreement[:, 1].sum()
+
+
+def test_finished_trials_are_not_run_again(setup, make_store, monkeypatch):
+    before = run_trials(TRIALS, setup, make_store("out"), 1)
+    monkeypatch.setattr(trials, "_run", None)
+    after = run_trials(TRIALS, setup, make_store("out"), 1)
+    assert [[result.miou() for result in results] for results in after.values()] == [
+        [result.miou() for result in results] for results in before.values()
+    ]
+
+
+def test_what_was_interrupted_goes_on_to_the_same_files(command, tmp_path, monkeypatch):
+    shifts = tuple(trial.shift for trial in TRIALS)
+    run = trials._run
+
+    def interrupted(job):
+        if job[0] == TRIALS[1]:
+            raise KeyboardInterrupt
+        return run(job)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trials, "_run", interrupted)
+        command(tmp_path / "out", shift=shifts, seeds=(7,), method=("tent",))
+    assert not (tmp_path / "out" / "results.json").exists()
+    command(tmp_path / "out", shift=shifts, seeds=(7,), method=("tent",))
+    command(tmp_path / "whole", shift=shifts, seeds=(7,), method=("tent",))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_with_a_method_more_only_that_one_is_run_and_written(command, tmp_path, monkeypatch):
+    chosen = {"shift": ("kitti",), "seeds": (7,)}
+    command(tmp_path / "out", method=("tent", "ttt-kd-o"), **chosen)
+    ran, written, replayed, write = [], [], trials.replay, Store.write
+
+    def spy(drive, student, teacher, method, **hooks):
+        ran.append(method.name)
+        return replayed(drive, student, teacher, method, **hooks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "replay", spy)
+        patch.setattr(Store, "write", lambda store, bag, run: (written.append(run.name), write(store, bag, run)))
+        command(tmp_path / "out", method=("tent", "dua", "adacontrast", "ttt-kd-o"), **chosen)
+    assert ran == ["frozen", "dua", "adacontrast"]  # frozen for their labels to be compared with
+    assert written == ["dua", "adacontrast"]
+    command(tmp_path / "whole", method=("tent", "dua", "adacontrast", "ttt-kd-o"), **chosen)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_frozen_result_that_is_gone_is_made_again_alone(setup, make_store):
+    store = make_store("out")
+    run_trials(TRIALS[:1], setup, store, 1)
+    whole = contents(store.folder)
+    store.path(TRIALS[0].name, "frozen").unlink()
+    run_trials(TRIALS[:1], setup, store, 1)
+    assert contents(store.folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"model": Path("nowhere")}, "no model at nowhere"), ({"teacher": "nowhere"}, "no teacher at 'nowhere'"),
+     ({"engine": "steam"}, "engine 'steam' is unknown"), ({"source_only": Path("nowhere")}, "no model at nowhere"),
+     ({"method": ("xmuda",)}, "the teacher given has 16"),
+     ({"shift": ("day-dark-day",), "sweeps": 2}, "sweeps is 2: .* needs at least 3")],
+)
+def test_what_would_end_every_trial_is_told_before_the_folder_is_made(command, tmp_path, options, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        command(tmp_path / "out", **({"shift": ("kitti",), "seeds": (7,), "method": ("ttt-kd-o",)} | options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, make_store, monkeypatch):
+    inline = run_trials(TRIALS[:1], setup, make_store("inline"), 1)[TRIALS[0]]
+    monkeypatch.undo()
+    before, finished = set(active_children()), []
+
+    def leave(trial):
+        finished.append(trial)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(TRIALS, setup, make_store("out"), 1, on_trial=leave)
+    assert set(active_children()) <= before
+    assert finished == TRIALS[:1]
+    kept = [make_store("out").read(TRIALS[0].name, method.title) for method in METHODS]
+    assert all(np.array_equal(mine.matrices, theirs.matrices) for mine, theirs in zip(inline, kept, strict=True))
+
+
+def test_a_folder_of_drives_of_another_length_is_refused(command, tmp_path):
+    command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",))
+    with pytest.raises(ValueError, match="sweeps: 4 then, 5 now"):
+        command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",), sweeps=5)
+
+
+def test_the_table_and_the_figures_are_written_and_shown(command, tmp_path, capsys):
+    command(tmp_path / "out", shift=("source", "kitti", "fog"), seeds=(7, 8), method=("tent",))
+    shown, table = capsys.readouterr().out, (tmp_path / "out" / "table.md").read_text()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    fog = results["shifts"]["fog"]["runs"][1]
+    assert fog["run"] == "tent, stride 5"
+    assert len(fog["miou"]) == len(fog["summaries"]) == 2
+    for text in (shown, table):
+        assert f"{fog['mean']:.1f}±{fog['sd']:.1f}" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"seeds": ()}, "seeds is"), ({"seeds": (1, 1)}, "each once"), ({"seeds": (-1,)}, "below 0"),
+     ({"jobs": 0}, "jobs"), ({"sweeps": 0}, "sweeps")],
+)
+def test_options_that_make_no_sense_are_refused(command, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        command(tmp_path / "out", **({"shift": ("kitti",)} | options))
+
+
+def test_ray_that_is_not_there_is_told_with_the_remedy(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.util.multiprocessing", None)
+    with pytest.raises(ValueError, match=r"pip install 'tttkd_ros\[ray\]'"):
+        command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("tent",), ray="auto")
+
+
+def scored(name: str, right: int) -> Result:
+    """`right` of a hundred points of one class."""
+    matrices = np.zeros((1, 2, 2, 3), np.int64)
+    matrices[0, 1, 0] = right, 100 - right, 0
+    return Result(name, ("a", "b"), np.array([0]), matrices)
+
+
+GROUPS = {"in distribution": ["home"], "away": ["near", "far", "not run"]}
+
+
+def standings(**shifts: dict[str, tuple[int, ...]]) -> Leaderboard:
+    """shift -> run -> its mIoU for each seed."""
+    return Leaderboard(
+        {
+            Trial(shift, seed): [scored(name, values[seed]) for name, values in runs.items()]
+            for shift, runs in shifts.items() for seed in range(len(next(iter(runs.values()))))
+        },
+        GROUPS,
+    )  # fmt: skip
+
+
+FOUND = standings(
+    home={"frozen": (60, 60), "ttt-kd-o": (59, 60)},
+    near={"frozen": (40, 42), "ttt-kd-o": (50, 54)},
+    far={"frozen": (30, 30), "ttt-kd-o": (31, 29)},
+)
+
+
+def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
+    assert FOUND.overall.tolist() == [[35, 36], [40.5, 41.5]]
+
+
+def test_a_duel_counts_the_shifts_on_which_ours_is_above_and_the_cost_at_home():
+    (duel,) = FOUND.duels()
+    assert (duel.above, duel.below) == (("near",), ("far",))
+    np.testing.assert_allclose([duel.away, duel.home], [(5.5, 5.5), (-1, 0)])
+
+
+def test_the_rows_on_which_ours_is_not_above_are_named():
+    assert "+5.5±0.0 on the mean of 2 shifts, above on 1 of them (not on far); -0.5±0.7 in distribution" in (
+        FOUND.markdown()
+    )
+
+
+def test_the_best_of_each_row_is_bold():
+    row = next(line for line in FOUND.markdown().splitlines() if line.startswith("| near"))
+    assert row == "| near | 41.0±1.4 | **52.0±2.8** |"
+
+
+def test_one_seed_has_no_spread():
+    assert "| near | 40.0 | **50.0** |" in standings(near={"frozen": (40,), "ttt-kd-o": (50,)}).markdown()

@@ -1,0 +1,187 @@
+"""`tttkd evaluate` on a short simulated bag, with random models."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.cli import main
+from tttkd_ros.cli.evaluate import evaluate
+from tttkd_ros.segmenter.checkpoint import save_student
+from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.simulation.drive import frames
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    from transformers import Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    torch.manual_seed(0)
+    student = Student(StudentConfig(levels=2, voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
+    save_student(student, folder / "student.safetensors", {"made": "for a test"})
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder / "teacher")
+    with BagWriter(folder / "bag") as bag:
+        for frame in frames("kitti", 1, 4):
+            bag.write_frame(frame)
+    return folder
+
+
+def run(files, **settings):
+    evaluate((files / "bag",), model=files / "student.safetensors", teacher=str(files / "teacher"), engine="eager",
+             **settings)
+
+
+def test_every_method_is_a_row_and_the_file_is_the_same_bytes_each_time(files, tmp_path, capsys):
+    methods = "frozen", "ttt-kd-o", "ttt-kd"
+    for name in ("first.json", "second.json"):
+        run(files, method=methods, stride=(2,), learning_rate=(0.1,), steps=(1,), guard=False,
+            json_file=tmp_path / name)
+    printed = capsys.readouterr().out
+    assert "frozen" in printed and "ttt-kd-o, stride 2, lr 0.1" in printed
+    first = (tmp_path / "first.json").read_bytes()
+    assert first == (tmp_path / "second.json").read_bytes()
+    results = json.loads(first)["results"]
+    assert [(result["method"], result["steps_accepted"]) for result in results] == [
+        ("frozen", 0), ("ttt-kd-o", 2), ("ttt-kd", 4)
+    ]
+    assert all(0 <= result["miou"] <= 100 and result["sweeps"] == 4 for result in results)
+
+
+def test_frozen_needs_no_teacher_and_a_limit_shortens_the_run(files, tmp_path):
+    evaluate((files / "bag",), method=("frozen",), model=files / "student.safetensors", teacher="nowhere", limit=2,
+             json_file=tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["results"][0]["sweeps"] == 2
+
+
+def test_no_bag_is_said_plainly(files):
+    with pytest.raises(ValueError, match="nowhere"):
+        evaluate((files / "nowhere",), model=files / "student.safetensors", method=("frozen",))
+
+
+def test_without_a_camera_only_frozen_runs_and_that_is_said(files, tmp_path, capsys):
+    with BagWriter(tmp_path / "blind") as bag:
+        for frame in frames("kitti", 1, 2):
+            bag.write_frame(replace(frame, views=()))
+    evaluate((tmp_path / "blind",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
+             json_file=tmp_path / "out.json")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "left out: ttt-kd-o, stride 5, lr 1.0: the bag has no camera to adapt by (there is none)" in said
+    assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
+
+
+def test_label_files_and_cameras_can_be_chosen(files, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for index, frame in enumerate(frames("kitti", 1, 4)):
+        np.full(len(frame.points), 40, "<u4").tofile(tmp_path / "labels" / f"{index:06}.label")
+    evaluate((files / "bag",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere", cameras=(),
+             labels=tmp_path / "labels", json_file=tmp_path / "out.json")
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [name for name, iou in result["iou"].items() if iou is not None] == ["road"]
+
+
+def test_recordings_of_the_live_node_are_rows_beside_the_replayed_runs(files, tmp_path, capsys, record_answers):
+    drive = list(frames("kitti", 1, 4))
+    recording = record_answers(tmp_path / "recording", drive[:3])
+    run(files, method=("frozen",), recording=(recording,), out=tmp_path / "out")
+    said = capsys.readouterr()
+    assert "live: 3 of 4 sweeps answered" in said.err
+    assert "live" in said.out
+    _, live = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert (live["run"], live["sweeps_received"], live["sweeps_sent"]) == ("live", 3, 4)
+    assert 50 < live["miou"] < 100  # right where it is answered
+    assert 0 <= live["agreement"] < 100
+
+
+def test_a_recording_is_of_one_bag(files, tmp_path):
+    with pytest.raises(ValueError, match="2 bags and recordings are given"):
+        evaluate((files / "bag", tmp_path), recording=(tmp_path,))
+
+
+@pytest.fixture
+def shifted(files, tmp_path):
+    """`shifted(seconds)`: the bag with its images stamped so much later, as it was recorded."""
+
+    def write(seconds):
+        with BagWriter(tmp_path / f"shifted{seconds}") as bag:
+            for frame in frames("kitti", 1, 4):
+                (view,) = frame.views
+                bag.write_static(frame.views)
+                late = replace(view, stamp=view.stamp + round(seconds * 10**9))
+                bag.write_frame(replace(frame, views=(late,)))
+        return tmp_path / f"shifted{seconds}"
+
+    return write
+
+
+def adapted(files, bag, **options):
+    evaluate((bag,), method=("ttt-kd-o",), stride=(1,), model=files / "student.safetensors", guard=False,
+             teacher=str(files / "teacher"), engine="eager", **options)
+
+
+@pytest.mark.parametrize("seconds", [-0.1, 0.04, 0.09])
+def test_an_offset_matches_images_of_other_stamps_and_a_folder_keeps_to_it(files, shifted, tmp_path, seconds):
+    bag = shifted(seconds)
+    adapted(files, bag, offset=(seconds,), tolerance=0.001, out=tmp_path / "out")
+    _, run = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert run["steps_accepted"] == 4 and run["problems"] == []
+    for changed in ({"offset": (0.5,)}, {"tolerance": 0.01}, {"fixed_frame": ""}, {"truth": False}):
+        (name,) = changed
+        with pytest.raises(ValueError, match=f"settings.{name}: .* then, .* now"):
+            adapted(files, bag, **{"offset": (seconds,), "tolerance": 0.001, "out": tmp_path / "out"} | changed)
+
+
+def test_steps_that_are_all_refused_are_told_on_the_terminal_and_in_every_report(files, shifted, tmp_path, capsys):
+    adapted(files, shifted(0.03), tolerance=0.01, out=tmp_path / "out")
+    told = "4 of 4 steps were refused: no camera image: camera_front: the nearest image is 0.0"
+    assert told in capsys.readouterr().err
+    assert told in (tmp_path / "out" / "report.html").read_text()
+    (_, run) = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert run["problems"][0].startswith(told)
+
+
+def test_finished_runs_keep_what_was_told(files, shifted, tmp_path, capsys):
+    bag = shifted(0.03)
+    for _ in range(2):
+        adapted(files, bag, tolerance=0.01, out=tmp_path / "out")
+        assert "4 of 4 steps were refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [1000, 300, -2000])
+def test_clouds_that_are_out_of_range_are_told(files, tmp_path, capsys, scale):
+    with BagWriter(tmp_path / "far") as bag:
+        for frame in frames("kitti", 1, 2):
+            bag.write_frame(replace(frame, points=np.float32(scale) * frame.points))
+    evaluate((tmp_path / "far",), method=("frozen",), model=files / "student.safetensors", teacher="nowhere")
+    assert "far, frozen: 2 of 2 sweeps: " in capsys.readouterr().err
+
+
+def test_without_truth_there_is_none(files, tmp_path):
+    evaluate((files / "bag",), method=("frozen",), model=files / "student.safetensors", teacher="nowhere", truth=False,
+             json_file=tmp_path / "out.json")
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert result["sweeps_with_truth"] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"offset": (math.nan,)}, {"offset": (0.0, 0.0)}, {"tolerance": -1.0}, {"tolerance": math.inf},
+     {"truth": False, "labels": Path("labels")}],
+)
+def test_options_that_cannot_be_are_refused(files, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        evaluate((files / "bag",), method=("frozen",), model=files / "student.safetensors", **options)
+
+
+@pytest.mark.parametrize("words", ["-37", "-0.02", "1.7e9"])
+def test_an_offset_can_be_pasted_from_what_was_told(files, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("sys.argv", ["tttkd", "evaluate", str(files / "bag"), "--method", "frozen", "--offset", words,
+                                     "--model", str(files / "student.safetensors"), "--out", str(tmp_path / "out")])
+    main()
+    assert json.loads((tmp_path / "out" / "inputs.json").read_text())["settings"]["offset"] == [float(words)]

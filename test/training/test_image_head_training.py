@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from tttkd_ros.adaptation.targets import teacher_targets
+from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.paths import shipped_path
+from tttkd_ros.simulation.drive import frames
+from tttkd_ros.teacher import load_teacher
+from tttkd_ros.teacher.image_head import load_image_head
+from tttkd_ros.training.image_head_training import FIRST_SEED, train_image_head
+from tttkd_ros.training.joint_training import INPUT_SIZE
+
+TINY = dict(teacher=shipped_path("models/teacher"), drives=1, images_per_drive=4, steps=60, batch=512)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    out = tmp_path_factory.mktemp("head") / "head.safetensors"
+    train_image_head(out, **TINY)
+    return out
+
+
+def test_it_learns_its_training_domain(path):
+    head = load_image_head(path, class_set=OUTDOOR.name, dim=192)
+    teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
+    (frame,) = frames("a2d2", FIRST_SEED, 1)
+    targets = teacher_targets(frame, teacher, torch.Generator())
+    right = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]
+    assert right.float().mean() > 0.6  # ten classes
+
+
+def test_the_same_seed_gives_the_same_weights(path, tmp_path):
+    train_image_head(tmp_path / "again.safetensors", **TINY)
+    first, second = (load_image_head(each, class_set=OUTDOOR.name, dim=192).state_dict()
+                     for each in (path, tmp_path / "again.safetensors"))
+    assert all(torch.equal(first[name], second[name]) for name in first)

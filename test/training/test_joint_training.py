@@ -1,0 +1,52 @@
+"""Joint training: it learns, is repeatable, and writes a checkpoint that says where it came from."""
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.pipeline import Segmenter
+from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.training.joint_training import augment, train_student
+from tttkd_ros.training.teacher_training import train_teacher
+
+TINY = dict(drives=2, sweeps_per_drive=4, epochs=6, batch=2, voxel_size=0.4)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    train_teacher(out, drives=1, images_per_drive=2, steps=20, batch=2, width=24, layers=1, heads=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(teacher, tmp_path_factory):
+    out = tmp_path_factory.mktemp("student") / "student.safetensors"
+    train_student(out, teacher=teacher, **TINY)
+    return out
+
+
+def test_it_learns_its_training_domain(checkpoint):
+    segmenter = Segmenter(load_student(checkpoint))
+    drive = frames("a2d2", 2_000_000, 4, DriveProfile(skip=1.5))
+    right = [(segmenter.segment(frame.points).labels == frame.labels).mean() for frame in drive]
+    assert np.mean(right) > 0.4  # ten classes, the commonest of them on a third of the points
+
+
+def test_the_teachers_mean_is_stored_with_it(checkpoint):
+    assert load_student(checkpoint).teacher_mean.abs().max() > 0
+
+
+def test_the_same_seed_gives_the_same_weights(checkpoint, teacher, tmp_path):
+    train_student(tmp_path / "again.safetensors", teacher=teacher, **TINY)
+    first, second = load_student(checkpoint).state_dict(), load_student(tmp_path / "again.safetensors").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_augmentation_keeps_the_shape_of_things():
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 3))).float() * 10
+    moved = augment(points, np.random.default_rng(1))
+    ratio = torch.pdist(moved) / torch.pdist(points)
+    assert ratio.min() > 0.5 and ratio.max() < 2
+    assert not torch.allclose(moved, points)

@@ -1,0 +1,188 @@
+"""Play a bag into ROS in real time: `python -m tttkd_ros.tools.player BAG --rate 1.0 --wait-for-subscribers`.
+
+Messages go out as the CDR bytes that the bag holds, with their own stamps, in the bag's order and at the bag's pace.
+Publishers are reliable, so that a reliable subscription loses nothing and a best-effort one still matches. Message
+types that this ROS lacks (tf2_msgs, where rclpy comes from PyPI) are left out, and named. The QoS that the bag says was
+offered is not used: it is edited, or of another distribution. Nothing played is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import re
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import rclpy
+import tyro
+from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from tttkd_ros.bags.storage import Bag, open_bag
+from tttkd_ros.ros import fastdds
+
+QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
+SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
+GAP = 30.0  # seconds without a message that are told
+ACKNOWLEDGE = 10.0  # seconds for the last messages to be acknowledged
+
+
+def play(
+    bag: tyro.conf.Positional[Path],
+    /,
+    *,
+    rate: float = 1.0,
+    topics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TOPIC...")] = (),
+    wait_for_subscribers: bool = False,
+    wait_timeout: float = 60.0,
+    sent_file: Path | None = None,
+) -> None:
+    """Publish a bag's messages in real time, in the bag's order.
+
+    Args:
+        bag: the bag to play.
+        rate: 2 plays twice as fast as it was recorded.
+        topics: only these topics; without any, all but those under /truth.
+        wait_for_subscribers: start once every played topic has a subscription.
+        wait_timeout: seconds after which waiting for them is an error.
+        sent_file: write topic, bag time and the wall-clock time of sending (nanoseconds) of every message here, as CSV.
+    """
+    if not rate > 0:
+        raise ValueError(f"rate is {rate}, expected a positive number")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_bag(bag))
+        for note in opened.notes:
+            print(note, flush=True)
+        classes, left_out = playable(opened, topics)
+        for topic, reason in left_out.items():
+            print(f"left out {topic}: {reason}", flush=True)
+        fastdds.use_profile()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        node = rclpy.create_node("bag_player", use_global_arguments=False)
+        stack.callback(node.destroy_node)
+        try:
+            publishers = {topic: node.create_publisher(kind, topic, qos(topic)) for topic, kind in classes.items()}
+        except NameValidationException as error:
+            raise ValueError(f"the bag has a topic that ROS does not allow: {error}") from error
+        if wait_for_subscribers:
+            _wait_for_subscribers(publishers, wait_timeout, stop)
+        log = None
+        if sent_file is not None:
+            log = csv.writer(stack.enter_context(sent_file.open("w", newline="")))
+            log.writerow(("topic", "bag_time", "sent"))
+        played = _play(opened, publishers, rate, stop, log)
+        if not stop.is_set():
+            for publisher in publishers.values():
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE))
+    if not played and not stop.is_set():
+        raise ValueError(f"played nothing: bag {bag} counts messages on {', '.join(classes)}, but has none")
+    print(f"{'stopped after' if stop.is_set() else 'played'} {played} messages", flush=True)
+
+
+def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
+    """Topic -> class of what is to be played, and topic -> why not, of the other topics.
+
+    Raises ValueError for a topic that the bag lacks, and if there is nothing to play.
+    """
+    unknown = sorted(set(topics) - bag.types.keys() - bag.left_out.keys())
+    if unknown:
+        raise ValueError(f"the bag has no topic {', '.join(unknown)}; it has {', '.join(sorted(bag.types))}")
+    classes: dict[str, type] = {}
+    left_out = {topic: reason for topic, reason in bag.left_out.items() if topic in topics or not topics}
+    for topic, type_name in bag.types.items():
+        if topics and topic not in topics:
+            continue
+        kind = message_class(type_name)
+        if not topics and topic.startswith("/truth/"):
+            left_out[topic] = f"the truth is played only if it is asked for (--topics {topic})"
+        elif kind is None:
+            left_out[topic] = f"this ROS has no {type_name}: install the package {type_name.split('/')[0]}"
+        elif not bag.counts[topic]:
+            left_out[topic] = "the bag holds no message on it"
+        else:
+            classes[topic] = kind
+    if not classes:
+        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
+        raise ValueError(f"nothing to play in bag {bag.path} ({reasons or 'it has no topics'})")
+    return classes, left_out
+
+
+def message_class(type_name: str) -> type | None:
+    """The class of "package/msg/Name", or None where this ROS lacks it."""
+    parts = re.fullmatch(r"([a-z]\w*)/msg/([A-Z]\w*)", type_name, re.ASCII)
+    if parts is None:  # a bag may hold any text there, and a part of it is to be imported
+        return None
+    try:
+        return getattr(importlib.import_module(f"{parts[1]}.msg"), parts[2], None)
+    except ModuleNotFoundError:
+        return None
+
+
+def qos(topic: str) -> QoSProfile:
+    """Reliable; latched where the topic is one that ROS latches."""
+    latched = topic.endswith("_static")
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=QUEUE,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _wait_for_subscribers(publishers: dict, timeout: float, stop: threading.Event) -> None:
+    deadline = time.monotonic() + timeout
+    while not stop.is_set():
+        waiting = [topic for topic, publisher in publishers.items() if publisher.get_subscription_count() == 0]
+        if not waiting:
+            stop.wait(SETTLE)
+            return
+        if time.monotonic() > deadline:
+            raise ValueError(f"nobody subscribed to {', '.join(waiting)} within {timeout:g} s: is the node running, "
+                             "with these topics, and with the same ROS_DOMAIN_ID?")
+        stop.wait(0.05)
+
+
+def _play(bag: Bag, publishers: dict, rate: float, stop: threading.Event, log) -> int:
+    played = 0
+    first = start = None
+    for record in bag.messages(publishers):
+        if first is None:
+            first, start = record.time, time.monotonic()
+        # Due times count from the start, so that one late message does not delay all that follow.
+        due = start + (record.time - first) * 1e-9 / rate
+        wait = max(0.0, due - time.monotonic())
+        if wait > GAP:
+            print(f"waiting {wait:.0f} s for {record.topic}, as recorded: --rate plays faster", flush=True)
+        if stop.wait(min(wait, threading.TIMEOUT_MAX)):
+            break
+        sent = time.time_ns()
+        publishers[record.topic].publish(record.data)
+        played += 1
+        if log is not None:
+            log.writerow((record.topic, record.time, sent))
+    return played
+
+
+def main() -> int:
+    try:
+        tyro.cli(play, prog="player")
+    except ValueError as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
