@@ -22,7 +22,7 @@ from rclpy.serialization import serialize_message
 from rich.table import Table
 from sensor_msgs.msg import PointCloud2
 
-from tttkd_ros.adaptation.adapter import Adapter, Weights
+from tttkd_ros.adaptation.adapter import Adapter
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
@@ -36,6 +36,7 @@ from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.simulation.drive import frames
 
 RATE = 10.0  # sweeps per second

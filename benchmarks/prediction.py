@@ -22,7 +22,7 @@ from rich.table import Table
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.pipeline import Segmenter
+from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.unet import functional
 from tttkd_ros.simulation.drive import frames
 

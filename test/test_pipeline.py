@@ -12,7 +12,8 @@ from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVED, STARVING, Pipeline, Segmenter
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVED, STARVING, Pipeline
+from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 CAMERA = CameraModel(width=80, height=40, fx=40.0, fy=40.0, cx=40.0, cy=20.0)
@@ -107,7 +108,7 @@ def test_points_without_a_return_are_unlabelled_and_change_no_other_label(studen
 
 
 def test_a_map_is_answered_with_its_nearest_points_and_told_of_once(student, monkeypatch, caplog):
-    for module in ("pipeline", "segmenter.student"):
+    for module in ("segmenter.segmenter", "segmenter.student"):
         monkeypatch.setattr(f"tttkd_ros.{module}.MAX_VOXELS", 50)
     points = np.random.default_rng(0).uniform(-60, 60, (400, 3)).astype(np.float32)
     segmenter = Segmenter(student)
@@ -403,7 +404,7 @@ def test_clouds_that_are_out_of_range_are_logged_once_and_told(student, caplog, 
     for number in range(5):
         assert cause in segmenter.segment(change(frame(number).points)).problem
     assert segmenter.segment(frame().points).problem == ""
-    (record,) = [record for record in caplog.records if record.name == "tttkd_ros.pipeline"]
+    (record,) = [record for record in caplog.records if record.name == "tttkd_ros.segmenter.segmenter"]
     assert record.levelname == "WARNING" and cause in record.getMessage()
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.projection import project
-from tttkd_ros.pipeline import Segmenter
+from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.teacher.image_head import ImageHead
 

@@ -6,6 +6,7 @@ it finds nothing wrong.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -13,7 +14,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.transforms import inverse
@@ -35,6 +35,11 @@ class Step(Protocol):
     accepted: bool
     skipped: bool
     reason: str
+
+
+def kind_of(text: str) -> str:
+    """Return a text with its numbers replaced by #. Two texts are of one kind if they differ in numbers only."""
+    return re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", text)
 
 
 def explain_range(points: np.ndarray, max_range: float) -> str:

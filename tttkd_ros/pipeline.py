@@ -2,126 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from tttkd_ros.adaptation.adapter import OTHER_BACKBONE, Adapter, StepReport, Weights, kind_of, overwrite
+from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Share
 from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker, Counters
-from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.devices import CudaStream
-from tttkd_ros.diagnosis import explain_range
 from tttkd_ros.frame import Frame
-from tttkd_ros.segmenter.student import MAX_VOXELS, Student
+from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
+from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.weights import OTHER_BACKBONE, Weights
 
 log = logging.getLogger(__name__)
 
-WARN_EVERY_S = 60.0  # of what is wrong with the clouds
 STARVED = 8  # times the configured stride from which adaptation hardly gets a step
 STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # how `Pipeline.adaptation` begins then
 DISABLED = "off: ttt.enabled is false"
 MANY_FAILURES = 3  # steps in a row that failed: it is not by chance
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """labels: (N,) uint8. confidence: (N,) float32, probability of the label. version: of the weights that spoke.
-    problem: why almost no point is in range; empty if that is not so.
-
-    Points that cannot be segmented (not finite, or out of reach) keep their place with `UNLABELLED` and confidence 0.
-    """
-
-    labels: np.ndarray
-    confidence: np.ndarray
-    version: int
-    problem: str = ""
-
-
-class Segmenter:
-    """The inference replica: a private copy of a student, used by one thread at a time.
-
-    rotations: of a cloud about the vertical, evenly spaced, over which the logits are accumulated (the paper: 8 indoor,
-    4 outdoor); as many times the work of one.
-    """
-
-    def __init__(self, student: Student, rotations: int = 1):
-        self._student = copy.deepcopy(student).requires_grad_(False).eval()
-        self._stream = CudaStream(student.teacher_mean.device, urgent=True)
-        self._version = 0
-        self._warned: dict[str, float] = {}  # kind of problem -> when it was logged
-        self._turns = [_about_vertical(2 * math.pi * number / rotations) for number in range(1, rotations)]
-
-    @torch.inference_mode()
-    def segment(self, points: np.ndarray) -> Prediction:
-        """Label points (N, 3), metres, LiDAR frame."""
-        points = np.asarray(points, np.float32)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
-        labels = np.full(len(points), UNLABELLED, np.uint8)
-        confidence = np.zeros(len(points), np.float32)
-        cloud = torch.tensor(points)  # a copy: a message's array is read-only
-        usable = self._student.in_range(cloud)
-        for turn in self._turns:
-            usable &= self._student.in_grid(cloud @ turn)
-        if usable.any():
-            cloud = cloud if usable.all() else cloud[usable]
-            with self._stream():
-                logits, row = self._logits(cloud)
-                if self._turns:  # the rotations have voxels of their own: only their points are the same
-                    logits, row = logits[row], torch.arange(len(row), device=row.device)
-                    for turn in self._turns:
-                        others, other_row = self._logits(cloud @ turn)
-                        logits += others[other_row]
-                    logits /= 1 + len(self._turns)
-                best = logits.max(1)
-                # The winner's softmax alone: over rows this short torch's takes five times as long.
-                probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
-                labels[usable.numpy()] = best.indices.byte()[row].cpu().numpy()
-                confidence[usable.numpy()] = probability[row].cpu().numpy()
-                if len(best.values) >= MAX_VOXELS:
-                    self._warn(f"the cloud occupies more than {MAX_VOXELS} voxels: only the nearest {len(cloud)} of "
-                               f"{len(points)} points are labelled; send single sweeps instead of a map, or crop them")
-        return Prediction(labels, confidence, self._version, self._problem(points))
-
-    def _problem(self, points: np.ndarray) -> str:
-        """Why almost no point is in range; logged now and then."""
-        problem = explain_range(points, self._student.max_range)
-        if problem:
-            self._warn(f"hardly a label: {problem}")
-        return problem
-
-    def _warn(self, text: str) -> None:
-        """The same text again, but for its numbers, only after a while."""
-        kind, now = kind_of(text), time.monotonic()
-        if now - self._warned.get(kind, -math.inf) >= WARN_EVERY_S:
-            self._warned[kind] = now
-            log.warning("%s", text)
-
-    def _logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(V, classes) of the voxels of points (N, 3), and (N,) int64, each point's voxel."""
-        voxels = self._student.voxels(points.to(self._student.teacher_mean.device))
-        return self._student.logits(self._student.voxel_features(voxels)), voxels.inverse
-
-    @torch.no_grad()
-    def load(self, weights: Weights) -> None:
-        """Take over weights, all of them, before the next `segment`."""
-        with self._stream():
-            overwrite(self._student.backbone, weights)
-        self._version = weights.version
-
-
-def _about_vertical(angle: float) -> torch.Tensor:
-    """(3, 3), for points as rows."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    return torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
 class Pipeline:

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import torch
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights
+from tttkd_ros.adaptation.adapter import StepReport
+from tttkd_ros.segmenter.weights import Weights
 
 SHIPPED = Weights(0, MappingProxyType({"first": torch.zeros(2, 3), "second": torch.zeros(1)}))
 

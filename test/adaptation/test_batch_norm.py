@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from tttkd_ros.adaptation.adapter import adaptable
 from tttkd_ros.adaptation.batch_norm import (
     dua_momentum,
     follow,
@@ -13,7 +12,8 @@ from tttkd_ros.adaptation.batch_norm import (
     train_affine_only,
     with_batch_statistics,
 )
-from tttkd_ros.pipeline import Segmenter
+from tttkd_ros.segmenter.segmenter import Segmenter
+from tttkd_ros.segmenter.weights import adaptable
 
 
 def test_every_norm_of_the_backbone_is_found(student):

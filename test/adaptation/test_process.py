@@ -13,9 +13,10 @@ from types import MappingProxyType
 import pytest
 import torch
 
-from tttkd_ros.adaptation.adapter import AdapterDied, Weights
+from tttkd_ros.adaptation.adapter import AdapterDied
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.process import AdapterProcess, Cancellation, _serve
+from tttkd_ros.segmenter.weights import Weights
 
 sys.path.append(os.path.dirname(__file__))  # the children's, too
 from counting_adapter import SHIPPED, Counting, refuse, take_forever  # noqa: E402

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tttkd_ros.adaptation.adapter import Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.checkpoint import load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.segmenter.weights import Weights
 
 PROVENANCE = Provenance("models/toy.safetensors", "/robot/segmenter", 57, "2025-01-02T03:04:05+00:00")
 PATIENCE = 60  # seconds until a test that waits in vain fails
@@ -257,7 +257,7 @@ def test_a_save_that_fails_leaves_the_old_file(shipped, origin, saved, monkeypat
 SAVING = """
 import os, random, signal, sys, time
 from dataclasses import replace
-from tttkd_ros.adaptation.adapter import Weights
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
 from tttkd_ros.segmenter.checkpoint import load_student

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from tttkd_ros.adaptation.adapter import Weights
 from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import USUAL
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure
+from tttkd_ros.segmenter.weights import Weights
 
 CONFIG = TTTConfig(stride=1, guard=False, bn_momentum=0.0)  # the toy teacher has nothing that neighbours differ in
 

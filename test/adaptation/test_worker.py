@@ -4,10 +4,11 @@ from types import MappingProxyType
 import pytest
 import torch
 
-from tttkd_ros.adaptation.adapter import AdapterDied, StepReport, Weights
+from tttkd_ros.adaptation.adapter import AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.restarts import RESTARTS, RestartBudget
 from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker
+from tttkd_ros.segmenter.weights import Weights
 
 PATIENCE = 10  # seconds until a test that hangs fails
 SHIPPED = Weights(0, MappingProxyType({"weight": torch.zeros(1)}))

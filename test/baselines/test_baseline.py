@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.adaptation.adapter import Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.adacontrast import AdaContrast
 from tttkd_ros.baselines.dua import Dua
 from tttkd_ros.baselines.mm_tta import MMTTA
 from tttkd_ros.baselines.tent import Tent
 from tttkd_ros.baselines.xmuda import XMuda
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher.image_head import ImageHead
 
 CONFIG = TTTConfig(stride=1)

@@ -5,7 +5,8 @@ import torch
 from tttkd_ros.adaptation.batch_norm import with_batch_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.tent import Tent
-from tttkd_ros.pipeline import Pipeline, Segmenter
+from tttkd_ros.pipeline import Pipeline
+from tttkd_ros.segmenter.segmenter import Segmenter
 
 CONFIG = TTTConfig(stride=1)
 

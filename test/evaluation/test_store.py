@@ -7,7 +7,7 @@ from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.store import Store, encoded
 from tttkd_ros.files import Unwritable
 from tttkd_ros.frame import Frame
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 INPUTS = {"bags": ["a"], "settings": {"seed": 0}}
 

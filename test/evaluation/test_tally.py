@@ -6,7 +6,7 @@ import pytest
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.tally import SAMPLES, Tally, score
 from tttkd_ros.frame import Frame
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 LABELS = np.array([0, 1, 1, UNLABELLED], np.uint8)
 

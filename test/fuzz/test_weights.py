@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from tttkd_ros.adaptation.adapter import Weights
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
 from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, load_image_head, save_image_head
 from tttkd_ros.teacher.preprocessing import Preprocessing

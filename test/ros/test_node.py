@@ -76,8 +76,8 @@ def test_every_sweep_is_answered_in_order_with_its_stamp_frame_and_size(talker, 
 
 
 def test_an_answer_holds_the_points_and_labels_of_its_model(talker, ros, models):
-    from tttkd_ros.pipeline import Segmenter
     from tttkd_ros.segmenter.checkpoint import load_student
+    from tttkd_ros.segmenter.segmenter import Segmenter
 
     talker.call(Trigger, "/segmenter/reset")
     sent = ros.points()

@@ -20,7 +20,6 @@ from safetensors import safe_open  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from tttkd_ros.adaptation import state_file  # noqa: E402
-from tttkd_ros.adaptation.adapter import Weights  # noqa: E402
 from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
 from tttkd_ros.adaptation.state_file import Origin, load_state  # noqa: E402
 from tttkd_ros.pipeline import Pipeline  # noqa: E402
@@ -29,6 +28,7 @@ from tttkd_ros.ros.parameters import STATE_FILE  # noqa: E402
 from tttkd_ros.ros.settings import Settings  # noqa: E402
 from tttkd_ros.ros.state_services import AdaptedState  # noqa: E402
 from tttkd_ros.segmenter.checkpoint import load_student  # noqa: E402
+from tttkd_ros.segmenter.weights import Weights  # noqa: E402
 
 SECOND = 10**9
 PATIENCE = 20  # seconds until a test that waits in vain fails

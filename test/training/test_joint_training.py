@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.pipeline import Segmenter
 from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.training.joint_training import augment, train_student
 from tttkd_ros.training.teacher_training import train_teacher

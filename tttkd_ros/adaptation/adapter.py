@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.devices import wait_for_stream
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.weights import Weights
 
 _NAN = float("nan")
-_NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
-OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a copy of this student"
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The adapted tensors, by name within the backbone; a copy that nobody writes to. Version 0: as shipped."""
-
-    version: int
-    tensors: Mapping[str, Tensor]
-
-    @classmethod
-    def copied(cls, version: int, backbone: nn.Module) -> Weights:
-        tensors = {name: tensor.detach().clone() for name, tensor in adaptable(backbone).items()}
-        wait_for_stream(next(iter(tensors.values())).device)  # whoever takes them over works in another one
-        return cls(version, MappingProxyType(tensors))
-
-    def fit(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether these tensors have the same names and shapes."""
-        return {name: tensor.shape for name, tensor in self.tensors.items()} == {
-            name: tensor.shape for name, tensor in tensors.items()
-        }
-
-
-def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
-    """All that a method may change: the parameters, and BatchNorm's running mean and variance."""
-    return {name: tensor for name, tensor in backbone.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
-
-
-@torch.no_grad()
-def overwrite(backbone: nn.Module, weights: Weights) -> None:
-    """Copy weights into a backbone. Raises ValueError where they are another backbone's."""
-    mine = adaptable(backbone)
-    if not weights.fit(mine):
-        raise ValueError(OTHER_BACKBONE)
-    for name, tensor in weights.tensors.items():
-        mine[name].copy_(tensor)
 
 
 @dataclass(frozen=True)
@@ -94,11 +51,6 @@ class StepReport:
     def outcome(self) -> str:
         """"accepted", "skipped" or "rejected"."""
         return "accepted" if self.accepted else "skipped" if self.skipped else "rejected"
-
-
-def kind_of(reason: str) -> str:
-    """A report's reason without its numbers, so that those that differ in nothing else count as one."""
-    return _NUMBER.sub("#", reason)
 
 
 class Adapter(Protocol):

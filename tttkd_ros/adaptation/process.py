@@ -27,10 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
+from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
 from tttkd_ros.pools import interpreter
+from tttkd_ros.segmenter.weights import Weights
 
 log = logging.getLogger(__name__)
 

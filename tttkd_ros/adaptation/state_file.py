@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tttkd_ros.adaptation.adapter import Weights, adaptable
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.checkpoint import differences
 from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.segmenter.weights import Weights, adaptable
 
 _FORMAT = "tttkd_ros adapted 1"
 _OTHER_MODEL = "start with the model that it was adapted from, or name another file"

@@ -12,18 +12,19 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights, adaptable, overwrite
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.batch_norm import dua_momentum, has_statistics, norms, update_bn_stats
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.guard import Guard, alignment, held_out
 from tttkd_ros.adaptation.loss import distillation_loss
-from tttkd_ros.adaptation.scene import Scene
+from tttkd_ros.adaptation.scene_limit import Scene
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import Voxels
+from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite
 
 
 def configure(student: Student) -> list[nn.Parameter]:

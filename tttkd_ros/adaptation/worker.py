@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport, Weights
+from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.restarts import RestartBudget
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.threads import join
 
 log = logging.getLogger(__name__)

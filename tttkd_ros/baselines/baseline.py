@@ -12,13 +12,14 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights, overwrite
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_range, explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.weights import Weights, overwrite
 
 
 @dataclass(eq=False)

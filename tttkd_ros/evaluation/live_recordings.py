@@ -23,7 +23,7 @@ from tttkd_ros.evaluation.store import LabelFile
 from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.stamps import nanoseconds
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 LIVE = "live"
 REPORTS = "diagnostic_msgs/msg/DiagnosticArray"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport, Weights
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.controls import MeanFeatures
 from tttkd_ros.adaptation.ttt_kd import TTTKD
@@ -26,7 +26,9 @@ from tttkd_ros.evaluation.result import Result, Timing, count_rejections, title
 from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
 from tttkd_ros.methods import METHODS as ONLINE
-from tttkd_ros.pipeline import Pipeline, Prediction, Segmenter
+from tttkd_ros.pipeline import Pipeline
+from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
+from tttkd_ros.segmenter.weights import Weights
 
 FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
 METHODS = (FROZEN, SOURCE_ONLY, *(name for name in ONLINE if name != ONLINE_KD), ONLINE_KD, OFFLINE_KD)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.diagnosis import Step
+from tttkd_ros.diagnosis import Step, kind_of
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
 WINDOW = 50  # sweeps behind each value of a summary's mIoU over time

@@ -15,7 +15,7 @@ from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY, Method, replay
 from tttkd_ros.evaluation.result import Result, joined
 from tttkd_ros.evaluation.store import LabelFile, Store
 from tttkd_ros.frame import Frame
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from tttkd_ros.digests import differences
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.files import naming, put_in_place, write_whole
 from tttkd_ros.frame import Frame
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.metrics import BINS, calibration, confusion
 from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.projection import project
-from tttkd_ros.pipeline import Prediction
+from tttkd_ros.segmenter.segmenter import Prediction
 
 SAMPLES = 5  # sweeps, evenly spaced up to the last one, whose labels are kept for pictures
 

@@ -16,8 +16,8 @@ from tttkd_ros.evaluation.result import WINDOW
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.files import put_in_place
 from tttkd_ros.frame import Frame
-from tttkd_ros.pipeline import Prediction, Segmenter
 from tttkd_ros.progress import progress
+from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 
 QUALITY = 80  # of the images' JPEG
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from tttkd_ros.adaptation.adapter import kind_of
 from tttkd_ros.adaptation.worker import Counters
+from tttkd_ros.diagnosis import kind_of
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
 from tttkd_ros.ros.outputs import status
 from tttkd_ros.ros.sensor_topic import Input

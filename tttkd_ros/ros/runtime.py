@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
-from tttkd_ros.adaptation.adapter import Adapter, StepReport, Weights
+from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
@@ -46,6 +46,7 @@ from tttkd_ros.ros.tf import listen
 from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher import check_teacher
 
 

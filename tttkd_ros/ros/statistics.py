@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport, kind_of
-from tttkd_ros.diagnosis import explain_steps
+from tttkd_ros.adaptation.adapter import StepReport
+from tttkd_ros.diagnosis import explain_steps, kind_of
 
 STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from the sweep's arrival to its answer
 WINDOW = 600  # sweeps that the percentiles look back on: a minute at 10 Hz

@@ -1,0 +1,127 @@
+"""The inference replica: points in, labels out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.devices import CudaStream
+from tttkd_ros.diagnosis import explain_range, kind_of
+from tttkd_ros.segmenter.student import MAX_VOXELS, Student
+from tttkd_ros.segmenter.weights import Weights, overwrite
+
+log = logging.getLogger(__name__)
+
+WARNING_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The labels of one sweep, in the order of its points.
+
+    Args:
+        labels: (N,) uint8; `UNLABELLED` for points that are not finite or out of range.
+        confidence: (N,) float32, softmax probability of the label; 0 for unlabelled points.
+        version: of the weights that made the prediction.
+        problem: why almost no point is in range; empty if that is not so.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    version: int
+    problem: str = ""
+
+
+class Segmenter:
+    """Predicts with a private copy of a student. One thread uses it at a time.
+
+    Args:
+        student: copied, not changed.
+        rotations: about the vertical, evenly spaced, over which logits are averaged (TTT-KD: 8 indoors, 4 outdoors).
+            The cost grows with their number.
+    """
+
+    def __init__(self, student: Student, rotations: int = 1):
+        self._student = copy.deepcopy(student).requires_grad_(False).eval()
+        self._stream = CudaStream(student.teacher_mean.device, urgent=True)
+        self._version = 0
+        self._warned: dict[str, float] = {}  # kind of warning -> when it was last logged
+        self._rotations = [_rotation(2 * math.pi * number / rotations) for number in range(1, rotations)]
+
+    @torch.inference_mode()
+    def segment(self, points: np.ndarray) -> Prediction:
+        """Label points (N, 3), metres, LiDAR frame.
+
+        Raises:
+            ValueError: the points have another shape.
+        """
+        points = np.asarray(points, np.float32)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
+        labels = np.full(len(points), UNLABELLED, np.uint8)
+        confidence = np.zeros(len(points), np.float32)
+        cloud = torch.tensor(points)  # a copy: the array of a message is read-only
+        in_range = self._student.in_range(cloud)
+        for rotation in self._rotations:
+            in_range &= self._student.in_grid(cloud @ rotation)
+        if in_range.any():
+            cloud = cloud if in_range.all() else cloud[in_range]
+            with self._stream():
+                logits, row = self._mean_logits(cloud)
+                best = logits.max(1)
+                # The softmax of the best class alone. torch's softmax over such short rows takes five times as long.
+                probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
+                labels[in_range.numpy()] = best.indices.byte()[row].cpu().numpy()
+                confidence[in_range.numpy()] = probability[row].cpu().numpy()
+                if len(best.values) >= MAX_VOXELS:
+                    self._warn(f"the cloud occupies more than {MAX_VOXELS} voxels: only the nearest "
+                               f"{len(cloud)} of {len(points)} points are labelled; send single sweeps instead of a "
+                               "map, or crop them")
+        problem = explain_range(points, self._student.max_range)
+        if problem:
+            self._warn(f"almost no point is labelled: {problem}")
+        return Prediction(labels, confidence, self._version, problem)
+
+    @torch.no_grad()
+    def load(self, weights: Weights) -> None:
+        """Predict with these weights from the next call on. Raises ValueError if they fit another backbone."""
+        with self._stream():
+            overwrite(self._student.backbone, weights)
+        self._version = weights.version
+
+    def _mean_logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (R, classes) logits and (N,) int64, the row of each point: its voxel, or itself if there are
+        rotations, because each rotation has its own voxels."""
+        logits, row = self._logits(points)
+        if self._rotations:
+            logits, row = logits[row], torch.arange(len(row), device=row.device)
+            for rotation in self._rotations:
+                rotated, voxel = self._logits(points @ rotation)
+                logits += rotated[voxel]
+            logits /= 1 + len(self._rotations)
+        return logits, row
+
+    def _logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (V, classes) logits of the voxels of points (N, 3), and (N,) int64, the voxel of each point."""
+        voxels = self._student.voxels(points.to(self._student.teacher_mean.device))
+        return self._student.logits(self._student.voxel_features(voxels)), voxels.inverse
+
+    def _warn(self, text: str) -> None:
+        """Log a warning, but repeat one of the same kind only after `WARNING_INTERVAL_S`."""
+        kind, now = kind_of(text), time.monotonic()
+        if now - self._warned.get(kind, -math.inf) >= WARNING_INTERVAL_S:
+            self._warned[kind] = now
+            log.warning("%s", text)
+
+
+def _rotation(angle: float) -> torch.Tensor:
+    """Return (3, 3), a rotation about the vertical for points as rows."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    return torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])

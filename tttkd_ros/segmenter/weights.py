@@ -1,0 +1,59 @@
+"""The tensors that adaptation changes, and how they move from one copy of a student to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from tttkd_ros.devices import wait_for_stream
+
+OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a copy of this student"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A copy of the adapted tensors that nobody writes to.
+
+    Args:
+        version: rises with every change; 0 stands for the weights as shipped.
+        tensors: by name within the backbone.
+    """
+
+    version: int
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def copied(cls, version: int, backbone: nn.Module) -> Weights:
+        """Copy the adaptable tensors of a backbone and wait until the copy is complete."""
+        tensors = {name: tensor.detach().clone() for name, tensor in adaptable(backbone).items()}
+        wait_for_stream(next(iter(tensors.values())).device)  # the reader works in another CUDA stream
+        return cls(version, MappingProxyType(tensors))
+
+    def fit(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether these tensors have the same names and shapes."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()} == {
+            name: tensor.shape for name, tensor in tensors.items()
+        }
+
+
+def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
+    """Return all that a method may change: the parameters, and BatchNorm's running mean and variance, by name."""
+    return {name: tensor for name, tensor in backbone.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
+
+
+@torch.no_grad()
+def overwrite(backbone: nn.Module, weights: Weights) -> None:
+    """Copy weights into a backbone.
+
+    Raises:
+        ValueError: the weights belong to another backbone.
+    """
+    tensors = adaptable(backbone)
+    if not weights.fit(tensors):
+        raise ValueError(OTHER_BACKBONE)
+    for name, tensor in weights.tensors.items():
+        tensors[name].copy_(tensor)
