@@ -15,7 +15,7 @@ from common import Rows, command, table
 from rich.table import Table
 from scipy.spatial.transform import Rotation
 
-from tttkd_ros.geometry.motion import Trajectory, deskew
+from tttkd_ros.geometry.trajectory import Trajectory, deskew
 from tttkd_ros.geometry.transforms import apply, inverse
 from tttkd_ros.messages.stamps import SECOND
 from tttkd_ros.simulation.drive import START, DriveProfile, frames

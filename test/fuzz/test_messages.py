@@ -13,7 +13,7 @@ import torch
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.static_transforms import StaticTransforms
-from tttkd_ros.geometry.camera_info import Calibration
+from tttkd_ros.messages.camera_info import Calibration
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES, PLANES
 from tttkd_ros.messages.image import decode_image, decode_raw_image

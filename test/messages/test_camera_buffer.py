@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tttkd_ros.geometry.camera_info import raw_model
+from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
 from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.messages.matching import REMEDY
@@ -177,7 +177,7 @@ def test_a_job_from_before_a_jump_is_told_so(make, ros, serialised):
 
 
 def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
-    model = raw_model(ros.info())
+    model = CameraModel.from_info(ros.info())
     cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), model)}))
     cameras.add_image("left", serialised(SWEEP))
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views[0].camera == model
@@ -364,7 +364,7 @@ def test_a_sweeps_image_is_there_however_many_come_while_it_waits(make, ros, ser
 def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros, infos, frame):
     from rclpy.serialization import serialize_message
 
-    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), raw_model(ros.info()))}))
+    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), CameraModel.from_info(ros.info()))}))
     for _ in range(infos):
         cameras.add_info("left", ros.info())
     image = ros.image(SWEEP)
@@ -376,7 +376,7 @@ def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros,
 
 @pytest.mark.parametrize("first", ["published", "image"])
 def test_a_rigs_intrinsics_stay_when_a_camera_info_arrives(make, ros, serialised, first):
-    model = raw_model(ros.info(123.0))
+    model = CameraModel.from_info(ros.info(123.0))
     cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), model)}))
     steps = [lambda: cameras.add_info("left", ros.info(50.0)), lambda: cameras.add_image("left", serialised(SWEEP))]
     for step in steps if first == "published" else steps[::-1]:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.stamps import nanoseconds, split, stamp_of_raw
+from tttkd_ros.messages.stamps import frame_id_of_raw, nanoseconds, split, stamp_of_raw
 
 STAMP = 1_317_000_000_123_456_789
 
@@ -29,3 +29,32 @@ def test_a_big_endian_stamp_is_read():
 def test_a_message_too_short_for_a_stamp_is_refused():
     with pytest.raises(ValueError, match="11 bytes, expected at least the 12"):
         stamp_of_raw(bytes(11))
+
+
+@pytest.fixture
+def serialised():
+    def serialise(frame_id, little=True):
+        types = standard_types()
+        make = types.types
+        stamp = make["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
+        header = make["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+        return bytes(types.serialize_cdr(header, "std_msgs/msg/Header", little_endian=little))
+
+    return serialise
+
+
+@pytest.mark.parametrize("frame_id", ["", "lidar", "/robot1/camera_front_optical", "Kamera_hinten_ü"])
+@pytest.mark.parametrize("little", [True, False])
+def test_the_frame_id_is_read_from_the_serialised_message(serialised, frame_id, little):
+    assert frame_id_of_raw(serialised(frame_id, little)) == frame_id
+
+
+@pytest.mark.parametrize("length", [0, 1, 12, 15, 18])
+def test_a_message_cut_short_is_refused(serialised, length):
+    with pytest.raises(ValueError, match=f"holds {length} bytes"):
+        frame_id_of_raw(serialised("lidar")[:length])
+
+
+def test_a_frame_id_that_is_no_text_is_refused(serialised):
+    with pytest.raises(ValueError):
+        frame_id_of_raw(serialised("lidar").replace(b"lidar", b"\xff\xff\xff\xff\xff"))

@@ -11,8 +11,8 @@ import torch
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.cli.simulate import simulate
-from tttkd_ros.geometry.motion import Trajectory, deskew
 from tttkd_ros.geometry.projection import project
+from tttkd_ros.geometry.trajectory import Trajectory, deskew
 from tttkd_ros.geometry.transforms import apply
 from tttkd_ros.simulation.drive import PERIOD, START, WORLDS, DriveProfile, drive, drive_with_depth, frames, odometry
 from tttkd_ros.simulation.ego_motion import SIGHT, SPEED, EgoMotion, Rolling

@@ -13,12 +13,11 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag
 from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.frame import View
-from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
-from tttkd_ros.geometry.rig import RigCamera, assign
-from tttkd_ros.messages.camera_topics import info_topic, is_rectified, split_name
-from tttkd_ros.messages.frame_ids import frame_id_of_raw
+from tttkd_ros.geometry.rig import RigCamera, match_cameras
+from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.image import decode_image
-from tttkd_ros.messages.stamps import nanoseconds
+from tttkd_ros.messages.stamps import frame_id_of_raw, nanoseconds
+from tttkd_ros.names import info_topic, is_rectified, parse_camera
 
 FIRST_MESSAGES = 100  # of a topic, in which a frame is looked for that TF ties to another: two LiDARs take turns
 
@@ -73,7 +72,7 @@ def find_cameras(
     preferred = {entry.topic for entry in rig.values() if entry.topic is not None}
     images = topics.camera_topics(bag.types, bag.counts, preferred)
     undecoded = topics.undecoded_cameras(bag.types, bag.counts)
-    entries, strangers = assign(rig, images)
+    entries, strangers = match_cameras(rig, images)
     known = ", ".join(f"{name} ({topic})" for name, topic in images.items()) or "none"
     known += "".join(f"; {reason}" for reason in undecoded.values())
     if wanted is not None:
@@ -103,7 +102,7 @@ def _chosen(
 ) -> list[str]:
     """The bag's names of wanted cameras, which may be called as a rig calls them, or by topic."""
     calls = {entry: name for name, entry in entries.items()} | {name: name for name in images}
-    found = {each: calls.get(each) or calls.get(split_name(each)[0]) for each in wanted}
+    found = {each: calls.get(each) or calls.get(parse_camera(each)[0]) for each in wanted}
     missing = [each for each, name in found.items() if name is None]
     if missing:
         raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of {known}")

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from tttkd_ros.bags.static_transforms import LATEST, StaticTransforms, told
-from tttkd_ros.geometry.motion import Trajectory
-from tttkd_ros.messages.frame_ids import plain
+from tttkd_ros.geometry.trajectory import Trajectory
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
+from tttkd_ros.names import without_slash
 
 Link = np.ndarray | Trajectory  # parent_from_child, (4, 4) or at any time
 
@@ -33,7 +33,7 @@ class MovingTransforms:
 
         Raises ValueError where nothing ties them, they do not move, or time jumps back in /tf.
         """
-        to_root, from_root = self._ancestors(plain(source), time), self._ancestors(plain(target), time)
+        to_root, from_root = self._ancestors(without_slash(source), time), self._ancestors(without_slash(target), time)
         common = next((frame for frame in to_root if frame in from_root), None)
         if common is None:
             raise ValueError(f"/tf and /tf_static tie {source!r} to {list(to_root)[-1]!r} at the most, not to "

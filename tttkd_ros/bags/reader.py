@@ -19,9 +19,9 @@ from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.bags.truth import has_labels, is_labelled, labels_of
 from tttkd_ros.frame import Frame, View, truth_of_returns
-from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
+from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.matching import TOLERANCE_S, ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud

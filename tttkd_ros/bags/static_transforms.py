@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from tttkd_ros.geometry.transforms import inverse, transform
-from tttkd_ros.messages.frame_ids import plain
+from tttkd_ros.names import without_slash
 
 LATEST = 2**63 - 1
 
@@ -50,7 +50,7 @@ class StaticTransforms:
 
     def parent(self, frame: str, time: int = LATEST) -> tuple[str, np.ndarray] | None:
         """The frame's parent and parent_from_frame (4, 4) at that time (ns, of receipt); None if it has none."""
-        times, places = self._places.get(plain(frame), ((), ()))
+        times, places = self._places.get(without_slash(frame), ((), ()))
         return places[max(bisect_right(times, time) - 1, 0)] if places else None
 
     def unchanged_since(self, time: int) -> int:
@@ -60,7 +60,7 @@ class StaticTransforms:
 
     def lookup(self, target: str, source: str, time: int = LATEST) -> np.ndarray:
         """target_from_source (4, 4) float64 at that time. Raises ValueError if the two are not tied together."""
-        from_target, from_source = self._ancestors(plain(target), time), self._ancestors(plain(source), time)
+        from_target, from_source = self._ancestors(without_slash(target), time), self._ancestors(without_slash(source), time)
         common = next((frame for frame in from_source if frame in from_target), None)
         if common is None:
             known = ", ".join(sorted(self.frames))
@@ -83,4 +83,4 @@ def told(stamped) -> tuple[str, str, np.ndarray]:
     """geometry_msgs/TransformStamped -> parent, child, parent_from_child (4, 4). ValueError: it is no rigid one."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
     matrix = transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
-    return plain(stamped.header.frame_id), plain(stamped.child_frame_id), matrix
+    return without_slash(stamped.header.frame_id), without_slash(stamped.child_frame_id), matrix

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from tttkd_ros.messages.camera_topics import base_topic, camera_name
 from tttkd_ros.messages.livox import is_livox
 from tttkd_ros.messages.transports import image_topic, undecoded_cloud, undecoded_image
+from tttkd_ros.names import base_topic, camera_name
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 IMAGE = "sensor_msgs/msg/Image"

@@ -13,13 +13,13 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.moving_transforms import MovingTransforms
 from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag
-from tttkd_ros.geometry.motion import Trajectory
-from tttkd_ros.messages.frame_ids import known_as, plain
+from tttkd_ros.geometry.trajectory import Trajectory
+from tttkd_ros.names import resolve_frame, without_slash
 
 
 class Transforms:
     """All topics of a name count, in whatever namespace. If two of them place one frame, the one that is nearer to the
-    sweeps' namespace holds, and that of the root before those of others. Of a tf prefix: see `known_as`.
+    sweeps' namespace holds, and that of the root before those of others. Of a tf prefix: see `resolve_frame`.
 
     bag: open; /tf_static is read at once. reopen: opens the bag again, to read /tf when it is first needed. Raises
     ValueError if a static transform is no rotation and translation.
@@ -72,9 +72,9 @@ class Transforms:
 
     def _known(self, frame: str) -> str:
         known = self._statics.frames
-        if plain(frame) not in known and self._moving is not None:
+        if without_slash(frame) not in known and self._moving is not None:
             known |= self._moving.frames
-        return known_as(frame, known)
+        return resolve_frame(frame, known)
 
 
 def _messages(bag: Bag, ranked: list[str]) -> Iterator[tuple[str, int, SimpleNamespace]]:
@@ -83,7 +83,7 @@ def _messages(bag: Bag, ranked: list[str]) -> Iterator[tuple[str, int, SimpleNam
     for topic in ranked:
         here = set()
         for record in bag.messages([topic]):
-            links = [link for link in bag.decode(record).transforms if plain(link.child_frame_id) not in placed]
-            here.update(plain(link.child_frame_id) for link in links)
+            links = [link for link in bag.decode(record).transforms if without_slash(link.child_frame_id) not in placed]
+            here.update(without_slash(link.child_frame_id) for link in links)
             yield topic, record.time, SimpleNamespace(transforms=links)
         placed |= here

@@ -1,34 +1,46 @@
 """Camera models of sensor_msgs/CameraInfo: points in the camera's optical frame to pixels.
 
-Equations as in OpenCV's calib module: plumb_bob and rational_polynomial distort x/z and y/z (the rational model is
-r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6), with p1 and p2 tangential, and s1 to s4 of a thin
-prism), equidistant is the fisheye model theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8).
+Equations as in OpenCV's calib module. plumb_bob and rational_polynomial distort x/z and y/z. The radial factor of the
+rational model is (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6); p1 and p2 are tangential, s1 to s4 a
+thin prism. equidistant is the fisheye model theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# Distortion model -> numbers of coefficients it may come with.
+# Distortion model -> the numbers of coefficients that CameraModel accepts.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8, 12), "equidistant": (4,)}
+# Names that drivers write beside those of sensor_msgs/distortion_models.
+ALIASES = {
+    "": "plumb_bob", "none": "plumb_bob", "pinhole": "plumb_bob", "radtan": "plumb_bob", "brown_conrady": "plumb_bob",
+    "fisheye": "equidistant", "kannala_brandt": "equidistant", "kannala_brandt4": "equidistant", "equi": "equidistant",
+}  # fmt: skip
+# Number of OpenCV's coefficients k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 -> the model, in the order of preference. As in
+# image_geometry the number decides: plumb_bob with more than five is the rational polynomial.
+PERSPECTIVE = {5: "plumb_bob", 4: "plumb_bob", 8: "rational_polynomial", 12: "rational_polynomial"}
+FISHEYE = {4: "equidistant"}
 
-_STEEPEST = math.radians(89.9)  # the widest ray that a perspective image is asked about; x/z grows without bound beyond
-_NEAREST = 1e-9  # metres: points nearer to a fisheye's axis are on it, where their direction would be undefined
-_SAMPLES = 4096  # rays on which the distortion is checked to be rising: one every 0.02 to 0.04 degrees
+_MAX_ANGLE = math.radians(89.9)  # the widest ray of a perspective image that is sampled; x/z is unbounded beyond
+_MIN_RADIUS = 1e-9  # metres: keeps the direction of a point on a fisheye's axis defined
+_SAMPLES = 4096  # rays on which the distortion is checked to rise: one every 0.02 to 0.04 degrees
 
 
 @dataclass(frozen=True)
 class CameraModel:
-    """Intrinsics. Sizes, focal lengths and principal point in pixels; coefficients in CameraInfo's order.
+    """Intrinsics: sizes, focal lengths and principal point in pixels, coefficients in CameraInfo's order.
 
-    Raises ValueError for values that no camera has: sizes or focal lengths that are not positive, numbers that are not
-    finite, an unknown distortion model or a number of coefficients that does not belong to it.
+    Raises:
+        ValueError: a size or focal length is not positive, a number is not finite, the distortion model is unknown or
+            does not take that number of coefficients.
     """
 
     width: int
@@ -58,6 +70,22 @@ class CameraModel:
             raise ValueError(f"{self.distortion_model} takes {' or '.join(map(str, allowed))} coefficients, "
                              f"got {len(self.distortion)}: {self.distortion}")
 
+    @classmethod
+    def from_info(cls, info: Any) -> CameraModel:
+        """The model of raw images, from the width, height, k, d and distortion_model of a CameraInfo.
+
+        Args:
+            info: a sensor_msgs/CameraInfo, or any object with these attributes. Zeros may follow the coefficients.
+
+        Raises:
+            ValueError: the values are not those of a camera, or the lens cannot be modelled.
+        """
+        fx, _, cx, _, fy, cy, *last = finite_numbers(info, "k", 9)
+        if last[0] or last[1]:
+            raise ValueError(f"CameraInfo's k ends in {last}, expected [0.0, 0.0, 1.0]: it goes row by row")
+        name, distortion = _lens(str(info.distortion_model), [float(value) for value in info.d])
+        return cls(int(info.width), int(info.height), fx, fy, cx, cy, name, distortion)
+
     @property
     def matrix(self) -> np.ndarray:
         """(3, 3) float64 camera matrix."""
@@ -76,11 +104,11 @@ class CameraModel:
     def limit(self) -> float:
         """The widest ray that can meet the image: a tangent (radius in the z = 1 plane), or a fisheye's angle, radians.
 
-        It lies where the distorted radius leaves the image's farthest corner, or where it stops rising: past that the
-        polynomial turns and would fold rays from far outside the view back into the image. Tangential distortion
-        moves a point at radius r by at most 3 |p| r^2 towards the centre, which is taken off, and so is a thin prism's.
+        The limit is where the distorted radius passes the image's farthest corner or stops rising. Beyond that the
+        polynomial falls again and would fold rays from outside the view back into the image. Tangential distortion
+        moves a point at radius r towards the centre by at most 3 |p| r^2. This is subtracted, and the prism's share too.
         """
-        angles = np.linspace(0.0, math.pi if self.is_fisheye else _STEEPEST, _SAMPLES)
+        angles = np.linspace(0.0, math.pi if self.is_fisheye else _MAX_ANGLE, _SAMPLES)
         if self.is_fisheye:
             radii, undistorted = self._fisheye_radius(angles), angles
         else:
@@ -98,10 +126,13 @@ class CameraModel:
         return float(undistorted[np.flatnonzero(falling | beyond)[0]])
 
     def project(self, points_camera: Tensor) -> tuple[Tensor, Tensor]:
-        """points_camera (N, 3), metres, optical frame -> pixels (N, 2) as (u, v), valid (N,) bool.
+        """Project points to pixels.
 
-        valid: in front of the camera (a fisheye: within its range of angles), within the distortion's rising range
-        and inside the image. Points for which the camera has no pixel have NaN.
+        Args:
+            points_camera: (N, 3), metres, optical frame.
+
+        Returns:
+            pixels (N, 2) as (u, v), NaN for a point beyond `limit`; valid (N,) bool, true inside the image.
         """
         x, y, z = points_camera.unbind(1)
         squared = x * x + y * y
@@ -109,11 +140,11 @@ class CameraModel:
             in_range = z > squared.sqrt() / math.tan(self.limit)  # the angle is below the limit, by its cotangent
         else:
             in_range = (z > 0) & (squared < (z * self.limit).square())
-        # Most of a sweep is outside one camera's view: only the rest pays for the distortion.
+        # Most of a sweep is outside the camera's view, so the distortion is computed for the rest only.
         index = flatnonzero(in_range)
         x, y, z, squared = (value.index_select(0, index) for value in (x, y, z, squared))
         if self.is_fisheye:
-            radius = squared.sqrt_().clamp_min_(_NEAREST)
+            radius = squared.sqrt_().clamp_min_(_MIN_RADIUS)
             scale = self._fisheye_radius(torch.atan2(radius, z)) / radius
             x, y = x * scale, y * scale
         else:
@@ -155,8 +186,35 @@ class CameraModel:
 
 
 def flatnonzero(mask: Tensor) -> Tensor:
-    """mask (N,) bool -> (M,) int64, ascending, where it is true.
-
-    NumPy looks through a mask on the CPU up to six times as fast as torch does.
-    """
+    """The indices (M,) int64, ascending, at which mask (N,) bool is true."""
+    # NumPy is up to six times as fast as torch on the CPU.
     return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().squeeze(1)
+
+
+def finite_numbers(info: Any, name: str, count: int) -> list[float]:
+    """The array `name` of a CameraInfo. Raises ValueError unless it has `count` numbers, all finite."""
+    numbers = [float(value) for value in getattr(info, name)]
+    if len(numbers) != count:
+        raise ValueError(f"CameraInfo's {name} has {len(numbers)} numbers, expected {count} (row by row)")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"CameraInfo's {name} is {numbers}, not all finite: calibrate the camera again")
+    return numbers
+
+
+def _lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
+    """distortion_model and d of a CameraInfo -> those of a CameraModel."""
+    known = name.strip().lower().replace(" ", "_").replace("-", "_")
+    known = ALIASES.get(known, known)
+    if known not in COEFFICIENTS:
+        return name, tuple(d)  # CameraModel rejects it
+    counts = FISHEYE if known == "equidistant" else PERSPECTIVE
+    used = max((index + 1 for index, value in enumerate(d) if value), default=0)
+    if not used and counts is PERSPECTIVE:
+        return "plumb_bob", ()
+    count = next((count for count in counts if used <= count <= len(d)), None)
+    if count is None:
+        tilted = " (the last two tilt the sensor, which is not supported)" if used > 12 and len(d) == 14 else ""
+        raise ValueError(f"distortion model {name!r} has {len(d)} coefficients {tuple(d)}{tilted}; expected "
+                         f"{' or '.join(map(str, sorted(counts)))}, and only zeros behind them: calibrate the camera "
+                         "with such a model, or use its rectified images")
+    return counts[count], tuple(d[:count])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tttkd_ros.geometry.motion import Trajectory, deskew, sweep_stamps
+from tttkd_ros.geometry.trajectory import Trajectory, deskew, sweep_stamps
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tttkd_ros.messages.frame_ids import plain
+from tttkd_ros.names import without_slash
 
 BASE_FRAME = "base_link"  # by REP-105
 UP = np.array([0.0, 0.0, 1.0])
@@ -31,7 +31,7 @@ class Mounting:
         info: Callable[[str], object],
     ):
         self._rigged = base_from_lidar
-        self._base_frame = plain(base_frame)
+        self._base_frame = without_slash(base_frame)
         self._lookup = lookup
         self._info = info
         self._said: dict[str, str] = {}  # of each LiDAR frame
@@ -40,7 +40,7 @@ class Mounting:
         """(3, 3) float64, see `level`; None if there is nothing to turn."""
         if self._rigged is not None:
             return self._found(lidar_frame, "the rig", level(self._rigged))
-        if self._lookup is None or not self._base_frame or plain(lidar_frame) == self._base_frame:
+        if self._lookup is None or not self._base_frame or without_slash(lidar_frame) == self._base_frame:
             return None
         try:
             base_from_lidar = self._lookup(self._base_frame, lidar_frame, *when)

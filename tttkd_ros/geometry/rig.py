@@ -21,9 +21,8 @@ import numpy as np
 import yaml
 
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.camera_info import raw_model
 from tttkd_ros.geometry.transforms import transform, validated
-from tttkd_ros.messages.camera_topics import base_topic, is_rectified, split_name
+from tttkd_ros.names import base_topic, is_rectified, parse_camera
 
 MOST_VALUES = 100_000  # in a file: a camera has some thirty
 
@@ -64,7 +63,7 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
     rig = {}
     for key, entry in cameras.items():
         try:
-            name, topic = split_name(str(key))
+            name, topic = parse_camera(str(key))
             if name in rig:
                 raise ValueError(f"a camera {name!r} is there already: give each camera one entry")
             rig[name] = _camera(entry, topic)
@@ -85,7 +84,7 @@ def load_base_from_lidar(path: str | Path) -> np.ndarray | None:
         raise ValueError(f"rig {path}, base_from_lidar: {error}") from error
 
 
-def assign(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Which entry of a rig is which camera's.
 
     cameras: name -> image topic. Returns camera -> the entry's name, and the entries that are no camera's. Raises
@@ -158,7 +157,8 @@ def _camera(entry: Any, topic: str | None) -> RigCamera:
     missing = {"width", "height", "k"} - info.keys()
     if missing:
         raise ValueError(f"camera_info lacks {', '.join(sorted(missing))}")
-    return RigCamera(matrix, raw_model(SimpleNamespace(**({"d": [], "distortion_model": ""} | info))), topic)
+    model = CameraModel.from_info(SimpleNamespace(**({"d": [], "distortion_model": ""} | info)))
+    return RigCamera(matrix, model, topic)
 
 
 def _mapping(value: Any, name: str) -> dict:

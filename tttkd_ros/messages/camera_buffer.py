@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.calibrated_camera import CalibratedCamera
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rclpy.node import Node
 
 from tttkd_ros.geometry.rig import RigCamera
-from tttkd_ros.messages.camera_topics import info_topic
+from tttkd_ros.names import info_topic
 from tttkd_ros.ros.settings import AUTO, Settings
 
 DEFAULT = ("camera_front",)

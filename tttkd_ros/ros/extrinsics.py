@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from rclpy.time import Time
 
-from tttkd_ros.geometry.rig import RigCamera, assign
+from tttkd_ros.geometry.rig import RigCamera, match_cameras
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.ros.tf import known_frames, matrix, start_anew
 
@@ -64,7 +64,7 @@ def extrinsics(cameras: Mapping[str, str], rig: Mapping[str, RigCamera] | None, 
     Raises ValueError if the rig lacks a camera, or if there is neither rig nor buffer.
     """
     if rig is not None:
-        entries, _ = assign(rig, cameras)
+        entries, _ = match_cameras(rig, cameras)
         missing = [f"{camera} ({topic})" for camera, topic in cameras.items() if camera not in entries]
         if missing:
             raise ValueError(f"the rig has no camera {', '.join(missing)}; it has {', '.join(rig) or 'none'}: correct "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rclpy.time import Time
 
-from tttkd_ros.geometry.motion import BASE_NS, Trajectory
+from tttkd_ros.geometry.trajectory import VELOCITY_NS, Trajectory
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.ros.tf import known_frames, matrix, start_anew
 
@@ -36,7 +36,7 @@ class TfPoses:
             start_anew(self._buffer, min(asked), newest)
         known = {stamp for stamp in asked if stamp <= newest}
         if known != asked:
-            known |= {newest - BASE_NS, newest}
+            known |= {newest - VELOCITY_NS, newest}
         ordered = sorted(known)
         return Trajectory(ordered, [matrix(self._lookup(frame, stamp)) for stamp in ordered])
 

@@ -25,7 +25,7 @@ from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.messages.camera_buffer import Cameras
-from tttkd_ros.messages.camera_topics import is_rectified
+from tttkd_ros.names import is_rectified
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.camera_topics import camera_topics, with_cameras

@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from tttkd_ros.geometry.transforms import transform
-from tttkd_ros.messages.frame_ids import known_as, plain
 from tttkd_ros.messages.stamps import SECOND
+from tttkd_ros.names import resolve_frame, without_slash
 
 JUMP_NS = 5 * SECOND  # TF that is further ahead of a stamp, and does not know its time, is from before a jump back
 
@@ -54,14 +54,14 @@ def start_anew(buffer, stamp: int, newest: int) -> None:
 
 
 def known_frames(buffer, target: str, source: str) -> tuple[str, str]:
-    """What TF calls the two frames (see `known_as`). Raises ValueError if one of them could be several."""
-    target, source = plain(target), plain(source)
+    """What TF calls the two frames (see `resolve_frame`). Raises ValueError if one of them could be several."""
+    target, source = without_slash(target), without_slash(source)
     if buffer.can_transform(target, source, Time()):
         return target, source
     links = yaml.safe_load(buffer.all_frames_as_yaml())
     links = links if isinstance(links, dict) else {}  # tf2 writes an empty list if it knows none
     known = {str(child) for child in links} | {str(link["parent"]) for link in links.values()}
-    return known_as(target, known), known_as(source, known)
+    return resolve_frame(target, known), resolve_frame(source, known)
 
 
 def matrix(stamped) -> np.ndarray:

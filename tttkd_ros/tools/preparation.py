@@ -23,7 +23,7 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
-from tttkd_ros.messages.camera_topics import camera_name, info_topic
+from tttkd_ros.names import camera_name, info_topic
 from tttkd_ros.ros import parameters
 from tttkd_ros.ros.camera_topics import CameraTopics, image_topic, with_cameras
 from tttkd_ros.ros.files import resolve

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.camera_info import Calibration, raw_model
+from tttkd_ros.messages.camera_info import Calibration
 
 K = np.array([[510.0, 0, 330], [0, 505.0, 250], [0, 0, 1]])
 P = np.array([[420.0, 0, 310, 0], [0, 420.0, 236, 0], [0, 0, 1, 0]])
@@ -128,7 +128,7 @@ def test_a_size_that_fits_no_reading_or_two_is_refused_with_the_remedy(size, cha
 @pytest.mark.parametrize("d", [PLUMB[:4], PLUMB, RATIONAL, PRISM], ids=len)
 @pytest.mark.parametrize("zeros", [0, 1, 2, 6])
 def test_a_perspective_lens_distorts_as_its_coefficients_do_in_opencv(name, d, zeros):
-    model = raw_model(info(distortion_model=name, d=(*d, *[0.0] * zeros)))
+    model = CameraModel.from_info(info(distortion_model=name, d=(*d, *[0.0] * zeros)))
     points = np.random.default_rng(len(d)).uniform((-0.4, -0.3, 1), (0.4, 0.3, 1), (200, 3))
     expected = cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, np.array(d))[0][:, 0]
     np.testing.assert_allclose(model.project(torch.from_numpy(points))[0], expected, atol=1e-6)
@@ -137,14 +137,14 @@ def test_a_perspective_lens_distorts_as_its_coefficients_do_in_opencv(name, d, z
 @pytest.mark.parametrize("name", ["equidistant", "fisheye", "Kannala-Brandt"])
 @pytest.mark.parametrize("zeros", [0, 1, 4])
 def test_a_fisheye_may_have_zeros_behind_its_coefficients(name, zeros):
-    model = raw_model(info(distortion_model=name, d=(*FISHEYE, *[0.0] * zeros)))
+    model = CameraModel.from_info(info(distortion_model=name, d=(*FISHEYE, *[0.0] * zeros)))
     assert (model.distortion_model, model.distortion) == ("equidistant", FISHEYE)
 
 
 @pytest.mark.parametrize("name, count", [("plumb_bob", 5), ("rational_polynomial", 8), ("plumb_bob", 14), ("", 0),
                                          ("rational_polynomial", 0), ("none", 1)])
 def test_a_lens_of_zeros_does_not_distort(name, count):
-    assert raw_model(info(distortion_model=name, d=[0.0] * count)).distortion == ()
+    assert CameraModel.from_info(info(distortion_model=name, d=[0.0] * count)).distortion == ()
 
 
 @pytest.mark.parametrize("name, d, said", [
@@ -158,7 +158,7 @@ def test_a_lens_of_zeros_does_not_distort(name, count):
 ])
 def test_a_lens_that_cannot_be_modelled_is_refused(name, d, said):
     with pytest.raises(ValueError, match=said):
-        raw_model(info(distortion_model=name, d=d))
+        CameraModel.from_info(info(distortion_model=name, d=d))
 
 
 @pytest.mark.parametrize("changes, said", [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.camera_info import Calibration
 from tttkd_ros.geometry.rig import RigCamera
+from tttkd_ros.messages.camera_info import Calibration
 from tttkd_ros.messages.stamps import nanoseconds
 
 MAX_SPANS = 64  # changes of the calibration that are remembered: more than there are images that wait for their sweep

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tttkd_ros.geometry.calibrated_camera import MAX_SPANS, CalibratedCamera
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
+from tttkd_ros.messages.calibrated_camera import MAX_SPANS, CalibratedCamera
 from tttkd_ros.messages.stamps import split
 
 SIZE = (64, 48)

@@ -1,6 +1,6 @@
 import pytest
 
-from tttkd_ros.messages.camera_topics import camera_name, info_topic, is_rectified, split_name
+from tttkd_ros.names import camera_name, info_topic, is_rectified, parse_camera, resolve_frame
 
 
 @pytest.mark.parametrize("topic, name, info", [
@@ -29,4 +29,22 @@ def test_the_last_part_of_the_name_says_whether_images_are_rectified(topic, rect
     ("front/image_rect/compressed", "front", "/front/image_rect"), ("/image_raw", "image_raw", None),
 ])  # fmt: skip
 def test_a_camera_may_be_called_by_name_namespace_or_topic(written, name, topic):
-    assert split_name(written) == (name, topic)
+    assert parse_camera(written) == (name, topic)
+
+
+@pytest.mark.parametrize("frame, known, expected", [
+    ("lidar", {"lidar", "robot1/lidar"}, "lidar"),
+    ("/lidar", {"lidar"}, "lidar"),
+    ("lidar", {"robot1/lidar", "robot1/base"}, "robot1/lidar"),
+    ("robot1/lidar", {"lidar", "base"}, "lidar"),
+    ("/robot1/lidar", {"fleet/robot1/lidar"}, "fleet/robot1/lidar"),
+    ("lidar", {"front_lidar", "lidar2"}, "lidar"),
+    ("", {"robot1/"}, ""),
+])
+def test_a_tf_prefix_may_stand_on_one_side_only(frame, known, expected):
+    assert resolve_frame(frame, known) == expected
+
+
+def test_a_frame_that_could_be_several_is_refused_with_them():
+    with pytest.raises(ValueError, match="'lidar' could be any of robot1/lidar, robot2/lidar"):
+        resolve_frame("lidar", {"robot1/lidar", "robot2/lidar"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tttkd_ros.geometry.motion import REACH_NS, Trajectory, deskew, sweep_stamps
+from tttkd_ros.geometry.trajectory import EXTRAPOLATION_NS, Trajectory, deskew, sweep_stamps
 from tttkd_ros.geometry.transforms import apply, inverse
 
 START = 1_700_000_000_000_000_000
@@ -129,7 +129,7 @@ def test_no_points_need_no_pose():
 def test_a_sweep_beyond_the_trajectory_is_refused(sweep):
     _, times, measured = sweep
     with pytest.raises(ValueError, match="the vehicle's pose is known only up to"):
-        deskew(measured, times, START + 300 * MILLISECOND + REACH_NS, trajectory())
+        deskew(measured, times, START + 300 * MILLISECOND + EXTRAPOLATION_NS, trajectory())
 
 
 def test_poses_at_the_sweeps_stamps_suffice(sweep):

@@ -1,0 +1,122 @@
+"""The vehicle's motion between the points of a sweep and an image: stamped poses, and deskewing with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
+
+from tttkd_ros.geometry.transforms import inverse
+
+SECOND = 1_000_000_000  # nanoseconds
+# Odometry lags: its newest pose may be that of the sweep's start, 0.1 s before the last point.
+EXTRAPOLATION_NS = 150_000_000
+VELOCITY_NS = SECOND // 20  # minimum span of the velocity at either end: over less, the noise of the poses dominates
+SAMPLE_NS = SECOND // 100  # distance of the poses that are looked up for a sweep
+STEPS = 2048  # poses that the points of a sweep are moved by: for 0.1 s one every 50 us, or 1 mm at 20 m/s
+
+
+class Trajectory:
+    """The poses of a moving frame (the LiDAR's) in a fixed one (odometry's).
+
+    Between two stamps the position is interpolated linearly and the rotation along its arc. Beyond either end the
+    velocity is kept constant for `EXTRAPOLATION_NS`.
+
+    Args:
+        stamps: (K,) nanoseconds, in any order. Of equal ones the last counts.
+        poses: (K, 4, 4), fixed from moving.
+
+    Raises:
+        ValueError: the shapes do not match, or K is 0.
+    """
+
+    def __init__(self, stamps: Sequence[int] | np.ndarray, poses: Sequence[np.ndarray] | np.ndarray):
+        stamps, poses = np.asarray(stamps, np.int64), np.asarray(poses, np.float64)
+        if stamps.ndim != 1 or not len(stamps) or poses.shape != (len(stamps), 4, 4):
+            raise ValueError(f"a trajectory has stamps {stamps.shape} and poses {poses.shape}; expected (K,) and "
+                             "(K, 4, 4), K at least 1")
+        unique, last = np.unique(stamps[::-1], return_index=True)
+        poses = poses[::-1][last]
+        self.stamps = unique
+        self.first, self.last = int(unique[0]), int(unique[-1])
+        # One extrapolated pose at either end, so that all that follows is interpolation.
+        if len(unique) > 1:
+            before = min(np.searchsorted(unique, self.first + VELOCITY_NS), len(unique) - 1)
+            after = max(np.searchsorted(unique, self.last - VELOCITY_NS, "right") - 1, 0)
+            ends = (
+                _extrapolate(poses[before], poses[0], EXTRAPOLATION_NS / (unique[before] - self.first)),
+                _extrapolate(poses[after], poses[-1], EXTRAPOLATION_NS / (self.last - unique[after])),
+            )
+            poses = np.concatenate((ends[:1], poses, ends[1:]))
+            unique = np.concatenate(([self.first - EXTRAPOLATION_NS], unique, [self.last + EXTRAPOLATION_NS]))
+        self._start = int(unique[0])
+        self._seconds = (unique - self._start) / SECOND  # from the start: exact to less than a nanosecond
+        self._positions = poses[:, :3, 3]
+        self._rotation = Slerp(self._seconds, Rotation.from_matrix(poses[:, :3, :3])) if len(unique) > 1 else None
+        self._first_pose = poses[0]
+
+    def at(self, stamps: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The poses (N, 4, 4) float64 at stamps (N,), nanoseconds. Raises ValueError if one is too far outside."""
+        stamps = np.asarray(stamps, np.int64)
+        seconds = (stamps - self._start) / SECOND
+        outside = stamps[(seconds < 0) | (seconds > self._seconds[-1])]
+        if len(outside):
+            early = outside[0] < self.first
+            gap = (self.first - outside[0] if early else outside[0] - self.last) * 1e-6
+            raise ValueError(f"the vehicle's pose is known only {'from' if early else 'up to'} {gap:.0f} ms "
+                             f"{'after' if early else 'before'} then")
+        poses = np.tile(self._first_pose, (len(stamps), 1, 1))
+        if self._rotation is not None:
+            poses[:, :3, :3] = self._rotation(seconds).as_matrix()
+            poses[:, :3, 3] = np.stack([np.interp(seconds, self._seconds, axis) for axis in self._positions.T], 1)
+        return poses
+
+    def between(self, target: int, source: int) -> np.ndarray:
+        """(4, 4): static points in the moving frame at `source` to the moving frame at `target`; stamps in ns."""
+        at_target, at_source = self.at((target, source))
+        return inverse(at_target) @ at_source
+
+
+def sweep_stamps(stamp: int, times: np.ndarray) -> np.ndarray:
+    """The stamps (K,) int64 at which `deskew` needs poses. Arguments as there."""
+    first, last = (stamp + round(float(time) * SECOND) for time in (times.min(), times.max()))
+    within = np.linspace(first, last, max(2, int(np.ceil((last - first) / SAMPLE_NS)) + 1)).astype(np.int64)
+    return np.unique(np.append(within, stamp))
+
+
+def deskew(points: np.ndarray, times: np.ndarray, stamp: int, trajectory: Trajectory) -> np.ndarray:
+    """Move points to where they would have been measured at `stamp`.
+
+    Args:
+        points: (N, 3) float32, metres, each in the LiDAR frame of its own time. Points that are not finite stay so.
+        times: (N,), seconds from `stamp` to each point's time.
+        stamp: nanoseconds.
+
+    Returns:
+        (N, 3) float32, metres, LiDAR frame at `stamp`.
+
+    Raises:
+        ValueError: the trajectory does not cover the sweep.
+    """
+    if not len(points):
+        return points.astype(np.float32)
+    first, last = float(times.min()), float(times.max())
+    instants = stamp + np.rint(np.linspace(first, last, STEPS) * SECOND).astype(np.int64)
+    moved = inverse(trajectory.at([stamp])[0]) @ trajectory.at(instants)
+    per_second = (STEPS - 1) / (last - first) if last > first else 0.0
+    step = np.rint((times - first) * per_second).astype(np.int64)
+    each = moved.astype(np.float32)[:, :3].reshape(STEPS, 12)[step].reshape(-1, 3, 4)
+    return np.einsum("nij,nj->ni", each[:, :, :3], points) + each[:, :, 3]
+
+
+def _extrapolate(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
+    """(4, 4): `end` moved on along the curve from `start` to it, by that factor of its length."""
+    first, last = (Rotation.from_matrix(pose[:3, :3]) for pose in (start, end))
+    rotation = (first.inv() * last).as_rotvec()
+    # A chord has the direction that the curve has halfway.
+    chord = Rotation.from_rotvec(rotation * (factor - 1) / 2).apply(first.inv().apply(end[:3, 3] - start[:3, 3]))
+    pose = np.eye(4)
+    pose[:3, :3] = (last * Rotation.from_rotvec(rotation * factor)).as_matrix()
+    pose[:3, 3] = end[:3, 3] + last.apply(chord * factor)
+    return pose
