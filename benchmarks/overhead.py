@@ -27,11 +27,11 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.messages.point_cloud import encode_points
+from tttkd_ros.monitoring.statistics import Statistics
+from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.outputs import stamp_message
-from tttkd_ros.ros.statistics import Statistics
-from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 
@@ -62,7 +62,7 @@ class _Stages(Statistics):
         super().__init__()
         self.sweeps: queue.Queue[Mapping[str, float]] = queue.Queue()
 
-    def took(self, seconds: Mapping[str, float]) -> None:
+    def add_times(self, seconds: Mapping[str, float]) -> None:
         self.sweeps.put(seconds)
 
 

@@ -74,7 +74,7 @@ def named(images: str) -> str:
 
 
 def fast_dds(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables that name the shipped profile to Fast DDS; as `tttkd_ros.ros.fastdds.use_profile`."""
+    """Environment variables that name the shipped profile to Fast DDS; as `tttkd_ros.fastdds.use_profile`."""
     variable, older = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
     chosen = [name for name in (variable, older, "FASTDDS_BUILTIN_TRANSPORTS") if name in environment]
     files = [Path(name) for name in ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")]

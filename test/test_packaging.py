@@ -113,7 +113,7 @@ def test_ros_modules_are_rosdep_keys_of_the_manifest():
 
 def test_core_imports_no_ros():
     code = PROJECT / "tttkd_ros"
-    on_top = (code / "ros", code / "demo")  # the node with its tools, and the demo that drives them
+    on_top = (code / "ros", code / "tools", code / "demo")
     for path in code.rglob("*.py"):
         if path.parent not in on_top:
             assert not [name for name in imports(path) if ROS_MODULES.fullmatch(name)], path

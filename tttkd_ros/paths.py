@@ -26,3 +26,20 @@ def shipped_path(relative: str | Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{relative} is not in {root}, where the files that ship with tttkd_ros lie")
     return path
+
+
+def resolve_path(path: str) -> Path:
+    """Find the file of a parameter: the path itself, or the shipped file of that relative path.
+
+    Raises:
+        ValueError: if neither exists.
+    """
+    given = Path(path).expanduser()
+    if given.exists():
+        return given
+    if given.is_absolute():
+        raise ValueError(f"no such file or directory: {given}")
+    try:
+        return shipped_path(given)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path!r} is not in {Path.cwd()}, and {error}") from error

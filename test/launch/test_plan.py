@@ -113,7 +113,7 @@ def test_a_depth_camera_s_preset_names_its_images_unless_no_camera_is_asked_for(
      {"FASTDDS_DEFAULT_PROFILES_FILE": "/my.xml"}, {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}],
 )
 def test_launch_names_the_same_profile_to_fast_dds_as_the_node(environment):
-    fastdds = pytest.importorskip("tttkd_ros.ros.fastdds")
+    fastdds = pytest.importorskip("tttkd_ros.fastdds")
     by_node = dict(environment)
     fastdds.use_profile(by_node)
     assert environment | ARGUMENTS["fast_dds"](CONFIG, environment) == by_node

@@ -12,8 +12,9 @@ from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
 from tttkd_ros.messages.camera_buffer import Cameras
 from tttkd_ros.messages.matching import REMEDY
-from tttkd_ros.ros.extrinsics import FromRig, FromTf
-from tttkd_ros.ros.throttled_log import ThrottledLog
+from tttkd_ros.monitoring.throttled_log import ThrottledLog
+from tttkd_ros.ros.camera_setup import RigExtrinsics
+from tttkd_ros.ros.tf_lookup import TfTransforms
 
 MILLISECOND = 10**6
 SWEEP = 10 * 10**9
@@ -28,7 +29,7 @@ def said():
 @pytest.fixture
 def make(said):
     def make(names=("left",), extrinsics=None, **options):
-        extrinsics = extrinsics or FromRig({name: RigCamera(np.eye(4)) for name in names})
+        extrinsics = extrinsics or RigExtrinsics({name: RigCamera(np.eye(4)) for name in names})
         options = {"tolerance_ns": 50 * MILLISECOND, "depth": 5, "wait_s": 0.0} | options
         return Cameras(names, extrinsics, "sensor_msgs/msg/Image", ThrottledLog(said.append), **options)
 
@@ -178,7 +179,7 @@ def test_a_job_from_before_a_jump_is_told_so(make, ros, serialised):
 
 def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
     model = CameraModel.from_info(ros.info())
-    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), model)}))
+    cameras = make(extrinsics=RigExtrinsics({"left": RigCamera(np.eye(4), model)}))
     cameras.add_image("left", serialised(SWEEP))
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views[0].camera == model
 
@@ -214,7 +215,7 @@ class Buffer:
 
 def test_tf_is_asked_by_the_messages_frames_for_the_images_time(make, ros, serialised):
     buffer = Buffer()
-    cameras = make(extrinsics=FromTf(buffer))
+    cameras = make(extrinsics=TfTransforms(buffer))
     cameras.add_image("left", serialised(SWEEP + 10_000_000))
     cameras.add_info("left", ros.info())
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
@@ -329,7 +330,7 @@ def undecodable(monkeypatch):
 def test_a_compressed_image_above_the_limit_is_refused_before_it_is_decoded(
     said, ros, compressed, undecodable, kind, width, height
 ):
-    extrinsics = FromRig({"left": RigCamera(np.eye(4))})
+    extrinsics = RigExtrinsics({"left": RigCamera(np.eye(4))})
     cameras = Cameras(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", ThrottledLog(said.append),
                       tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, most_pixels=2_000_000)
     cameras.add_info("left", ros.info())
@@ -364,7 +365,7 @@ def test_a_sweeps_image_is_there_however_many_come_while_it_waits(make, ros, ser
 def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros, infos, frame):
     from rclpy.serialization import serialize_message
 
-    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), CameraModel.from_info(ros.info()))}))
+    cameras = make(extrinsics=RigExtrinsics({"left": RigCamera(np.eye(4), CameraModel.from_info(ros.info()))}))
     for _ in range(infos):
         cameras.add_info("left", ros.info())
     image = ros.image(SWEEP)
@@ -377,7 +378,7 @@ def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros,
 @pytest.mark.parametrize("first", ["published", "image"])
 def test_a_rigs_intrinsics_stay_when_a_camera_info_arrives(make, ros, serialised, first):
     model = CameraModel.from_info(ros.info(123.0))
-    cameras = make(extrinsics=FromRig({"left": RigCamera(np.eye(4), model)}))
+    cameras = make(extrinsics=RigExtrinsics({"left": RigCamera(np.eye(4), model)}))
     steps = [lambda: cameras.add_info("left", ros.info(50.0)), lambda: cameras.add_image("left", serialised(SWEEP))]
     for step in steps if first == "published" else steps[::-1]:
         step()

@@ -12,7 +12,7 @@ from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
-from tttkd_ros.ros.fastdds import use_profile
+from tttkd_ros.fastdds import use_profile
 
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 POINTS, STEP = 300_000, 20  # 6 MB

@@ -77,5 +77,5 @@ def test_resuming_without_a_teacher_is_refused_with_the_reason(talker):
 
 def test_another_node_of_its_name_is_warned_of(node, talker):
     namesake = rclpy.create_node("bounded", context=talker.context)
-    node.wait_for("/bounded: 1 more nodes have this name: their answers mix on one topic; end them, or name this one")
+    node.wait_for("/bounded: 1 more nodes have this name, and all publish on the same topics: end them, or rename")
     namesake.destroy_node()

@@ -8,10 +8,10 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 
 from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
 from tttkd_ros.adaptation.worker import Counters  # noqa: E402
+from tttkd_ros.monitoring.statistics import MIN_STEPS, Statistics  # noqa: E402
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING  # noqa: E402
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
-from tttkd_ros.ros.sensor_topic import Input  # noqa: E402
-from tttkd_ros.ros.statistics import FEW, Statistics  # noqa: E402
+from tttkd_ros.ros.sensor_topic import TopicStatus  # noqa: E402
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_inactive_node_is_a_warning(look):
 
 
 def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
-    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="the loss is not finite"))
+    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="the loss is not finite"))
     status = look()[1]
     assert (status.level, status.message) == (DiagnosticStatus.WARN, "1 steps rejected")
     values = {pair.key: pair.value for pair in status.values}
@@ -70,7 +70,7 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
 
 
 def test_rest_is_no_warning(statistics, look):
-    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", skipped=True))
+    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", skipped=True))
     status = look(adaptation="resting: enough learnt")[1]
     assert (status.level, status.message) == (DiagnosticStatus.OK, "resting: enough learnt")
     assert not any(pair.key.startswith("rejected:") for pair in status.values)
@@ -115,21 +115,21 @@ def test_adaptation_that_is_held_up_is_a_steady_warning_and_logged_at_the_change
 
 def test_a_starved_adaptation_tells_how_many_steps_it_got(statistics, look):
     for _ in range(2):
-        statistics.step(StepReport(stamp=0, version=1, accepted=True))
+        statistics.add_step(StepReport(stamp=0, version=1, accepted=True))
     assert look(adaptation=f"{STARVING}: of sweeps")[1].message == f"{STARVING}: of sweeps (2 steps in the last minute)"
 
 
 def test_steps_that_are_all_refused_are_a_steady_warning_and_logged_once(statistics, look, logged):
-    for number in range(FEW + 3):
-        statistics.step(StepReport(stamp=0, version=0, accepted=False, reason=f"image {number} s late"))
+    for number in range(MIN_STEPS + 3):
+        statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason=f"image {number} s late"))
         look()
     status = look()[1]  # without another step in between
-    told = f"{FEW + 3} of {FEW + 3} steps were refused: image {FEW + 2} s late"
-    assert (status.level, status.message) == (DiagnosticStatus.WARN, told)
-    assert logged == [("warn", f"adaptation: {FEW} of {FEW} steps were refused: image {FEW - 1} s late")]
+    message = f"{MIN_STEPS + 3} of {MIN_STEPS + 3} steps were refused: image {MIN_STEPS + 2} s late"
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, message)
+    assert logged == [("warn", f"adaptation: {MIN_STEPS} of {MIN_STEPS} steps were refused: image {MIN_STEPS - 1} s late")]
 def test_steps_that_fail_in_a_row_are_a_warning_that_stays(statistics, look):
     reason = "failing: the last 4 steps failed: OSError: cut short"
-    statistics.step(StepReport(stamp=0, version=0, accepted=False, reason="OSError: cut short"))
+    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="OSError: cut short"))
     for _ in range(3):
         status = look(adaptation=reason, failing=True)[1]
         assert (status.level, status.message) == (DiagnosticStatus.WARN, reason)
@@ -145,9 +145,9 @@ def test_sweeps_that_get_no_answer_in_a_row_are_a_warning_that_stays(statistics,
     assert look()[0].level == DiagnosticStatus.OK
 @pytest.mark.parametrize(
     ("topic", "level", "message"),
-    [(Input("/points", 3, 0, ""), DiagnosticStatus.OK, "all topics bring messages"),
-     (Input("/points", 0, 0, "nothing comes"), DiagnosticStatus.WARN, "/points: nothing comes"),
-     (Input("/points", 3, 2, ""), DiagnosticStatus.WARN, "/points: 2 messages lost on the way")],
+    [(TopicStatus("/points", 3, 0, ""), DiagnosticStatus.OK, "all topics bring messages"),
+     (TopicStatus("/points", 0, 0, "nothing comes"), DiagnosticStatus.WARN, "/points: nothing comes"),
+     (TopicStatus("/points", 3, 2, ""), DiagnosticStatus.WARN, "/points: 2 messages lost on the way")],
 )
 def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, topic, level, message):
     diagnostics = Diagnostics("segmenter", statistics)
@@ -160,5 +160,5 @@ def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, topic
 
 def test_losses_are_a_warning_until_the_next_look(statistics):
     diagnostics = Diagnostics("segmenter", statistics)
-    looks = [diagnostics.statuses(Snapshot("active", inputs=(Input("/points", 3, 2, ""),)))[2] for _ in range(2)]
+    looks = [diagnostics.statuses(Snapshot("active", inputs=(TopicStatus("/points", 3, 2, ""),)))[2] for _ in range(2)]
     assert [status.level for status in looks] == [DiagnosticStatus.WARN, DiagnosticStatus.OK]

@@ -14,9 +14,9 @@ from rclpy.serialization import serialize_message  # noqa: E402
 from tttkd_ros.adaptation.governor import Governor  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
 from tttkd_ros.messages.livox import decode_livox  # noqa: E402
+from tttkd_ros.monitoring.statistics import Statistics  # noqa: E402
+from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
-from tttkd_ros.ros.statistics import Statistics  # noqa: E402
-from tttkd_ros.ros.throttled_log import ThrottledLog  # noqa: E402
 from tttkd_ros.segmenter.segmenter import Prediction  # noqa: E402
 
 

@@ -61,7 +61,7 @@ def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_neares
     file.write_text("/**: {ros__parameters: {ttt.strid: 3, ttt.stride: 2, qos_overrides./points.depth: 1}}")
     node = make_node("--params-file", str(file), "-p", "map:=town")
     parameters.declare(node)
-    assert parameters.unknown(node) == [
+    assert parameters.unknown_parameters(node) == [
         "no parameter is called map, its value is ignored",
         "no parameter is called ttt.strid, its value is ignored: ttt.stride?",
     ]
@@ -70,7 +70,7 @@ def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_neares
 def test_of_known_ones_nothing_is_told(make_node):
     node = make_node("--params-file", str(FILE), "-p", "use_sim_time:=true")
     parameters.declare(node)
-    assert parameters.unknown(node) == []
+    assert parameters.unknown_parameters(node) == []
 
 
 def test_defaults_are_those_of_the_dataclasses(make_node):

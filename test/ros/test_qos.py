@@ -72,7 +72,7 @@ def pair():
 def subscribe(pair, reliability):
     return pair.node.create_subscription(
         String, "points", lambda message: pair.received.append(message.data), sensor_qos(reliability, 5),
-        event_callbacks=subscription_events("/lidar/points", pair.complain, lost=lambda count: None),
+        event_callbacks=subscription_events("/lidar/points", pair.complain, on_loss=lambda count: None),
     )
 
 

@@ -13,9 +13,9 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 
 from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
+from tttkd_ros.monitoring.statistics import Statistics  # noqa: E402
 from tttkd_ros.ros.runtime import Runtime  # noqa: E402
 from tttkd_ros.ros.settings import Settings  # noqa: E402
-from tttkd_ros.ros.statistics import Statistics  # noqa: E402
 
 
 @pytest.fixture

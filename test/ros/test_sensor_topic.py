@@ -34,7 +34,7 @@ class Both:
     def listen(self, **options) -> SensorTopic:
         options = {"reliability": "auto", "depth": 50} | options
         return SensorTopic(
-            self.node, String, "talk", self.received.append, complain=lambda *said: self.said.append(said), **options
+            self.node, String, "talk", self.received.append, warn=lambda *said: self.said.append(said), **options
         )
 
     def publisher(self, qos, heard: int):
@@ -114,7 +114,7 @@ def test_the_best_effort_subscription_ends_after_its_publishers(both):
     both.other.destroy_publisher(best_effort)
 
     def one_is_left() -> bool:
-        topic.look()
+        topic.check()
         both.spin(0.2)
         return reliable.get_subscription_count() == 1
 
@@ -127,7 +127,7 @@ def test_the_best_effort_subscription_ends_after_its_publishers(both):
 def test_what_the_parameter_asks_for_is_one_subscription(both, reliability):
     topic = both.listen(reliability=reliability)
     publisher = both.publisher(RELIABLE, 1)
-    topic.look()
+    topic.check()
     send(both, publisher, "a")
     assert (texts(both), publisher.get_subscription_count()) == (["a"], 1)
 
@@ -143,22 +143,22 @@ def test_serialised_messages_are_handed_on_as_they_are(both):
 def test_its_state_tells_what_came(both):
     topic = both.listen()
     send(both, both.publisher(BEST_EFFORT, 1), "a", "b")
-    state = topic.state()
+    state = topic.status()
     assert (state.topic, state.received, state.lost, state.problem) == ("/talk", 2, 0, "")
 
 
 def test_silence_is_complained_about_once_with_the_topic_and_its_type_elsewhere(both, monkeypatch):
-    monkeypatch.setattr("tttkd_ros.ros.silence.PATIENCE_S", 0.2)
+    monkeypatch.setattr("tttkd_ros.monitoring.topic_health.MAX_SILENCE_S", 0.2)
     topic = both.listen()
     both.other.create_publisher(String, "/elsewhere", RELIABLE)
     both.until(lambda: both.node.count_publishers("/elsewhere"))
     for _ in range(3):
-        topic.look()
+        topic.check()
         both.spin(0.3)
     ((name, problem),) = both.said
     assert name == "/talk"
-    assert "remap it to one that is (/elsewhere)" in problem
-    assert topic.state().problem
+    assert "remap it to one that is published (/elsewhere)" in problem
+    assert topic.status().problem
 
 
 def test_after_its_end_nobody_is_heard(both):

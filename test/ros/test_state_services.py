@@ -103,7 +103,7 @@ def test_what_was_saved_is_published_again_under_a_new_version(make_bench, tmp_p
     bench.learn(2)
     success, message = bench.done(bench.state.load)
     assert success
-    assert message.endswith("goes on as version 8")
+    assert message.endswith("continues as version 8")
     assert bench.pipeline.weights.version == 8
     assert same(bench.pipeline.weights, saved)
 
@@ -169,7 +169,7 @@ def test_an_error_that_nobody_foresaw_is_an_answer_too(make_bench, tmp_path, mon
 
 def autosaved(bench) -> None:
     bench.state.autosave()
-    bench.state._saving.result(PATIENCE)
+    bench.state._autosaving.result(PATIENCE)
 
 
 def test_autosave_writes_only_what_is_new(make_bench, tmp_path):
@@ -264,7 +264,7 @@ def test_at_start_a_file_that_is_missing_or_refused_is_told_and_the_model_goes_o
     bench.state.restore()
     told = capfd.readouterr().err
     assert said in told
-    assert "begins with the weights of the model" in told
+    assert "starts with the weights of the model" in told
     assert ("[ERROR]" in told) == bool(content)
     assert bench.pipeline.weights is bench.shipped
 
@@ -366,7 +366,7 @@ def test_while_a_disk_is_slow_sweeps_are_answered_and_the_save_when_it_is_done(s
 def test_a_node_that_is_not_configured_has_nothing_to_save_or_load(spinning, service):
     _, talker = spinning
     answer = talker.call(Trigger, f"/segmenter/{service}")
-    assert (answer.success, answer.message) == (False, "not configured: there is nothing to act on")
+    assert (answer.success, answer.message) == (False, "not configured: configure the node first")
 
 
 def settings(models, **more) -> dict[str, object]:
@@ -400,7 +400,7 @@ def test_a_node_saves_loads_and_carries_what_it_learnt_over_a_restart(start_node
     })
     process = start_node(parameters, "-r", "__node:=first")
     process.wait_for("active: waiting for sweeps")
-    assert "begins with the weights of the model" in process.log
+    assert "starts with the weights of the model" in process.log
     process.wait_for("learning from", 120)  # the teacher is loaded while sweeps are answered already
     talker = ros.Talker("first")
     talker.until(talker.connected)

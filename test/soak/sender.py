@@ -20,7 +20,7 @@ from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from tttkd_ros.ros.fastdds import use_profile
+from tttkd_ros.fastdds import use_profile
 
 from .clouds import sweeps
 from .common import CAMERAS, SECOND

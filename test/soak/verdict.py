@@ -82,6 +82,6 @@ def _flat(what: str, unit: str, figures: Sequence[float], slack: float = 0.0) ->
 
 
 def log(text: str) -> Check:
-    """A log full of warnings_log is as it should be; one with an exception that nobody expected is not."""
+    """A log full of warnings is as it should be; one with an exception that nobody expected is not."""
     wrong = [line for line in text.splitlines() if "Traceback" in line or "[FATAL]" in line]
     return Check("no exception in the log", not wrong, f"{len(text.splitlines())} lines" if not wrong else wrong[0])

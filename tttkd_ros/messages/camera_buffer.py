@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
-from tttkd_ros.ros.extrinsics import Extrinsics
-from tttkd_ros.ros.throttled_log import ThrottledLog
+from tttkd_ros.monitoring.throttled_log import ThrottledLog
+
+if TYPE_CHECKING:  # messages are read without ROS, too
+    from tttkd_ros.ros.camera_setup import Extrinsics
 
 LARGEST_PIXEL = 8  # bytes, of rgba16
 HEADER_BYTES = 2**16  # more than all that is no pixel takes in a message
@@ -50,7 +53,7 @@ class Cameras:
         names: tuple[str, ...],
         extrinsics: Extrinsics,
         image_type: str,
-        warnings_log: ThrottledLog,
+        warnings: ThrottledLog,
         *,
         tolerance_ns: int,
         depth: int,
@@ -67,7 +70,7 @@ class Cameras:
         self.problems = ""  # why the last frame has no view; empty if it has one
         self._extrinsics = extrinsics
         self._image_type = image_type
-        self._complaints = warnings_log
+        self._warnings = warnings
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
         self._most_pixels = most_pixels
@@ -98,7 +101,7 @@ class Cameras:
                 self._check_large(cdr)
         except ValueError as error:
             self._refused[camera] = str(error)
-            self._complaints.warn(f"{camera}/image", error)
+            self._warnings.warn(f"{camera}/image", error)
             return
         self._refused.pop(camera, None)
         with self._arrived:
@@ -123,7 +126,7 @@ class Cameras:
         try:
             self._cameras[camera].add(msg)
         except ValueError as error:
-            self._complaints.warn(f"{camera}/camera_info", error)
+            self._warnings.warn(f"{camera}/camera_info", error)
 
     def frame_id(self, camera: str) -> str:
         """Of the image of the camera's last view, as its own header names it, else its CameraInfo; empty before one."""
@@ -151,7 +154,7 @@ class Cameras:
                 views.append(self._view(camera, sweep, lidar_frame))
             except ValueError as error:
                 missing[camera] = str(error)
-                self._complaints.warn(camera, f"not used for training: {error}")
+                self._warnings.warn(camera, f"not used for training: {error}")
         self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
         deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
         return Frame(

@@ -1,7 +1,9 @@
-"""The standard message definitions, for reading and writing serialised messages without ROS."""
+"""Message definitions: the standard ones, which need no ROS, and the classes that this ROS has."""
 
 from __future__ import annotations
 
+import importlib
+import re
 from functools import cache
 
 
@@ -28,3 +30,14 @@ def deserialise(cdr: bytes, type_name: str):
     # Beside its own error the parser lets out whatever slicing and unpacking short data raises, asserts included.
     except (SerdeError, AssertionError, IndexError, UnicodeDecodeError, ValueError, OSError) as error:
         raise ValueError(f"{len(cdr)} bytes are no serialised {type_name}: {error}") from error
+
+
+def message_class(type_name: str) -> type | None:
+    """The class of "package/msg/Name", None if this ROS lacks it."""
+    parts = re.fullmatch(r"([a-z]\w*)/msg/([A-Z]\w*)", type_name, re.ASCII)
+    if parts is None:  # a bag may hold any text there, and a part of it is imported
+        return None
+    try:
+        return getattr(importlib.import_module(f"{parts[1]}.msg"), parts[2], None)
+    except ModuleNotFoundError:
+        return None

@@ -1,5 +1,4 @@
-"""The node's state as /diagnostics shows it: one status for the sweeps, one for the adaptation, one for
-what the node listens to."""
+"""The node's state on /diagnostics: a status each for the sweeps, the adaptation and the node's input topics."""
 
 from __future__ import annotations
 
@@ -11,44 +10,42 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.diagnosis import kind_of
+from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
 from tttkd_ros.ros.outputs import status
-from tttkd_ros.ros.sensor_topic import Input
-from tttkd_ros.ros.statistics import Statistics
+from tttkd_ros.ros.sensor_topic import TopicStatus
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
-# Those that came in end as one of out or lost; those let pass came while the node was inactive.
+# Each sweep in ends as one of out or lost; those let pass came while the node was inactive.
 SWEEPS = ("sweeps in", "sweeps out", *LOST, "sweeps let pass")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of the node.
+    """The node's state at one moment."""
 
-    state: of its life. adaptation: "running", or why not. failed: whether it has stopped; restarting: whether it is
-    not, after an adapter died. version: of the weights behind the last answer. stride: in force. images: received, by
-    camera. problem: why almost no point of the last sweep was in range. failing: whether the last steps have all
-    failed. trouble: why the last sweeps got no answer. inputs: the topics that the node listens to.
-    """
-
-    state: str
-    adaptation: str = "not configured"
-    failed: bool = False
-    restarting: bool = False
-    version: int = 0
-    stride: int = 0
-    jobs: Counters = field(default_factory=Counters)
-    images: Mapping[str, int] = field(default_factory=dict)
-    problem: str = ""
-    failing: bool = False
-    trouble: str = ""
-    inputs: Sequence[Input] = ()
+    state: str  # of its life cycle
+    adaptation: str = "not configured"  # "running", or why not
+    failed: bool = False  # adaptation has stopped
+    restarting: bool = False  # adaptation starts again after its adapter died
+    version: int = 0  # of the weights behind the last answer
+    stride: int = 0  # in force
+    jobs: Counters = field(default_factory=Counters)  # of the adaptation worker
+    images: Mapping[str, int] = field(default_factory=dict)  # received, by camera
+    problem: str = ""  # why almost no point of the last sweep was in range
+    failing: bool = False  # the last steps have all failed
+    trouble: str = ""  # why the last sweeps got no answer
+    inputs: Sequence[TopicStatus] = ()  # the topics that the node subscribes to
 
 
 class Diagnostics:
-    """Turns running totals into statuses; a total that has grown since the last look is a warning.
+    """Turns running totals into statuses. A total that has grown since the last call is a warning.
 
-    Adaptation that is held up is a warning for as long as it lasts. warn: logs it when it begins; info: when it ends.
+    Args:
+        name: of the node.
+        statistics: of the node.
+        warn: logs that adaptation is blocked, when that begins.
+        info: logs when it ends.
     """
 
     def __init__(
@@ -61,31 +58,29 @@ class Diagnostics:
         self._name = name
         self._statistics = statistics
         self._warn, self._info = warn, info
-        self._before = statistics.counts()
-        self._held_up = ""  # in short, what was logged last
+        self._counts = statistics.counts()
+        self._logged_block = ""
         self._lost: Counter[str] = Counter()
 
     def statuses(self, now: Snapshot) -> list[DiagnosticStatus]:
         counts = self._statistics.counts()
-        grown = counts - self._before
-        self._before = counts
-        statuses = [self._sweeps(now, counts, grown), self._adaptation(now, grown)]
+        new, self._counts = counts - self._counts, counts
+        statuses = [self._sweeps(now, new), self._adaptation(now, new["rejected"])]
         return [*statuses, self._inputs(now.inputs)] if now.inputs else statuses
 
-    def _sweeps(self, now: Snapshot, counts: Counter, grown: Counter) -> DiagnosticStatus:
-        lost = [f"{grown[what]} {what}" for what in LOST if grown[what]]
-        idle = now.state == "active" and not grown["sweeps in"]
-        problems = [f"hardly a label: {now.problem}"] if now.problem and not idle else []
-        message = now.trouble or "; ".join(lost + problems) or ("active, but no sweep came" if idle else now.state)
-        level = DiagnosticStatus.WARN if message != "active" else DiagnosticStatus.OK
-        values = {"state": now.state, **{what: counts[what] for what in SWEEPS}, **self._statistics.milliseconds()}
-        return status(f"{self._name}: sweeps", level, message, values)
+    def _sweeps(self, now: Snapshot, new: Counter) -> DiagnosticStatus:
+        idle = now.state == "active" and not new["sweeps in"]
+        problems = [f"{new[event]} {event}" for event in LOST if new[event]]
+        if now.problem and not idle:
+            problems.append(f"almost no labels: {now.problem}")
+        message = now.trouble or "; ".join(problems) or ("active, but no sweep came" if idle else now.state)
+        values = {"state": now.state, **{event: self._counts[event] for event in SWEEPS}, **self._statistics.times_ms()}
+        return self._status("sweeps", _warn_if(message != "active"), message, values)
 
-    def _adaptation(self, now: Snapshot, grown: Counter) -> DiagnosticStatus:
-        rejected = grown["rejected"] > 0
-        held_up = self._hold_up(now)
-        lost = now.failed or now.restarting or now.failing
-        message = held_up or (f"{grown['rejected']} steps rejected" if rejected and not lost else now.adaptation)
+    def _adaptation(self, now: Snapshot, rejected: int) -> DiagnosticStatus:
+        block = self._block(now)
+        broken = now.failed or now.restarting or now.failing
+        message = block or (f"{rejected} steps rejected" if rejected and not broken else now.adaptation)
         values = {
             "adaptation": now.adaptation,
             "paused": now.adaptation == "paused",
@@ -103,35 +98,39 @@ class Diagnostics:
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        warned = held_up or rejected or now.restarting or now.failing
-        level = DiagnosticStatus.WARN if warned else DiagnosticStatus.OK
-        level = DiagnosticStatus.ERROR if now.failed else level
-        return status(f"{self._name}: adaptation", level, message, values)
+        level = DiagnosticStatus.ERROR if now.failed else _warn_if(block or rejected or broken)
+        return self._status("adaptation", level, message, values)
 
-    def _hold_up(self, now: Snapshot) -> str:
-        """What holds adaptation up, logged when it changes; empty if nothing does."""
-        held_up = ""
+    def _block(self, now: Snapshot) -> str:
+        """What blocks adaptation, logged when it changes; empty if nothing does."""
+        block = ""
         if now.adaptation.startswith(STARVING):
-            held_up = f"{now.adaptation} ({self._statistics.steps_in_last_minute()} steps in the last minute)"
+            block = f"{now.adaptation} ({self._statistics.steps_in_last_minute()} steps in the last minute)"
         elif now.adaptation.startswith(GUARD_PAUSE):
-            held_up = now.adaptation
+            block = now.adaptation
         elif now.adaptation == "running":
-            held_up = self._statistics.refusal()
-        short = kind_of(held_up.partition(":")[0])
-        if short != self._held_up:
-            if held_up:
-                self._warn(f"adaptation: {held_up}")
+            block = self._statistics.refusals()
+        kind = kind_of(block.partition(":")[0])
+        if kind != self._logged_block:
+            self._logged_block = kind
+            if block:
+                self._warn(f"adaptation: {block}")
             else:
                 self._info(f"adaptation: {now.adaptation}")
-            self._held_up = short
-        return held_up
+        return block
 
-    def _inputs(self, inputs: Sequence[Input]) -> DiagnosticStatus:
+    def _inputs(self, inputs: Sequence[TopicStatus]) -> DiagnosticStatus:
         lost = Counter({topic.topic: topic.lost for topic in inputs})
-        grown, self._lost = lost - self._lost, lost
-        wrong = [f"{topic.topic}: {topic.problem}" for topic in inputs if topic.problem]
-        wrong += [f"{topic}: {number} messages lost on the way" for topic, number in grown.items()]
+        newly_lost, self._lost = lost - self._lost, lost
+        problems = [f"{topic.topic}: {topic.problem}" for topic in inputs if topic.problem]
+        problems += [f"{topic}: {number} messages lost on the way" for topic, number in newly_lost.items()]
         values = {f"{topic.topic} received": topic.received for topic in inputs}
         values |= {f"{topic.topic} lost": topic.lost for topic in inputs}
-        level = DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK
-        return status(f"{self._name}: inputs", level, "; ".join(wrong) or "all topics bring messages", values)
+        return self._status("inputs", _warn_if(problems), "; ".join(problems) or "all topics bring messages", values)
+
+    def _status(self, part: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+        return status(f"{self._name}: {part}", level, message, values)
+
+
+def _warn_if(problem: object) -> bytes:
+    return DiagnosticStatus.WARN if problem else DiagnosticStatus.OK

@@ -19,11 +19,11 @@ from tttkd_ros.messages.matching import ScanStamp
 from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
+from tttkd_ros.monitoring.statistics import Statistics
+from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.outputs import labelled_cloud
-from tttkd_ros.ros.statistics import Statistics
 from tttkd_ros.ros.sweeps import SweepQueue
-from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.threads import join
 
 MANY_LOST = 3  # sweeps in a row without an answer: it is not by chance
@@ -71,7 +71,7 @@ class Inference:
         publish: Callable[[PointCloud2], object],
         after: Callable[[Answered], object],
         statistics: Statistics,
-        warnings_log: ThrottledLog,
+        warnings: ThrottledLog,
         failures: ThrottledLog,
         *,
         bound: int,
@@ -86,7 +86,7 @@ class Inference:
         self._publish = publish
         self._after = after
         self._statistics = statistics
-        self._complaints = warnings_log
+        self._warnings = warnings
         self._failures = failures
         self._most_bytes = most_bytes
         self._lost = 0  # sweeps in a row that could not be answered
@@ -146,7 +146,7 @@ class Inference:
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))
-        self._complaints.warn("points", f"cloud cannot be read, and so not answered: {reason}")
+        self._warnings.warn("points", f"cloud cannot be read, and so not answered: {reason}")
 
     def _lose(self, outcome: str, reason: str) -> None:
         self._statistics.count(f"sweeps {outcome}")
@@ -158,7 +158,7 @@ class Inference:
 
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
-        self._complaints.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
+        self._warnings.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
 
     def _answer(self, sweep: Sweep) -> Answered:
         msg = sweep.msg
@@ -183,7 +183,7 @@ class Inference:
         times.append(time.monotonic())
         stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
         latency = times[-1] - sweep.arrived
-        self._statistics.took({s: b - a for s, a, b in stages} | {"latency": latency})
+        self._statistics.add_times({s: b - a for s, a, b in stages} | {"latency": latency})
         return Answered(stamp, frame_id, cloud.points, prediction.labels, latency, told_times)
 
     def _follow_up(self, sweep: Sweep, answered: Answered) -> None:
@@ -198,5 +198,5 @@ class Inference:
         self._governor.observe(stamp, arrived, latency)
         share = self._governor.share
         if share.stretch > before.stretch:
-            self._complaints.warn("deadline", f"latency is near it: stride stretched to {share.stretch} times")
+            self._warnings.warn("deadline", f"latency is near it: stride stretched to {share.stretch} times")
         self._pipeline.shed(share)

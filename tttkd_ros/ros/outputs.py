@@ -1,4 +1,4 @@
-"""What the node publishes, as messages; made from plain values, so that no part of it needs a running node."""
+"""What the node publishes, as messages; made from plain values, so none of it needs a running node."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from std_msgs.msg import Header, String
 
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.classes import UNLABELLED, ClassSet
-from tttkd_ros.messages.encodings import cv_bridge
 from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
 from tttkd_ros.messages.stamps import split
 
 
-def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette) -> PointCloud2:
-    """The input's points in the input's order and shape, with its stamp and frame.
+def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette: np.ndarray) -> PointCloud2:
+    """Encode the input's points, in its order and shape, with its stamp and frame.
 
-    msg: any object with the attributes of a PointCloud2. labels, confidence: (N,).
+    Args:
+        msg: the input, any object with the attributes of a PointCloud2.
+        cloud: the input, decoded.
+        labels: (N,) uint8.
+        confidence: (N,) float32.
+        palette: (256, 3) uint8, the colour of each label.
     """
     encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity)
     stamp = Time(sec=msg.header.stamp.sec, nanosec=msg.header.stamp.nanosec)
@@ -55,8 +59,11 @@ def label_info(classes: ClassSet) -> String:
 
 
 def adaptation(report: StepReport, name: str) -> DiagnosticArray:
-    """A step's outcome at the stamp of its sweep: OK with message "accepted", or WARN with the reason; OK with it
-    where no step was needed."""
+    """A step's outcome at the stamp of its sweep: WARN if it was rejected, OK if it was accepted or not needed.
+
+    Args:
+        name: of the node.
+    """
     values = {
         "accepted": report.accepted,
         "reason": report.reason,
@@ -67,7 +74,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "alignment": report.alignment,
         "gradient_norm": report.gradient_norm,
         "rolled_back": report.rolled_back,
-        "followed": report.followed,
+        "bn_updated": report.followed,
         "paused": report.paused,
         "skipped": report.skipped,
         "points": report.points,
@@ -93,34 +100,11 @@ def diagnostics(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArra
 
 
 def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Image:
-    """image (H, W, 3) uint8 RGB; stamp: nanoseconds. cv_bridge makes the message if ROS provides it."""
-    header = Header(stamp=stamp_message(stamp), frame_id=frame_id)
-    bridge = cv_bridge()
-    if bridge is not None:
-        try:
-            message = bridge.cv2_to_imgmsg(image, "rgb8")
-        except Exception:  # it numbers types as the OpenCV does that it was made for, which need not be this one
-            pass
-        else:
-            message.header = header
-            return message
+    """Encode an RGB image (H, W, 3) uint8; stamp: nanoseconds."""
     height, width = image.shape[:2]
-    return Image(
-        header=header,
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=as_array(np.ascontiguousarray(image)),
-    )
-
-
-def as_array(data) -> array.array:
-    """The bytes as rclpy takes them in one piece: assigned an ndarray, it would check byte by byte."""
-    filled = array.array("B")
-    filled.frombytes(memoryview(data).cast("B"))
-    return filled
+    data = array.array("B", np.ascontiguousarray(image).tobytes())  # rclpy would check any other type byte by byte
+    header = Header(stamp=stamp_message(stamp), frame_id=frame_id)
+    return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=data)
 
 
 def stamp_message(stamp: int) -> Time:

@@ -11,9 +11,9 @@ import torch
 from tttkd_ros.frame import View
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.messages.camera_buffer import Cameras
+from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.ros.inference import Answered
 from tttkd_ros.ros.outputs import image_message
-from tttkd_ros.ros.throttled_log import ThrottledLog
 from tttkd_ros.threads import join
 
 

@@ -56,7 +56,7 @@ def declare(node: Node) -> Settings:
     return Settings(**values)
 
 
-def unknown(node: Node) -> list[str]:
+def unknown_parameters(node: Node) -> list[str]:
     """What to say of each first value, of a parameter file or an argument, that no parameter takes after `declare`."""
     given = getattr(node, "_parameter_overrides", {})  # rclpy's own record: it has no public way to tell
     declared = list(node.get_parameters_by_prefix(""))

@@ -1,8 +1,7 @@
 """Quality of service of the node's topics.
 
-What arrives is taken as each publisher offers it, unless the parameters say otherwise (`sensor_topic`). What leaves is
-offered reliably: a reliable publisher matches every subscription, and to a best-effort one it sends best effort all the
-same.
+The node subscribes as each publisher offers, unless the parameters say otherwise (`sensor_topic`). It publishes
+reliably: a reliable publisher matches every subscription, and sends best effort to a best-effort one.
 """
 
 from __future__ import annotations
@@ -21,23 +20,16 @@ UnsupportedEventTypeError = events.UnsupportedEventTypeError
 
 RELIABILITY = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
-# What a subscriber may ask for beyond what the node offers, and what it should ask for instead.
-ASK_FOR = {
+# What a subscriber should ask for instead of what the node does not offer.
+MATCHING_REQUESTS = {
     "DURABILITY": "volatile",
     "DEADLINE": "no deadline",
     "LIVELINESS": "automatic liveliness without a lease",
 }
 
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:
-    """Subscriptions to points, images and camera infos."""
+    """For subscriptions to points, images and camera infos."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=RELIABILITY[reliability])
 
 
@@ -45,49 +37,56 @@ def output_qos(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
+LATCHED = output_qos(1)
+LATCHED.durability = DurabilityPolicy.TRANSIENT_LOCAL
+
+
 def subscription_events(
     topic: str,
-    complain: Callable[[str, str], object],
+    warn: Callable[[str, str], object],
     *,
-    lost: Callable[[int], object],
-    best_effort: Callable[[], object] | None = None,
+    on_loss: Callable[[int], object],
+    on_best_effort: Callable[[], object] | None = None,
 ) -> SubscriptionEventCallbacks:
-    """Complains about a publisher that does not match, with the remedy, in place of rclpy's own warning.
+    """Callbacks that warn of publishers that do not match, with the remedy, instead of rclpy's own warning.
 
-    topic: as publishers see it. complain: told the topic and the problem. lost: told how many messages were lost.
-    best_effort: called for a best-effort publisher that a reliable subscription misses, instead of a complaint.
+    Args:
+        topic: name as publishers see it.
+        warn: logs a problem of a topic.
+        on_loss: receives the number of lost messages.
+        on_best_effort: called instead of a warning if a reliable subscription misses a best-effort publisher.
     """
 
-    def mismatch(event) -> None:
+    def on_mismatch(event) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
+        if policy == "RELIABILITY" and on_best_effort is not None:
+            on_best_effort()
+            return
         if policy == "RELIABILITY":
-            if best_effort is not None:
-                best_effort()
-                return
-            theirs = "a publisher is best effort while this node asks for reliable"
-            remedy = "set the parameter qos.reliability to auto, or let the publisher be reliable"
+            cause = "a publisher is best effort while this node asks for reliable"
+            remedy = "set the parameter qos.reliability to auto, or make the publisher reliable"
         else:
-            theirs = f"a publisher offers another {_spelled(policy)} than this node asks for"
-            remedy = "let it have the default"
-        complain(topic, f"{theirs}, and nothing of it arrives: {remedy}{_others(event)}")
+            cause = f"a publisher offers another {_spelled(policy)} than this node asks for"
+            remedy = "use the default there"
+        warn(topic, f"{cause}, so nothing of it arrives: {remedy}{_others(event)}")
 
     return SubscriptionEventCallbacks(
-        incompatible_qos=mismatch, message_lost=lambda event: lost(event.total_count_change)
+        incompatible_qos=on_mismatch, message_lost=lambda event: on_loss(event.total_count_change)
     )
 
 
-def publisher_events(topic: str, complain: Callable[[str, str], object]) -> PublisherEventCallbacks:
-    """The same for subscribers that ask for more than the node offers."""
+def publisher_events(topic: str, warn: Callable[[str, str], object]) -> PublisherEventCallbacks:
+    """Callbacks that warn of subscribers that ask for more than the node offers; arguments as above."""
 
-    def mismatch(event) -> None:
+    def on_mismatch(event) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        complain(
+        warn(
             topic,
-            f"a subscriber asks for a {_spelled(policy)} that this node does not offer, and receives nothing: "
-            f"let it ask for {ASK_FOR.get(policy, 'the default')}{_others(event)}",
+            f"a subscriber asks for a {_spelled(policy)} that this node does not offer, so it receives nothing: "
+            f"let it ask for {MATCHING_REQUESTS.get(policy, 'the default')}{_others(event)}",
         )
 
-    return PublisherEventCallbacks(incompatible_qos=mismatch)
+    return PublisherEventCallbacks(incompatible_qos=on_mismatch)
 
 
 def _spelled(policy: str) -> str:
@@ -95,5 +94,5 @@ def _spelled(policy: str) -> str:
 
 
 def _others(event) -> str:
-    """The middleware tells the last one's policy only."""
+    """The middleware gives the policy of the last one only."""
     return f" ({event.total_count_change - 1} more do not match)" if event.total_count_change > 1 else ""

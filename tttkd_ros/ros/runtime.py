@@ -25,25 +25,22 @@ from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.messages.camera_buffer import Cameras
+from tttkd_ros.monitoring.statistics import Statistics
+from tttkd_ros.monitoring.throttled_log import ThrottledLog, warn_with
 from tttkd_ros.names import is_rectified
+from tttkd_ros.paths import resolve_path
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
-from tttkd_ros.ros.camera_topics import camera_topics, with_cameras
+from tttkd_ros.ros.camera_setup import camera_topics, choose_extrinsics, with_cameras
 from tttkd_ros.ros.diagnostics import Snapshot
-from tttkd_ros.ros.extrinsics import FromTf, extrinsics
-from tttkd_ros.ros.files import resolve
 from tttkd_ros.ros.inference import Inference
-from tttkd_ros.ros.logs import warn
-from tttkd_ros.ros.motion import odometry
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.published_types import PublishedTypes
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events
 from tttkd_ros.ros.sensor_topic import SensorTopic
 from tttkd_ros.ros.settings import Settings
 from tttkd_ros.ros.state_services import AdaptedState
-from tttkd_ros.ros.statistics import Statistics
-from tttkd_ros.ros.tf import listen
-from tttkd_ros.ros.throttled_log import ThrottledLog
+from tttkd_ros.ros.tf_lookup import TfTransforms, listen_to_tf, tf_poses
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import Weights
@@ -70,29 +67,29 @@ class Runtime:
 
     def _make(self, node: Node, settings: Settings, config: TTTConfig) -> None:
         log = node.get_logger()
-        warnings_log = self._complaints = ThrottledLog(warn(log))
+        warnings = self._warnings = ThrottledLog(warn_with(log))
         failures = ThrottledLog(self._error)
         classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
-        rig = load_rig(resolve(settings.rig)) if settings.rig else None
-        mounted = load_base_from_lidar(resolve(settings.rig)) if settings.rig else None
+        rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
+        mounted = load_base_from_lidar(resolve_path(settings.rig)) if settings.rig else None
         if mounted is not None:
             rig = rig or None  # a rig may tell the LiDAR's mounting alone
         settings = with_cameras(settings, rig)
         sources = camera_topics(node, settings, rig)
         places_cameras = settings.cameras and (settings.fixed_frame or not rig)
-        tf = listen(node) if places_cameras or (settings.base_frame and mounted is None) else None
+        tf = listen_to_tf(node) if places_cameras or (settings.base_frame and mounted is None) else None
         if tf:
             self._close.append(tf.close)
-        transforms = extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
-        poses = odometry(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
-        compensation = Compensation(poses and poses.trajectory, partial(warnings_log.warn, "motion"), log.info)
-        mounting = Mounting(mounted, settings.base_frame, tf and FromTf(tf.buffer).transform, log.info)
+        transforms = choose_extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
+        poses = tf_poses(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
+        compensation = Compensation(poses and poses.trajectory, partial(warnings.warn, "motion"), log.info)
+        mounting = Mounting(mounted, settings.base_frame, tf and TfTransforms(tf.buffer).lookup, log.info)
         # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
         self.cameras, drawn = (
             Cameras(
-                settings.cameras, transforms, image_type, warnings_log,
+                settings.cameras, transforms, image_type, warnings,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
                 most_bytes=settings.history_bytes, most_pixels=settings.image_pixels,
                 channel_order=settings.channel_order, compensation=compensation,
@@ -118,7 +115,7 @@ class Runtime:
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, warnings_log, failures, bound=settings.queue,
+            self._overlays.submit, self._statistics, warnings, failures, bound=settings.queue,
             most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
             level=mounting.level,
         )
@@ -127,7 +124,7 @@ class Runtime:
         # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
         # Python message holds up every other thread.
         subscribe = partial(self._subscribe, settings)
-        types = PublishedTypes(node, warnings_log.warn)
+        types = PublishedTypes(node, warnings.warn)
         self._close.append(types.close)
         types.watch_sweeps(
             "points", lambda kind, callback: subscribe(kind, "points", callback, raw=True), self._on_points
@@ -161,14 +158,14 @@ class Runtime:
             "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
             self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
             problem=self._inference.problem, failing=pipeline.failing, trouble=self._inference.trouble,
-            inputs=tuple(topic.state() for topic in self._inputs),
+            inputs=tuple(topic.status() for topic in self._inputs),
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
         device = resolve_device(settings.device)
         # The segmenting and the training thread share the cores; with more threads each they only wait for each other.
         torch.set_num_threads(settings.threads)
-        model = resolve(settings.model)
+        model = resolve_path(settings.model)
         student = load_student(model, device, class_set=settings.class_set)
         cancel = Cancellation()
         build = self._adapter(settings, student, device, cancel) if self.adapts else None
@@ -181,7 +178,7 @@ class Runtime:
         self, settings: Settings, student: Student, device: str, cancel: Cancellation
     ) -> Callable[[], Adapter]:
         """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
-        teacher = resolve(settings.teacher)
+        teacher = resolve_path(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
         build = partial(
             load_ttt_kd, student, teacher,
@@ -199,7 +196,7 @@ class Runtime:
             self._statistics.count("sweeps let pass")
 
     def _on_report(self, report: StepReport) -> None:
-        self._statistics.step(report)
+        self._statistics.add_step(report)
         message = outputs.adaptation(report, self._node.get_name())
         try:
             self._steps.publish(message)
@@ -213,7 +210,7 @@ class Runtime:
             self._node.get_logger().error(text)
 
     def _publisher(self, kind: type, topic: str, qos):
-        events = publisher_events(self._node.resolve_topic_name(topic), self._complaints.warn)
+        events = publisher_events(self._node.resolve_topic_name(topic), self._warnings.warn)
         publisher = self._node.create_publisher(kind, topic, qos, event_callbacks=events)
         self._close.append(partial(self._node.destroy_publisher, publisher))
         return publisher
@@ -222,7 +219,7 @@ class Runtime:
         """What it returns ends the subscription before `close` does."""
         received = SensorTopic(
             self._node, kind, topic, callback, reliability=settings.reliability, depth=settings.depth,
-            complain=self._complaints.warn, **options,
+            warn=self._warnings.warn, **options,
         )
         self._inputs.append(received)
         self._close.append(received.close)
@@ -235,7 +232,7 @@ class Runtime:
 
     def _look(self) -> None:
         for topic in self._inputs:
-            topic.look()
+            topic.check()
 
 
 def _both(first: Callable[[str, object], None], second: Callable[[str, object], None], camera: str, msg) -> None:

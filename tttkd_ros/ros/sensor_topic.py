@@ -1,4 +1,4 @@
-"""A topic that the node listens to: received as its publishers send it, and watched."""
+"""A topic that the node subscribes to: received as its publishers offer it, and monitored."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from tttkd_ros.ros.doubles import Doubles
+from tttkd_ros.fastdds import loss_remedy
+from tttkd_ros.messages.duplicates import DuplicateFilter
+from tttkd_ros.monitoring.topic_health import PublisherInfo, TopicHealth
 from tttkd_ros.ros.qos import UnsupportedEventTypeError, sensor_qos, subscription_events
-from tttkd_ros.ros.silence import Offer, Silence
 
-RELIABLE, BEST_EFFORT = WAYS = "reliable", "best_effort"
+RELIABLE, BEST_EFFORT = RELIABILITIES = "reliable", "best_effort"
 
 
 @dataclass(frozen=True)
-class Input:
+class TopicStatus:
     """A topic as /diagnostics shows it. problem: why nothing comes; empty if all is well."""
 
     topic: str
@@ -30,18 +31,24 @@ class Input:
 
 
 class SensorTopic:
-    """Hands each message to `callback`: serialised if `raw`, else as a `kind`. For the executor's thread.
+    """Hands each message of a topic to a callback. All methods are for the executor's thread.
 
-    With the reliability "auto" a reliable subscription is always there. It misses best-effort publishers, so a
-    best-effort one stands beside it while there are such. That one hears reliable publishers, too: what came before is
-    left out.
+    With the reliability "auto" there is always a reliable subscription. It misses best-effort publishers, so there is a
+    best-effort one beside it as long as there are such publishers. That one also receives from reliable publishers:
+    messages that have come already are left out.
 
-    once: one message is enough, as of a camera's calibration. complain: told the topic and the problem.
+    Args:
+        kind: message class.
+        callback: takes a message, serialised if `raw`.
+        reliability: "auto", "reliable" or "best_effort".
+        depth: messages that the middleware keeps.
+        warn: logs a problem of a topic.
+        once: one message is enough, as of a camera's calibration.
     """
 
     def __init__(
         self, node: Node, kind: type, topic: str, callback: Callable, *, reliability: str, depth: int,
-        complain: Callable[[str, object], object], raw: bool = False, once: bool = False,
+        warn: Callable[[str, object], object], raw: bool = False, once: bool = False,
     ):
         self.name = node.resolve_topic_name(topic)
         self._node = node
@@ -49,84 +56,84 @@ class SensorTopic:
         self._topic = topic
         self._callback = callback
         self._depth = depth
-        self._complain = complain
+        self._warn = warn
         self._raw = raw
         self._auto = reliability == "auto"
-        self._silence = Silence(get_rmw_implementation_identifier(), once=once)
+        self._health = TopicHealth(loss_remedy(get_rmw_implementation_identifier()), once=once)
         self._problem = ""
-        self._doubles: Doubles | None = None
-        self._unneeded = 0  # looks in a row at which the best-effort subscription had no publisher
+        self._duplicates: DuplicateFilter | None = None
+        self._unused_checks = 0  # checks in a row that found no publisher for the best-effort subscription
         self._subscriptions: dict[str, Subscription] = {}
         self._subscribe(RELIABLE if self._auto else reliability)
-        self._follow(self._offers())
+        self._follow(self._publishers())
 
-    def look(self) -> None:
-        """Follow the publishers and complain about silence; to be called once a second."""
-        offers = self._offers()
-        self._follow(offers)
-        before, self._problem = self._problem, self._silence.problem(offers, self._elsewhere)
+    def check(self) -> None:
+        """Adapt to the present publishers and warn of silence. Call this once a second."""
+        publishers = self._publishers()
+        self._follow(publishers)
+        before, self._problem = self._problem, self._health.problem(publishers, self._alternatives)
         if self._problem and not before:
-            self._complain(self.name, self._problem)
+            self._warn(self.name, self._problem)
 
-    def state(self) -> Input:
-        return Input(self.name, self._silence.received, self._silence.lost, self._problem)
+    def status(self) -> TopicStatus:
+        return TopicStatus(self.name, self._health.received, self._health.lost, self._problem)
 
     def close(self) -> None:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
-    def _offers(self) -> list[Offer]:
+    def _publishers(self) -> list[PublisherInfo]:
         return [
-            Offer(
+            PublisherInfo(
                 info.node_name, info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
                 info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,
             )
             for info in self._node.get_publishers_info_by_topic(self._topic)
         ]
 
-    def _follow(self, offers: list[Offer]) -> None:
+    def _follow(self, publishers: list[PublisherInfo]) -> None:
         if not self._auto:
             return
-        if any(not offer.reliable for offer in offers):
-            self._listen_to_best_effort()
+        if not all(publisher.reliable for publisher in publishers):
+            self._add_best_effort()
         elif BEST_EFFORT in self._subscriptions:
-            self._unneeded += 1
-            if self._unneeded > 1:  # by now the last messages have been taken
+            self._unused_checks += 1
+            if self._unused_checks > 1:  # by now the last messages have been taken
                 self._node.destroy_subscription(self._subscriptions.pop(BEST_EFFORT))
 
-    def _listen_to_best_effort(self) -> None:
-        self._unneeded = 0
+    def _add_best_effort(self) -> None:
+        self._unused_checks = 0
         if BEST_EFFORT not in self._subscriptions:
-            self._doubles = self._doubles or Doubles()
+            self._duplicates = self._duplicates or DuplicateFilter()
             self._subscribe(BEST_EFFORT)
 
     def _subscribe(self, reliability: str) -> None:
         create = partial(
             self._node.create_subscription, self._kind, self._topic, partial(self._on_message, reliability),
-            sensor_qos(reliability, self._depth), raw=True,  # whose size is known, and whose doubles are
+            sensor_qos(reliability, self._depth), raw=True,  # for its size, and to recognise duplicates
         )
         events = subscription_events(
-            self.name, self._complain, lost=partial(self._on_loss, reliability),
-            best_effort=self._listen_to_best_effort if self._auto else None,
+            self.name, self._warn, on_loss=partial(self._on_loss, reliability),
+            on_best_effort=self._add_best_effort if self._auto else None,
         )
         try:
             self._subscriptions[reliability] = create(event_callbacks=events)
-        except UnsupportedEventTypeError:  # of a middleware that does not know of lost messages
+        except UnsupportedEventTypeError:  # a middleware that does not report lost messages
             self._subscriptions[reliability] = create()
 
     def _on_message(self, reliability: str, data: bytes) -> None:
-        if self._doubles is not None and not self._doubles.is_new(WAYS.index(reliability), data):
+        if self._duplicates is not None and not self._duplicates.is_new(RELIABILITIES.index(reliability), data):
             return
-        self._silence.arrived(len(data))
+        self._health.add_message(len(data))
         self._callback(data if self._raw else deserialize_message(data, self._kind))
 
     def _on_loss(self, reliability: str, count: int) -> None:
-        offers = self._offers()
-        if self._auto and reliability == BEST_EFFORT and any(offer.reliable for offer in offers):
-            return  # the other subscription may have it
-        self._complain(self.name, self._silence.loss(count, offers))
+        publishers = self._publishers()
+        if self._auto and reliability == BEST_EFFORT and any(publisher.reliable for publisher in publishers):
+            return  # the other subscription may have received it
+        self._warn(self.name, self._health.add_losses(count, publishers))
 
-    def _elsewhere(self) -> list[str]:
+    def _alternatives(self) -> list[str]:
         """Other topics of this type that other nodes publish."""
         wanted = f"{self._kind.__module__.partition('.')[0]}/msg/{self._kind.__name__}"
         own = self._node.get_fully_qualified_name()

@@ -1,4 +1,4 @@
-"""Adapted weights to and from the file of the parameter `state.file`: on demand, at intervals, at start."""
+"""Saves adapted weights to the file of the parameter `state.file` and loads them: on demand, at intervals, at start."""
 
 from __future__ import annotations
 
@@ -15,90 +15,94 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
+from tttkd_ros.monitoring.throttled_log import ThrottledLog, error_with
+from tttkd_ros.paths import resolve_path
 from tttkd_ros.pipeline import Pipeline
-from tttkd_ros.ros.files import resolve
-from tttkd_ros.ros.logs import err
 from tttkd_ros.ros.parameters import STATE_FILE
 from tttkd_ros.ros.settings import Settings
-from tttkd_ros.ros.throttled_log import ThrottledLog
 
-Outcome = tuple[bool, str]  # success, and what there is to say
+Outcome = tuple[bool, str]  # success and message
 
 
 class AdaptedState:
-    """Reads and writes in a thread of its own, one file after the other: a disk may take seconds, and neither sweeps
-    nor the node's callbacks may wait for it.
+    """Reads and writes files in a thread of its own, one after the other: a disk may take seconds.
 
-    origin: of the student that the pipeline began with. Its methods are for the executor's thread.
+    Its methods are for the executor's thread.
+
+    Args:
+        origin: of the student that the pipeline began with.
     """
 
     def __init__(self, node: Node, pipeline: Pipeline, origin: Origin, settings: Settings):
         self._node = node
         self._log = node.get_logger()
-        self._complaints = ThrottledLog(err(self._log))
+        self._errors = ThrottledLog(error_with(self._log))
         self._pipeline = pipeline
         self._origin = origin
-        self._model = str(resolve(settings.model))
+        self._model = str(resolve_path(settings.model))
         self._lock = threading.Lock()
-        self._base = 0, 0  # a version, and the steps since the checkpoint that it stands for
-        self._kept = pipeline.weights  # what needs no saving
-        self._own: Path | None = None  # the file last written or loaded
+        self._base = 0, 0  # a version, and how many steps after the checkpoint it is
+        self._saved = pipeline.weights  # need no saving
+        self._known_file: Path | None = None  # last written or loaded
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="state")
-        self._saving: concurrent.futures.Future | None = None
+        self._autosaving: concurrent.futures.Future | None = None
         self._autosaves = settings.autosave > 0
         if self._autosaves:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._timer = node.create_timer(settings.autosave, self.autosave, clock=steady)
 
     def save(self) -> Future:
-        """Awaitable `Outcome`."""
-        return self._in_thread(self._save)
+        """Returns an awaitable `Outcome`."""
+        return self._submit(self._save)
 
     def load(self) -> Future:
-        """Awaitable `Outcome`. What is loaded gets the version after the one published."""
-        return self._in_thread(self._load)
+        """Returns an awaitable `Outcome`. The loaded weights get the version after the published one."""
+        return self._submit(self._load)
 
     def reset(self) -> None:
-        """Back to the shipped weights."""
+        """Publish the checkpoint's weights."""
         with self._lock:
             self._pipeline.reset()
             self._base = 0, 0
 
     def restore(self) -> None:
-        """At start: go on from the file, if there is one.
+        """Load the file at start, if there is one.
 
-        A file that is refused is reported and left alone, and the node goes on with the weights of its model: a robot
-        that labels without what it has learnt is better off than one that does not label.
+        A refused file is logged and kept, and the node starts with its model's weights: labels without what was learnt
+        are better than none.
         """
         try:
-            self._log.info(self._load(_path(self._node.get_parameter(STATE_FILE).value)))
+            self._log.info(self._load(_path(self._file())))
         except FileNotFoundError as error:
-            self._log.info(f"state.load_at_start: {error}; begins with the weights of the model")
+            self._log.info(f"state.load_at_start: {error}; starts with the weights of the model")
         except (ValueError, OSError) as error:
-            self._log.error(f"state.load_at_start: {error}; begins with the weights of the model")
+            self._log.error(f"state.load_at_start: {error}; starts with the weights of the model")
 
     def autosave(self) -> None:
-        """Save what is new, if the parameters ask for it; failures are complained about."""
-        if self._autosaves and (self._saving is None or self._saving.done()):
-            self._saving = self._pool.submit(self._autosave, self._node.get_parameter(STATE_FILE).value)
+        """Save new weights if the parameters ask for it; a failure is logged."""
+        if self._autosaves and (self._autosaving is None or self._autosaving.done()):
+            self._autosaving = self._pool.submit(self._autosave, self._file())
 
     def close(self) -> None:
-        """Save what is new, if asked for, and end the thread."""
+        """Save new weights if the parameters ask for it, and end the thread."""
         if self._autosaves:
             self._autosaves = False
             self._node.destroy_timer(self._timer)
-            self._pool.submit(self._autosave, self._node.get_parameter(STATE_FILE).value)
+            self._pool.submit(self._autosave, self._file())
         self._pool.shutdown(wait=True)
 
-    def _in_thread(self, action: Callable[[Path], str]) -> Future:
+    def _file(self) -> str:
+        return self._node.get_parameter(STATE_FILE).value
+
+    def _submit(self, action: Callable[[Path], str]) -> Future:
         done = Future()
 
-        def finished(work: concurrent.futures.Future) -> None:
+        def finish(work: concurrent.futures.Future) -> None:
             done.set_result(work.result())
             if (executor := self._node.executor) is not None:
-                executor.wake()  # it looks at what is awaited only when something happens
+                executor.wake()  # it checks awaited futures only if something happens
 
-        self._pool.submit(self._attempt, action, self._node.get_parameter(STATE_FILE).value).add_done_callback(finished)
+        self._pool.submit(self._attempt, action, self._file()).add_done_callback(finish)
         return done
 
     def _attempt(self, action: Callable[[Path], str], file: str) -> Outcome:
@@ -107,22 +111,22 @@ class AdaptedState:
         except (ValueError, OSError) as error:
             self._log.error(str(error))
             return False, str(error)
-        except Exception as error:  # nothing that a file holds may bring the node down
+        except Exception as error:  # no content of a file may end the node
             self._log.error(traceback.format_exc())
             return False, f"{type(error).__name__}: {error}"
         self._log.info(message)
         return True, message
 
     def _autosave(self, file: str) -> None:
-        if self._pipeline.weights is self._kept:
+        if self._pipeline.weights is self._saved:
             return
         try:
             path = _path(file)
-            if path != self._own and path.exists():
-                load_state(path, self._origin)  # what another model has learnt is not overwritten unasked
+            if path != self._known_file and path.exists():
+                load_state(path, self._origin)  # raises if it is another model's, which must not be overwritten
             self._save(path)
-        except Exception as error:  # of any kind: the node lives on
-            self._complaints.warn("state.autosave", f"nothing saved: {error}")
+        except Exception as error:  # none may end the node
+            self._errors.warn("state.autosave", f"nothing saved: {error}")
 
     def _save(self, path: Path) -> str:
         with self._lock:
@@ -134,7 +138,7 @@ class AdaptedState:
             saved=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         save_state(path, self._origin, weights, self._pipeline.config, provenance)
-        self._kept, self._own = weights, path
+        self._saved, self._known_file = weights, path
         return f"saved version {weights.version} to {path}: {provenance}"
 
     def _load(self, path: Path) -> str:
@@ -142,8 +146,8 @@ class AdaptedState:
         with self._lock:
             weights = self._pipeline.load_weights(replace(state.weights, version=0))
             self._base = weights.version, state.provenance.steps
-        self._kept, self._own = weights, path
-        return f"loaded {path}: {state.provenance}; goes on as version {weights.version}"
+        self._saved, self._known_file = weights, path
+        return f"loaded {path}: {state.provenance}; continues as version {weights.version}"
 
 
 def _path(file: str) -> Path:

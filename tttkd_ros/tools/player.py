@@ -9,8 +9,6 @@ offered is not used: it is edited, or of another distribution. Nothing played is
 from __future__ import annotations
 
 import csv
-import importlib
-import re
 import signal
 import sys
 import threading
@@ -26,8 +24,9 @@ from rclpy.exceptions import NameValidationException
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from tttkd_ros import fastdds
 from tttkd_ros.bags.storage import Bag, open_bag
-from tttkd_ros.ros import fastdds
+from tttkd_ros.messages.definitions import message_class
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
 SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
@@ -117,17 +116,6 @@ def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[s
         reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
         raise ValueError(f"nothing to play in bag {bag.path} ({reasons or 'it has no topics'})")
     return classes, left_out
-
-
-def message_class(type_name: str) -> type | None:
-    """The class of "package/msg/Name", or None where this ROS lacks it."""
-    parts = re.fullmatch(r"([a-z]\w*)/msg/([A-Z]\w*)", type_name, re.ASCII)
-    if parts is None:  # a bag may hold any text there, and a part of it is to be imported
-        return None
-    try:
-        return getattr(importlib.import_module(f"{parts[1]}.msg"), parts[2], None)
-    except ModuleNotFoundError:
-        return None
 
 
 def qos(topic: str) -> QoSProfile:

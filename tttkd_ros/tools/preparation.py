@@ -22,11 +22,11 @@ from tttkd_ros.adaptation.worker import OVER, READY
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
-from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
-from tttkd_ros.names import camera_name, info_topic
+from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
+from tttkd_ros.names import camera_name
+from tttkd_ros.paths import resolve_path
 from tttkd_ros.ros import parameters
-from tttkd_ros.ros.camera_topics import CameraTopics, image_topic, with_cameras
-from tttkd_ros.ros.files import resolve
+from tttkd_ros.ros.camera_setup import CameraTopics, camera_topics, with_cameras
 from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
 
@@ -72,10 +72,7 @@ def prepare(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
-    settings, config = read_parameters(params_file, json.loads(given))
-    known = load_rig(resolve(settings.rig)) if settings.rig else None
-    settings = with_cameras(settings, known)
-    sources = _sources(settings, known, json.loads(remapped))
+    settings, config, sources = read_node(params_file, json.loads(given), json.loads(remapped))
     with open_bag(bag) as opened:
         types = opened.types
         points = topics.require(types, points, topics.CLOUD) if points else topics.points_topic(types, opened.counts)
@@ -90,37 +87,32 @@ def prepare(
     )
 
 
-def read_parameters(file: Path, given: Mapping[str, object]) -> tuple[Settings, TTTConfig]:
-    """As the node would read them. Raises ValueError where it would refuse them."""
+def read_node(
+    file: Path, given: Mapping[str, object], remapped: Mapping[str, str]
+) -> tuple[Settings, TTTConfig, dict[str, CameraTopics]]:
+    """The node's parameters and its cameras' topics, as the node would find them.
+
+    Raises:
+        ValueError: if the node would refuse a parameter.
+    """
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
+    remappings = [word for name, topic in remapped.items() for word in ("-r", f"{name}:={topic}")]
     context = rclpy.Context()
     rclpy.init(context=context)
     try:
         node = rclpy.create_node(
-            "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file)],
+            "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file), *remappings],
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
-        return parameters.declare(node), parameters.read_config(node)
+        settings, config = parameters.declare(node), parameters.read_config(node)
+        rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
+        settings = with_cameras(settings, rig)
+        return settings, config, camera_topics(node, settings, rig)
     except (ParameterException, RuntimeError) as error:
         raise ValueError(f"parameter file {file}: {error}") from error
     finally:
         rclpy.try_shutdown(context=context)
-
-
-def _sources(
-    settings: Settings, rig: Mapping[str, RigCamera] | None, remapped: Mapping[str, str]
-) -> dict[str, CameraTopics]:
-    """Camera -> the topics on which the node listens to it, as `camera_topics` resolves them for a node."""
-    suffix = "" if settings.image_transport == "raw" else "/compressed"
-    found = {}
-    for camera in settings.cameras:
-        named = f"/{image_topic(camera, rig).lstrip('/')}"
-        found[camera] = CameraTopics(
-            remapped.get(f"{camera}/image{suffix}", f"{named}{suffix}"),
-            remapped.get(f"{camera}/camera_info", info_topic(named)),
-        )
-    return found
 
 
 def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapping[str, str]) -> list[str]:
@@ -134,7 +126,7 @@ def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapp
                              f"parameters cameras and image_transport; the bag has {topics.described(types)}")
         found += [image, *({info} & types.keys())]
     places_cameras = settings.teacher and settings.cameras and (settings.fixed_frame or not settings.rig)
-    levels = settings.base_frame and (not settings.rig or load_base_from_lidar(resolve(settings.rig)) is None)
+    levels = settings.base_frame and (not settings.rig or load_base_from_lidar(resolve_path(settings.rig)) is None)
     if find_spec("tf2_ros") and (places_cameras or levels):
         found += sorted({topics.MOVING_TOPIC, topics.STATIC_TOPIC} & types.keys())
     return found
@@ -144,17 +136,17 @@ def _options(
     settings: Settings, config: TTTConfig, points: str, adapts: bool, sources: Mapping[str, CameraTopics]
 ) -> tuple[str, ...]:
     options = {
-        "points-topic": points, "model": resolve(settings.model), "device": resolve_device(settings.device),
+        "points-topic": points, "model": resolve_path(settings.model), "device": resolve_device(settings.device),
         "base-frame": settings.base_frame if find_spec("tf2_ros") else "",
     }  # fmt: skip
     if adapts:
         options |= {
-            "teacher": resolve(settings.teacher), "engine": settings.engine, "seed": settings.seed,
+            "teacher": resolve_path(settings.teacher), "engine": settings.engine, "seed": settings.seed,
             "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
             "kd-points": config.kd_points, "tolerance": settings.tolerance, "fixed-frame": settings.fixed_frame,
         }
-    if settings.rig and (adapts or not load_rig(resolve(settings.rig))):  # of one without cameras the mounting counts
-        options["rig"] = resolve(settings.rig)
+    if settings.rig and (adapts or not load_rig(resolve_path(settings.rig))):  # without cameras it has the mounting
+        options["rig"] = resolve_path(settings.rig)
     text = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     text += ["--method", "ttt-kd-o" if adapts else "frozen"]
     if adapts:

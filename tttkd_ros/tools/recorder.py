@@ -20,9 +20,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from tttkd_ros import fastdds
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.ros import fastdds
-from tttkd_ros.tools.player import message_class
+from tttkd_ros.messages.definitions import message_class
 
 QUEUE = 100  # messages kept while the disk is slow
 

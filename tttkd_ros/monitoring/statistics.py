@@ -1,4 +1,4 @@
-"""Stage times and counters of a running node, in figures for /diagnostics."""
+"""Stage times and counters of a running node."""
 
 from __future__ import annotations
 
@@ -12,64 +12,68 @@ import numpy as np
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.diagnosis import explain_steps, kind_of
 
-STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from the sweep's arrival to its answer
-WINDOW = 600  # sweeps that the percentiles look back on: a minute at 10 Hz
-STEPS, FEW = 20, 5  # last steps, and how many it takes of them, to say that nearly every one is refused
-MINUTE = 60.0
-KINDS = 32  # of reasons counted apart; further ones are counted together
+STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from a sweep's arrival to its publication
+SWEEP_WINDOW = 600  # sweeps of which the percentiles are taken: a minute at 10 Hz
+STEP_WINDOW, MIN_STEPS = 20, 5  # last steps that are kept, and how many it takes to call nearly all of them refused
+MINUTE_S = 60.0
+MAX_REASONS = 32  # that are counted one by one; further ones are counted together
 
 
 class Statistics:
-    """Written by the threads that do the work, read by the one that reports."""
+    """Counts what a node does. The working threads write, the reporting one reads.
+
+    Args:
+        clock: current time, seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._steps: deque[tuple[float, StepReport]] = deque(maxlen=STEPS)
+        self._steps: deque[tuple[float, StepReport]] = deque(maxlen=STEP_WINDOW)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._rejections: Counter[str] = Counter()
-        self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=SWEEP_WINDOW) for stage in STAGES}
 
-    def count(self, what: str) -> None:
+    def count(self, event: str) -> None:
         with self._lock:
-            self._counts[what] += 1
+            self._counts[event] += 1
 
-    def took(self, seconds: Mapping[str, float]) -> None:
-        """One sweep's seconds, by stage."""
+    def add_times(self, seconds: Mapping[str, float]) -> None:
+        """Add one sweep's seconds, by stage."""
         with self._lock:
             for stage, value in seconds.items():
                 self._seconds[stage].append(value)
 
-    def step(self, report: StepReport) -> None:
-        """Rejections are counted by the kind of reason."""
+    def add_step(self, report: StepReport) -> None:
+        """Count a training step's outcome, and a rejection also by its kind of reason."""
         with self._lock:
             self._counts[report.outcome] += 1
             self._steps.append((self._clock(), report))
             if report.outcome == "rejected":
                 kind = kind_of(report.reason)
-                known = kind in self._rejections or len(self._rejections) < KINDS
+                known = kind in self._rejections or len(self._rejections) < MAX_REASONS
                 self._rejections[kind if known else "other"] += 1
 
     def counts(self) -> Counter[str]:
         with self._lock:
             return self._counts.copy()
 
-    def refusal(self) -> str:
-        """Why nearly every one of the last steps was refused; empty if that is not so."""
+    def refusals(self) -> str:
+        """Why nearly all of the last steps were refused; empty if they were not."""
         with self._lock:
-            return explain_steps((report for _, report in self._steps), least=FEW)
+            return explain_steps((report for _, report in self._steps), MIN_STEPS)
 
     def steps_in_last_minute(self) -> int:
-        """Counts `STEPS` at most."""
+        """At most `STEP_WINDOW`."""
         with self._lock:
-            return sum(self._clock() - when <= MINUTE for when, _ in self._steps)
+            return sum(self._clock() - when <= MINUTE_S for when, _ in self._steps)
 
     def rejections(self) -> dict[str, int]:
         with self._lock:
             return {f"rejected: {reason}": number for reason, number in self._rejections.most_common()}
 
-    def milliseconds(self) -> dict[str, float]:
-        """The median of every stage, and the latency's 95th and 99th percentile, over the last `WINDOW` sweeps."""
+    def times_ms(self) -> dict[str, float]:
+        """The median of every stage and the latency's 95th and 99th percentile over the last `SWEEP_WINDOW` sweeps."""
         with self._lock:
             seconds = {stage: np.array(values) for stage, values in self._seconds.items() if values}
         figures = {f"{stage} p50 ms": 1e3 * float(np.median(values)) for stage, values in seconds.items()}

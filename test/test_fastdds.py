@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tttkd_ros.ros.fastdds import profile, use_profile
+from tttkd_ros.fastdds import loss_remedy, setting, use_profile
 
+PROFILE = setting()[1]
 NEW, OLD = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
@@ -20,7 +21,7 @@ NEW, OLD = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 def test_the_profile_is_named_by_the_variable_that_the_distribution_reads(environment, name):
     before = dict(environment)
     use_profile(environment)
-    assert environment == before | {name: str(profile())}
+    assert environment == before | {name: PROFILE}
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,17 @@ def test_a_profile_in_the_working_directory_stays_in_force(name, tmp_path, monke
 
 
 def test_the_profile_has_32_mib_of_shared_memory_and_udp():
-    space = {"dds": ElementTree.parse(profile()).getroot().tag.partition("}")[0][1:]}
-    transports = ElementTree.parse(profile()).getroot().iterfind(".//dds:transport_descriptor", space)
+    space = {"dds": ElementTree.parse(PROFILE).getroot().tag.partition("}")[0][1:]}
+    transports = ElementTree.parse(PROFILE).getroot().iterfind(".//dds:transport_descriptor", space)
     found = {transport.find("dds:type", space).text: transport for transport in transports}
     assert found.keys() == {"SHM", "UDPv4"}
     assert int(found["SHM"].find("dds:segment_size", space).text) == 32 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("middleware", "words"),
+    [("rmw_fastrtps_cpp", PROFILE), ("rmw_cyclonedds_cpp", "SocketReceiveBufferSize"),
+     ("rmw_zenoh_cpp", "docs/networking.md")],
+)
+def test_the_remedy_for_lost_messages_depends_on_the_middleware(middleware, words):
+    assert words in loss_remedy(middleware)
