@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-
 from tttkd_ros.adaptation.scene_limit import Scene
+
 from tttkd_ros.segmenter.voxels import in_grid
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.simulation.shifts import shifted_frames
