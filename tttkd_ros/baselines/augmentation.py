@@ -1,4 +1,4 @@
-"""Random views of a cloud, point for point: what is seen at a point in one view can be compared with the others."""
+"""Random augmentations of a cloud that keep the order of its points."""
 
 from __future__ import annotations
 
@@ -8,23 +8,34 @@ import torch
 from torch import Tensor
 
 
-def weak(points: Tensor, random: torch.Generator) -> Tensor:
-    """(N, 3): mirrored or not, turned by a multiple of 90 degrees about the vertical, moved by less than a metre."""
-    turn = torch.randint(4, (), generator=random) * (math.pi / 2)
-    return points @ _turned(turn, random).to(points) + torch.rand(3, generator=random).to(points)
+def weak_augmentation(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror y at random, rotate by a multiple of 90 degrees about z, and shift by less than a metre.
+
+    Args:
+        points: (N, 3), metres, z up.
+        generator: On the CPU.
+
+    Returns:
+        (N, 3), the augmented points in the same order.
+    """
+    angle = torch.randint(4, (), generator=generator) * (math.pi / 2)
+    return points @ _rotation(angle, generator).to(points) + torch.rand(3, generator=generator).to(points)
 
 
-def strong(points: Tensor, random: torch.Generator) -> Tensor:
-    """(N, 3): mirrored or not, turned by any angle, up to a tenth larger or smaller, every point jittered (2 cm)."""
-    turn = torch.rand((), generator=random) * (2 * math.pi)
-    scale = 0.9 + 0.2 * torch.rand((), generator=random)
-    jitter = 0.02 * torch.randn(points.shape, generator=random)
-    move = torch.rand(3, generator=random)
-    return points @ (scale * _turned(turn, random)).to(points) + (jitter + move).to(points)
+def strong_augmentation(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror y at random, rotate by any angle about z, scale by up to a tenth, shift, and jitter each point by 2 cm.
+
+    Arguments and result are those of `weak_augmentation`.
+    """
+    angle = torch.rand((), generator=generator) * (2 * math.pi)
+    scale = 0.9 + 0.2 * torch.rand((), generator=generator)
+    jitter = 0.02 * torch.randn(points.shape, generator=generator)
+    shift = torch.rand(3, generator=generator)
+    return points @ (scale * _rotation(angle, generator)).to(points) + (jitter + shift).to(points)
 
 
-def _turned(angle: Tensor, random: torch.Generator) -> Tensor:
-    """(3, 3): a turn about the vertical, after y was mirrored or not."""
+def _rotation(angle: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (3, 3), to multiply rows with: a random mirroring of y, then a rotation about z."""
     sine, cosine = angle.sin().item(), angle.cos().item()
-    side = 1.0 if torch.rand((), generator=random) < 0.5 else -1.0
+    side = 1.0 if torch.rand((), generator=generator) < 0.5 else -1.0
     return torch.tensor([[cosine, sine, 0.0], [-side * sine, side * cosine, 0.0], [0.0, 0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""What the methods that TTT-KD is compared with share: an attempt is made on a copy, and counts only if it is sound."""
+"""The interface and the step that all compared methods share."""
 
 from __future__ import annotations
 
@@ -15,70 +15,83 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_range, explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import Weights, overwrite
+from tttkd_ros.teacher.image_head import ImageHead
+
+IGNORED = -100  # a label that cross_entropy ignores
 
 
-@dataclass(eq=False)
-class State:
-    """All that a method changes as it goes; methods add to it. student: the one whose weights are published."""
+@dataclass(eq=False, kw_only=True)
+class BaselineState:
+    """Everything that a method changes from step to step. Methods may add fields."""
 
-    student: Student
-    random: torch.Generator
+    student: Student  # its backbone is published
+    generator: torch.Generator  # of all random draws, on the CPU
+    optimiser: torch.optim.Optimizer | None = None
+    updates: int = 0
+
+
+S = TypeVar("S", bound=BaselineState)
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """What a method may look at. points: (N, 3), the usable ones, on the student's device.
+class AdaptationInput:
+    """What a method learns from in one step, on the student's device. Labels are never part of it."""
 
-    visible: (M,) int64 ascending, points that a camera sees, and features: (M, D), the teacher's there; None for a
-    method that knows no cameras.
-    """
-
-    points: Tensor
-    visible: Tensor | None = None
-    features: Tensor | None = None
-
-    @property
-    def count(self) -> int:
-        """Points to learn from."""
-        return len(self.points) if self.visible is None else len(self.visible)
-
-
-S = TypeVar("S", bound=State)
+    points: Tensor  # (N, 3) float32, metres, level frame, in range
+    visible: Tensor | None = None  # (M,) int64, ascending: points that a camera sees; None if images are not used
+    features: Tensor | None = None  # (M, D): the teacher's, of the visible points
 
 
 class Baseline(ABC, Generic[S]):
-    """An `Adapter`: `config.steps` updates per frame, on a private copy of a student, kept from frame to frame.
+    """An `Adapter` that runs `config.steps` updates per frame on its own copy of a student.
 
-    Of the configuration only `steps`, `min_points` and `stride` count. The learning rate is the method's own, for
-    TTT-KD's SGD on all weights needs another one by orders of magnitude; the guard and the pull are TTT-KD's alone. A
-    report's `points` are those learnt from: all, or those in view for a method that uses images.
+    It updates a copy of its state, which replaces the state only if the step is accepted.
+
+    Args:
+        student: Is copied.
+        learning_rate: The method's own if None.
+        seed: Of all random draws.
     """
 
-    def __init__(self, student: Student, learning_rate: float = math.nan, seed: int = 0):
-        self.learning_rate, self._seed = learning_rate, seed
+    learning_rate = math.nan  # for a method without one
+
+    def __init__(self, student: Student, learning_rate: float | None = None, seed: int = 0):
+        if learning_rate is not None:
+            self.learning_rate = learning_rate
+        self._seed = seed
         self._stream = CudaStream(student.teacher_mean.device, urgent=False)
         self._version = 0
         self._restart(student)
 
     @abstractmethod
-    def _begin(self, student: Student, random: torch.Generator) -> S:
-        """The state before the first frame; the student is the method's to keep."""
+    def _init_state(self, student: Student, generator: torch.Generator) -> S:
+        """Return the state before the first frame. It takes over the student."""
 
     @abstractmethod
-    def _update(self, state: S, scene: Scene) -> float | None:
-        """Change the state once. The loss before that; None for a method without one."""
+    def _update(self, state: S, inputs: AdaptationInput) -> float | None:
+        """Change the state once. Return the loss before the change, None for a method without a loss."""
 
-    def _look(self, state: S, frame: Frame) -> Scene:
-        points = torch.tensor(frame.upright)  # a copy: a bag's arrays are read-only
-        return Scene(points[state.student.in_range(points)].to(state.student.teacher_mean.device))
+    def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
+        """Select the points of a frame to learn from."""
+        points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only
+        return AdaptationInput(points[state.student.in_range(points)].to(state.student.teacher_mean.device))
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame. What is not accepted leaves the weights, and all else that is kept, as they were."""
+        """Adapt to a frame. A rejected step changes nothing.
+
+        Args:
+            frame: Its labels are not used.
+            config: Only `steps`, `min_points` and `stride` apply.
+
+        Returns:
+            A report, in which `points` counts the points to learn from.
+        """
         start = time.perf_counter()
         with self._stream():
             attempt = copy.deepcopy(self._state)
@@ -87,56 +100,56 @@ class Baseline(ABC, Generic[S]):
             self._state = attempt
             self._version += 1
         return StepReport(
-            stamp=frame.stamp,
-            version=self._version,
-            accepted=not outcome["reason"],
-            learning_rate=self.learning_rate,
-            stride=config.stride,
-            seconds=time.perf_counter() - start,
+            frame.stamp, self._version, not outcome["reason"],
+            learning_rate=self.learning_rate, stride=config.stride, seconds=time.perf_counter() - start,
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             **outcome,
-        )
+        )  # fmt: skip
 
     def weights(self) -> Weights:
-        """A copy of the adapted tensors."""
+        """Return a copy of the adapted tensors."""
         with self._stream():
             return Weights.copied(self._version, self._state.student.backbone)
 
     def load_weights(self, weights: Weights) -> None:
-        """Go on from these weights and their version; whatever else was learnt is forgotten."""
+        """Continue from these weights and their version. All other state starts anew.
+
+        Raises:
+            ValueError: The weights belong to another backbone.
+        """
         self._restart(self._state.student, weights)
         self._version = weights.version
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: a baseline holds no threads or processes."""
 
     def _restart(self, student: Student, weights: Weights | None = None) -> None:
-        """Begin with a copy of a student, with other weights if given."""
         device = student.teacher_mean.device
-        wait_for_stream(device)  # whoever made the student did so in another one than the lane's
+        wait_for_stream(device)  # the student may have been made in another stream
         with self._stream():
             student = copy.deepcopy(student)
             if weights is not None:
                 overwrite(student.backbone, weights)
-            self._state = self._begin(student, torch.Generator().manual_seed(self._seed))
-            wait_for_stream(device)  # before anyone lets go of what was copied
+            self._state = self._init_state(student, torch.Generator().manual_seed(self._seed))
+            wait_for_stream(device)  # the caller may release what was copied
 
     def _attempt(self, state: S, frame: Frame, config: TTTConfig) -> dict:
-        """What a report says of the step."""
-        scene = self._look(state, frame)
-        outcome = {"reason": "", "points": scene.count}
-        if scene.count < config.min_points:
-            few = f"{scene.count} points to learn from, expected {config.min_points}"
-            reach = state.student.max_range
-            blind = scene.visible is None
-            cause = explain_range(frame.points, reach) if blind else explain_view(frame, reach)
-            return outcome | {"reason": with_cause(few, cause)}
-        if not has_statistics(state.student, state.student.voxels(scene.points)):
+        """Change the state and return the fields of the report. An empty reason accepts the step."""
+        inputs = self._prepare(state, frame)
+        uses_images, max_range = inputs.visible is not None, state.student.max_range
+        count = len(inputs.visible if uses_images else inputs.points)
+        outcome = {"reason": "", "points": count}
+        if count < config.min_points:
+            too_few = f"{count} points to learn from, expected {config.min_points}"
+            cause = explain_view(frame, max_range) if uses_images else explain_range(frame.points, max_range)
+            return outcome | {"reason": with_cause(too_few, cause)}
+        if not has_statistics(state.student, state.student.voxels(inputs.points)):
             size = f"{COARSE} cubes of {deepest_voxel(state.student):g} m"
             return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}
         for number in range(config.steps):
-            loss = self._update(state, scene)
+            state.updates += 1
+            loss = self._update(state, inputs)
             outcome["steps"] = number + 1
             if loss is not None:
                 outcome["loss"] = loss
@@ -147,10 +160,48 @@ class Baseline(ABC, Generic[S]):
         return outcome
 
 
-def descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
-    """One step of the optimiser down this loss; its value."""
+class CrossModalBaseline(Baseline[S]):
+    """A baseline with a 2D class branch beside the 3D one. Both adapt through their BatchNorm layers.
+
+    In the papers the 2D branch is a U-Net with a ResNet34 encoder, trained on the source, with one prediction per
+    pixel. Here it is the frozen teacher with an `ImageHead` trained on the source, with one prediction per patch. Only
+    the 3D branch is published and evaluated.
+
+    Args:
+        student, learning_rate, seed: See `Baseline`.
+        teacher: Computes the features of the patches.
+        head: Classifies these features.
+
+    Raises:
+        ValueError: The head has other classes than the student, or other features than the teacher.
+    """
+
+    def __init__(
+        self, student: Student, teacher: Teacher, head: ImageHead, learning_rate: float | None = None, seed: int = 0
+    ):
+        if (head.class_set, head.dim) != (student.config.class_set, teacher.dim):
+            raise ValueError(
+                f"the image head has the classes {head.class_set!r} and {head.dim} features, but the student has "
+                f"{student.config.class_set!r} and the teacher {teacher.dim} features; train a head that fits"
+            )
+        self._teacher, self._head = teacher, head.to(student.teacher_mean.device)
+        super().__init__(student, learning_rate, seed)
+
+    def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
+        points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only
+        in_range = state.student.in_range(points)
+        device = state.student.teacher_mean.device
+        targets = teacher_targets(frame, self._teacher, state.generator)
+        usable = in_range[targets.index]
+        visible = (in_range.cumsum(0) - 1)[targets.index[usable]]  # row numbers among the points in range
+        features = targets.features[usable.to(targets.patch.device)]
+        return AdaptationInput(points[in_range].to(device), visible.to(device), features.to(device))
+
+
+def gradient_step(loss: Tensor, optimiser: torch.optim.Optimizer) -> float:
+    """Take one step of the optimiser and return the value of the loss."""
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-    optimiser.zero_grad()  # a state that is copied should not carry gradients
+    optimiser.zero_grad()  # a copied state should not carry gradients
     return loss.item()

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from tttkd_ros.adaptation.batch_norm import dua_momentum, update_bn_stats
-from tttkd_ros.baselines.augmentation import weak
-from tttkd_ros.baselines.baseline import Baseline, Scene, State
+from tttkd_ros.baselines.augmentation import weak_augmentation
+from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState
 from tttkd_ros.segmenter.student import Student
 
-LEAST = 0.005  # zeta of the paper, as in its code
-COPIES = 4  # of a sweep in its batch
+MIN_MOMENTUM = 0.005  # zeta of the paper, as in its code
+BATCH_SIZE = 4  # augmented copies of a sweep
 
 
-@dataclass(eq=False)
-class DuaState(State):
-    updates: int = 0
+class Dua(Baseline[BaselineState]):
+    """Updates BatchNorm's running mean and variance from the target. It has no gradient and learns nothing else.
 
+    The k-th update, counted from 1, mixes in the statistics of a batch with momentum 0.1 * 0.94^k + 0.005 (equations 2
+    to 4). Predictions use the running statistics. A batch is made of one sample by augmentation.
 
-class Dua(Baseline[DuaState]):
-    """Lets BatchNorm's running mean and variance follow the target; learns nothing else and has no gradient.
-
-    The k-th update, k from 1, mixes in the statistics of a batch with momentum 0.1 * 0.94^k + 0.005 (equations 2 to 4);
-    predictions use the running statistics. The batch is made of one sample, by augmentation.
-
-    Differences: the source augments an image 64 times by crops, flips and quarter turns; here a sweep 4 times by
-    mirroring, quarter turns about the vertical and shifts, as a cloud has thousands of rows for the statistics where an
-    image is one sample. The source stops after 80 samples and its code reports the best of its test scores on the way;
-    here it goes on for as long as sweeps come, and nothing looks at the truth.
+    Differences from the source: it augments a sweep 4 times by mirroring, quarter turns about z and shifts, instead of
+    an image 64 times by crops, flips and quarter turns, because a cloud has thousands of rows for the statistics. The
+    source stops after 80 samples and reports its best test score on the way; here adaptation goes on for as long as
+    sweeps arrive, and labels are never used.
     """
 
-    def __init__(self, student: Student, seed: int = 0):
-        super().__init__(student, seed=seed)
+    def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
+        return BaselineState(student=student.requires_grad_(False).eval(), generator=generator)
 
-    def _begin(self, student: Student, random: torch.Generator) -> DuaState:
-        return DuaState(student.requires_grad_(False).eval(), random)
-
-    def _update(self, state: DuaState, scene: Scene) -> None:
-        state.updates += 1
-        batch = [weak(scene.points, state.random) for _ in range(COPIES)]
-        update_bn_stats(state.student, state.student.voxels(batch), dua_momentum(state.updates, LEAST))
+    def _update(self, state: BaselineState, inputs: AdaptationInput) -> None:
+        batch = [weak_augmentation(inputs.points, state.generator) for _ in range(BATCH_SIZE)]
+        update_bn_stats(state.student, state.student.voxels(batch), dua_momentum(state.updates, MIN_MOMENTUM))

@@ -1,4 +1,4 @@
-"""MM-TTA: multi-modal test-time adaptation for 3D semantic segmentation (arXiv 2204.12667); there is no public code."""
+"""MM-TTA: multi-modal test-time adaptation for 3D semantic segmentation (arXiv 2204.12667; no public code)."""
 
 from __future__ import annotations
 
@@ -10,75 +10,81 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tttkd_ros.adaptation.batch_norm import follow, train_affine_only
-from tttkd_ros.adaptation.targets import Teacher
-from tttkd_ros.baselines.baseline import Scene, State, descend
-from tttkd_ros.baselines.cross_modal import CrossModal
+from tttkd_ros.baselines.baseline import IGNORED, AdaptationInput, BaselineState, CrossModalBaseline, gradient_step
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.image_head import ImageHead
 
-MOMENTUM = 0.99  # of the slow model (lambda)
-LEAST = 0.3  # consistency below which no modality is believed (theta)
-IGNORED = -100
+MOMENTUM = 0.99  # of the slow models (lambda)
+MIN_CONSISTENCY = 0.3  # a point below it in both modalities is ignored (theta)
 
 
-@dataclass(eq=False)
-class MMTTAState(State):
-    """student: the slow model of the 3D branch. head: that of the 2D branch. fast, fast_head: the fast ones."""
+@dataclass(eq=False, kw_only=True)
+class MMTTAState(BaselineState):
+    """The state of MM-TTA. `student` is the slow model of the 3D branch."""
 
-    head: ImageHead
+    head: ImageHead  # the slow model of the 2D branch
     fast: Student
     fast_head: ImageHead
-    optimiser: torch.optim.Optimizer
 
 
-class MMTTA(CrossModal[MMTTAState]):
-    """Both branches learn from one pseudo label per point, taken from the modality whose two models agree better.
+class MMTTA(CrossModalBaseline[MMTTAState]):
+    """Trains both branches with one pseudo label per point, from the modality with the more consistent prediction.
 
-    Intra-PG: per modality a fast model, whose BatchNorm is trained and uses and follows the batch's statistics, and a
-    slow one, whose statistics, scales and shifts follow the fast one's with momentum 0.99; the modality's answer is the
-    mean of both. Inter-PR, the paper's soft selection: answers weighted by the agreement of their two models (the mean
-    of 1 / KL in both directions); a point on which neither modality's exceeds 0.3 is left out. Cross-entropy of both
-    fast models with that label. Predictions are the slow 3D model's, with its running statistics.
+    Intra-PG: each modality has a fast model, whose BatchNorm is trained, uses the batch's statistics and updates its
+    running ones, and a slow model, whose BatchNorm is a moving average of the fast one's with momentum 0.99. The
+    modality's prediction is the mean of both. Inter-PR, the paper's soft selection: predictions are weighted by the
+    consistency of their two models. A point is ignored if no modality's consistency reaches 0.3. Both fast models
+    learn by cross-entropy. Predictions are the slow 3D model's, with its running statistics.
 
-    Differences: see `CrossModal`. The mean is taken of probabilities, as the two branches' logits have no common
-    scale. Adam, as xMUDA, on which the paper builds.
+    Differences from the source: see `CrossModalBaseline`. Probabilities are averaged instead of logits, because the
+    logits of the branches differ in scale. Adam, as in xMUDA, on which the paper builds.
     """
 
-    def __init__(self, student: Student, teacher: Teacher, head: ImageHead, learning_rate: float = 1e-2, seed: int = 0):
-        super().__init__(student, teacher, head, learning_rate, seed)
+    learning_rate = 1e-2
 
-    def _begin(self, student: Student, random: torch.Generator) -> MMTTAState:
+    def _init_state(self, student: Student, generator: torch.Generator) -> MMTTAState:
         slow, slow_head = student.requires_grad_(False).eval(), copy.deepcopy(self._head).requires_grad_(False).eval()
         fast, fast_head = copy.deepcopy((slow, slow_head))
         trained = train_affine_only(fast.backbone, fast_head)
-        return MMTTAState(slow, random, slow_head, fast, fast_head, torch.optim.Adam(trained, self.learning_rate))
+        return MMTTAState(
+            student=slow, generator=generator, optimiser=torch.optim.Adam(trained, self.learning_rate),
+            head=slow_head, fast=fast, fast_head=fast_head,
+        )  # fmt: skip
 
-    def _update(self, state: MMTTAState, scene: Scene) -> float:
-        solid = state.fast.logits(state.fast(scene.points)[scene.visible])
-        flat = state.fast_head(scene.features)
+    def _update(self, state: MMTTAState, inputs: AdaptationInput) -> float:
+        logits_3d = state.fast.logits(state.fast(inputs.points)[inputs.visible])  # (M, classes)
+        logits_2d = state.fast_head(inputs.features)  # (M, classes)
         with torch.no_grad():
-            slow_solid = state.student.logits(state.student(scene.points)[scene.visible])
-            labels = refined(slow_solid, solid, state.head(scene.features), flat)
-        loss = cross_entropy(solid, labels, ignore_index=IGNORED) + cross_entropy(flat, labels, ignore_index=IGNORED)
-        value = descend(loss, state.optimiser)
+            slow_3d = state.student.logits(state.student(inputs.points)[inputs.visible])
+            labels = refine_pseudo_labels(slow_3d, logits_3d, state.head(inputs.features), logits_2d)
+        value = gradient_step(cross_entropy(logits_3d, labels) + cross_entropy(logits_2d, labels), state.optimiser)
         follow(state.student.backbone, state.fast.backbone, MOMENTUM, statistics=True)
         follow(state.head, state.fast_head, MOMENTUM, statistics=True)
         return value
 
 
-def refined(slow_solid: Tensor, solid: Tensor, slow_flat: Tensor, flat: Tensor) -> Tensor:
-    """Inter-PR: (M,) pseudo labels of the slow and fast logits of both modalities, (M, classes) each."""
-    in_solid, in_flat = agreement(slow_solid, solid), agreement(slow_flat, flat)
-    share = (in_solid / (in_solid + in_flat))[:, None]
-    answers = share * _mean(slow_solid, solid) + (1 - share) * _mean(slow_flat, flat)
-    return answers.argmax(1).masked_fill(torch.maximum(in_solid, in_flat) < LEAST, IGNORED)
+def refine_pseudo_labels(slow_3d: Tensor, fast_3d: Tensor, slow_2d: Tensor, fast_2d: Tensor) -> Tensor:
+    """Choose a label per point by Inter-PR.
+
+    Args:
+        slow_3d, fast_3d, slow_2d, fast_2d: (M, classes), the logits of the four models.
+
+    Returns:
+        (M,) int64, `IGNORED` if both modalities are below `MIN_CONSISTENCY`.
+    """
+    consistency_3d, consistency_2d = consistency(slow_3d, fast_3d), consistency(slow_2d, fast_2d)
+    weight_3d = (consistency_3d / (consistency_3d + consistency_2d))[:, None]
+    probabilities = weight_3d * _mean(slow_3d, fast_3d) + (1 - weight_3d) * _mean(slow_2d, fast_2d)
+    ignored = torch.maximum(consistency_3d, consistency_2d) < MIN_CONSISTENCY
+    return probabilities.argmax(1).masked_fill(ignored, IGNORED)
 
 
-def agreement(slow: Tensor, fast: Tensor) -> Tensor:
-    """(M,) one over the Kullback-Leibler divergence of two sets of logits (M, classes), mean of both directions."""
+def consistency(slow: Tensor, fast: Tensor) -> Tensor:
+    """Return 1 / KL(slow || fast) and 1 / KL(fast || slow), averaged: (M,) from logits (M, classes)."""
     slow, fast = slow.log_softmax(1), fast.log_softmax(1)
-    forth, back = (slow.exp() * (slow - fast)).sum(1), (fast.exp() * (fast - slow)).sum(1)
-    return (1 / forth.clamp(min=1e-6) + 1 / back.clamp(min=1e-6)) / 2
+    forward = (slow.exp() * (slow - fast)).sum(1)
+    backward = (fast.exp() * (fast - slow)).sum(1)
+    return (1 / forward.clamp(min=1e-6) + 1 / backward.clamp(min=1e-6)) / 2
 
 
 def _mean(slow: Tensor, fast: Tensor) -> Tensor:

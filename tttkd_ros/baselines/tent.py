@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from tttkd_ros.adaptation.batch_norm import train_affine_only, with_batch_statistics
-from tttkd_ros.baselines.baseline import Baseline, Scene, State, descend
+from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
 from tttkd_ros.segmenter.student import Student
 
 
-@dataclass(eq=False)
-class TentState(State):
-    optimiser: torch.optim.Optimizer
+class Tent(Baseline[BaselineState]):
+    """Minimises the mean entropy of the predictions through BatchNorm's scale and shift (section 3.1 of the paper).
 
+    As in the source: learning and prediction use the batch's own statistics, Adam has no weight decay, each batch gets
+    one step, and a batch is predicted before its step. A batch is one sweep.
 
-class Tent(Baseline[TentState]):
-    """Lowers the entropy of the predictions by BatchNorm's scale and shift alone (section 3.1 of the paper).
+    The segmenter has to hold `with_batch_statistics(student)`, so that predictions use the sweep's own statistics. The
+    published running statistics are the student's and remain unused.
 
-    As in the source: the batch's own statistics at learning and at prediction, Adam without weight decay, one step per
-    batch, and a batch is answered before its step. A batch is one sweep, its mean entropy that of all points.
-
-    For the predictions to use the sweep's own statistics, the segmenter is to hold `with_batch_statistics(student)`;
-    the running statistics that are published are those of the student, unused. Differences: all BatchNorm1d layers of
-    the backbone (the public code looks for BatchNorm2d, of which a sparse network has none); the learning rate.
+    Differences from the source: it trains all BatchNorm1d layers of the backbone (the public code selects BatchNorm2d,
+    which a sparse network does not have), and the learning rate.
     """
 
-    def __init__(self, student: Student, learning_rate: float = 3e-3, seed: int = 0):
-        super().__init__(with_batch_statistics(student), learning_rate, seed)
+    learning_rate = 3e-3
 
-    def _begin(self, student: Student, random: torch.Generator) -> TentState:
+    def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
+        student = with_batch_statistics(student)
         trained = train_affine_only(student.requires_grad_(False).backbone)
-        return TentState(student, random, torch.optim.Adam(trained, self.learning_rate))
+        optimiser = torch.optim.Adam(trained, self.learning_rate)
+        return BaselineState(student=student, generator=generator, optimiser=optimiser)
 
-    def _update(self, state: TentState, scene: Scene) -> float:
-        logits = state.student.logits(state.student(scene.points))
+    def _update(self, state: BaselineState, inputs: AdaptationInput) -> float:
+        logits = state.student.logits(state.student(inputs.points))
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
-        return descend(entropy.mean(), state.optimiser)
+        return gradient_step(entropy.mean(), state.optimiser)
