@@ -1,4 +1,6 @@
-"""A toy world: a floor and a wall before a camera, and a teacher that tells the image's upper half from its lower."""
+"""Toy worlds, a toy teacher and small students for tests without a simulator or a vision transformer."""
+
+from __future__ import annotations
 
 import copy
 
@@ -20,7 +22,7 @@ CAMERA_FROM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 
 
 
 class ToyTeacher:
-    """Feature of a patch: the mean colour of the image's upper or lower half, times fixed random directions."""
+    """Projects the mean colour of each patch to features with a fixed random matrix."""
 
     dim, grid = 6, (4, 8)
 
@@ -42,10 +44,11 @@ def toy_image(upper=(255, 0, 0), lower=(0, 0, 255)):
 
 
 def toy_frame(stamp=0, seed=0, views=None, camera_name="front"):
-    random = np.random.default_rng(seed)
-    floor = random.uniform([2, -5, -1.5], [10, 5, -1.5], (300, 3))
-    wall = random.uniform([10, -5, -1.5], [10, 5, 4], (300, 3))
-    behind = random.uniform([-10, -5, -1.5], [-2, 5, 3], (100, 3))
+    """A floor and a wall in front of a camera whose image is red above and blue below, and points behind the camera."""
+    generator = np.random.default_rng(seed)
+    floor = generator.uniform([2, -5, -1.5], [10, 5, -1.5], (300, 3))
+    wall = generator.uniform([10, -5, -1.5], [10, 5, 4], (300, 3))
+    behind = generator.uniform([-10, -5, -1.5], [-2, 5, 3], (100, 3))
     points = np.concatenate([floor, wall, behind]).astype(np.float32)
     if views is None:
         views = (View(camera_name, stamp, toy_image(), CAMERA, CAMERA_FROM_LIDAR),)
@@ -63,35 +66,38 @@ def make_frame():
 
 
 @pytest.fixture(scope="session")
-def settled_student():
+def trained_student():
     torch.manual_seed(0)
     config = StudentConfig(voxel_size=0.3, base_channels=8, levels=3, head_width=8, teacher_dim=6, teacher_name="toy")
     student = Student(config).train()
     with torch.no_grad():
-        for seed in range(40):  # running statistics of the world, as training leaves them
+        for seed in range(40):  # running statistics as training would leave them
             student(torch.tensor(toy_frame(seed=seed).points))
         student.teacher_mean.normal_(0, 0.1)
     return student.eval()
 
 
 @pytest.fixture
-def student(settled_student):
-    return copy.deepcopy(settled_student)
+def student(trained_student):
+    return copy.deepcopy(trained_student)
 
 
 class Town:
-    """A street of three classes that a student knows well, and cannot tell apart through a noisier sensor.
+    """A street of three classes, with a student and an image head trained on it. The test sensor is noisier.
 
-    clear: a student trained on sweeps without noise. head: an image head that tells the classes by their colour.
+    Attributes:
+        student: Trained on sweeps without noise.
+        head: Classifies by colour.
+        teacher: Has patches of one pixel.
     """
 
     ROAD, BUILDING, NATURE = 4, 7, 8
-    NOISE = 0.1  # metres, of the shifted sensor; the voxels measure 0.3
+    NOISE = 0.1  # standard deviation of the test sensor, metres; the voxels measure 0.3
     _COLOURS = {ROAD: (0, 0, 255), BUILDING: (255, 0, 0), NATURE: (0, 255, 0)}
 
     def __init__(self):
         self.teacher = ToyTeacher()
-        self.teacher.grid = (40, 80)  # a patch is a pixel
+        self.teacher.grid = (40, 80)
         torch.manual_seed(0)
         config = StudentConfig(voxel_size=0.3, base_channels=8, levels=3, head_width=8, teacher_dim=6)
         self.student = Student(config).train()
@@ -111,20 +117,20 @@ class Town:
         self.head.eval()
 
     def frame(self, seed, noise=NOISE):
-        random = np.random.default_rng(seed)
+        generator = np.random.default_rng(seed)
         parts = {
-            self.ROAD: random.uniform([2, -5, -1.5], [10, 5, -1.5], (400, 3)),
-            self.BUILDING: random.uniform([10, -5, -1.5], [10, 5, 4], (400, 3)),
-            self.NATURE: random.normal([6, 0, 1], [1, 1.5, 0.7], (300, 3)),
+            self.ROAD: generator.uniform([2, -5, -1.5], [10, 5, -1.5], (400, 3)),
+            self.BUILDING: generator.uniform([10, -5, -1.5], [10, 5, 4], (400, 3)),
+            self.NATURE: generator.normal([6, 0, 1], [1, 1.5, 0.7], (300, 3)),
         }
         labels = np.repeat(list(parts), [len(part) for part in parts.values()]).astype(np.uint8)
         points = np.concatenate(list(parts.values()))
-        points = (points + random.normal(0, noise, points.shape)).astype(np.float32)
+        points = (points + generator.normal(0, noise, points.shape)).astype(np.float32)
         view = View("front", seed, self._image(points, labels), CAMERA, CAMERA_FROM_LIDAR)
         return Frame(seed, points, (view,), labels=labels)
 
     def _image(self, points, labels):
-        """Every pixel has the colour of the nearest point that projects to it."""
+        """Give every pixel the colour of the nearest point that projects to it."""
         image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
         projection = project(torch.tensor(points), CAMERA, CAMERA_FROM_LIDAR, occlusion=False)
         for number in np.argsort(-points[:, 0]):
@@ -134,7 +140,7 @@ class Town:
         return image
 
     def accuracy(self, student=None, weights=None):
-        """Of a student with these weights, in the noisy town; the trained student and its own if not given."""
+        """Return the accuracy of a student on noisy sweeps; `self.student` and its own weights by default."""
         segmenter = Segmenter(student or self.student)
         if weights is not None:
             segmenter.load(weights)
