@@ -37,7 +37,7 @@ def run(quick: bool = False, sweeps: int = 5, seed: int = 0) -> Rows:
     """
     sweeps = 1 if quick else sweeps
     deskewing = deskew_ms(1000, 1) if quick else deskew_ms()
-    still = [frame.points for frame in frames("kitti", seed, sweeps, DriveProfile(skip=2.0))]
+    still = [frame.points for frame in frames("kitti", seed, sweeps, DriveProfile(period=2.0))]
     rows = []
     for name, (speed, turn) in MOTIONS.items():
         errors: dict[str, list[np.ndarray]] = {}

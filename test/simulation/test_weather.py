@@ -1,91 +1,90 @@
-"""Weather on a synthetic sweep and image: what it takes, what it adds, and that more of it does more."""
+"""Weather on a synthetic sweep and image: what it removes, what it adds, and that stronger weather does more."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.simulation.effects import Moment
+from tttkd_ros.simulation.effects import EffectContext
 from tttkd_ros.simulation.sensors import LIDARS, Camera
 from tttkd_ros.simulation.weather import Dark, Fog, Glare, Rain
 
 DEPTH = np.repeat(np.geomspace(2, 200, 392, dtype=np.float32)[None], 140, 0)
+WEATHERS = {"fog": (Fog(120), Fog(80), Fog(30)), "rain": (Rain(3), Rain(15), Rain(50))}  # weakest first
 
 
 @pytest.fixture(scope="module")
 def clear():
     """20,000 returns of one reflectivity at 2 to 45 m, and an image of bars whose depth grows from left to right."""
-    rng = np.random.default_rng(0)
-    rays = rng.normal((3, 0, 0), 1, (20_000, 3))
+    generator = np.random.default_rng(0)
+    rays = generator.normal((3, 0, 0), 1, (20_000, 3))
     rays /= np.linalg.norm(rays, axis=1)[:, None]
-    points = (rays * rng.uniform(2, 45, (20_000, 1))).astype(np.float32)
+    points = (rays * generator.uniform(2, 45, (20_000, 1))).astype(np.float32)
     image = np.zeros((140, 392, 3), np.uint8)
     image[np.arange(140) // 4 % 2 == 0] = 160
     view = View("camera", 0, image, Camera().model, Camera().camera_from_lidar)
-    labels = rng.integers(0, len(OUTDOOR), 20_000).astype(np.uint8)
+    labels = generator.integers(0, len(OUTDOOR), 20_000).astype(np.uint8)
     return Frame(0, points, (view,), np.full(20_000, 0.3, np.float32), labels)
 
 
-def in_weather(effect, frame, sweep=1):
-    return effect.apply(
-        frame, Moment(LIDARS["kitti"], DEPTH, np.random.default_rng(7), np.random.default_rng(sweep))
-    )
+def in_weather(effect, frame, seed=1):
+    context = EffectContext(LIDARS["kitti"], DEPTH, np.random.default_rng(7), np.random.default_rng(seed))
+    return effect.apply(frame, context)
 
 
-def ranges(frame, chosen):
-    return np.linalg.norm(frame.points[chosen], axis=1)
+def ranges(frame, mask):
+    return np.linalg.norm(frame.points[mask], axis=1)
 
 
 def contrast(frame, columns):
     return np.ptp(frame.views[0].image[:, columns].mean((1, 2)))
 
 
-WEATHERS = {"fog": (Fog(120), Fog(80), Fog(30)), "rain": (Rain(3), Rain(15), Rain(50))}
-
-
 @pytest.mark.parametrize("name", WEATHERS)
-def test_what_is_far_is_lost(name, clear):
-    farthest = [ranges(clear, clear.labels != UNLABELLED).max()]
+def test_distant_returns_are_lost(name, clear):
+    max_range = [ranges(clear, clear.labels != UNLABELLED).max()]
     for effect in WEATHERS[name]:
-        seen = in_weather(effect, clear)
-        farthest.append(ranges(seen, seen.labels != UNLABELLED).max())
-    assert np.all(np.diff(farthest) < -2)
+        frame = in_weather(effect, clear)
+        max_range.append(ranges(frame, frame.labels != UNLABELLED).max())
+    assert np.all(np.diff(max_range) < -2)
 
 
 @pytest.mark.parametrize("name", WEATHERS)
-def test_false_returns_are_near_have_no_truth_and_grow_in_number(name, clear):
+def test_false_returns_are_close_unlabelled_and_grow_in_number(name, clear):
     counts = []
     for effect in WEATHERS[name]:
-        seen = in_weather(effect, clear)
-        false = seen.labels == UNLABELLED
-        assert np.median(ranges(seen, false)) < 4
-        assert seen.intensity[false].max() <= 0.1
+        frame = in_weather(effect, clear)
+        false = frame.labels == UNLABELLED
+        assert np.median(ranges(frame, false)) < 4
+        assert frame.intensity[false].max() <= 0.1
         counts.append(false.sum())
     assert 0 < counts[0] < counts[1] < counts[2]
 
 
-def test_false_returns_are_in_front_of_what_they_hide(clear):
-    bright = Frame(0, clear.points, clear.views, np.full(20_000, 1e6, np.float32), clear.labels)  # none is lost
-    seen = in_weather(Fog(80), bright)
-    false = seen.labels == UNLABELLED
-    assert (ranges(seen, false) < ranges(bright, false)).all()
-    np.testing.assert_array_equal(seen.labels[~false], clear.labels[~false])
-    rays, usual_rays = (f.points / np.linalg.norm(f.points, axis=1)[:, None] for f in (seen, clear))
-    np.testing.assert_allclose(rays, usual_rays, atol=1e-5)
+def test_false_returns_are_in_front_of_the_true_ones(clear):
+    bright = replace(clear, intensity=np.full(20_000, 1e6, np.float32))  # none is lost
+    frame = in_weather(Fog(80), bright)
+    false = frame.labels == UNLABELLED
+    assert (ranges(frame, false) < ranges(bright, false)).all()
+    np.testing.assert_array_equal(frame.labels[~false], clear.labels[~false])
+    rays, clear_rays = (f.points / np.linalg.norm(f.points, axis=1)[:, None] for f in (frame, clear))
+    np.testing.assert_allclose(rays, clear_rays, atol=1e-5)
 
 
 @pytest.mark.parametrize("effect", [Fog(80), Rain(15)])
 def test_intensity_falls_with_range(effect, clear):
-    seen = in_weather(effect, clear)
-    true = seen.labels != UNLABELLED
-    order = np.argsort(ranges(seen, true))
-    near, far = np.array_split(seen.intensity[true][order], 2)
+    frame = in_weather(effect, clear)
+    true = frame.labels != UNLABELLED
+    order = np.argsort(ranges(frame, true))
+    near, far = np.array_split(frame.intensity[true][order], 2)
     assert far.mean() < near.mean() < 0.3
 
 
-def test_at_its_visibility_fog_leaves_a_twentieth_of_a_contrast(clear):
+def test_at_its_visibility_fog_leaves_a_twentieth_of_the_contrast(clear):
     columns = np.flatnonzero(np.abs(DEPTH[0] - 80) < 2)
     foggy = in_weather(Fog(80), clear)
     assert contrast(foggy, columns) / contrast(clear, columns) == pytest.approx(0.05, abs=0.01)
@@ -93,15 +92,14 @@ def test_at_its_visibility_fog_leaves_a_twentieth_of_a_contrast(clear):
 
 
 def test_rain_leaves_streaks_that_are_taller_than_wide(clear):
-    dark = Frame(0, clear.points, tuple(
-        View(v.name, v.stamp, np.zeros_like(v.image), v.camera, v.camera_from_lidar) for v in clear.views
-    ), clear.intensity, clear.labels)
-    drops = in_weather(Rain(15), dark).views[0].image[:, :100, 0].astype(float)  # near: without the veil
-    assert drops.max() > 60
-    assert np.abs(np.diff(drops, axis=0)).mean() < 0.7 * np.abs(np.diff(drops, axis=1)).mean()
+    (view,) = clear.views
+    dark = replace(clear, views=(replace(view, image=np.zeros_like(view.image)),))
+    streaks = in_weather(Rain(15), dark).views[0].image[:, :100, 0].astype(float)  # close by: without the veil
+    assert streaks.max() > 60
+    assert np.abs(np.diff(streaks, axis=0)).mean() < 0.7 * np.abs(np.diff(streaks, axis=1)).mean()
 
 
-def test_darkness_is_darker_the_less_light_there_is(clear):
+def test_less_light_makes_a_darker_image(clear):
     means = [in_weather(Dark(light), clear).views[0].image.mean() for light in (1, 0.2, 0.03)]
     assert means[0] > 1.5 * means[1] > 3 * means[2] > 0
 
@@ -111,9 +109,9 @@ def test_darkness_is_noisy(clear):
     assert bright_rows.std() / bright_rows.mean() > 0.03
 
 
-def test_glare_stays_at_its_place_for_a_drive(clear):
-    one, other = (in_weather(Glare(0.5), clear, sweep).views[0].image for sweep in (1, 2))
-    np.testing.assert_array_equal(one, other)
+def test_glare_stays_in_place_for_a_drive(clear):
+    first, second = (in_weather(Glare(0.5), clear, seed).views[0].image for seed in (1, 2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_glare_saturates_a_part_and_veils_the_rest(clear):

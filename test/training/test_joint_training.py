@@ -29,7 +29,7 @@ def checkpoint(teacher, tmp_path_factory):
 
 def test_it_learns_its_training_domain(checkpoint):
     segmenter = Segmenter(load_student(checkpoint))
-    drive = frames("a2d2", 2_000_000, 4, DriveProfile(skip=1.5))
+    drive = frames("a2d2", 2_000_000, 4, DriveProfile(period=1.5))
     right = [(segmenter.segment(frame.points).labels == frame.labels).mean() for frame in drive]
     assert np.mean(right) > 0.4  # ten classes, the commonest of them on a third of the points
 

@@ -1,4 +1,4 @@
-"""`tttkd simulate`: a drive through a simulated street, written as a bag with its truth."""
+"""`tttkd simulate`: record a drive through a simulated street in a bag with its truth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shift_named, shifted_frames
+from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shifted_frames
 
-_LISTED = "\n".join(
+_SHIFT_HELP = "a named target shift instead of a plain world. Each has its own world.\n" + "\n".join(
     f"{group}:\n" + "\n".join(f"    {name}: {shift.description}" for name, shift in shifts.items())
     for group, shifts in GROUPS.items()
 )
@@ -20,27 +20,30 @@ def simulate(
     out: Annotated[Path, tyro.conf.Positional],
     *,
     world: Literal["a2d2", "kitti", "nuscenes"] | None = None,
-    shift: Annotated[
-        Literal[tuple(SHIFTS)] | None, tyro.conf.arg(help=f"a named target shift instead of a bare world.\n{_LISTED}")
-    ] = None,
+    shift: Annotated[Literal[tuple(SHIFTS)] | None, tyro.conf.arg(help=_SHIFT_HELP)] = None,
     seed: int = 0,
     sweeps: int = 300,
     rolling: bool = False,
     speed: float = 8.0,
     stop: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Drive down a simulated street at 10 Hz and record LiDAR, front camera, calibration and truth in an MCAP bag.
+    """Drive down a simulated street at 10 Hz and record an MCAP bag.
+
+    The bag holds the sweeps, the front camera's images, the calibration, and the true class of every point. Same
+    arguments, same bag.
+
+    Example: `tttkd simulate --shift fog --seed 7 drive`, then `tttkd evaluate drive` to see what adaptation gains.
 
     Args:
-        out: the bag's directory; it must not exist.
-        world: a2d2 is the sparse source domain that the shipped student was trained on; kitti (64 layers) and nuscenes
-            (32) are targets. kitti where neither a world nor a shift is named.
-        seed: of the street, its traffic, light and noise.
+        out: directory of the bag. It must not exist.
+        world: a2d2 is the sparse source domain that the shipped student was trained on. kitti (64 beams) and nuscenes
+            (32) are target domains. Default: kitti.
+        seed: another seed gives another street, traffic, light and noise.
         sweeps: length of the drive in tenths of a second.
-        rolling: measure while the vehicle moves, as real sensors do: the points of a sweep over 0.1 s, each with its
-            time (field t), the image 0.04 s after the sweep's stamp, and odometry on /tf.
-        speed: metres per second of a rolling drive.
-        stop: seconds from the start between which the vehicle stands, as at a traffic light; not with a shift.
+        rolling: measure while the vehicle moves, like real sensors. A sweep takes 0.1 s and each point has its own time
+            (field t). The image is 0.04 s after the sweep's stamp. Odometry is on /tf.
+        speed: metres per second. Needs --rolling.
+        stop: seconds after the start at which the vehicle stops and drives on, as at a traffic light. Not with --shift.
     """
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.messages.stamps import SECOND
@@ -51,22 +54,22 @@ def simulate(
     if sweeps < 1:
         raise ValueError(f"sweeps is {sweeps}: expected at least 1")
     if world is not None and shift is not None:
-        raise ValueError(f"both world {world!r} and shift {shift!r} are given: a shift has its world, leave one out")
+        raise ValueError(f"both world {world!r} and shift {shift!r} are given: a shift has its own world, omit one")
     if speed != SPEED and not rolling:
-        raise ValueError(f"speed is {speed}: only a rolling drive has another than {SPEED}")
+        raise ValueError(f"speed is {speed}: only a rolling drive may differ from {SPEED}, add --rolling")
     begin, end = stop
     if not 0 <= begin <= end:
-        raise ValueError(f"stop is from {begin} s to {end} s: expected neither a negative number nor an end before it")
+        raise ValueError(f"stop is from {begin} s to {end} s: expected 0 <= begin <= end")
     if shift is not None and end > begin:
-        raise ValueError(f"both shift {shift!r} and a stop are given: a shift's drive does not stop, leave one out")
-    course = DriveProfile(rolling=Rolling(speed=speed) if rolling else None, stop=stop)
+        raise ValueError(f"both shift {shift!r} and a stop are given: a shift's drive does not stop, omit one")
+    profile = DriveProfile(rolling=Rolling(speed=speed) if rolling else None, stop=stop)
     if shift is None:
-        name = driven = world or "kitti"
-        sequence = frames(driven, seed, sweeps, course)
+        name = simulated_world = world or "kitti"
+        sequence = frames(name, seed, sweeps, profile)
     else:
-        name, driven = shift, shift_named(shift).world
-        sequence = shifted_frames(shift, seed, sweeps, rolling=course.rolling)
-    poses = deque(zip(*odometry(driven, seed, sweeps, course), strict=True) if rolling else ())
+        name, simulated_world = shift, SHIFTS[shift].world
+        sequence = shifted_frames(shift, seed, sweeps, rolling=profile.rolling)
+    poses = deque(zip(*odometry(simulated_world, seed, sweeps, profile), strict=True) if rolling else ())
     with BagWriter(out) as bag, progress() as bar:
         task = bar.add_task(f"{name} {seed}", total=sweeps, note="")
         for frame in sequence:

@@ -1,4 +1,4 @@
-"""From ray hits to a colour image: ground and object textures, sun and sky, haze and a camera's noise."""
+"""Colour the hits of a camera's rays: textures, sun and sky, haze and noise."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tttkd_ros.simulation.objects import hue
+from tttkd_ros.simulation.objects import draw_colour
 from tttkd_ros.simulation.parts import PART, ROUGHNESS
-from tttkd_ros.simulation.raycast import BOX, CYLINDER, Primitives
+from tttkd_ros.simulation.raycast import BOX, CYLINDER, Solids
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """How one drive looks: light, sky, ground colours and the camera's exposure."""
+class Appearance:
+    """Light, sky, ground colours and camera exposure of one drive."""
 
     sun: np.ndarray  # (3,) unit vector towards the sun
     light: np.ndarray  # (3,) colour of the sun
@@ -26,38 +26,38 @@ class Look:
     grain: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Look:
-        azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 1.3)
+    def draw(cls, generator: np.random.Generator) -> Appearance:
+        azimuth, elevation = generator.uniform(0, 2 * np.pi), generator.uniform(0.25, 1.3)
         sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-        warmth = np.array([1.0, 0.97, 0.92]) + rng.normal(0, 0.03, 3)
-        overcast = rng.random()
+        warmth = np.array([1.0, 0.97, 0.92]) + generator.normal(0, 0.03, 3)
+        overcast = generator.random()
         zenith = np.array([0.35, 0.55, 0.9]) * (1 - overcast) + np.array([0.75, 0.77, 0.8]) * overcast
         ground = np.full((len(PART), 3), 0.5)
-        asphalt = rng.uniform(0.2, 0.34) * (np.array([0.97, 1.0, 1.03]) + rng.normal(0, 0.02, 3))
+        asphalt = generator.uniform(0.2, 0.34) * (np.array([0.97, 1.0, 1.03]) + generator.normal(0, 0.02, 3))
         ground[PART["road"]] = asphalt
-        ground[PART["lane-marking"]] = asphalt + rng.uniform(0.35, 0.5)
-        ground[PART["parking"]] = hue(rng, (0.52, 0.30, 0.26), 0.04)
-        ground[PART["sidewalk"]] = hue(rng, (0.72, 0.67, 0.56), 0.04)
-        ground[PART["kerb"]] = hue(rng, (0.80, 0.80, 0.78), 0.03)
-        ground[PART["grass"]] = hue(rng, (0.28, 0.45, 0.12), 0.05)
+        ground[PART["lane-marking"]] = asphalt + generator.uniform(0.35, 0.5)
+        ground[PART["parking"]] = draw_colour(generator, (0.52, 0.30, 0.26), 0.04)
+        ground[PART["sidewalk"]] = draw_colour(generator, (0.72, 0.67, 0.56), 0.04)
+        ground[PART["kerb"]] = draw_colour(generator, (0.80, 0.80, 0.78), 0.03)
+        ground[PART["grass"]] = draw_colour(generator, (0.28, 0.45, 0.12), 0.05)
         return cls(
             sun,
-            warmth * rng.uniform(0.5, 0.9),
-            np.full(3, rng.uniform(0.45, 0.6)),
+            warmth * generator.uniform(0.5, 0.9),
+            np.full(3, generator.uniform(0.45, 0.6)),
             np.stack((zenith * 0.4 + 0.55, zenith)),
             ground,
-            _noise(rng),
-            haze=rng.uniform(150, 400),
-            gamma=rng.uniform(0.85, 1.15),
-            grain=rng.uniform(0.005, 0.02),
+            _noise(generator),
+            haze=generator.uniform(150, 400),
+            gamma=generator.uniform(0.85, 1.15),
+            grain=generator.uniform(0.005, 0.02),
         )
 
 
-def _noise(rng) -> np.ndarray:
-    """(256, 256) periodic noise of several octaves in about -1..1."""
+def _noise(generator) -> np.ndarray:
+    """(256, 256) periodic noise of several octaves in -1..1."""
     octaves = np.zeros((256, 256))
     for scale in (8, 16, 32, 64, 128, 256):
-        coarse = np.fft.rfft2(rng.normal(size=(256, 256)))
+        coarse = np.fft.rfft2(generator.normal(size=(256, 256)))
         frequency = np.hypot(np.fft.fftfreq(256)[:, None] * 256, np.fft.rfftfreq(256)[None] * 256)
         band = np.fft.irfft2(coarse * np.exp(-(((frequency - scale) / (scale / 2)) ** 2)), (256, 256))
         octaves += band / band.std() / np.sqrt(scale)
@@ -65,86 +65,90 @@ def _noise(rng) -> np.ndarray:
 
 
 def shade(
-    look: Look,
+    appearance: Appearance,
     part: np.ndarray,
     points: np.ndarray,
     distance: np.ndarray,
     directions: np.ndarray,
     index: np.ndarray,
-    solids: Primitives,
-    rng: np.random.Generator,
+    solids: Solids,
+    generator: np.random.Generator,
 ) -> np.ndarray:
-    """(K, 3) uint8 colours of K pixels.
+    """Colour pixels.
 
-    part: (K,). points: (K, 3) world hits (anything for sky). distance: (K,) metres. directions: (K, 3) world unit rays.
-    index: (K,) solid of each hit, negative for ground and sky.
+    Args:
+        appearance: of the drive.
+        part: (K,) indices into `PARTS`.
+        points: (K, 3) hits, metres, world frame; any finite or infinite value for sky.
+        distance: (K,) metres.
+        directions: (K, 3) unit rays, world frame.
+        index: (K,) the solid that is hit, negative for ground and sky.
+        solids: what `index` refers to.
+        generator: draws the camera's noise.
+    Returns: (K, 3) uint8 RGB.
     """
-    albedo = look.ground[part]
+    albedo = appearance.ground[part]
     normal = np.zeros_like(points)
     normal[:, 2] = 1
-    surface = np.stack((points[:, 0], points[:, 1]), 1)  # texture coordinates, metres
-    on = index >= 0
-    if on.any():
-        owner = index[on]
-        local = solids.local(owner, points[on])
+    texture_place = np.stack((points[:, 0], points[:, 1]), 1)  # metres on the surface
+    on_solid = index >= 0
+    if on_solid.any():
+        owner = index[on_solid]
+        local = solids.local(owner, points[on_solid])
         metres = local * solids.half[owner]
-        normal[on], along = _normals(solids, owner, local)
-        albedo[on] = solids.colour[owner]
-        surface[on] = (
-            np.stack((np.where(along == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1)
+        normal[on_solid], axis = _normals(solids, owner, local)
+        albedo[on_solid] = solids.colour[owner]
+        texture_place[on_solid] = (
+            np.stack((np.where(axis == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1)
             + 17.0 * solids.pattern[owner, None]
         )
     glass = part == PART["window"]
     albedo[glass] = 0.25 * albedo[glass] + 0.08
-    albedo = albedo * _texture(look, part, surface, points)[:, None]
-    lit = look.ambient + look.light * np.clip(normal @ look.sun, 0, None)[:, None]
-    colour = albedo * lit
-    colour += (np.exp(-distance / look.haze) - 1)[:, None] * (colour - look.sky[0])
-    above = part == PART["sky"]
-    if above.any():
-        rise = np.clip(directions[above, 2], 0, 1)[:, None] ** 0.6
-        cloud = _lookup(look.texture, directions[above, :2] / np.maximum(directions[above, 2:], 0.05) * 0.3)[:, None]
-        colour[above] = look.sky[0] * (1 - rise) + look.sky[1] * rise + 0.12 * cloud
-    colour = np.clip(colour, 0, 1) ** look.gamma + rng.normal(0, look.grain, colour.shape)
+    albedo = albedo * _texture(appearance, part, texture_place, points)[:, None]
+    light = appearance.ambient + appearance.light * np.clip(normal @ appearance.sun, 0, None)[:, None]
+    colour = albedo * light
+    colour += (np.exp(-distance / appearance.haze) - 1)[:, None] * (colour - appearance.sky[0])
+    sky = part == PART["sky"]
+    if sky.any():
+        rise = np.clip(directions[sky, 2], 0, 1)[:, None] ** 0.6
+        cloud_place = directions[sky, :2] / np.maximum(directions[sky, 2:], 0.05) * 0.3
+        cloud = _lookup(appearance.texture, cloud_place)[:, None]
+        colour[sky] = appearance.sky[0] * (1 - rise) + appearance.sky[1] * rise + 0.12 * cloud
+    colour = np.clip(colour, 0, 1) ** appearance.gamma + generator.normal(0, appearance.grain, colour.shape)
     return (np.clip(colour, 0, 1) * 255).astype(np.uint8)
 
 
-def _normals(solids: Primitives, owner: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World normals (K, 3), and the local axis that each hit face looks along."""
-    along = np.abs(local).argmax(1)
-    flat = np.zeros_like(local)
-    flat[np.arange(len(local)), along] = np.sign(local[np.arange(len(local)), along])
+def _normals(solids: Solids, owner: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World normals (K, 3), and the local axis (K,) that each hit face is perpendicular to."""
+    axis = np.abs(local).argmax(1)
+    rows = np.arange(len(local))
+    of_box = np.zeros_like(local)
+    of_box[rows, axis] = np.sign(local[rows, axis])
     curved = local / solids.half[owner]
     curved[solids.kind[owner] == CYLINDER, 2] = 0
-    normal = np.where((solids.kind[owner] == BOX)[:, None], flat, curved)
+    normal = np.where((solids.kind[owner] == BOX)[:, None], of_box, curved)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     cos, sin = np.cos(solids.yaw[owner]), np.sin(solids.yaw[owner])
-    return np.stack(
-        (cos * normal[:, 0] - sin * normal[:, 1], sin * normal[:, 0] + cos * normal[:, 1], normal[:, 2]), 1
-    ), along
+    x, y, z = normal.T
+    return np.stack((cos * x - sin * y, sin * x + cos * y, z), 1), axis
 
 
-def _lookup(texture: np.ndarray, surface: np.ndarray) -> np.ndarray:
+def _lookup(texture: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Nearest texel at coordinates in metres, 16 texels to the metre."""
-    cell = (surface * 16).astype(np.int64) & 255
+    cell = (place * 16).astype(np.int64) & 255
     return texture[cell[:, 0], cell[:, 1]]
 
 
-def _texture(look: Look, part: np.ndarray, surface: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(K,) brightness factor: noise as rough as the part, and the regular patterns of slabs, cobbles, panels and
-    bars.
-    """
-    factor = (
-        1
-        + 2 * ROUGHNESS[part] * _lookup(look.texture, surface)
-        + ROUGHNESS[part] * _lookup(look.texture, surface * 0.2)
-    )
-    slab = part == PART["sidewalk"]
-    factor[slab] *= np.where((np.mod(points[slab, :2], 0.8) < 0.06).any(1), 0.75, 1.0)
-    cobble = part == PART["parking"]
-    factor[cobble] *= np.where((np.mod(points[cobble, :2], 0.3) < 0.05).any(1), 0.7, 1.0)
-    bars = part == PART["fence"]
-    factor[bars] *= np.where(np.mod(surface[bars, 0], 0.25) < 0.08, 0.55, 1.0)
-    panels = part == PART["truck-cargo"]
-    factor[panels] *= np.where(np.mod(surface[panels, 0], 1.1) < 0.06, 0.8, 1.0)
+def _texture(appearance: Appearance, part: np.ndarray, place: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(K,) brightness factors: noise as rough as the part, and regular patterns of slabs, cobbles, bars and panels."""
+    fine, coarse = _lookup(appearance.texture, place), _lookup(appearance.texture, place * 0.2)
+    factor = 1 + 2 * ROUGHNESS[part] * fine + ROUGHNESS[part] * coarse
+    for name, coordinates, spacing, width, dark in (
+        ("sidewalk", points[:, :2], 0.8, 0.06, 0.75),
+        ("parking", points[:, :2], 0.3, 0.05, 0.7),
+        ("fence", place[:, :1], 0.25, 0.08, 0.55),
+        ("truck-cargo", place[:, :1], 1.1, 0.06, 0.8),
+    ):
+        on = part == PART[name]
+        factor[on] *= np.where((np.mod(coordinates[on], spacing) < width).any(1), dark, 1.0)
     return np.clip(factor, 0.1, 2.0)

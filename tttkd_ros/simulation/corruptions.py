@@ -1,4 +1,4 @@
-"""Camera corruptions in the manner of ImageNet-C.
+"""Camera corruptions like ImageNet-C's.
 
 D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
 2019. The constants of the five severities are those of its public code (hendrycks/robustness, make_imagenet_c.py),
@@ -13,24 +13,30 @@ import cv2
 import numpy as np
 
 from tttkd_ros.frame import Frame
-from tttkd_ros.simulation.effects import Moment
+from tttkd_ros.simulation.effects import EffectContext
 
-_PHOTONS = (60, 25, 12, 5, 3)  # that a white pixel counts
+_PHOTONS = (60, 25, 12, 5, 3)  # count of a white pixel
 _BLUR = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))  # pixels: length, standard deviation
 _LIFT = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the value, 0..1
-_QUALITY = (25, 18, 15, 10, 7)  # JPEG's
+_JPEG_QUALITY = (25, 18, 15, 10, 7)
 
 
-def corrupt(image: np.ndarray, kind: str, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> the same, corrupted. kind: one of `KINDS`; severity: 1 to 5.
+def corrupt(image: np.ndarray, kind: str, severity: int, generator: np.random.Generator) -> np.ndarray:
+    """Corrupt an image.
 
-    ValueError: another kind or severity.
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        kind: one of `KINDS`.
+        severity: 1 to 5.
+        generator: draws noise and directions.
+    Returns: (H, W, 3) uint8 RGB.
+    Raises: ValueError for another kind or severity.
     """
     if kind not in KINDS:
         raise ValueError(f"corruption is {kind!r}, expected one of {', '.join(KINDS)}")
     if severity not in range(1, 6):
         raise ValueError(f"severity is {severity!r}, expected a whole number from 1 to 5")
-    return KINDS[kind](image, severity - 1, rng)
+    return KINDS[kind](image, severity - 1, generator)
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,21 @@ class Corruption:
     kind: str
     severity: int
 
-    def apply(self, frame: Frame, moment: Moment) -> Frame:
+    def apply(self, frame: Frame, context: EffectContext) -> Frame:
         return replace(frame, views=tuple(
-            replace(view, image=corrupt(view.image, self.kind, self.severity, moment.of_sweep)) for view in frame.views
+            replace(view, image=corrupt(view.image, self.kind, self.severity, context.sweep_generator))
+            for view in frame.views
         ))
 
 
-def trail(length: int, deviation: float, angle: float) -> np.ndarray:
-    """(2 length + 1, 2 length + 1) float64 kernel that sums to 1: what a point leaves that moves at `angle` (radians,
-    counter-clockwise from the right) for `length` pixels, and fades as a Gaussian does.
+def motion_kernel(length: int, deviation: float, angle: float) -> np.ndarray:
+    """Blur kernel of a point that moves in one direction and fades as a Gaussian.
+
+    Args:
+        length: pixels.
+        deviation: of the Gaussian, pixels.
+        angle: radians, counter-clockwise from the right.
+    Returns: (2 length + 1, 2 length + 1) float64 that sums to 1.
     """
     steps = np.arange(length + 1)
     kernel = np.zeros((2 * length + 1, 2 * length + 1))
@@ -58,24 +70,25 @@ def trail(length: int, deviation: float, angle: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def _shot_noise(image, level, rng):
+def _shot_noise(image, level, generator):
     photons = _PHOTONS[level]
-    return (np.clip(rng.poisson(image / 255 * photons) / photons, 0, 1) * 255).astype(np.uint8)
+    return (np.clip(generator.poisson(image / 255 * photons) / photons, 0, 1) * 255).astype(np.uint8)
 
 
-def _motion_blur(image, level, rng):
-    kernel = trail(*_BLUR[level], np.deg2rad(rng.uniform(-45, 45)))
+def _motion_blur(image, level, generator):
+    kernel = motion_kernel(*_BLUR[level], np.deg2rad(generator.uniform(-45, 45)))
     return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
-def _brightness(image, level, rng):
+def _brightness(image, level, generator):
     hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 2] = np.clip(hsv[..., 2] + _LIFT[level], 0, 1)
     return (cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
 
 
-def _jpeg(image, level, rng):
-    _, code = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY[level]])
+def _jpeg(image, level, generator):
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY[level]]
+    _, code = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 

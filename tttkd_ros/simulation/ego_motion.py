@@ -1,4 +1,4 @@
-"""Where the vehicle is at any time, and how a sweep looks that is measured while it moves."""
+"""Motion of the ego vehicle, and the order in which a moving LiDAR measures."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from functools import cached_property
 
 import numpy as np
 
-from tttkd_ros.simulation.raycast import Primitives
+from tttkd_ros.simulation.raycast import Solids
 from tttkd_ros.simulation.sensors import Lidar
 from tttkd_ros.simulation.street import Street
 
 SPEED = 8.0  # metres per second
-SIGHT = 90.0  # metres that the camera renders; haze hides the rest
-_FIRED = 8  # columns that a rolling sweep's sensor fires at once
+VIEW_DISTANCE = 90.0  # metres that the camera renders; haze hides the rest
+_COLUMNS_PER_FIRING = 8
 
 
 @dataclass(frozen=True)
 class Rolling:
-    """A sweep that takes its time, beside a camera that takes its picture at another.
+    """Timing of sensors that measure while the vehicle moves.
 
-    speed: metres per second. duration: seconds from the first column, which the sweep's stamp is of, to the last.
+    speed: metres per second. duration: seconds from a sweep's first column, at the sweep's stamp, to its last.
     image_delay: seconds from the sweep's stamp to the image's.
     """
 
@@ -32,31 +32,31 @@ class Rolling:
 
 @dataclass(frozen=True, eq=False)
 class EgoMotion:
-    """Down the right lane, with the slow sway of a vehicle on its springs. Times in seconds from its start.
+    """A drive down the right lane, with the slow sway of a vehicle on its springs. Times are seconds since the start.
 
-    height: of the LiDAR over the road, metres. bob: (3,) phases of the sway. stop: seconds between which the vehicle
-    stands still, and with it the traffic of its lane; all else moves on.
+    height: of the LiDAR over the road, metres. sway_phases: (3,) radians. stop: begin and end of a stop; traffic of the
+    same lane stops too, everything else moves on.
     """
 
     street: Street
     height: float
     speed: float
-    bob: np.ndarray
+    sway_phases: np.ndarray
     stop: tuple[float, float] = (0.0, 0.0)
 
-    def solids(self, time: float) -> Primitives:
-        """What stands and moves around the vehicle."""
-        moved = self._moved(time)
-        return self.street.primitives(self._along(moved), time, SIGHT, moved * self.speed / SPEED)
+    def solids(self, time: float) -> Solids:
+        """Solids around the vehicle."""
+        driving_time = self._driving_time(time)
+        return self.street.solids_near(self._s(driving_time), time, VIEW_DISTANCE, driving_time * self.speed / SPEED)
 
     def pose(self, time: float) -> np.ndarray:
         """(4, 4) world from LiDAR."""
-        time = self._moved(time)
-        s, bob = self._along(time), self.bob
-        d = -self.street.style.lane / 2 + 0.2 * np.sin(0.4 * time + bob[0])
-        lateral, heading = self.street.centre(s)
-        roll, pitch = 0.01 * np.sin(1.3 * time + bob[1]), 0.01 * np.sin(0.9 * time + bob[2])
-        yaw = heading + 0.02 * np.sin(0.5 * time + bob[0])
+        time = self._driving_time(time)
+        s, phases = self._s(time), self.sway_phases
+        d = -self.street.style.lane / 2 + 0.2 * np.sin(0.4 * time + phases[0])
+        lateral, heading = self.street.centre_line(s)
+        roll, pitch = 0.01 * np.sin(1.3 * time + phases[1]), 0.01 * np.sin(0.9 * time + phases[2])
+        yaw = heading + 0.02 * np.sin(0.5 * time + phases[0])
         about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
         about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
         about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
@@ -65,19 +65,19 @@ class EgoMotion:
         pose[:3, 3] = s, lateral + d, self.height
         return pose
 
-    def _moved(self, time: float) -> float:
-        """Seconds of driving by then."""
+    def _driving_time(self, time: float) -> float:
+        """Seconds until `time` without the stop."""
         begin, end = self.stop
         return time - min(max(time - begin, 0.0), end - begin)
 
-    def _along(self, time: float) -> float:
-        """Metres along the road, after so many seconds of driving."""
-        return SIGHT / 2 + self.speed * time
+    def _s(self, driving_time: float) -> float:
+        """Metres along the road."""
+        return VIEW_DISTANCE / 2 + self.speed * driving_time
 
 
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """Some columns of a LiDAR, all at one time; a `RayGrid`. time: seconds after the sweep's start."""
+    """A `RayGrid` of the LiDAR columns that are measured at one time: seconds after the sweep's start."""
 
     lidar: Lidar
     columns: slice
@@ -93,9 +93,16 @@ class Firing:
         return windows
 
 
-def firings(lidar: Lidar, duration: float) -> Iterator[Firing]:
-    """All columns of a sweep, in the order in which they are measured."""
+def firings(lidar: Lidar, duration: float | None) -> Iterator[Firing]:
+    """Split a sweep into its firings, in order of time.
+
+    Args:
+        lidar: the sensor.
+        duration: seconds from the first firing to the last. None: one firing of all columns.
+    """
     columns = lidar.directions.shape[2]
-    starts = range(0, columns, _FIRED)
+    step = columns if duration is None else _COLUMNS_PER_FIRING
+    starts = range(0, columns, step)
     for number, start in enumerate(starts):
-        yield Firing(lidar, slice(start, min(start + _FIRED, columns)), duration * number / max(len(starts) - 1, 1))
+        time = number * (duration or 0.0) / max(len(starts) - 1, 1)
+        yield Firing(lidar, slice(start, min(start + step, columns)), time)

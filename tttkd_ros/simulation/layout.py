@@ -1,183 +1,135 @@
-"""Draws a street from its style: where buildings, kerbside objects, greenery and traffic are."""
+"""Draw a street from its style: buildings, kerbside objects, greenery and traffic."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tttkd_ros.simulation.objects import bike, car, hue, person, pole, tree, truck
-from tttkd_ros.simulation.raycast import BOX, ELLIPSOID
-from tttkd_ros.simulation.street import KERB_HEIGHT, Street, Style
+from tttkd_ros.simulation import objects
+from tttkd_ros.simulation.street import Street, Style
 
-_SIDES = (-1, 1)
-_OWN_LANE_SPEED = (7.9, 8.1)  # metres per second, where the ego vehicle drives at ride.SPEED
-_HEADWAY = 22.0  # metres to the next vehicle of the ego vehicle's own lane
+_RIGHT, _LEFT = -1, 1
+_OWN_LANE_SPEED = (7.9, 8.1)  # metres per second, about the ego vehicle's ego_motion.SPEED
+_HEADWAY = 22.0  # metres to the next vehicle on the ego vehicle's lane
 
 
-def build(style: Style, length: float, rng: np.random.Generator, start: float) -> Street:
-    """Draw a street of `length` metres.
+def build(style: Style, length: float, generator: np.random.Generator, start: float) -> Street:
+    """Draw a street.
 
-    No traffic is ahead of or behind an ego vehicle that sets out from `start` so close as to fill its view.
+    Args:
+        style: its statistics.
+        length: metres along the road.
+        generator: source of everything drawn.
+        start: metres along the road at which the ego vehicle starts. Its lane is free of traffic for a headway there.
     """
-    crossings = np.cumsum(rng.uniform(0.6, 1.4, int(2 * length / style.block) + 2) * style.block)
+    crossings = np.cumsum(generator.uniform(0.6, 1.4, int(2 * length / style.block) + 2) * style.block)
     crossings = crossings[crossings < length]
-    parking = rng.random((len(crossings) + 1, 2)) < style.parking_share
-    street = Street(style, length, rng.uniform(2, 7), rng.uniform(35, 60), crossings, parking, rng.uniform(0.0, 0.2))
-    for side in _SIDES:
-        _buildings(street, side, rng)
-        _kerbside(street, side, rng)
-        _greenery(street, side, rng)
-        _moving(street, side, rng, start)
+    parking = generator.random((len(crossings) + 1, 2)) < style.parking_share
+    amplitude, wavelength = generator.uniform(2, 7), generator.uniform(35, 60)
+    street = Street(style, length, amplitude, wavelength, crossings, parking, generator.uniform(0.0, 0.2))
+    for side in (_RIGHT, _LEFT):
+        _add_buildings(street, side, generator)
+        _add_kerbside_objects(street, side, generator)
+        _add_greenery(street, side, generator)
+        _add_traffic(street, side, generator, start)
     return street.freeze()
 
 
-def _gaps(rng, spacing, length, start=0.0, least=0.0):
-    """Positions along the road with exponential gaps of `spacing` in the mean, none under `least`."""
+def _positions(generator, spacing, length, start=0.0, min_gap=0.0):
+    """Draw positions along the road with exponential gaps of mean `spacing` and at least `min_gap`."""
     position = start
-    while (position := position + least + rng.exponential(spacing - least)) < length:
+    while (position := position + min_gap + generator.exponential(spacing - min_gap)) < length:
         yield position
 
 
-def _edge(street: Street, s: float, side: int) -> float:
-    return float(street.kerb[street.block(s), int(side > 0)])
+def _kerb(street: Street, s: float, side: int) -> float:
+    return float(street.kerb_distance[street.block_index(s), int(side > 0)])
 
 
-def _buildings(street, side, rng):
+def _add_buildings(street, side, generator):
     style, s = street.style, 0.0
     while s < street.length:
-        length = style.building_length * rng.uniform(0.6, 1.5)
+        length = style.building_length * generator.uniform(0.6, 1.5)
         middle = s + length / 2
-        clear = np.abs(middle - street.crossings).min(initial=np.inf) > length / 2 + style.lane + 2
-        if clear:
-            height, depth = style.building_height * rng.uniform(0.6, 1.5), rng.uniform(6, 12)
-            colour = hue(rng, (0.82, 0.72, 0.58), 0.14)
-            front = style.lane + style.parking_width + style.sidewalk + style.verge * rng.uniform(0.7, 1.5)
-            solids = [(BOX, (0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
-            if rng.random() < 0.6:
-                solids.append(
-                    (
-                        BOX,
-                        (0, 0, height + 0.5),
-                        (length / 2 + 0.3, depth / 2 + 0.3, 0.5),
-                        "roof",
-                        hue(rng, (0.45, 0.25, 0.2), 0.1),
-                    )
-                )
-            if rng.random() < style.balconies:
-                floors, each = np.arange(3.2, height - 1, 3.0), np.arange(-length / 2 + 2, length / 2 - 2, 5.0)
-                shade = hue(rng, (0.6, 0.6, 0.6), 0.15)
+        if np.abs(middle - street.crossings).min(initial=np.inf) > length / 2 + style.lane + 2:
+            height, depth = style.building_height * generator.uniform(0.6, 1.5), generator.uniform(6, 12)
+            colour = objects.draw_colour(generator, (0.82, 0.72, 0.58), 0.14)
+            front = style.lane + style.parking_width + style.sidewalk + style.verge * generator.uniform(0.7, 1.5)
+            solids = [objects.box((0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
+            if generator.random() < 0.6:
+                colour = objects.draw_colour(generator, (0.45, 0.25, 0.2), 0.1)
+                half = (length / 2 + 0.3, depth / 2 + 0.3, 0.5)
+                solids.append(objects.box((0, 0, height + 0.5), half, "roof", colour))
+            if generator.random() < style.balconies:
+                colour = objects.draw_colour(generator, (0.6, 0.6, 0.6), 0.15)
                 solids += [
-                    (BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", shade)
-                    for z in floors
-                    for x in each
+                    objects.box((x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
+                    for z in np.arange(3.2, height - 1, 3.0)
+                    for x in np.arange(-length / 2 + 2, length / 2 - 2, 5.0)
                 ]
-            street.place(rng, middle, side * (front + depth / 2), rng.normal(0, 0.01), solids)
-        s += length + style.building_gap * rng.uniform(0.2, 2.0)
+            street.add_object(generator, middle, side * (front + depth / 2), generator.normal(0, 0.01), solids)
+        s += length + style.building_gap * generator.uniform(0.2, 2.0)
 
 
-def _kerbside(street, side, rng):
+def _add_kerbside_objects(street, side, generator):
+    style, size = street.style, street.style.vehicle_size
+    heading = 0.0 if side == _RIGHT else np.pi  # right-hand traffic
+    strip = style.lane + style.parking_width / 2
+    for s in _positions(generator, style.parked_cars, street.length, min_gap=5.2 * size):
+        if not street.on_crossing(s) and street.parking[street.block_index(s), int(side > 0)]:
+            yaw = heading + generator.normal(0, 0.04)
+            street.add_object(generator, s, side * strip, yaw, objects.car(generator, size))
+    for s in _positions(generator, style.parked_trucks, street.length):
+        if not street.on_crossing(s):
+            street.add_object(generator, s, side * (strip - 0.1), heading, objects.truck(generator, size))
+    for s in _positions(generator, style.poles, street.length):
+        street.add_object(generator, s, side * (_kerb(street, s, side) + 0.5), 0.0, objects.pole(generator))
+    for s in _positions(generator, style.bins, street.length):
+        solids = objects.litter_bin(generator)
+        d = _kerb(street, s, side) + generator.uniform(0.6, style.sidewalk)
+        street.add_object(generator, s, side * d, generator.normal(0, 0.3), solids)
+
+
+def _add_greenery(street, side, generator):
     style = street.style
-    heading = 0.0 if side < 0 else np.pi  # right-hand traffic
-    for s in _gaps(rng, style.parked_cars, street.length, least=5.2 * style.vehicle_size):
-        if street.crossing(s) or not street.parking[street.block(s), int(side > 0)]:
-            continue
-        street.place(
-            rng,
-            s,
-            side * (style.lane + style.parking_width / 2),
-            heading + rng.normal(0, 0.04),
-            car(rng, style.vehicle_size),
+    for s in _positions(generator, style.trees, street.length):
+        at_kerb = generator.random() < 0.4
+        d = _kerb(street, s, side) + (
+            0.7 if at_kerb else style.sidewalk + generator.uniform(0.3, 1.0) * style.verge
         )
-    for s in _gaps(rng, style.parked_trucks, street.length):
-        if not street.crossing(s):
-            street.place(
-                rng, s, side * (style.lane + style.parking_width / 2 - 0.1), heading, truck(rng, style.vehicle_size)
-            )
-    for s in _gaps(rng, style.poles, street.length):
-        street.place(rng, s, side * (_edge(street, s, side) + 0.5), 0.0, pole(rng))
-    for s in _gaps(rng, style.bins, street.length):
-        colour = hue(rng, (0.12, 0.30, 0.22), 0.08)
-        height = rng.uniform(0.4, 0.65)
-        solids = [
-            (
-                BOX,
-                (0, 0, height + KERB_HEIGHT),
-                (rng.uniform(0.25, 0.6), rng.uniform(0.25, 0.4), height),
-                "bin",
-                colour,
-            )
-        ]
-        street.place(
-            rng, s, side * (_edge(street, s, side) + rng.uniform(0.6, style.sidewalk)), rng.normal(0, 0.3), solids
-        )
+        if not street.on_crossing(s):
+            yaw = generator.uniform(0, 6)
+            street.add_object(generator, s, side * d, yaw, objects.tree(generator, style.tree_size))
+    for s in _positions(generator, style.hedges, street.length):
+        solids = objects.hedge(generator)
+        if not street.on_crossing(s):
+            d = _kerb(street, s, side) + style.sidewalk + generator.uniform(0.6, 1.2)
+            street.add_object(generator, s, side * d, generator.normal(0, 0.05), solids)
+    for s in _positions(generator, style.fences, street.length):
+        solids = objects.fence(generator)
+        if not street.on_crossing(s):
+            d = _kerb(street, s, side) + style.sidewalk + generator.uniform(0.1, 0.4)
+            street.add_object(generator, s, side * d, 0.0, solids)
 
 
-def _greenery(street, side, rng):
+def _add_traffic(street, side, generator, start):
     style = street.style
-    for s in _gaps(rng, style.trees, street.length):
-        d = _edge(street, s, side) + (
-            0.7 if rng.random() < 0.4 else style.sidewalk + rng.uniform(0.3, 1.0) * style.verge
-        )
-        if not street.crossing(s):
-            street.place(rng, s, side * d, rng.uniform(0, 6), tree(rng, style.tree_size))
-    for s in _gaps(rng, style.hedges, street.length):
-        length, height = rng.uniform(0.8, 5), rng.uniform(0.4, 1.1)
-        kind = BOX if length > 2 else ELLIPSOID
-        solids = [
-            (
-                kind,
-                (0, 0, height + 0.1),
-                (length / 2, rng.uniform(0.4, 0.8), height),
-                "hedge",
-                hue(rng, (0.18, 0.34, 0.12), 0.08),
-            )
-        ]
-        if not street.crossing(s):
-            street.place(
-                rng,
-                s,
-                side * (_edge(street, s, side) + style.sidewalk + rng.uniform(0.6, 1.2)),
-                rng.normal(0, 0.05),
-                solids,
-            )
-    for s in _gaps(rng, style.fences, street.length):
-        length, height = rng.uniform(3, 9), rng.uniform(0.45, 0.9)
-        solids = [
-            (
-                BOX,
-                (0, 0, height + KERB_HEIGHT),
-                (length / 2, 0.04, height),
-                "fence",
-                hue(rng, (0.45, 0.30, 0.20), 0.08),
-            )
-        ]
-        if not street.crossing(s):
-            street.place(rng, s, side * (_edge(street, s, side) + style.sidewalk + rng.uniform(0.1, 0.4)), 0.0, solids)
-
-
-def _moving(street, side, rng, start):
-    style = street.style
-    heading = 0.0 if side < 0 else np.pi
-    for s in _gaps(rng, style.traffic, 2 * street.length, start=-street.length / 2, least=12.0):
-        vehicle = truck if rng.random() < style.traffic_trucks else car
-        # Traffic of the ego vehicle's own lane goes and stops as it does, roughly; the other lane's comes towards it.
-        own = side < 0
-        speed = rng.uniform(*_OWN_LANE_SPEED) if own else -rng.uniform(5, 11)
-        if not own or abs(s - start) > _HEADWAY:
-            solids = vehicle(rng, style.vehicle_size)
-            street.place(rng, s, side * style.lane / 2, heading, solids, speed, follows=own)
-    for s in _gaps(rng, style.people, street.length):
-        d = _edge(street, s, side) + rng.uniform(0.4, style.sidewalk)
-        walk = rng.choice((-1, 0, 1)) * rng.uniform(0.8, 1.6)
-        street.place(rng, s, side * d, 0.0 if walk >= 0 else np.pi, person(rng), walk)
-    for s in _gaps(rng, style.bikes, street.length):
-        ridden = rng.random() < 0.6
-        d = _edge(street, s, side) + (-0.6 if ridden else rng.uniform(0.3, 0.8))
-        turn = rng.normal(0, 0.05) if ridden else rng.uniform(0, 3)
-        street.place(
-            rng,
-            s,
-            side * d,
-            heading + turn,
-            bike(rng, ridden),
-            (rng.uniform(2, 5) if side < 0 else -rng.uniform(2, 5)) * ridden,
-        )
+    heading = 0.0 if side == _RIGHT else np.pi
+    for s in _positions(generator, style.traffic, 2 * street.length, start=-street.length / 2, min_gap=12.0):
+        vehicle = objects.truck if generator.random() < style.traffic_trucks else objects.car
+        # Traffic on the ego vehicle's lane keeps its pace and stops with it. The other lane's is oncoming.
+        own_lane = side == _RIGHT
+        speed = generator.uniform(*_OWN_LANE_SPEED) if own_lane else -generator.uniform(5, 11)
+        if not own_lane or abs(s - start) > _HEADWAY:
+            solids = vehicle(generator, style.vehicle_size)
+            street.add_object(generator, s, side * style.lane / 2, heading, solids, speed, follows_ego=own_lane)
+    for s in _positions(generator, style.people, street.length):
+        d = _kerb(street, s, side) + generator.uniform(0.4, style.sidewalk)
+        speed = generator.choice((-1, 0, 1)) * generator.uniform(0.8, 1.6)
+        street.add_object(generator, s, side * d, 0.0 if speed >= 0 else np.pi, objects.person(generator), speed)
+    for s in _positions(generator, style.bikes, street.length):
+        ridden = generator.random() < 0.6
+        d = _kerb(street, s, side) + (-0.6 if ridden else generator.uniform(0.3, 0.8))
+        yaw = heading + (generator.normal(0, 0.05) if ridden else generator.uniform(0, 3))
+        solids = objects.bike(generator, ridden)
+        speed = (generator.uniform(2, 5) if side == _RIGHT else -generator.uniform(2, 5)) * ridden
+        street.add_object(generator, s, side * d, yaw, solids, speed)

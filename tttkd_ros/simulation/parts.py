@@ -1,4 +1,4 @@
-"""What the simulated street is made of: visible parts, the class of each, and how each looks to LiDAR and camera."""
+"""The visible parts of the simulated street: class of each, and its properties for LiDAR and camera."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tttkd_ros.classes import OUTDOOR, UNLABELLED
 
 @dataclass(frozen=True)
 class Part:
-    """A material that can be told apart in an image.
+    """A material that is visible in an image.
 
-    label: class name, None for what no LiDAR returns. roughness: amplitude of its brightness texture, 0..1.
+    label: class name, None if no LiDAR returns it. roughness: amplitude of its brightness texture, 0..1.
     reflectivity: mean LiDAR intensity, 0..1. porosity: share of LiDAR rays that pass through. fuzz: metres by
     which its surface scatters returns (foliage).
     """

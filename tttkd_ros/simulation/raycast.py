@@ -1,4 +1,4 @@
-"""Ray casting of analytic solids over a sensor's grid of rays, each culled to the rows and columns that it can fill."""
+"""Cast a sensor's grid of rays at analytic solids."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1
 
 
 @dataclass(frozen=True, eq=False)
-class Primitives:
-    """M solids in the world frame, turned about the vertical only.
+class Solids:
+    """M solids in the world frame, rotated about the vertical axis only.
 
     kind: (M,) BOX, ELLIPSOID or CYLINDER (upright). centre, half: (M, 3) metres. yaw: (M,) radians. part: (M,) indices
-    into `PARTS`. colour: (M, 3) 0..1. pattern: (M,) a random number in 0..1 that shifts each solid's texture.
+    into `PARTS`. colour: (M, 3) 0..1. pattern: (M,) random numbers in 0..1 that offset the textures.
     """
 
     kind: np.ndarray
@@ -29,19 +29,25 @@ class Primitives:
     pattern: np.ndarray
 
     def corners(self) -> np.ndarray:
-        """(M, 8, 3) corners of each solid's bounding box, world frame."""
+        """(M, 8, 3) corners of the bounding boxes, world frame."""
         x, y, z = np.moveaxis(_CORNERS * self.half[:, None], 2, 0)
         cos, sin = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
         return np.stack((cos * x - sin * y, sin * x + cos * y, z), 2) + self.centre[:, None]
 
     def local(self, index: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """(K, 3) points in the frame of solid `index` (K,), scaled so that its faces lie at -1 and 1."""
+        """Transform world points into the frames of their solids, scaled so that the faces lie at -1 and 1.
+
+        Args:
+            index: (K,) the solid of each point.
+            points: (K, 3) metres.
+        Returns: (K, 3).
+        """
         offset = points - self.centre[index]
         cos, sin = np.cos(self.yaw[index]), np.sin(self.yaw[index])
-        turned = np.stack(
+        rotated = np.stack(
             (cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0], offset[:, 2]), 1
         )
-        return turned / self.half[index]
+        return rotated / self.half[index]
 
 
 class RayGrid(Protocol):
@@ -50,28 +56,37 @@ class RayGrid(Protocol):
     directions: np.ndarray  # (3, rows, columns) float32 in the sensor frame
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """(M, 4) int: first row, last row + 1, first column, last column + 1 that boxes can fill.
+        """Bound the rows and columns whose rays may hit each box.
 
-        corners: (M, 8, 3) of each box, metres, sensor frame.
+        Args:
+            corners: (M, 8, 3) metres, sensor frame.
+        Returns: (M, 4) int: first row, last row + 1, first column, last column + 1.
         """
         ...
 
 
 def cast(
-    grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Primitives, max_range: float
+    grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Solids, max_range: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First hit of every ray: range along the ray's (unscaled) direction and the solid's index, both (rows, columns).
+    """Find the first hit of every ray.
 
-    rotation (3, 3) and origin (3,) place the sensor in the world. Rays without a hit keep `max_range` and `NOTHING`.
+    Args:
+        grid: the sensor.
+        rotation: (3, 3) world from sensor.
+        origin: (3,) the sensor's position, metres.
+        solids: what may be hit.
+        max_range: in multiples of a ray's (unscaled) direction.
+    Returns: the range, again in directions, and the solid's index, both (rows, columns); `max_range` and `NOTHING` if
+        a ray hits no solid.
     """
     directions = np.einsum("ij,jrc->irc", rotation.astype(np.float32), grid.directions)
-    reach = np.full(directions.shape[1:], max_range, np.float32)
+    nearest = np.full(directions.shape[1:], max_range, np.float32)
     hit = np.full(directions.shape[1:], NOTHING, np.int32)
     windows = grid.windows((solids.corners() - origin.astype(np.float32)) @ rotation.astype(np.float32))
     relative = (origin - solids.centre).astype(np.float32)
-    near = np.linalg.norm(relative, axis=1) - np.linalg.norm(solids.half, axis=1) < max_range
+    in_range = np.linalg.norm(relative, axis=1) - np.linalg.norm(solids.half, axis=1) < max_range
     cos, sin = np.cos(solids.yaw), np.sin(solids.yaw)
-    for i in np.flatnonzero(near & (windows[:, 0] < windows[:, 1]) & (windows[:, 2] < windows[:, 3])):
+    for i in np.flatnonzero(in_range & (windows[:, 0] < windows[:, 1]) & (windows[:, 2] < windows[:, 3])):
         rows, columns = slice(windows[i, 0], windows[i, 1]), slice(windows[i, 2], windows[i, 3])
         dx, dy, dz = directions[:, rows, columns]
         hx, hy, hz = solids.half[i]
@@ -79,16 +94,16 @@ def cast(
         start = ((cos[i] * ox + sin[i] * oy) / hx, (cos[i] * oy - sin[i] * ox) / hy, oz / hz)
         ray = ((cos[i] * dx + sin[i] * dy) / hx, (cos[i] * dy - sin[i] * dx) / hy, dz / hz)
         distance = _INTERSECT[solids.kind[i]](start, ray)
-        window = reach[rows, columns]
+        window = nearest[rows, columns]
         closer = distance < window
         window[closer] = distance[closer]
         hit[rows, columns][closer] = i
-    return reach, hit
+    return nearest, hit
 
 
 def _box(start, ray) -> np.ndarray:
     entry, leave = -np.inf, np.inf
-    with np.errstate(divide="ignore", invalid="ignore"):  # a ray along a face: infinities that fmax and fmin settle
+    with np.errstate(divide="ignore", invalid="ignore"):  # fmax and fmin drop the NaN of a ray along a face
         for o, d in zip(start, ray, strict=True):
             middle, width = -o / d, 1 / np.abs(d)
             entry, leave = np.fmax(entry, middle - width), np.fmin(leave, middle + width)
@@ -100,7 +115,7 @@ def _quadric(start, ray) -> np.ndarray:
     b = sum(o * d for o, d in zip(start, ray, strict=True))
     c = sum(o * o for o in start) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        distance = (-b - np.sqrt(b * b - a * c)) / a  # NaN where the ray misses
+        distance = (-b - np.sqrt(b * b - a * c)) / a  # NaN if the ray misses
     return np.where(distance > 0, distance, np.inf)
 
 

@@ -1,4 +1,4 @@
-"""Simulated sensors: grids of LiDAR beams and of camera pixels, with presets of how real ones are built and mounted."""
+"""Simulated sensors: grids of LiDAR beams and camera pixels, with presets of real sensors and mounts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ OPTICAL_FROM_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.
 
 @dataclass(frozen=True)
 class Lidar:
-    """A spinning LiDAR's forward sector.
+    """The forward sector of a spinning LiDAR.
 
     elevations: degrees, highest beam first. sector: degrees to either side. step: degrees between columns. height:
-    metres over the road.
-    noise: standard deviation of the range, metres. dropout: share of returns lost at random, growing with range.
-    tilt: degrees by which the beam plane is rolled, as on sensors that are not mounted level.
+    metres over the road. noise: standard deviation of the range, metres. dropout: share of returns lost at random,
+    which grows with range. tilt: degrees by which the beam plane is rolled, as on sensors that are not mounted level.
     """
 
     elevations: tuple[float, ...]
@@ -50,14 +49,16 @@ class Lidar:
         ).astype(np.float32)
 
     def beams(self, points: np.ndarray) -> np.ndarray:
-        """(N,) the beam that measured each of the points (N, 3), LiDAR frame: 0 is the highest.
+        """Find the beam of each point by its direction, which noise along the ray does not change.
 
-        A point is off by noise along its ray only, so that its direction tells.
+        Args:
+            points: (N, 3) metres, LiDAR frame.
+        Returns: (N,) int, 0 for the highest beam.
         """
         x, y, z = points.T
         elevation = np.arctan2(z, np.hypot(x, y)) - np.deg2rad(self.tilt) * np.sin(2 * np.arctan2(y, x))
-        between = (self._elevation[1:] + self._elevation[:-1]) / 2
-        return np.searchsorted(-between, -elevation)
+        boundaries = (self._elevation[1:] + self._elevation[:-1]) / 2
+        return np.searchsorted(-boundaries, -elevation)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
         x, y, z = np.moveaxis(corners, 2, 0)
@@ -67,7 +68,7 @@ class Lidar:
             np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)),
             np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)),
         )
-        # The middle of a near face stands higher (or lower) in view than its corners do.
+        # The middle of a near face appears higher (or lower) than its corners.
         lift = np.maximum(np.abs(elevation).max(1) * 0.5, np.deg2rad(0.5)) + abs(np.deg2rad(self.tilt))
         rows = (
             np.searchsorted(-self._elevation, -(elevation.max(1) + lift)),
@@ -82,7 +83,7 @@ class Lidar:
 
 @dataclass(frozen=True)
 class Camera:
-    """An undistorted pinhole camera looking ahead.
+    """An undistorted pinhole camera that faces ahead.
 
     position: metres in the LiDAR frame. fov: degrees across the width.
     """
@@ -131,9 +132,9 @@ def _beams(top: float, bottom: float, count: int) -> tuple[float, ...]:
 
 
 LIDARS = {
-    # Few beams, tilted and mounted low, as A2D2's 16-beam sensors are where two of them overlap.
+    # Few beams, tilted and mounted low, like two overlapping 16-beam sensors of A2D2.
     "a2d2": Lidar(_beams(5, -21, 26), step=0.5, height=1.45, noise=0.01, dropout=0.02, tilt=2.0),
-    # The HDL-64E: its upper half twice as dense as its lower one.
+    # The HDL-64E: its upper half is twice as dense as its lower one.
     "kitti": Lidar(
         (*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.04, dropout=0.15
     ),

@@ -1,7 +1,7 @@
-"""Named target shifts: how a drive differs from what the student was trained on, the `a2d2` world.
+"""Named target shifts: how a drive differs from the student's training world, `a2d2`.
 
-For one seed and length every shift of the `kitti` world, but for those of layout, goes down the same street on the same
-ride, and every shift made of effects alone starts from the very same sweeps and images.
+For one seed and length, all shifts of the `kitti` world except those of layout follow the same street with the same
+ego motion. All shifts that consist of effects alone start from identical sweeps and images.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.corruptions import Corruption
-from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive_with_depth
-from tttkd_ros.simulation.effects import Dropout, Effect, EveryBeam, Miscalibration, Moment, RangeNoise
+from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive
+from tttkd_ros.simulation.effects import Dropout, Effect, EffectContext, FewerBeams, Miscalibration, RangeNoise
 from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.weather import Dark, Fog, Glare, Rain
 
@@ -23,37 +23,36 @@ _KITTI = WORLDS["kitti"]
 
 @dataclass(frozen=True)
 class Shift:
-    """A world, and what is done to each of its frames, in order.
+    """A world, and the effects that are applied to each of its frames, in order.
 
-    halfway: None for effects that last for the whole drive; else those of its middle third, while `effects` are those
-    of the first and the last.
+    middle_effects: None if `effects` last for the whole drive. Otherwise they replace `effects` in its middle third.
     """
 
     description: str
     world: World = _KITTI
     effects: tuple[Effect, ...] = ()
-    halfway: tuple[Effect, ...] | None = None
+    middle_effects: tuple[Effect, ...] | None = None
 
-    def at(self, index: int, sweeps: int) -> tuple[Effect, ...]:
-        """The effects on sweep `index` of `sweeps`."""
+    def effects_at(self, index: int, sweeps: int) -> tuple[Effect, ...]:
+        """Effects on sweep `index` of `sweeps`."""
         third = sweeps // 3
-        between = self.halfway is not None and third <= index < sweeps - third
-        return self.halfway if between else self.effects
+        in_middle = self.middle_effects is not None and third <= index < sweeps - third
+        return self.middle_effects if in_middle else self.effects
 
 
-def _mounted(higher: float) -> World:
-    """The LiDAR mounted that many metres higher, the camera where it was."""
+def _with_lidar_raised(metres: float) -> World:
+    """Raise the LiDAR of the `kitti` world, not the camera."""
     x, y, z = _KITTI.camera.position
-    lidar = replace(_KITTI.lidar, height=_KITTI.lidar.height + higher)
-    return replace(_KITTI, lidar=lidar, camera=replace(_KITTI.camera, position=(x, y, z - higher)))
+    lidar = replace(_KITTI.lidar, height=_KITTI.lidar.height + metres)
+    return replace(_KITTI, lidar=lidar, camera=replace(_KITTI.camera, position=(x, y, z - metres)))
 
 
-def _built(**statistics: float) -> World:
-    """A street with other statistics than the `kitti` world's, `Style`'s."""
+def _with_style(**statistics: float) -> World:
+    """Replace some of the `kitti` world's `Style`."""
     return replace(_KITTI, style=replace(_KITTI.style, **statistics))
 
 
-_FOG, _NIGHT, _SPARSE = Fog(visibility=80), Dark(light=0.03), EveryBeam(4)
+_FOG, _NIGHT, _SPARSE = Fog(visibility=80), Dark(light=0.03), FewerBeams(4)
 
 GROUPS: dict[str, dict[str, Shift]] = {
     "in distribution": {
@@ -62,18 +61,18 @@ GROUPS: dict[str, dict[str, Shift]] = {
     "sensor": {
         "kitti": Shift("another town, and 64 beams with more noise"),
         "nuscenes": Shift("the same town, and 32 beams over a larger angle", WORLDS["nuscenes"]),
-        "beams-32": Shift("every second of the 64 beams", effects=(EveryBeam(2),)),
+        "beams-32": Shift("every second of the 64 beams", effects=(FewerBeams(2),)),
         "beams-16": Shift("every fourth of the 64 beams", effects=(_SPARSE,)),
-        "mounted-low": Shift("the LiDAR 0.5 m lower", _mounted(-0.5)),
-        "mounted-high": Shift("the LiDAR 0.6 m higher", _mounted(0.6)),
+        "mounted-low": Shift("the LiDAR 0.5 m lower", _with_lidar_raised(-0.5)),
+        "mounted-high": Shift("the LiDAR 0.6 m higher", _with_lidar_raised(0.6)),
         "range-noise": Shift("5 cm more noise on the range", effects=(RangeNoise(0.05),)),
         "dropout": Shift("half of the returns lost at random", effects=(Dropout(0.5),)),
     },
     "weather": {
         "rain": Shift("rain of 15 mm/h on LiDAR and image", effects=(Rain(rate=15),)),
         "fog": Shift("fog of 80 m visibility on LiDAR and image", effects=(_FOG,)),
-        "dark": Shift("3 % of the light, and the noise of that", effects=(_NIGHT,)),
-        "glare": Shift("a low sun before the camera", effects=(Glare(0.5),)),
+        "dark": Shift("3 % of the daylight, with the noise of few photons", effects=(_NIGHT,)),
+        "glare": Shift("a low sun in front of the camera", effects=(Glare(0.5),)),
     },
     "camera": {
         kind: Shift(f"{what}, ImageNet-C's severity 5", effects=(Corruption(kind, 5),))
@@ -84,12 +83,13 @@ GROUPS: dict[str, dict[str, Shift]] = {
         "suburb": Shift("the source's style of street", replace(_KITTI, style=WORLDS["a2d2"].style)),
         "old-town": Shift(
             "narrow and crowded, tall houses side by side, few trees",
-            _built(lane=2.6, verge=0.3, sidewalk=2.6, block=80, building_length=10, building_gap=0.5, parking_share=0.3,
-                   building_height=14, parked_trucks=45, people=3.5, bikes=6, bins=8, trees=30, hedges=60),
+            _with_style(lane=2.6, verge=0.3, sidewalk=2.6, block=80, building_length=10, building_gap=0.5,
+                        parking_share=0.3, building_height=14, parked_trucks=45, people=3.5, bikes=6, bins=8, trees=30,
+                        hedges=60),
         ),
         "large-vehicles": Shift(
             "vehicles a sixth larger, more of them lorries",
-            _built(vehicle_size=1.25, parked_trucks=30, traffic_trucks=0.6, traffic=35),
+            _with_style(vehicle_size=1.25, parked_trucks=30, traffic_trucks=0.6, traffic=35),
         ),
     },
     "miscalibration": {
@@ -97,41 +97,39 @@ GROUPS: dict[str, dict[str, Shift]] = {
         for degrees in (0.2, 0.5, 1, 2, 5)
     },
     "sequence": {
-        "clear-fog-clear": Shift("fog in the middle third", halfway=(_FOG,)),
-        "day-dark-day": Shift("darkness in the middle third", halfway=(_NIGHT,)),
-        "beams-64-16-64": Shift("16 beams in the middle third", halfway=(_SPARSE,)),
+        "clear-fog-clear": Shift("fog in the middle third", middle_effects=(_FOG,)),
+        "day-dark-day": Shift("darkness in the middle third", middle_effects=(_NIGHT,)),
+        "beams-64-16-64": Shift("16 beams in the middle third", middle_effects=(_SPARSE,)),
     },
 }
 SHIFTS: dict[str, Shift] = {name: shift for group in GROUPS.values() for name, shift in group.items()}
 
 
-def shift_named(name: str) -> Shift:
-    """The shift called `name`. ValueError: no such shift."""
+def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None) -> Iterator[Frame]:
+    """Simulate the sweeps of one drive under a shift. Same arguments, same frames.
+
+    Args:
+        name: of the shift, in `SHIFTS`.
+        seed: of street, traffic, light and noise.
+        sweeps: how many.
+        rolling: None if sweeps and images take no time.
+    Raises: ValueError for an unknown shift, or a sequence of fewer than three sweeps.
+    """
     if name not in SHIFTS:
         raise ValueError(f"no shift {name!r}: expected one of {', '.join(SHIFTS)}")
-    return SHIFTS[name]
-
-
-def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None) -> Iterator[Frame]:
-    """The sweeps of one drive under a shift, one at a time; the same for the same arguments.
-
-    ValueError: no such shift, or a sequence in fewer than three sweeps.
-    """
-    shift = shift_named(name)
-    if shift.halfway is not None and sweeps < 3:
+    if SHIFTS[name].middle_effects is not None and sweeps < 3:
         raise ValueError(f"sweeps is {sweeps}: the sequence {name!r} has three parts and needs at least 3")
-    return _applied(shift, seed, sweeps, rolling)
+    return _shifted(SHIFTS[name], seed, sweeps, DriveProfile(rolling=rolling))
 
 
-def _applied(shift: Shift, seed: int, sweeps: int, rolling: Rolling | None) -> Iterator[Frame]:
-    for index, (frame, _, depth) in enumerate(drive_with_depth(shift.world, seed, sweeps, DriveProfile(rolling=rolling))):
-        for number, effect in enumerate(shift.at(index, sweeps)):
-            frame = effect.apply(
-                frame, Moment(shift.world.lidar, depth, _numbers(seed, number, 0), _numbers(seed, number, 1 + index))
-            )
+def _shifted(shift: Shift, seed: int, sweeps: int, profile: DriveProfile) -> Iterator[Frame]:
+    for index, (frame, _, depth) in enumerate(drive(shift.world, seed, sweeps, profile)):
+        for number, effect in enumerate(shift.effects_at(index, sweeps)):
+            generators = _generator(seed, number, 0), _generator(seed, number, 1 + index)
+            frame = effect.apply(frame, EffectContext(shift.world.lidar, depth, *generators))
         yield frame
 
 
-def _numbers(seed: int, *key: int) -> np.random.Generator:
-    """Apart from those of the drive itself, so that these stay as they are without any effect."""
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    """Independent of the drive's own generator, so that effects do not change the drive."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

@@ -1,4 +1,4 @@
-"""A procedural street: what stands along a gently winding road, drawn from a style's statistics."""
+"""A procedural street: objects along a gently winding road."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tttkd_ros.simulation.parts import PART
-from tttkd_ros.simulation.raycast import Primitives
+from tttkd_ros.simulation.raycast import Solids
 
 KERB_HEIGHT = 0.14
 
@@ -16,7 +16,7 @@ KERB_HEIGHT = 0.14
 class Style:
     """Layout and size statistics of a town.
 
-    Lengths in metres, spacings are means of exponential gaps along one side of the road.
+    Lengths are in metres. Spacings are means of exponential gaps along one side of the road.
     """
 
     lane: float = 3.3
@@ -48,7 +48,7 @@ class Style:
 class Street:
     """Objects along `length` metres of road, in road coordinates: s along it, d to the left of its centre line.
 
-    Built once by `build`; `primitives` gives the solids near one place in the world frame.
+    `layout.build` makes it. `solids_near` gives the solids around one place in the world frame.
     """
 
     style: Style
@@ -58,31 +58,36 @@ class Street:
     crossings: np.ndarray  # (K,) s of each crossing's middle
     parking: np.ndarray  # (K + 1, 2) bool: block x (right, left)
     verge_height: float = 0.1
-    _objects: list = field(default_factory=list)  # s, d, heading, speed, follows
+    _objects: list = field(default_factory=list)  # s, d, heading, speed, follows_ego
     _solids: list = field(default_factory=list)  # object, kind, x, y, z, hx, hy, hz, part, r, g, b, pattern
 
-    def centre(self, s):
-        """Lateral world position and heading of the road's centre line at s."""
+    def centre_line(self, s):
+        """Lateral world position (metres) and heading (radians) of the road's centre line at s."""
         phase = s / self.wavelength
         return self.amplitude * np.sin(phase), np.arctan(self.amplitude / self.wavelength * np.cos(phase))
 
     @property
-    def kerb(self) -> np.ndarray:
-        """(K + 1, 2) distance of the kerb from the centre line, block x (right, left)."""
+    def kerb_distance(self) -> np.ndarray:
+        """(K + 1, 2) metres from the centre line to the kerb, block x (right, left)."""
         return self.style.lane + self.style.parking_width * self.parking
 
-    def block(self, s):
+    def block_index(self, s):
         return np.searchsorted(self.crossings, s)
 
-    def crossing(self, s):
+    def on_crossing(self, s):
         """Whether s lies on a crossing road."""
         return (np.abs(np.asarray(s)[..., None] - self.crossings) < self.style.lane).any(-1)
 
-    def ground(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Part, height in metres and distance from the centre line of the ground at world points (any shape)."""
-        lateral, _ = self.centre(x)
+    def ground(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Classify the ground.
+
+        Args:
+            x, y: world coordinates, metres, any shape.
+        Returns: part and height in metres, of the same shape.
+        """
+        lateral, _ = self.centre_line(x)
         d = y - lateral
-        kerb = self.kerb[self.block(x), (d > 0).astype(int)]
+        kerb = self.kerb_distance[self.block_index(x), (d > 0).astype(int)]
         beyond = np.abs(d) - kerb
         part = np.full(np.shape(x), PART["road"], np.int16)
         part[(np.abs(d) < 0.08) & (np.mod(x, 6.0) < 3.0)] = PART["lane-marking"]
@@ -90,68 +95,63 @@ class Street:
         part[beyond >= 0] = PART["kerb"]
         part[beyond > 0.2] = PART["sidewalk"]
         part[beyond > self.style.sidewalk] = PART["grass"]
-        height = np.where(beyond >= 0, KERB_HEIGHT, 0.0) + np.where(
-            beyond > self.style.sidewalk, self.verge_height, 0.0
-        )
-        across = self.crossing(x)
-        part[across] = PART["road"]
-        return part, np.where(across, 0.0, height).astype(np.float32), d
+        height = np.where(beyond >= 0, KERB_HEIGHT, 0.0)
+        height = height + np.where(beyond > self.style.sidewalk, self.verge_height, 0.0)
+        crossing = self.on_crossing(x)
+        part[crossing] = PART["road"]
+        return part, np.where(crossing, 0.0, height).astype(np.float32)
 
-    def primitives(self, s: float, time: float, reach: float, driven: float) -> Primitives:
-        """Solids of the objects within `reach` metres of s along the road at `time` seconds. driven: seconds that what
-        follows the ego vehicle has been driving by then.
+    def solids_near(self, s: float, time: float, max_distance: float, driving_time: float) -> Solids:
+        """Solids of the objects near one place of the road.
+
+        Args:
+            s: metres along the road.
+            time: seconds since the start.
+            max_distance: metres along the road.
+            driving_time: seconds that traffic on the ego vehicle's lane has driven so far.
         """
         objects, solids = self._arrays
-        along = objects[:, 0] + objects[:, 3] * np.where(objects[:, 4] > 0, driven, time)
-        solids = solids[np.abs(along - s)[solids[:, 0].astype(int)] < reach]
+        along = objects[:, 0] + objects[:, 3] * np.where(objects[:, 4] > 0, driving_time, time)
+        solids = solids[np.abs(along - s)[solids[:, 0].astype(int)] < max_distance]
         owner = solids[:, 0].astype(int)
         along = along[owner]
-        lateral, heading = self.centre(along)
+        lateral, heading = self.centre_line(along)
         yaw = heading + objects[owner, 2]
         cos, sin = np.cos(yaw), np.sin(yaw)
         # d is measured across the road, so that what lines the road follows its bends.
         x = along + cos * solids[:, 2] - sin * solids[:, 3]
         y = lateral + objects[owner, 1] + sin * solids[:, 2] + cos * solids[:, 3]
-        return Primitives(
-            solids[:, 1].astype(int),
-            np.stack((x, y, solids[:, 4]), 1).astype(np.float32),
-            solids[:, 5:8].astype(np.float32),
-            yaw.astype(np.float32),
-            solids[:, 8].astype(np.int16),
-            solids[:, 9:12].astype(np.float32),
-            solids[:, 12].astype(np.float32),
+        return Solids(
+            kind=solids[:, 1].astype(int),
+            centre=np.stack((x, y, solids[:, 4]), 1).astype(np.float32),
+            half=solids[:, 5:8].astype(np.float32),
+            yaw=yaw.astype(np.float32),
+            part=solids[:, 8].astype(np.int16),
+            colour=solids[:, 9:12].astype(np.float32),
+            pattern=solids[:, 12].astype(np.float32),
         )
 
-    def place(
-        self,
-        rng: np.random.Generator,
-        s: float,
-        d: float,
-        heading: float,
-        solids: list,
-        speed: float = 0.0,
-        *,
-        follows: bool = False,
+    def add_object(
+        self, generator: np.random.Generator, s: float, d: float, heading: float, solids: list, speed: float = 0.0, *,
+        follows_ego: bool = False,
     ) -> None:
-        """Add one object: solids are (kind, centre xyz, half xyz, part, colour) in its own frame, x ahead.
+        """Add one object.
 
-        follows: it goes and stops as the ego vehicle does.
+        Args:
+            generator: draws the offset of its textures.
+            s, d: position, metres.
+            heading: radians from the road's.
+            solids: as in `objects`.
+            speed: metres per second along s.
+            follows_ego: it stops whenever the ego vehicle does.
         """
-        pattern = rng.random()
+        pattern = generator.random()
         for kind, centre, half, part, colour in solids:
-            self._solids.append(
-                (
-                    len(self._objects),
-                    kind,
-                    *centre,
-                    *np.maximum(half, 0.01),
-                    PART[part],
-                    *np.clip(colour, 0, 1),
-                    pattern,
-                )
-            )
-        self._objects.append((s, d, heading, speed, follows))
+            row = (len(self._objects), kind, *centre, *np.maximum(half, 0.01), PART[part], *np.clip(colour, 0, 1))
+            self._solids.append((*row, pattern))
+        self._objects.append((s, d, heading, speed, follows_ego))
 
     def freeze(self) -> Street:
+        """Prepare for `solids_near`, once all objects are added."""
         self._arrays = np.array(self._objects), np.array(self._solids)
         return self

@@ -95,7 +95,7 @@ def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, b
     with progress() as bar:
         task = bar.add_task("images", total=drives * each, note="")
         for i in range(drives):
-            for frame in frames(world, seed + i, each, DriveProfile(skip=3.0)):
+            for frame in frames(world, seed + i, each, DriveProfile(period=3.0)):
                 targets = teacher_targets(frame, teacher, random)
                 label = torch.from_numpy(frame.labels)[targets.index].long()
                 known = torch.nonzero(label != UNLABELLED)[:, 0]

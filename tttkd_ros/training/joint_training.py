@@ -153,7 +153,7 @@ def _examples(
     with progress() as bar:
         task = bar.add_task("sweeps", total=drives * each, note="")
         for i in range(drives):
-            for frame in frames(world, seed + i, each, DriveProfile(skip=1.5)):
+            for frame in frames(world, seed + i, each, DriveProfile(period=1.5)):
                 targets = teacher_targets(frame, teacher, rng)
                 kept = torch.randperm(len(targets.index), generator=rng)[:budget]
                 labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.upright)

@@ -134,7 +134,7 @@ def _render(drives: int, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     with progress() as bar:
         task = bar.add_task("images", total=drives * each, note="")
         for i in range(drives):
-            for frame, parts in drive(list(WORLDS)[i % len(WORLDS)], seed + i, each, DriveProfile(skip=2.0)):
+            for frame, parts, _ in drive(list(WORLDS)[i % len(WORLDS)], seed + i, each, DriveProfile(period=2.0)):
                 images.append(frame.views[0].image)
                 masks.append(_majority(parts))
                 bar.advance(task)
