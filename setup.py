@@ -29,6 +29,7 @@ REQUIRES = [
     "mcap>=1.2",
     "numpy>=1.23",
     "opencv-python-headless>=4.5",
+    "pillow>=9",
     "pyyaml>=5.4",
     "rich>=12",
     "rosbags>=0.11",

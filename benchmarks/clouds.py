@@ -27,7 +27,8 @@ from common import Rows, command, medians, one_thread, spinning_lidar, table
 from rich.table import Table
 
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.messages.point_cloud import Field, decode_cloud, encode_labelled
+from tttkd_ros.messages.cloud_encoding import encode_labelled
+from tttkd_ros.messages.point_cloud import Field, decode_cloud
 
 try:
     from sensor_msgs.msg import PointCloud2, PointField

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tttkd_ros.files import write_whole
-from tttkd_ros.messages.point_cloud import encode_points
+from tttkd_ros.messages.cloud_encoding import encode_points
 
 OUTPUT = Path("bench_output")
 Rows = list[dict[str, Any]]

@@ -127,7 +127,7 @@ def _match(scenario: Scenario, arrivals: list[tuple[str, int, int]]) -> tuple[se
     matched, asking = set(), []
 
     def sweep(stamp: int, index: int) -> None:
-        moment = matcher.sweep(stamp)
+        scan = matcher.register(stamp)
         if asking:
             earlier, its_index = asking.pop()
             found = 0
@@ -139,7 +139,7 @@ def _match(scenario: Scenario, arrivals: list[tuple[str, int, int]]) -> tuple[se
                     pass
             if found >= scenario.cameras - (scenario.lost if its_index >= scenario.first else 0):
                 matched.add(its_index)
-        asking.append((moment, index))
+        asking.append((scan, index))
 
     def image(name: str, cdr: bytes) -> None:
         matcher.add(name, stamp_of_raw(cdr), cdr)

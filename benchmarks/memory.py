@@ -17,7 +17,8 @@ import torch
 from common import Rows, command, message, one_thread, spinning_lidar, table
 from rich.table import Table
 
-from tttkd_ros.messages.point_cloud import decode_cloud, encode_labelled
+from tttkd_ros.messages.cloud_encoding import encode_labelled
+from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 

@@ -26,7 +26,7 @@ from std_msgs.msg import Header
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.messages.point_cloud import encode_points
+from tttkd_ros.messages.cloud_encoding import encode_points
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import Pipeline

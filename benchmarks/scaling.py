@@ -17,7 +17,8 @@ from rich.table import Table
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.messages.point_cloud import decode_cloud, encode_labelled
+from tttkd_ros.messages.cloud_encoding import encode_labelled
+from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.voxels import voxelise
 from tttkd_ros.simulation.drive import frames

@@ -77,8 +77,8 @@ def record_answers() -> Callable[..., Path]:
 
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.classes import OUTDOOR
+    from tttkd_ros.messages.cloud_encoding import encode_labelled
     from tttkd_ros.messages.definitions import standard_types
-    from tttkd_ros.messages.point_cloud import encode_labelled
     from tttkd_ros.messages.stamps import split
 
     types = standard_types().types

@@ -8,8 +8,8 @@ import pytest
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.messages.cloud_encoding import encode_labelled, encode_points
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.point_cloud import encode_labelled, encode_points
 
 START = 1_700_000_000 * 10**9
 PERIOD = 10**8

@@ -1,4 +1,7 @@
 import array
+import struct
+import time
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -8,7 +11,7 @@ import pytest
 from tttkd_ros.messages import encodings
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES
-from tttkd_ros.messages.image import decode_image, decode_raw_image, image_size, read_raw_image
+from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
@@ -140,45 +143,50 @@ def serialised(type_name, **fields):
 
 def test_a_serialised_image_is_decoded():
     cdr = serialised("sensor_msgs/msg/Image", **vars(image(RGB, "rgb8")))
-    np.testing.assert_array_equal(decode_raw_image(cdr, "sensor_msgs/msg/Image"), RGB)
+    np.testing.assert_array_equal(decode_image(read_raw_image(cdr, "sensor_msgs/msg/Image")), RGB)
 
 
 def test_a_serialised_compressed_image_is_decoded():
     message = compressed("png")
     cdr = serialised("sensor_msgs/msg/CompressedImage", format=message.format, data=message.data.reshape(-1))
-    np.testing.assert_array_equal(decode_raw_image(cdr, "sensor_msgs/msg/CompressedImage"), RGB)
+    np.testing.assert_array_equal(decode_image(read_raw_image(cdr, "sensor_msgs/msg/CompressedImage")), RGB)
 
 
 def test_every_way_to_cut_a_serialised_image_short_is_refused():
     cdr = serialised("sensor_msgs/msg/Image", **vars(image(RGB, "rgb8")))
     for length in range(len(cdr)):
         with pytest.raises(ValueError):
-            decode_raw_image(cdr[:length], "sensor_msgs/msg/Image")
+            decode_image(read_raw_image(cdr[:length], "sensor_msgs/msg/Image"))
 
 
 def test_a_type_that_is_no_image_is_refused():
     with pytest.raises(ValueError, match="expected one of sensor_msgs/msg/Image"):
-        decode_raw_image(b"", "sensor_msgs/msg/PointCloud2")
+        read_raw_image(b"", "sensor_msgs/msg/PointCloud2")
 
 
-def encoded(kind):
-    """The image in that format, and where its header says its height and width."""
+def with_size(kind, width, height):
+    """A JPEG or PNG whose header has another size."""
     data = bytearray(cv2.imencode(kind, RGB)[1].tobytes())
-    return data, data.index(b"\xff\xc0") + 5 if kind == ".jpg" else 16
+    if kind == ".jpg":
+        start = data.index(b"\xff\xc0") + 5
+        data[start : start + 4] = struct.pack(">HH", height, width)
+    else:
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return SimpleNamespace(format=kind, data=bytes(data))
 
 
-@pytest.mark.parametrize(("kind", "size"), [(".jpg", b"\xff\xff" * 2), (".png", b"\0\0\x7f\xff" * 2)])
-def test_a_header_that_tells_of_more_pixels_than_any_camera_has_is_refused_unopened(kind, size):
-    data, at = encoded(kind)
-    data[at : at + len(size)] = size
-    with pytest.raises(ValueError, match="expected at most 67108864 pixels"):
-        decode_image(SimpleNamespace(format=kind, data=bytes(data)))
+@pytest.mark.parametrize(("kind", "size"), [(".jpg", 65535), (".png", 32767), (".png", 2**31 - 1)])
+def test_compressed_image_with_too_many_pixels_is_refused_before_decoding(kind, size, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(ValueError, match=f"{size}x{size}, expected at most 67108864 pixels"):
+        decode_image(with_size(kind, size, size))
 
 
 @pytest.mark.parametrize("before", [b"\xff\xff\xe0\x00\x04ab", b"\xff\xe1\x00\x06\xff\xc0\x00\x11"])
-def test_a_size_is_read_past_fill_bytes_and_thumbnails(before):
-    data, _ = encoded(".jpg")
-    assert decode_image(SimpleNamespace(format="jpeg", data=bytes(data[:2] + before + data[2:]))).shape == RGB.shape
+def test_jpeg_size_is_read_past_fill_bytes_and_thumbnails(before):
+    data = cv2.imencode(".jpg", RGB)[1].tobytes()
+    assert decode_image(SimpleNamespace(format="jpeg", data=data[:2] + before + data[2:])).shape == RGB.shape
 
 
 @pytest.mark.parametrize("kind", [".bmp", ".tiff", ".webp"])
@@ -207,9 +215,11 @@ def test_the_size_of_a_compressed_image_is_read_from_its_header(kind, width, hei
     assert image_size(read_raw_image(cdr, "sensor_msgs/msg/CompressedImage")) == (width, height)
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"\xff\xd8" + b"\xff" * 3_000_000, b"\x89PNG\r\n\x1a\n"])
-def test_what_has_no_size_has_none_and_is_not_searched_for_long(data):
-    assert image_size(SimpleNamespace(format="jpeg", data=data)) == (0, 0)
+def test_long_damaged_header_is_refused_quickly():
+    begun = time.process_time()
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        image_size(SimpleNamespace(format="jpeg", data=b"\xff\xd8" + b"\xff" * 30_000_000))
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize("step", [0, 6, 24])
@@ -406,12 +416,6 @@ def test_an_image_of_more_pixels_than_allowed_is_refused(limit):
         with pytest.raises(ValueError, match=f"is 6x4, expected at most {limit} pixels"):
             decode_image(message, max_pixels=limit)
         assert decode_image(message, max_pixels=RGB[..., 0].size).shape == RGB.shape
-
-
-def test_the_size_is_told_without_decoding():
-    for message in (image(RGB, "h264"), compressed("png"), compressed("jpg")):
-        assert image_size(message) == (6, 4)
-    assert image_size(SimpleNamespace(format="h264", data=array.array("B", b"\0\0\0\x01"))) == (0, 0)
 
 
 class Bridge:

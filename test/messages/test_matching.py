@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tttkd_ros.messages.matching import ABSURD, StampMatcher, Unmatched
+from tttkd_ros.messages.matching import MAX_AHEAD_NS, StampMatcher, Unmatched
 
 TOLERANCE, DEPTH = 50, 5
 CAMERAS = ("one", "two", "three")
@@ -25,12 +25,12 @@ def filled(stamps, **options):
 
 def nearest(matcher, stamp, camera="front"):
     """What belongs to a sweep that arrives now."""
-    return answer(matcher, camera, matcher.sweep(stamp))
+    return answer(matcher, camera, matcher.register(stamp))
 
 
-def answer(matcher, camera, moment):
+def answer(matcher, camera, scan):
     try:
-        return matcher.nearest(camera, moment)
+        return matcher.nearest(camera, scan)
     except Unmatched:
         return None
 
@@ -49,8 +49,8 @@ def test_each_camera_has_its_offset():
     for camera in ("front", "late", "early"):
         for stamp in (70, 100, 130):
             matcher.add(camera, stamp, stamp)
-    moment = matcher.sweep(100)
-    assert [matcher.nearest(camera, moment) for camera in ("front", "late", "early")] == [100, 130, 70]
+    scan = matcher.register(100)
+    assert [matcher.nearest(camera, scan) for camera in ("front", "late", "early")] == [100, 130, 70]
 
 
 @pytest.mark.parametrize("sweep", [49, 151])
@@ -67,13 +67,13 @@ def test_the_reason_tells_on_which_side_the_nearest_image_lies_and_how_far(offse
     matcher = matcher_for(front=offset, tolerance=50 * 10**6)
     matcher.add("front", 10**9, "image")
     with pytest.raises(Unmatched, match=reason):
-        matcher.nearest("front", matcher.sweep(3 * 10**9))
+        matcher.nearest("front", matcher.register(3 * 10**9))
 
 
 def test_a_camera_that_was_never_heard_has_no_image():
     matcher = matcher_for()
     with pytest.raises(Unmatched, match="no image"):
-        matcher.nearest("front", matcher.sweep(100))
+        matcher.nearest("front", matcher.register(100))
 
 
 def test_cameras_do_not_answer_for_each_other():
@@ -103,8 +103,8 @@ def test_a_camera_that_jumps_back_forgets_its_own_images_only():
     matcher.add("front", 1000, "front")
     matcher.add("rear", 1000, "rear")
     matcher.add("front", 900, "after the jump")
-    moment = matcher.sweep(1000)
-    assert answer(matcher, "front", moment) is None and answer(matcher, "rear", moment) == "rear"
+    scan = matcher.register(1000)
+    assert answer(matcher, "front", scan) is None and answer(matcher, "rear", scan) == "rear"
 
 
 def test_a_stamp_far_in_the_future_costs_no_more_than_what_the_camera_had():
@@ -120,67 +120,67 @@ def test_images_from_before_the_sweeps_jumped_back_are_forgotten():
 
 def test_images_of_a_camera_that_jumped_before_the_sweeps_did_are_kept():
     matcher = filled([900, 1000])
-    matcher.sweep(1000)
+    matcher.register(1000)
     matcher.add("front", 100, "after the jump")
     assert nearest(matcher, 100) == "after the jump"
 
 
 def test_a_sweep_from_before_the_jump_gets_nothing_from_after_it():
     matcher = filled([900, 1000])
-    moment = matcher.sweep(1000)
+    scan = matcher.register(1000)
     matcher.add("front", 100, "after the jump")
-    matcher.sweep(100)
+    matcher.register(100)
     matcher.add("front", 1000, "after the jump")
     with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
-        matcher.nearest("front", moment)
+        matcher.nearest("front", scan)
 
 
 def test_a_sweep_gets_nothing_from_after_its_cameras_jump():
     matcher = filled([900, 1000])
-    moment = matcher.sweep(900)
+    scan = matcher.register(900)
     for stamp in (100, 900):
         matcher.add("front", stamp, "after the jump")
-    assert answer(matcher, "front", moment) is None
+    assert answer(matcher, "front", scan) is None
 
 
 def test_an_image_from_before_the_jump_that_comes_after_it_is_not_kept():
     matcher = filled([900])
-    matcher.sweep(1000)
-    matcher.sweep(100)
+    matcher.register(1000)
+    matcher.register(100)
     matcher.add("front", 1000, "straggler")
-    matcher.sweep(200)
+    matcher.register(200)
     assert nearest(matcher, 1000) is None
 
 
 def test_images_that_a_wrong_stamp_made_look_new_are_forgotten_when_time_jumps():
     matcher = filled([800])
-    matcher.sweep(900)
+    matcher.register(900)
     for stamp in (10**18, 900):
         matcher.add("front", stamp, "before the jump")
-    matcher.sweep(100)
+    matcher.register(100)
     assert nearest(matcher, 900) is None
 
 
 def test_a_camera_that_has_followed_the_jump_is_heard_when_the_time_of_the_jump_comes_again():
     matcher = filled([900])
     for sweep, image in ((1000, 1000), (100, 100), (960, 1000)):
-        moment = matcher.sweep(sweep)
+        scan = matcher.register(sweep)
         matcher.add("front", image, "image")
-    assert answer(matcher, "front", moment) == "image"
+    assert answer(matcher, "front", scan) == "image"
 
 
 def test_what_is_from_before_a_jump_is_judged_with_the_cameras_offset():
     matcher = matcher_for(front=900)
-    matcher.sweep(1000)
-    moment = matcher.sweep(100)
+    matcher.register(1000)
+    scan = matcher.register(100)
     matcher.add("front", 1000, "image")
-    assert matcher.nearest("front", moment) == "image"
+    assert matcher.nearest("front", scan) == "image"
 
 
 def test_of_a_stamp_from_before_and_after_a_jump_the_later_image_is_kept():
     matcher = filled([900])
-    matcher.sweep(1000)
-    matcher.sweep(100)
+    matcher.register(1000)
+    matcher.register(100)
     for stamp, image in ((1000, "straggler"), (100, "after the jump"), (1000, "long after the jump")):
         matcher.add("front", stamp, image)
     assert nearest(matcher, 1000) == "long after the jump"
@@ -189,7 +189,7 @@ def test_of_a_stamp_from_before_and_after_a_jump_the_later_image_is_kept():
 def test_a_sweep_that_comes_again_costs_the_next_one_nothing():
     matcher = filled([800, 900])
     for stamp in (800, 900, 800):
-        matcher.sweep(stamp)
+        matcher.register(stamp)
     matcher.add("front", 1000, "image 1000")
     assert nearest(matcher, 1000) == "image 1000"
 
@@ -201,9 +201,9 @@ def test_sweeps_that_creep_back_have_jumped_once_they_are_beyond_the_tolerance()
 
 def test_one_wrong_stamp_of_a_sweep_does_not_end_the_matching():
     matcher = filled([100])
-    matcher.sweep(100)
-    matcher.sweep(10**18)
-    matcher.sweep(200)
+    matcher.register(100)
+    matcher.register(10**18)
+    matcher.register(200)
     matcher.add("front", 200, "image 200")
     assert nearest(matcher, 200) == "image 200"
 
@@ -211,36 +211,36 @@ def test_one_wrong_stamp_of_a_sweep_does_not_end_the_matching():
 @pytest.mark.parametrize(
     ("stamps", "expected"),
     [([], True), ([900], True), ([1000], False), ([1010], False), ([980], True), ([880, 980], False),
-     ([930, 970], True), ([1000 + ABSURD + 1], True)],
+     ([930, 970], True), ([1000 + MAX_AHEAD_NS + 1], True)],
     ids=["never heard", "too old", "exact", "later", "no period yet", "the next is no nearer", "the next is nearer",
          "absurdly late"],
 )
 def test_a_nearer_image_is_expected_where_the_camera_as_it_goes_would_send_one(stamps, expected):
     matcher = filled(stamps)
-    assert matcher.expects("front", matcher.sweep(1000)) is expected
+    assert matcher.expects("front", matcher.register(1000)) is expected
 
 
 def test_nothing_is_expected_for_a_sweep_from_before_a_jump():
     matcher = matcher_for()
-    moment = matcher.sweep(1000)
-    matcher.sweep(100)
-    assert not matcher.expects("front", moment)
+    scan = matcher.register(1000)
+    matcher.register(100)
+    assert not matcher.expects("front", scan)
 
 
 @pytest.mark.parametrize(("stamps", "reached"), [([], False), ([999], False), ([1000], True), ([1010, 999], True),
-                                                 ([1001 + ABSURD], False)])
+                                                 ([1001 + MAX_AHEAD_NS], False)])
 def test_a_sweep_is_reached_by_an_image_as_late(stamps, reached):
     matcher = filled(stamps)
-    assert matcher.reached("front", matcher.sweep(1000)) is reached
+    assert matcher.reached("front", matcher.register(1000)) is reached
 
 
 def test_forgetting_lets_go_of_what_is_too_old():
     matcher = filled([100, 200, 300])
-    matcher.forget(matcher.sweep(250))
+    matcher.forget(matcher.register(250))
     assert [nearest(matcher, stamp) for stamp in (250, 300)] == ["image 200", "image 300"]
     assert nearest(filled([100, 200, 300]), 100) == "image 100"
     matcher = filled([100, 200, 300])
-    matcher.forget(matcher.sweep(251))
+    matcher.forget(matcher.register(251))
     assert nearest(matcher, 230) is None
 
 
@@ -258,7 +258,7 @@ def test_what_is_replaced_or_forgotten_no_longer_counts_towards_the_bytes():
         matcher.add("front", 100, f"of {size}", size)
     matcher.add("front", 160, "second", 100)
     assert nearest(matcher, 100) == "of 100"
-    matcher.forget(matcher.sweep(200))
+    matcher.forget(matcher.register(200))
     matcher.add("front", 220, "third", 100)
     assert nearest(matcher, 200) in ("second", "third") and nearest(matcher, 160) == "second"
 
@@ -268,11 +268,11 @@ def test_a_sweep_that_somebody_holds_keeps_its_images_however_many_come_after(mo
     matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH, most)
     for stamp in (100, 130):
         matcher.add("front", stamp, f"front {stamp}", 100)
-    moment = matcher.sweep(120)
+    scan = matcher.register(120)
     for stamp in range(140, 3000, 30):  # the first of the rear camera belongs to the sweep, too
         for camera in ("front", "rear"):
             matcher.add(camera, stamp, f"{camera} {stamp}", 100)
-    assert (answer(matcher, "front", moment), answer(matcher, "rear", moment)) == ("front 130", "rear 140")
+    assert (answer(matcher, "front", scan), answer(matcher, "rear", scan)) == ("front 130", "rear 140")
 
 
 class Image:
@@ -281,37 +281,37 @@ class Image:
 
 def test_images_of_sweeps_that_nobody_holds_any_more_are_let_go():
     matcher = matcher_for()
-    images, moments = [], []
+    images, scans = [], []
     for stamp in range(0, 2000, 100):
         matcher.add("front", stamp, image := Image())
         images.append(weakref.ref(image))
-        moments.append(matcher.sweep(stamp))
+        scans.append(matcher.register(stamp))
     del image
     assert all(image() is not None for image in images)
-    del moments[2:15]
+    del scans[2:15]
     assert [image() is not None for image in images] == [True] * 2 + [False] * 13 + [True] * 5
 
 
 @pytest.mark.parametrize(("most", "kept"), [(100, 1), (250, 2), (399, 3), (10_000, 20)])
 def test_the_images_of_sweeps_that_wait_take_as_many_bytes_again_and_the_first_to_wait_have_theirs(most, kept):
     matcher = StampMatcher({"front": 0}, TOLERANCE, DEPTH, most)
-    moments = []
+    scans = []
     for stamp in range(0, 2000, 100):
         matcher.add("front", stamp, stamp, 100)
-        moments.append(matcher.sweep(stamp))
+        scans.append(matcher.register(stamp))
     for stamp in range(5000, 7000, 100):
         matcher.add("front", stamp, stamp, 100)
-    assert [answer(matcher, "front", moment) for moment in moments[:kept]] == list(range(0, 100 * kept, 100))
-    assert not any(answer(matcher, "front", moment) for moment in moments[kept:])
+    assert [answer(matcher, "front", scan) for scan in scans[:kept]] == list(range(0, 100 * kept, 100))
+    assert not any(answer(matcher, "front", scan) for scan in scans[kept:])
 
 
 def test_a_sweep_gets_no_image_from_before_a_jump_once_time_has_jumped():
     matcher = filled([900, 1000])
-    moment = matcher.sweep(1000)
-    matcher.sweep(100)
+    scan = matcher.register(1000)
+    matcher.register(100)
     with pytest.raises(Unmatched, match="time has jumped back since the sweep"):
-        matcher.nearest("front", moment)
-    assert answer(matcher, "front", matcher.sweep(1000)) is None
+        matcher.nearest("front", scan)
+    assert answer(matcher, "front", matcher.register(1000)) is None
 
 
 @pytest.mark.parametrize(("tolerance", "depth"), [(-1, 1), (0, 0)])
@@ -324,13 +324,13 @@ class AnyStream(RuleBasedStateMachine):
     """Whatever arrives, in whatever order: every image is the number of its arrival."""
 
     cameras = ("front", "rear")
-    stamps = st.integers(0, 500) | st.sampled_from([-(2**31) * 10**9, 0, ABSURD, 2**31 * 10**9])
+    stamps = st.integers(0, 500) | st.sampled_from([-(2**31) * 10**9, 0, MAX_AHEAD_NS, 2**31 * 10**9])
 
     def __init__(self):
         super().__init__()
         self.matcher = StampMatcher({"front": 0, "rear": 20}, TOLERANCE, DEPTH)
         self.images: list[tuple[str, int]] = []
-        self.moments = []
+        self.scans = []
 
     @rule(camera=st.sampled_from(cameras), stamp=stamps)
     def image(self, camera, stamp):
@@ -339,7 +339,7 @@ class AnyStream(RuleBasedStateMachine):
 
     @rule(stamp=stamps)
     def sweep(self, stamp):
-        self.moments.append(self.matcher.sweep(stamp))
+        self.scans.append(self.matcher.register(stamp))
 
     @rule(t=st.integers(0, 500))
     def everything_turns_good(self, t):
@@ -349,23 +349,23 @@ class AnyStream(RuleBasedStateMachine):
             self.image("front", stamp)
             self.image("rear", stamp + 20)
         count = len(self.images)
-        assert [answer(self.matcher, camera, self.moments[-1]) for camera in self.cameras] == [count - 2, count - 1]
+        assert [answer(self.matcher, camera, self.scans[-1]) for camera in self.cameras] == [count - 2, count - 1]
 
     @invariant()
     def answers_lie_within_the_tolerance_and_are_the_last_of_their_stamp(self):
-        for moment in self.moments[-3:]:
+        for scan in self.scans[-3:]:
             for camera, offset in (("front", 0), ("rear", 20)):
-                found = answer(self.matcher, camera, moment)
+                found = answer(self.matcher, camera, scan)
                 if found is None:
                     continue
                 name, stamp = self.images[found]
-                assert name == camera and abs(stamp - moment.stamp - offset) <= TOLERANCE
+                assert name == camera and abs(stamp - scan.stamp - offset) <= TOLERANCE
                 assert (camera, stamp) not in self.images[found + 1:]
 
     @invariant()
     def memory_is_bounded(self):
-        assert all(len(ring.images) <= DEPTH for ring in self.matcher._rings.values())
-        assert len(self.matcher._reserved) == len(self.moments)
+        assert all(len(camera.images) <= DEPTH for camera in self.matcher._cameras.values())
+        assert len(self.matcher._reserved) == len(self.scans)
 
 
 TestAnyStream = AnyStream.TestCase
@@ -416,12 +416,12 @@ def test_nothing_is_ever_paired_across_a_jump(arrivals, late):
     jobs = []
     for now, stream, stamp, era in arrivals:
         if stream == "sweep":
-            jobs.append((now, matcher.sweep(stamp), era))
+            jobs.append((now, matcher.register(stamp), era))
         else:
             matcher.add(stream, stamp, era)
         jobs = [job for job in jobs if now - job[0] <= late]
-        for _, moment, asked in jobs:
-            assert {answer(matcher, camera, moment) for camera in CAMERAS} <= {None, asked}
+        for _, scan, asked in jobs:
+            assert {answer(matcher, camera, scan) for camera in CAMERAS} <= {None, asked}
 
 
 def test_threads_may_note_add_and_ask_at_once():
@@ -436,11 +436,11 @@ def test_threads_may_note_add_and_ask_at_once():
             failures.append(error)
 
     def ask(stamp):
-        moment = matcher.sweep(stamp % 500)
-        found = answer(matcher, "front", moment)
-        if found is not None and abs(found - moment.stamp) > TOLERANCE:
-            failures.append((found, moment))
-        matcher.expects("rear", moment)
+        scan = matcher.register(stamp % 500)
+        found = answer(matcher, "front", scan)
+        if found is not None and abs(found - scan.stamp) > TOLERANCE:
+            failures.append((found, scan))
+        matcher.expects("rear", scan)
 
     def loop(stamp):
         matcher.add("front", stamp % 700, stamp % 700)
@@ -459,9 +459,9 @@ def test_threads_may_note_add_and_ask_at_once():
 SECOND = 10**9
 
 
-def reason(matcher, moment, camera="front"):
+def reason(matcher, scan, camera="front"):
     with pytest.raises(Unmatched) as refused:
-        matcher.nearest(camera, moment)
+        matcher.nearest(camera, scan)
     return str(refused.value)
 
 
@@ -471,17 +471,17 @@ def test_images_of_a_clock_that_is_apart_are_told_with_the_offset_that_mends_it(
     for number in range(20):
         stamp = (100_000 + number) * SECOND // 10
         matcher.add("front", stamp + apart * SECOND, number)
-        moment = matcher.sweep(stamp)
-    assert f"--offset {apart}, for the node matching.offsets: [{apart}.0]" in reason(matcher, moment)
+        scan = matcher.register(stamp)
+    assert f"--offset {apart}, for the node matching.offsets: [{apart}.0]" in reason(matcher, scan)
 
 
 def test_a_clock_that_is_apart_is_told_though_no_image_is_kept():
     matcher = matcher_for(tolerance=SECOND // 20)
     for number in range(3):
         matcher.add("front", (1000 + number) * SECOND - 37 * SECOND, number)
-        moment = matcher.sweep((1000 + number) * SECOND)
-    matcher.forget(moment)
-    assert "images are 37.0 s behind the sweeps" in reason(matcher, moment)
+        scan = matcher.register((1000 + number) * SECOND)
+    matcher.forget(scan)
+    assert "images are 37.0 s behind the sweeps" in reason(matcher, scan)
 
 
 @pytest.mark.parametrize("sweeps", [5, 50, 500])
@@ -491,14 +491,14 @@ def test_a_camera_that_has_stopped_is_not_taken_for_one_whose_clock_is_apart(swe
         stamp = (1000 + number) * SECOND
         if number < 20:
             matcher.add("front", stamp, number)
-        moment = matcher.sweep(stamp)
-    assert f"the nearest image is {sweeps}.000 s too old" in reason(matcher, moment)
+        scan = matcher.register(stamp)
+    assert f"the nearest image is {sweeps}.000 s too old" in reason(matcher, scan)
 
 
 def test_one_stale_image_says_nothing_of_the_clocks():
     matcher = matcher_for(tolerance=SECOND // 20)
     matcher.add("front", 900 * SECOND, "stale")
-    assert "the nearest image is 100.000 s too old" in reason(matcher, matcher.sweep(1000 * SECOND))
+    assert "the nearest image is 100.000 s too old" in reason(matcher, matcher.register(1000 * SECOND))
 
 
 def test_after_a_jump_back_the_clocks_are_measured_anew():
@@ -506,8 +506,8 @@ def test_after_a_jump_back_the_clocks_are_measured_anew():
     for start in (10_000, 100):
         for number in range(3):
             matcher.add("front", (start + number - 20) * SECOND, number)
-            moment = matcher.sweep((start + number) * SECOND)
-    assert "images are 20.0 s behind the sweeps" in reason(matcher, moment)
+            scan = matcher.register((start + number) * SECOND)
+    assert "images are 20.0 s behind the sweeps" in reason(matcher, scan)
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=40), st.integers(0, 2000), st.integers(0, 40))
 def test_without_jumps_a_sweep_has_the_nearest_of_all_images_kept_at_its_arrival_or_come_since(periods, sweep, before):
@@ -515,9 +515,9 @@ def test_without_jumps_a_sweep_has_the_nearest_of_all_images_kept_at_its_arrival
     matcher = matcher_for()
     for stamp in stamps[:before]:
         matcher.add("front", stamp, stamp)
-    moment = matcher.sweep(sweep)
+    scan = matcher.register(sweep)
     for stamp in stamps[before:]:
         matcher.add("front", stamp, stamp)
     kept = list(dict.fromkeys(stamps[:before]))[-DEPTH:] + stamps[before:]
     near = [stamp for stamp in kept if abs(stamp - sweep) <= TOLERANCE]
-    assert answer(matcher, "front", moment) == min(near, key=lambda stamp: (abs(stamp - sweep), stamp), default=None)
+    assert answer(matcher, "front", scan) == min(near, key=lambda stamp: (abs(stamp - sweep), stamp), default=None)

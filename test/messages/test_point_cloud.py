@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.messages.point_cloud import decode_cloud, decode_field, encode_labelled, encode_points
+from tttkd_ros.messages.cloud_encoding import encode_labelled, encode_points
+from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
 
 INT32, UINT32, UINT16, UINT8, FLOAT32, FLOAT64 = 5, 6, 4, 2, 7, 8
 

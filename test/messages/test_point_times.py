@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tttkd_ros.messages.point_cloud import DATATYPES, encode_points
+from tttkd_ros.messages.cloud_encoding import encode_points
+from tttkd_ros.messages.point_cloud import DATATYPES
 from tttkd_ros.messages.point_times import point_times, with_times
 from tttkd_ros.messages.stamps import split
 

@@ -190,7 +190,7 @@ class BagReader:
                         yield oldest()
                 if leads:
                     found += 1
-                    waiting.append(_Sweep(matcher.sweep(message.stamp), record))
+                    waiting.append(_Sweep(matcher.register(message.stamp), record))
                 elif record.topic in reading.infos:
                     reading.add_info(bag, record)
                     matcher.add(record.topic, message.stamp, None)

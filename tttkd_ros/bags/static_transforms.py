@@ -60,7 +60,8 @@ class StaticTransforms:
 
     def lookup(self, target: str, source: str, time: int = LATEST) -> np.ndarray:
         """target_from_source (4, 4) float64 at that time. Raises ValueError if the two are not tied together."""
-        from_target, from_source = self._ancestors(without_slash(target), time), self._ancestors(without_slash(source), time)
+        from_target = self._ancestors(without_slash(target), time)
+        from_source = self._ancestors(without_slash(source), time)
         common = next((frame for frame in from_source if frame in from_target), None)
         if common is None:
             known = ", ".join(sorted(self.frames))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from tttkd_ros.messages.livox import is_livox
-from tttkd_ros.messages.transports import image_topic, undecoded_cloud, undecoded_image
+from tttkd_ros.messages.transports import cloud_remedy, image_remedy, without_transport
 from tttkd_ros.names import base_topic, camera_name
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -54,7 +54,7 @@ def require_sweeps(types: Mapping[str, str], topic: str) -> None:
 
 def _refuse_undecoded(types: Mapping[str, str]) -> None:
     """Raise ValueError with the remedy if one of these topics carries packets or clouds that are decoded elsewhere."""
-    remedies = {topic: undecoded_cloud(kind, topic) for topic, kind in types.items()}
+    remedies = {topic: cloud_remedy(kind, topic) for topic, kind in types.items()}
     found = {topic: types[topic] for topic, remedy in remedies.items() if remedy}
     if found:
         raise ValueError(f"the bag holds no {CLOUD}, only what clouds are made of elsewhere: {described(found)}; "
@@ -77,7 +77,7 @@ def camera_topics(
     """
     found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
     for topic, kind in types.items():
-        if kind not in (IMAGE, COMPRESSED) or undecoded_image(kind, topic):
+        if kind not in (IMAGE, COMPRESSED) or image_remedy(kind, topic):
             continue
         base = base_topic(topic)
         namespace, _, last = base.rpartition("/")
@@ -95,8 +95,8 @@ def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> di
     decoded = camera_topics(types, counts)
     reasons = {}
     for topic, kind in sorted(types.items()):
-        remedy = undecoded_image(kind, topic)
-        name = camera_name(image_topic(topic))
+        remedy = image_remedy(kind, topic)
+        name = camera_name(without_transport(topic))
         if remedy and counts[topic] and name not in decoded:
             reasons[name] = f"its images are on {topic} only, as {kind}: {remedy}, and record these"
     return reasons

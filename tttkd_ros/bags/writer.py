@@ -20,8 +20,8 @@ from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.files import FREE_SPACE, Unwritable, naming
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
+from tttkd_ros.messages.cloud_encoding import CloudBytes, encode_labelled, encode_points
 from tttkd_ros.messages.definitions import standard_types
-from tttkd_ros.messages.point_cloud import CloudBytes, encode_labelled, encode_points
 from tttkd_ros.messages.point_times import with_times
 from tttkd_ros.messages.stamps import SECOND, split
 

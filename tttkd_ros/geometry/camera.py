@@ -106,7 +106,7 @@ class CameraModel:
 
         The limit is where the distorted radius passes the image's farthest corner or stops rising. Beyond that the
         polynomial falls again and would fold rays from outside the view back into the image. Tangential distortion
-        moves a point at radius r towards the centre by at most 3 |p| r^2. This is subtracted, and the prism's share too.
+        moves a point at radius r towards the centre by at most 3 |p| r^2. This and the prism's part are subtracted.
         """
         angles = np.linspace(0.0, math.pi if self.is_fisheye else _MAX_ANGLE, _SAMPLES)
         if self.is_fisheye:

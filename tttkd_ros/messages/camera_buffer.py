@@ -91,7 +91,7 @@ class Cameras:
 
         The sweep's images are kept for as long as somebody holds it.
         """
-        return self._matcher.sweep(stamp)
+        return self._matcher.register(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
         """cdr: the serialised message, of which only the stamp is read, and of a large one the size."""

@@ -1,4 +1,4 @@
-"""How far the stamps of images and sweeps are apart, why, and which offset mends it."""
+"""Detect that camera and LiDAR clocks differ, and explain which offset corrects it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from statistics import median
 
 from tttkd_ros.messages.stamps import SECOND
 
-APART_NS = SECOND  # from here on a steady lag, or an offset, is a difference of clocks
-WINDOW = 50  # sweeps whose lag is looked at
-STEADY_NS = SECOND  # lags that vary by more are those of a camera that sends no more, or of stamps that jump
+MIN_DIFFERENCE_NS = SECOND  # a steady lag or an offset of at least this is a difference of clocks
+WINDOW = 50  # scans over which the lag is measured
+MAX_SPREAD_NS = SECOND  # lags that vary more come from a camera that has stopped, or from stamps that jump
 KNOWN = {37.0: "37 s is TAI against UTC", 18.0: "18 s is GPS time against UTC", 19.0: "19 s is TAI against GPS time"}
 HALF_HOUR = 1800.0  # seconds; time zones differ by multiples
-UNSET = 30 * 86400.0  # seconds; of clocks further apart one was never set
-LATE = 5.0  # seconds; images or clouds may be that late by their transport alone
+UNSET_THRESHOLD = 30 * 86400.0  # seconds; if clocks differ by more, one was never set
+MAX_TRANSPORT_S = 5.0  # transport alone may delay images or clouds by this much
 
 
 class Lag:
-    """Running median of a camera's newest image stamp minus the sweep's stamp, as each sweep arrives.
+    """Running median of a camera's newest stamp minus the scan's stamp, measured when each scan arrives.
 
-    It tells clocks apart where the nearest image cannot: the images kept are only the newest few.
+    The nearest image does not show a difference of clocks, because only the newest images are kept.
     """
 
     def __init__(self):
@@ -29,7 +29,12 @@ class Lag:
         self._lags: deque[int] = deque(maxlen=WINDOW)
 
     def add(self, newest: int, lag: int) -> None:
-        """newest: the image's stamp. lag: how far it is after what belongs to the sweep. Both in nanoseconds."""
+        """Add a measurement.
+
+        Args:
+            newest: the newest image's stamp, nanoseconds.
+            lag: that stamp minus the stamp of the image that would belong to the scan, nanoseconds.
+        """
         self._newest.append(newest)
         self._lags.append(lag)
 
@@ -39,51 +44,57 @@ class Lag:
 
     @property
     def apart(self) -> int | None:
-        """The lag in nanoseconds if the clocks are apart, else None."""
+        """The lag in nanoseconds if the clocks differ, else None."""
         images = set(self._newest)
         if len(images) < 2:
-            return None  # one image says nothing: it may be a stale one
+            return None  # a single image may be an old one
         lag = round(median(self._lags))
-        steady = max(self._lags) - min(self._lags) <= STEADY_NS
+        steady = max(self._lags) - min(self._lags) <= MAX_SPREAD_NS
         period = (max(images) - min(images)) / (len(images) - 1)
-        # If images come after their sweeps, the newest is one period old.
-        least = APART_NS + (period if lag < 0 else 0)
-        return lag if steady and abs(lag) >= least else None
+        # If images arrive after their scans, the newest image is one period old.
+        threshold = MIN_DIFFERENCE_NS + (period if lag < 0 else 0)
+        return lag if steady and abs(lag) >= threshold else None
 
 
 def image_time(stamp: int, offset: int) -> int:
-    """An image's stamp by the sweeps' clock, nanoseconds.
+    """An image's stamp by the LiDAR's clock, nanoseconds.
 
-    offset: from a sweep's stamp to that of its image. One below a second is time that passes between the two, and the
-    stamp holds; a longer one is a difference of clocks.
+    Args:
+        stamp: the image's stamp, nanoseconds.
+        offset: nanoseconds from a scan's stamp to that of its image. Below a second it is time that passes between the
+            two, and the stamp holds. From a second on it is a difference of clocks and is subtracted.
     """
-    return stamp - offset if abs(offset) >= APART_NS else stamp
+    return stamp - offset if abs(offset) >= MIN_DIFFERENCE_NS else stamp
 
 
 def explain_clocks(lag: int, offset: int, tolerance: int, stamp: int) -> str:
-    """What to do about images that are always stamped apart from the sweeps.
+    """The difference of the clocks and the offset that corrects it. All arguments in nanoseconds.
 
-    lag: the image's stamp minus the sweep's minus the offset in force. stamp: a sweep's. All in nanoseconds.
+    Args:
+        lag: the image's stamp minus the scan's stamp minus the present offset.
+        offset: the present offset.
+        tolerance: of the matching.
+        stamp: of a scan.
     """
     apart = _rounded((offset + lag) / SECOND)
     found = f"images are {abs(apart):.1f} s {'behind' if apart < 0 else 'ahead of'} the sweeps"
-    if abs(apart) > UNSET:
+    if abs(apart) > UNSET_THRESHOLD:
         found += f" (sweeps of {_date(stamp)}, images of {_date(stamp + offset + lag)}: one clock is not set)"
     elif name := _name(abs(apart)):
         found += f" ({name})"
     if offset:
         found += f", the offset in force is {_plain(offset / SECOND)} s"
     remedy = f"--offset {_plain(apart)}, for the node matching.offsets: [{_plain(apart)}{'' if apart % 1 else '.0'}]"
-    if abs(apart) > UNSET:
+    if abs(apart) > UNSET_THRESHOLD:
         remedy = f"synchronise the clocks, or for this recording {remedy}"
-    elif abs(apart) < LATE:
+    elif abs(apart) < MAX_TRANSPORT_S:
         late = f"matching.wait: {abs(apart) + 0.1:.1f} if images only arrive late"
         remedy += f"; {late if apart < 0 else 'a larger matching.depth if clouds only arrive late'}"
     return f"{found}, the tolerance is {tolerance / SECOND:g} s: {remedy}"
 
 
 def _rounded(seconds: float) -> float:
-    """To what two clocks are known to be apart by, or to whole seconds, if one of them is a frame or so away."""
+    """Rounded to a known difference of clocks, or to whole seconds, if one of these is about a frame away."""
     size = abs(seconds)
     known = [*KNOWN, HALF_HOUR * round(size / HALF_HOUR)]
     near = [value for value in known if value and abs(size - value) <= 0.5]

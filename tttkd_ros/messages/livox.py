@@ -1,4 +1,4 @@
-"""Livox's CustomMsg, from the serialised message to a PointCloud2's parts: no package of Livox's is needed."""
+"""Livox's CustomMsg, from the serialised message to the parts of a PointCloud2: no Livox package is needed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 from tttkd_ros.messages.point_cloud import FLOAT32, UINT8, UINT32, Field
 
-# livox_ros_driver2, livox_ros2_driver (package livox_interfaces), livox_ros_driver: all of one layout.
+# livox_ros_driver2, livox_ros2_driver (package livox_interfaces) and livox_ros_driver share one layout.
 TYPE = re.compile(r"livox_(ros_driver2?|ros2_driver|interfaces2?)/(msg/)?CustomMsg")
-POINT_BYTES = 20  # from one CustomPoint to the next; the last one lacks the byte that aligns its successor
+POINT_BYTES = 20  # from one CustomPoint to the next; the last one lacks the byte of padding
 FIELDS = (
     Field("offset_time", 0, UINT32, 1), Field("x", 4, FLOAT32, 1), Field("y", 8, FLOAT32, 1),
     Field("z", 12, FLOAT32, 1), Field("intensity", 16, UINT8, 1), Field("tag", 17, UINT8, 1),
@@ -22,9 +22,9 @@ FIELDS = (
 
 @dataclass(frozen=True, eq=False)
 class LivoxCloud:
-    """A PointCloud2 with CustomPoint's own layout; reflectivity is its intensity. Attributes are the message's.
+    """The attributes of a PointCloud2 in CustomPoint's layout; reflectivity is the intensity.
 
-    The stamp is the header's, from which offset_time (nanoseconds) counts.
+    offset_time counts in nanoseconds from the header's stamp.
     """
 
     header: SimpleNamespace
@@ -43,23 +43,23 @@ class LivoxCloud:
 
 
 def is_livox(kind: str) -> bool:
-    """Whether a message type is Livox's CustomMsg, with or without `/msg`."""
+    """Whether a message type, with or without `/msg`, is Livox's CustomMsg."""
     return TYPE.fullmatch(kind) is not None
 
 
 def decode_livox(cdr: bytes) -> LivoxCloud:
-    """The cloud of a serialised CustomMsg. Raises ValueError for bytes that are none."""
+    """The cloud of a serialised CustomMsg. Raises ValueError for other bytes."""
     try:
         order = "<" if cdr[1] & 1 else ">"
         sec, nanosec, length = struct.unpack_from(f"{order}iII", cdr, 4)
         frame_id = bytes(cdr[16 : 16 + length]).rstrip(b"\0").decode()
-        # Alignment counts from behind the four bytes of encapsulation. timebase (8 bytes), point_num (4), lidar_id and
-        # rsvd (4), then the number of points in the sequence.
-        at = 4 + (12 + length + 7) // 8 * 8
-        (size,) = struct.unpack_from(f"{order}16xI", cdr, at)
+        # Alignment counts from the end of the four bytes of encapsulation. Then come timebase (8 bytes), point_num (4),
+        # lidar_id and rsvd (4), and the number of points in the sequence.
+        start = 4 + (12 + length + 7) // 8 * 8
+        (size,) = struct.unpack_from(f"{order}16xI", cdr, start)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"{len(cdr)} bytes are no serialised CustomMsg of Livox's: {error}") from error
-    points = cdr[at + 20 : at + 20 + size * POINT_BYTES]
+    points = cdr[start + 20 : start + 20 + size * POINT_BYTES]
     if len(points) < size * POINT_BYTES - 1:
         raise ValueError(f"CustomMsg of Livox's holds {len(points)} bytes of points, expected {size * POINT_BYTES - 1} "
                          f"({size} points of {POINT_BYTES})")

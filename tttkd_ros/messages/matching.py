@@ -1,14 +1,27 @@
-"""Which camera message belongs to a sweep: the one nearest in stamp, and never one from across a jump in time.
+"""Match each LiDAR scan with the camera message nearest in stamp, and never with one from before a jump in time.
 
-The LiDAR leads: each sweep is noted when it arrives, and asks for its images when it needs them. Stamps are integer
-nanoseconds, and nothing but stamps and the order of arrival is looked at.
+The LiDAR leads: a scan is registered when it arrives, and asks for its images when it needs them. Stamps are integer
+nanoseconds. The algorithm uses only the stamps and the order of arrival:
+
+1. A camera's image belongs to a scan if its stamp is nearest to the scan's stamp plus the camera's offset, and within
+   the tolerance.
+2. Each camera keeps its newest images. A scan that is still referenced reserves its nearest image, so that newer images
+   do not push it out.
+3. Messages may overtake each other by up to the tolerance. A stamp further back is a jump: a bag looped, or a clock was
+   reset.
+4. If a camera jumps back, it drops its images. No scan from before the jump gets an image of this camera again.
+5. If the scans jump back, every camera drops its images, unless the camera jumped after the previous scan and so is in
+   the new time already.
+6. A camera that has not followed the scans' jump yet may send late images from before it. They are recognised by their
+   stamps, which are nearer to the scans before the jump. Only the last one is held until the next scan: if that scan
+   continues from before the jump, the jump was a single wrong stamp and the held image counts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,20 +30,20 @@ from tttkd_ros.messages.clocks import Lag, explain_clocks
 
 Payload = TypeVar("Payload")
 
-TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR: any image there is belongs to its nearest sweep
+TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR, so that every image belongs to its nearest scan
 REMEDY = "see matching.tolerance and matching.offsets (evaluate: --tolerance, --offset)"
-ABSURD = 60 * 10**9  # an image stamped this far after the sweep that waits tells nothing of those on their way
+MAX_AHEAD_NS = 60 * 10**9  # an image stamped further after the scan has a wrong stamp
 
 
 class Unmatched(ValueError):
-    """Why a sweep has no image of a camera."""
+    """Why a scan has no image of a camera."""
 
 
 @dataclass(frozen=True)
 class ScanStamp:
-    """A sweep as it was noted. number: its place in the order of arrival.
+    """A registered scan. While it is referenced, the matcher keeps its images.
 
-    The matcher keeps the sweep's images for as long as somebody holds this object.
+    stamp: nanoseconds. number: counts the scans in the order of arrival, from 1.
     """
 
     stamp: int
@@ -40,25 +53,25 @@ class ScanStamp:
 class _Image(NamedTuple):
     stamp: int
     payload: object
-    size: int
+    size: int  # bytes
 
 
-class _Ring:
-    """A camera's newest images by stamp, in the order of arrival, none from before its last jump back."""
+@dataclass
+class _Camera:
+    """What is known of one camera since its last jump back."""
 
-    def __init__(self, offset: int):
-        self.offset = offset
-        self.images: dict[int, _Image] = {}
-        self.newest: int | None = None  # the highest stamp since the last jump back
-        self.since = 0  # number of the last sweep before its last jump back
-        self.behind = False  # the sweeps have jumped back, and this camera has not been seen to follow
-        self.held: _Image | None = None  # its last image while behind, until the next sweep
-        self.lag = Lag()
+    offset: int  # nanoseconds from a scan's stamp to that of its image
+    images: dict[int, _Image] = field(default_factory=dict)  # by stamp, in the order of arrival
+    newest: int | None = None  # the highest stamp
+    jumped: int = 0  # number of the last scan before the camera jumped back
+    behind: bool = False  # the scans jumped back, and the camera has not followed yet
+    held: _Image | None = None  # its last image while behind, until the next scan
+    lag: Lag = field(default_factory=Lag)
 
-    def bound(self, depth: int, most_bytes: float) -> None:
+    def limit(self, depth: int, max_bytes: float) -> None:
         """Drop the oldest images beyond these limits, but never the last one."""
         size = sum(image.size for image in self.images.values())
-        while len(self.images) > depth or (size > most_bytes and len(self.images) > 1):
+        while len(self.images) > depth or (size > max_bytes and len(self.images) > 1):
             size -= self.images.pop(next(iter(self.images))).size
 
     def clear(self) -> None:
@@ -68,172 +81,177 @@ class _Ring:
 
 
 class StampMatcher(Generic[Payload]):
-    """Per camera the `depth` newest messages, undecoded. Safe to use from several threads; memory is bounded.
+    """Keeps each camera's newest messages and finds the one that belongs to a scan. Thread-safe; memory is bounded.
 
-    offsets: of each camera that there is, what lies between a sweep's stamp and the stamp of the image that belongs to
-    it. tolerance: largest distance from there. most_bytes: of the messages of a camera; its newest is kept in any case.
-    Beside them, and up to as many bytes again, the images of every sweep are kept whose `ScanStamp` somebody holds: they
-    are there however long the sweep waits for its turn.
+    Args:
+        offsets: camera -> nanoseconds from a scan's stamp to that of its image.
+        tolerance: largest distance in nanoseconds between an image's stamp and the scan's stamp plus the offset.
+        depth: messages kept per camera.
+        max_bytes: bytes kept per camera, except that the newest message is always kept. The images reserved for scans
+            may take as much again; scans that have waited longest go first.
 
-    A stamp may lie up to `tolerance` before one that came earlier (messages overtake each other); one further back
-    means that time jumped (a bag looped, a clock was reset). A camera that jumps back forgets its own images. Sweeps
-    that do make every camera forget its images, except a camera that jumped since the sweep before: its images are of
-    the new time already. A single wrong stamp therefore costs no more than what was kept.
+    Raises:
+        ValueError: tolerance or depth is out of range.
     """
 
-    def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int, most_bytes: float = math.inf):
+    def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int, max_bytes: float = math.inf):
         if tolerance < 0:
             raise ValueError(f"tolerance is {tolerance} ns, expected 0 or more")
         if depth < 1:
             raise ValueError(f"depth is {depth} messages, expected at least 1")
         self._tolerance = tolerance
         self._depth = depth
-        self._most_bytes = most_bytes
-        # Each sweep's nearest image so far, by camera; an entry goes with the last reference to its moment.
+        self._max_bytes = max_bytes
+        # The nearest image so far of each scan that is still referenced, by camera.
         self._reserved: WeakKeyDictionary[ScanStamp, dict[str, _Image]] = WeakKeyDictionary()
-        self._rings: dict[str, _Ring] = {camera: _Ring(offset) for camera, offset in offsets.items()}
-        self._count = 0  # sweeps noted
-        self._since = 0  # sweeps up to this number are from before their last jump back
-        self._sweep: int | None = None  # the highest stamp of the sweeps since they last jumped back
-        self._left: int | None = None  # the highest one from before that jump
+        self._cameras = {name: _Camera(offset) for name, offset in offsets.items()}
+        self._count = 0  # scans registered
+        self._jumped = 0  # number of the last scan before the scans jumped back
+        self._newest: int | None = None  # the highest stamp of the scans since that jump
+        self._newest_before: int | None = None  # the highest stamp of the scans before it
         self._lock = Lock()
 
-    def sweep(self, stamp: int) -> ScanStamp:
-        """Note a sweep, as soon as it arrives."""
+    def register(self, stamp: int) -> ScanStamp:
+        """Register a scan as soon as it arrives. Keep the result for as long as the scan may need its images."""
         with self._lock:
-            if self._before(stamp, self._sweep):
-                self._left, self._sweep = self._sweep, stamp
-                self._since = self._count
-                for ring in self._rings.values():
-                    jumped = ring.since == self._count  # since the sweep before this one
-                    if not jumped or self._nearer_to_the_past(ring.newest - ring.offset):
-                        ring.clear()
-                        ring.behind = True
-            self._sweep = stamp if self._sweep is None else max(self._sweep, stamp)
-            for camera, ring in self._rings.items():
-                # A sweep that goes on from where the jump began shows that there was a wrong stamp, and no jump.
-                held, ring.held = ring.held, None
-                if held and not self._nearer_to_the_past(held.stamp - ring.offset):
-                    self._add(camera, held)
-                if ring.newest is not None:
-                    ring.lag.add(ring.newest, ring.newest - stamp - ring.offset)
+            if self._jumps(stamp, self._newest):
+                self._newest_before, self._newest = self._newest, stamp
+                self._jumped = self._count
+                for camera in self._cameras.values():
+                    has_followed = camera.jumped == self._count and not self._is_old(camera, camera.newest)
+                    if not has_followed:
+                        camera.clear()
+                        camera.behind = True
+            self._newest = stamp if self._newest is None else max(self._newest, stamp)
+            for name, camera in self._cameras.items():
+                # `_is_old` is judged anew: a scan that continues from before the jump has moved `_newest` back there.
+                held, camera.held = camera.held, None
+                if held and not self._is_old(camera, held.stamp):
+                    self._add(name, held)
+                if camera.newest is not None:
+                    camera.lag.add(camera.newest, camera.newest - stamp - camera.offset)
             self._count += 1
-            moment = ScanStamp(stamp, self._count)
-            self._reserved[moment] = {}
-            for camera, ring in self._rings.items():
-                for image in ring.images.values():
-                    self._reserve(moment, camera, image)
-            return moment
+            scan = ScanStamp(stamp, self._count)
+            self._reserved[scan] = {}
+            for name, camera in self._cameras.items():
+                for image in camera.images.values():
+                    self._reserve(scan, name, image)
+            return scan
 
     def add(self, camera: str, stamp: int, payload: Payload, size: int = 0) -> None:
-        """Keep a camera's message of `size` bytes, the oldest giving way; a stamp seen before replaces what was kept
-        under it."""
+        """Keep a camera's message of `size` bytes. It replaces an earlier one with the same stamp."""
         with self._lock:
             self._add(camera, _Image(stamp, payload, size))
 
-    def nearest(self, camera: str, moment: ScanStamp) -> Payload:
-        """What belongs to the sweep, of two as near the earlier. Raises Unmatched with the reason why nothing does."""
-        with self._lock:
-            if self._is_past(camera, moment):
-                raise Unmatched("time has jumped back since the sweep")
-            ring = self._rings[camera]
-            images = list(ring.images.values())
-            if (reserved := self._reserved.get(moment, {}).get(camera)) is not None:
-                images.append(reserved)
-            target = moment.stamp + ring.offset
-            image = min(images, key=lambda image: (abs(image.stamp - target), image.stamp), default=None)
-            if image is not None and abs(image.stamp - target) <= self._tolerance:
-                return image.payload
-            apart = ring.lag.apart
-        if apart is not None:
-            raise Unmatched(explain_clocks(apart, ring.offset, self._tolerance, moment.stamp))
-        if image is None:
-            raise Unmatched("no image")
-        stamp = image.stamp
-        side = "too old" if stamp < target else "from the future"
-        raise Unmatched(f"the nearest image is {abs(stamp - target) * 1e-9:.3f} s {side}, "
-                        f"the tolerance {self._tolerance * 1e-9:g} s: {REMEDY}")
+    def nearest(self, camera: str, scan: ScanStamp) -> Payload:
+        """The message that belongs to the scan; the earlier of two at the same distance.
 
-    def reached(self, camera: str, moment: ScanStamp) -> bool:
-        """Whether the camera has sent an image as late as the sweep's or later: in a recording, none is to follow."""
-        with self._lock:
-            ahead = self._ahead(camera, moment)
-            return ahead is not None and 0 <= ahead <= ABSURD
-
-    def expects(self, camera: str, moment: ScanStamp) -> bool:
-        """Whether the camera, if it goes on as before, will send a nearer image than those that are kept.
-
-        One that is near enough already is as good as the next, where that would lie further away on the other side.
+        Raises:
+            Unmatched: there is none. The error gives the reason.
         """
         with self._lock:
-            if self._is_past(camera, moment):
+            if self._is_past(camera, scan):
+                raise Unmatched("time has jumped back since the sweep")
+            state = self._cameras[camera]
+            images = list(state.images.values())
+            if (reserved := self._reserved.get(scan, {}).get(camera)) is not None:
+                images.append(reserved)
+            target = scan.stamp + state.offset
+            image = min(images, key=lambda image: _distance(image, target), default=None)
+            if image is not None and abs(image.stamp - target) <= self._tolerance:
+                return image.payload
+            clock_lag = state.lag.apart
+        if clock_lag is not None:
+            raise Unmatched(explain_clocks(clock_lag, state.offset, self._tolerance, scan.stamp))
+        if image is None:
+            raise Unmatched("no image")
+        side = "too old" if image.stamp < target else "from the future"
+        raise Unmatched(f"the nearest image is {abs(image.stamp - target) * 1e-9:.3f} s {side}, "
+                        f"the tolerance {self._tolerance * 1e-9:g} s: {REMEDY}")
+
+    def reached(self, camera: str, scan: ScanStamp) -> bool:
+        """Whether the camera has sent an image as late as the scan's or later. In a recording no nearer one follows."""
+        with self._lock:
+            ahead = self._ahead(camera, scan)
+            return ahead is not None and 0 <= ahead <= MAX_AHEAD_NS
+
+    def expects(self, camera: str, scan: ScanStamp) -> bool:
+        """Whether the camera's next image, at its present rate, will be nearer to the scan than those it sent."""
+        with self._lock:
+            if self._is_past(camera, scan):
                 return False
-            ahead = self._ahead(camera, moment)
+            ahead = self._ahead(camera, scan)
             if ahead is None or ahead < -self._tolerance:
                 return True
             if ahead >= 0:
-                return ahead > ABSURD
-            stamps = sorted(self._rings[camera].images)
+                return ahead > MAX_AHEAD_NS
+            stamps = sorted(self._cameras[camera].images)
             period = min((b - a for a, b in zip(stamps, stamps[1:], strict=False)), default=0)
             return period < -2 * ahead
 
     def jumps_back(self, camera: str | None, stamp: int) -> bool:
-        """Whether an image of this stamp, or a sweep where camera is None, would make images be forgotten."""
+        """Whether an image with this stamp, or a scan if `camera` is None, would make images be dropped."""
         with self._lock:
-            return self._before(stamp, self._sweep if camera is None else self._rings[camera].newest)
+            return self._jumps(stamp, self._newest if camera is None else self._cameras[camera].newest)
 
-    def forget(self, moment: ScanStamp) -> None:
-        """Let go of what is too old for this sweep, and so for those that follow it."""
+    def forget(self, scan: ScanStamp) -> None:
+        """Drop the images that are too old for this scan, and so for later ones."""
         with self._lock:
-            for ring in self._rings.values():
-                first = moment.stamp + ring.offset - self._tolerance
-                ring.images = {stamp: image for stamp, image in ring.images.items() if stamp >= first}
+            for camera in self._cameras.values():
+                first = scan.stamp + camera.offset - self._tolerance
+                camera.images = {stamp: image for stamp, image in camera.images.items() if stamp >= first}
 
-    def _add(self, camera: str, image: _Image) -> None:
-        ring, stamp = self._rings[camera], image.stamp
-        if ring.behind and self._nearer_to_the_past(stamp - ring.offset):
-            ring.held = image  # as stragglers from before the jump are
+    def _add(self, name: str, image: _Image) -> None:
+        camera = self._cameras[name]
+        if camera.behind and self._is_old(camera, image.stamp):
+            camera.held = image
             return
-        ring.behind, ring.held = False, None
-        if self._before(stamp, ring.newest):
-            ring.clear()
-            ring.since = self._count
-        ring.newest = stamp if ring.newest is None else max(ring.newest, stamp)
-        ring.images[stamp] = image
-        ring.bound(self._depth, self._most_bytes)
-        for moment in list(self._reserved):
-            self._reserve(moment, camera, image)
+        camera.behind, camera.held = False, None
+        if self._jumps(image.stamp, camera.newest):
+            camera.clear()
+            camera.jumped = self._count
+        camera.newest = image.stamp if camera.newest is None else max(camera.newest, image.stamp)
+        camera.images[image.stamp] = image
+        camera.limit(self._depth, self._max_bytes)
+        for scan in list(self._reserved):
+            self._reserve(scan, name, image)
 
-    def _reserve(self, moment: ScanStamp, camera: str, image: _Image) -> None:
-        """Put the image aside for the sweep if none so far lies nearer."""
-        if self._is_past(camera, moment):
+    def _reserve(self, scan: ScanStamp, name: str, image: _Image) -> None:
+        """Keep the image for the scan if it is the nearest so far."""
+        if self._is_past(name, scan):
             return
-        target = moment.stamp + self._rings[camera].offset
-        reserved = self._reserved[moment]
-        before = reserved.get(camera)
-        distance = abs(image.stamp - target), image.stamp
-        nearer = before is None or distance <= (abs(before.stamp - target), before.stamp)
-        if nearer and distance[0] <= self._tolerance and self._has_room(camera, image, before):
-            reserved[camera] = image
+        target = scan.stamp + self._cameras[name].offset
+        reserved = self._reserved[scan]
+        previous = reserved.get(name)
+        distance = _distance(image, target)
+        nearer = previous is None or distance <= _distance(previous, target)
+        if nearer and distance[0] <= self._tolerance and self._has_room(name, image, previous):
+            reserved[name] = image
 
-    def _has_room(self, camera: str, image: _Image, before: _Image | None) -> bool:
-        """Whether the camera's reserved images stay within the bound with this one in place of the one before."""
-        sizes = {one.stamp: one.size for images in list(self._reserved.values()) if (one := images.get(camera))}
-        taken = sum(sizes.values()) - (before.size if before else 0)
-        return image.stamp in sizes or taken <= 0 or taken + image.size <= self._most_bytes
+    def _has_room(self, name: str, image: _Image, previous: _Image | None) -> bool:
+        """Whether the camera's reserved images stay within `max_bytes` if this one replaces the previous one."""
+        sizes = {one.stamp: one.size for images in list(self._reserved.values()) if (one := images.get(name))}
+        taken = sum(sizes.values()) - (previous.size if previous else 0)
+        return image.stamp in sizes or taken <= 0 or taken + image.size <= self._max_bytes
 
-    def _before(self, stamp: int, newest: int | None) -> bool:
+    def _jumps(self, stamp: int, newest: int | None) -> bool:
         return newest is not None and stamp < newest - self._tolerance
 
-    def _is_past(self, camera: str, moment: ScanStamp) -> bool:
-        """Whether the sweeps or the camera have jumped back since."""
-        return moment.number <= max(self._since, self._rings[camera].since)
+    def _is_past(self, name: str, scan: ScanStamp) -> bool:
+        """Whether the scans or the camera have jumped back since this scan."""
+        return scan.number <= max(self._jumped, self._cameras[name].jumped)
 
-    def _nearer_to_the_past(self, stamp: int) -> bool:
-        """Whether a stamp fits the sweeps before their jump back better than those since."""
-        return abs(stamp - self._left) < abs(stamp - self._sweep)
+    def _is_old(self, camera: _Camera, stamp: int) -> bool:
+        """Whether an image's stamp is nearer to the scans before their jump back than to those since."""
+        time = stamp - camera.offset
+        return abs(time - self._newest_before) < abs(time - self._newest)
 
-    def _ahead(self, camera: str, moment: ScanStamp) -> int | None:
-        """By how much the camera's newest image is later than what belongs to the sweep."""
-        ring = self._rings[camera]
-        return None if ring.newest is None else ring.newest - moment.stamp - ring.offset
+    def _ahead(self, name: str, scan: ScanStamp) -> int | None:
+        """Nanoseconds by which the camera's newest image is later than the one that belongs to the scan."""
+        camera = self._cameras[name]
+        return None if camera.newest is None else camera.newest - scan.stamp - camera.offset
+
+
+def _distance(image: _Image, target: int) -> tuple[int, int]:
+    """Orders images by their distance from a stamp, the earlier one first at the same distance."""
+    return abs(image.stamp - target), image.stamp

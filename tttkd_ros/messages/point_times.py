@@ -1,4 +1,4 @@
-"""When each point of a PointCloud2 was measured, by the fields that drivers tell it with."""
+"""The time at which each point of a PointCloud2 was measured, from the fields that drivers write."""
 
 from __future__ import annotations
 
@@ -8,62 +8,77 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.messages.point_cloud import UINT32, CloudBytes, Field, decode_field
+from tttkd_ros.messages.cloud_encoding import CloudBytes
+from tttkd_ros.messages.point_cloud import UINT32, Field, decode_field
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 
-NAMES = (
+FIELD_NAMES = (
     "t", "time", "timestamp", "offset_time",  # Ouster; Velodyne; Hesai, RoboSense, Livox; Livox
     "time_stamp", "time_offset", "timestamps", "stamps", "deltaT",  # Nebula; others
     "point_time_offset", "time_offset_ns",  # Blickfeld; Aeva
 )  # fmt: skip
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME_UNITS = ("auto", *UNITS)
-SHORTEST_S, LONGEST_S = 0.005, 1.0  # a sweep, and from the cloud's stamp to any point of it
-LONGEST_GIVEN_S = 10.0  # the same if the unit is given: a slowly tilting scanner
+MIN_SWEEP_S = 0.005  # shortest sweep
+MAX_OFFSET_S = 1.0  # from the cloud's stamp to any of its points
+MAX_OFFSET_GIVEN_S = 10.0  # the same if the unit is given, for a slowly tilting scanner
 DATE_ERROR_S = 1e-3  # a type that rounds dates by more cannot hold them
 
 
 def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
-    """(N,) float64, seconds from the header's stamp to each point's instant; None for a cloud without such a field.
+    """Seconds from the header's stamp to the time of each point.
 
-    unit: one of `TIME_UNITS`. auto: nanoseconds for whole numbers and seconds for others, which is what most drivers
-    send; another unit if the times of the points make a sweep (5 ms to 1 s long) in that one only. Times count from
-    the stamp, at whichever end of the sweep that is, or are dates. A point without a return (not finite, or at the
-    origin) gets 0, because drivers leave its time unset. Raises ValueError for times that are not finite or lie
-    further from the stamp than a sweep lasts.
+    The field holds times since the stamp, which may be at either end of the sweep, or dates. A point without a return
+    (not finite, or at the origin) gets 0, because drivers leave its time unset.
+
+    Args:
+        msg: a PointCloud2.
+        unit: one of `TIME_UNITS`. "auto" is nanoseconds for integers and seconds for floats, as in most drivers, unless
+            only another unit makes the times a sweep (5 ms to 1 s long).
+
+    Returns:
+        (N,) float64, or None if the cloud has no such field.
+
+    Raises:
+        ValueError: the unit is unknown, or the times are not finite or too far from the stamp.
     """
     if unit not in TIME_UNITS:
         raise ValueError(f"unit of point times is {unit!r}, expected one of {', '.join(TIME_UNITS)}")
-    name = next((field.name for field in msg.fields if field.name in NAMES), None)
+    name = next((field.name for field in msg.fields if field.name in FIELD_NAMES), None)
     if name is None:
         return None
     values = decode_field(msg, name)
-    returned = _returned(msg)
+    has_return = _has_return(msg)
     times = np.zeros(len(values))
-    values = values[returned]
+    values = values[has_return]
     if not len(values):
         return times
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"cloud field {name!r} holds a time that is not finite")
     stamp = nanoseconds(msg.header.stamp)
-    readings = list(_readings(low, high, stamp, LONGEST_S if unit == "auto" else LONGEST_GIVEN_S))
-    usual = "ns" if values.dtype.kind in "iu" or high > 1e12 else "s"
+    max_offset = MAX_OFFSET_S if unit == "auto" else MAX_OFFSET_GIVEN_S
+    readings = list(_readings(low, high, stamp, max_offset))
+    expected = unit
     if unit == "auto":
-        sweeps = [each for each in readings if each.last - each.first >= SHORTEST_S]
-        fitting = sorted(sweeps, key=lambda each: each.unit != usual) or [r for r in readings if r.unit == usual]
+        expected = "ns" if values.dtype.kind in "iu" or high > 1e12 else "s"
+        sweeps = [reading for reading in readings if reading.last - reading.first >= MIN_SWEEP_S]
+        if sweeps:
+            readings = sorted(sweeps, key=lambda reading: reading.unit != expected)
+        else:
+            readings = [reading for reading in readings if reading.unit == expected]
     else:
-        fitting = [each for each in readings if each.unit == unit]
-    if not fitting:
-        raise ValueError(f"cloud field {name!r} {_misfit(low, high, stamp, usual if unit == 'auto' else unit, unit)}")
-    scale, start = UNITS[fitting[0].unit], fitting[0].start
-    # In the field's own unit first: a date in seconds loses less by one subtraction than by a product before it.
-    times[returned] = (values.astype(np.float64) - start * (1e-9 / scale)) * scale
+        readings = [reading for reading in readings if reading.unit == unit]
+    if not readings:
+        raise ValueError(f"cloud field {name!r} {_misfit(low, high, stamp, expected, unit == 'auto')}")
+    scale, start = UNITS[readings[0].unit], readings[0].start
+    # Subtract first, in the field's own unit: a date in seconds loses less precision that way.
+    times[has_return] = (values.astype(np.float64) - start * (1e-9 / scale)) * scale
     return times
 
 
 class _Reading(NamedTuple):
-    """What times may mean. start: nanoseconds that they count from; first, last: seconds from the stamp."""
+    """A meaning of the times. start: the time that they count from, ns. first, last: seconds from the stamp."""
 
     unit: str
     start: int
@@ -71,8 +86,8 @@ class _Reading(NamedTuple):
     last: float
 
 
-def _readings(low: np.generic, high: np.generic, stamp: int, longest: float) -> Iterator[_Reading]:
-    """Every unit and start with which the times low to high lie within `longest` of the stamp."""
+def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) -> Iterator[_Reading]:
+    """Every unit and start for which the times low to high lie within `max_offset` seconds of the stamp."""
     whole = low.dtype.kind in "iu"
     for unit, scale in UNITS.items():
         if whole and unit == "s":
@@ -81,30 +96,29 @@ def _readings(low: np.generic, high: np.generic, stamp: int, longest: float) -> 
             if start and not whole and float(np.spacing(high)) * scale > DATE_ERROR_S:
                 continue
             first, last = ((float(time) - start * (1e-9 / scale)) * scale for time in (low, high))
-            if -longest <= first and last <= longest:
+            if -max_offset <= first and last <= max_offset:
                 yield _Reading(unit, start, first, last)
 
 
-def _misfit(low: np.generic, high: np.generic, stamp: int, reading: str, unit: str) -> str:
-    """What to say of times of which no reading fits. reading: the unit that they most likely have."""
+def _misfit(low: np.generic, high: np.generic, stamp: int, unit: str, auto: bool) -> str:
+    """Why no reading of the times low to high fits. unit: the likely one, or the given one if not `auto`."""
     spans = {name: (float(high) - float(low)) * scale for name, scale in UNITS.items()}
-    sweeps = [name for name, span in spans.items() if SHORTEST_S <= span <= LONGEST_S]
-    if unit == "auto" and sweeps and reading not in sweeps:
-        reading = sweeps[0]
-    scale = UNITS[reading]
+    sweeps = [name for name, span in spans.items() if MIN_SWEEP_S <= span <= MAX_OFFSET_S]
+    if auto and sweeps and unit not in sweeps:
+        unit = sweeps[0]
+    scale = UNITS[unit]
     first, last = float(low) * scale, float(high) * scale
     if abs(first - stamp / SECOND) < abs(first):
         first, last = first - stamp / SECOND, last - stamp / SECOND
-    longest = LONGEST_S if unit == "auto" else LONGEST_GIVEN_S
     return (
-        f"holds {low} to {high}: as {reading} it has times from {first:g} to {last:g} s after the cloud's stamp, "
-        f"expected at most {longest:g} s. Do LiDAR and driver have one clock? If the unit is another, set "
-        "points.time_unit (tttkd evaluate: --time-unit)"
+        f"holds {low} to {high}: as {unit} it has times from {first:g} to {last:g} s after the cloud's stamp, "
+        f"expected at most {MAX_OFFSET_S if auto else MAX_OFFSET_GIVEN_S:g} s. Do LiDAR and driver have one clock? If "
+        "the unit is another, set points.time_unit (tttkd evaluate: --time-unit)"
     )
 
 
-def _returned(msg) -> np.ndarray:
-    """(N,) bool: the points that are something: finite and not at the origin."""
+def _has_return(msg) -> np.ndarray:
+    """(N,) bool, true for points that are finite and not at the origin."""
     axes = [decode_field(msg, field.name) for field in msg.fields if field.name in ("x", "y", "z")]
     if not axes:
         return np.ones(int(msg.width) * int(msg.height), bool)
@@ -112,14 +126,21 @@ def _returned(msg) -> np.ndarray:
 
 
 def with_times(cloud: CloudBytes, times: np.ndarray) -> CloudBytes:
-    """The cloud with Ouster's field `t` more. times: (N,) float, seconds from the stamp, not negative."""
+    """The cloud with Ouster's field `t` appended.
+
+    Args:
+        cloud: of N points.
+        times: (N,) float, seconds from the stamp, 0 to 1.
+
+    Raises:
+        ValueError: times of another type, shape or range.
+    """
     if times.dtype.kind != "f":
         raise ValueError(f"times are {times.dtype}, expected float64")
-    if times.shape != (cloud.width,) or not ((times >= 0) & (times <= LONGEST_S)).all():
+    if times.shape != (cloud.width,) or not ((times >= 0) & (times <= MAX_OFFSET_S)).all():
         raise ValueError(f"times have shape {times.shape} and go from {times.min(initial=0):g} to "
-                         f"{times.max(initial=0):g} s; expected ({cloud.width},), from 0 to {LONGEST_S:g} s")
-    points = np.empty((cloud.width, cloud.point_step + 4), np.uint8)
-    points[:, :-4] = cloud.data.reshape(cloud.width, cloud.point_step)
+                         f"{times.max(initial=0):g} s; expected ({cloud.width},), from 0 to {MAX_OFFSET_S:g} s")
+    points = cloud.padded(cloud.point_step + 4).data.reshape(cloud.width, cloud.point_step + 4).copy()
     points[:, -4:] = np.rint(times * SECOND).astype("<u4")[:, None].view(np.uint8)
     field = Field("t", cloud.point_step, UINT32, 1)
     return CloudBytes((*cloud.fields, field), cloud.point_step + 4, array.array("B", points.tobytes()), cloud.width)

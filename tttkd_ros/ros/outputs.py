@@ -14,7 +14,8 @@ from std_msgs.msg import Header, String
 
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.classes import UNLABELLED, ClassSet
-from tttkd_ros.messages.point_cloud import Cloud, encode_labelled
+from tttkd_ros.messages.cloud_encoding import encode_labelled
+from tttkd_ros.messages.point_cloud import Cloud
 from tttkd_ros.messages.stamps import split
 
 

@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from tttkd_ros.messages.definitions import message_class
 from tttkd_ros.messages.livox import decode_livox, is_livox
 from tttkd_ros.messages.point_cloud import read_cloud
-from tttkd_ros.messages.transports import undecoded_cloud, undecoded_image
+from tttkd_ros.messages.transports import cloud_remedy, image_remedy
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -39,7 +39,7 @@ class PublishedTypes:
         """kind: the type that the node subscribes to, as "sensor_msgs/msg/Image"."""
 
         def remedy(other: str) -> str:
-            republish = undecoded_image(other, topic)
+            republish = image_remedy(other, topic)
             if COMPRESSED in (kind, other) and not republish:
                 transport = "compressed" if other == COMPRESSED else "raw"
                 return f"set the parameter image_transport to {transport} and remap the topic that it subscribes to"
@@ -63,7 +63,7 @@ class PublishedTypes:
         def switch(other: str) -> str | None:
             nonlocal end
             if other != CLOUD and not is_livox(other):
-                return undecoded_cloud(other, topic) or "remap it to the LiDAR's clouds"
+                return cloud_remedy(other, topic) or "remap it to the LiDAR's clouds"
             kind = message_class(other)
             if kind is None:
                 return (f"source the workspace that has the package {other.partition('/')[0]}, or let the driver "
