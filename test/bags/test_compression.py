@@ -70,7 +70,7 @@ def test_compression_is_seen_in_the_data(source, packed, mode, storage, metadata
 def test_a_compressed_file_is_read_by_itself(source, packed, mode, storage):
     (file,) = (path for path in packed(mode, storage).iterdir() if path.name != "metadata.yaml")
     assert messages(file) == messages(source)
-    assert len(list(BagReader(file, whole=False).frames())) == 4
+    assert len(list(BagReader(file).frames())) == 4
 
 
 def test_metadata_may_name_a_file_as_it_was_before_or_after_compression(source, packed):
@@ -96,9 +96,8 @@ def test_a_file_beside_its_compressed_copy_is_read_once(source):
 def test_a_compressed_file_cut_short_is_refused_with_the_remedy(packed, share):
     (file,) = packed(CompressionMode.FILE, StoragePlugin.MCAP).glob("*.zstd")
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-    for whole in (True, False):
-        with pytest.raises(ValueError, match=f"cut short.*copy it again, or unpack it with `zstd -d {file}`"):
-            BagReader(file, whole=whole)
+    with pytest.raises(ValueError, match=f"cut short.*copy it again, or unpack it with `zstd -d {file}`"):
+        BagReader(file)
 
 
 def test_a_file_compressed_twice_is_refused(source, tmp_path):
@@ -192,6 +191,5 @@ def test_a_bag_with_such_a_chunk_is_refused_whatever_is_asked_of_it(tmp_path, ki
     header = struct.pack("<BQ", Opcode.HEADER, 12) + struct.pack("<I", 4) + b"ros2" + bytes(4)
     path = tmp_path / "bag.mcap"
     path.write_bytes(b"\x89MCAP0\r\n" + header + chunk + struct.pack("<BQI", Opcode.DATA_END, 4, 0))
-    for whole in (True, False):
-        with pytest.raises(ValueError, match="damaged .*bytes"):
-            BagReader(path, whole=whole)
+    with pytest.raises(ValueError, match="damaged .*bytes"):
+        BagReader(path)

@@ -90,13 +90,61 @@ def test_a_footer_that_leads_nowhere_costs_no_message(source, rewrite, start):
     assert messages(path) == messages(source)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-@pytest.mark.parametrize("chunked", [True, False])
-def test_a_file_that_ends_before_all_data_is_refused_with_the_remedy(rewrite, share, chunked):
-    path = rewrite(use_chunking=chunked)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+@pytest.fixture
+def cut(rewrite):
+    """`cut(share, **options)`: what `rewrite` gives, cut to that share of its bytes."""
+
+    def write(share, **options):
+        path = rewrite(**options)
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+@pytest.mark.parametrize("options", [{}, {"compression": CompressionType.NONE}, {"use_chunking": False}])
+def test_a_file_that_was_cut_short_is_read_up_to_the_cut_with_a_warning(source, cut, share, options, caplog):
+    path = cut(share, **options)
+    found, whole = messages(path), messages(source)
+    assert (share - 0.3) * len(whole) < len(found) < len(whole) and found == whole[: len(found)]
+    reader = BagReader(path)
+    stamps = [frame.stamp for frame in reader.frames()]
+    assert len(stamps) == len(reader) and stamps == [frame.stamp for frame in BagReader(source).frames()][: len(reader)]
+    assert f"`mcap recover {path} -o recovered.mcap`" in reader.damage and reader.damage in caplog.text
+    assert BagReader(source).damage is None
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01])
+def test_a_file_with_no_message_left_is_refused_with_the_remedy(cut, share):
+    path = cut(share)
     with pytest.raises(ValueError, match=f"cut short.*: `mcap recover {path} -o recovered.mcap`"), open_bag(path):
         pass
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_hole_in_a_file_is_refused_with_the_remedy(rewrite, indexed):
+    path = rewrite() if indexed else rewrite(index_types=IndexType.NONE, use_statistics=False)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle - 2**13 : middle + 2**13] = bytes(2**14)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"is damaged .*`mcap recover {path} -o recovered.mcap`"):
+        messages(path)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_of_several_files_the_last_may_be_cut_short(source, cut, tmp_path, last):
+    whole, part = (source / "bag.mcap").read_bytes(), cut(0.7).read_bytes()
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for number, content in enumerate((whole, part) if last else (part, whole)):
+        (folder / f"split_{number}.mcap").write_bytes(content)
+    if last:
+        assert len(messages(folder)) > len(messages(source))
+    else:
+        with pytest.raises(ValueError, match="split_0.mcap is cut short .*only the last file"):
+            messages(folder)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_chunking": False}, {"index_types": INDEXES}])
@@ -133,20 +181,19 @@ def test_type_names_and_definitions_of_every_kind(source, rewrite, schema, type_
 @pytest.mark.parametrize("profile", ["ros1", "ros2", ""])
 def test_messages_of_ros_1_are_named_with_the_converter(rewrite, profile):
     path = rewrite(encoding="ros1", schema="ros1msg", profile=profile)
-    for whole in (True, False):
-        with pytest.raises(ValueError, match="ROS 1 messages: .*`rosbags-convert --src in.bag --dst out`"):
-            BagReader(path, whole=whole)
+    with pytest.raises(ValueError, match="ROS 1 messages: .*`rosbags-convert --src in.bag --dst out`"):
+        BagReader(path)
 
 
 @pytest.mark.parametrize("encoding", ["protobuf", "json", ""])
 def test_other_encodings_are_named(rewrite, encoding):
     with pytest.raises(ValueError, match=f"no ROS 2 messages .*encoded as {encoding or 'nothing'}, expected cdr"):
-        BagReader(rewrite(encoding=encoding), whole=False)
+        BagReader(rewrite(encoding=encoding))
 
 
 def test_topics_without_a_type_are_named(rewrite):
-    with pytest.raises(ValueError, match="does not tell its message type"):
-        BagReader(rewrite(schema=None), whole=False)
+    with pytest.raises(ValueError, match="does not name its message type"):
+        BagReader(rewrite(schema=None))
 
 
 @pytest.mark.parametrize(("encoding", "with_type"), [("json", True), ("protobuf", True), ("cdr", False)])
@@ -181,7 +228,7 @@ def test_a_chunk_that_does_not_match_its_checksum_is_refused(tmp_path):
         assert not bag.types
     padding = struct.pack("<BQ", 0x80, 1) + b"a"
     file_of(path, chunk(padding, crc=crc32(padding) ^ 1))
-    with pytest.raises(ValueError, match="does not match its checksum"), open_bag(path):
+    with pytest.raises(ValueError, match="damaged .*crc validation failed"), open_bag(path):
         pass
 
 
@@ -198,8 +245,8 @@ def test_only_the_chunks_with_a_topic_are_unpacked(rewrite, monkeypatch):
     from tttkd_ros.bags import mcap_file
 
     path = rewrite()
-    opened, open_chunk = [], mcap_file.open_chunk
-    monkeypatch.setattr(mcap_file, "open_chunk", lambda content: (opened.append(1), open_chunk(content))[1])
+    opened, unpack_chunk = [], mcap_file.unpack_chunk
+    monkeypatch.setattr(mcap_file, "unpack_chunk", lambda *chunk: (opened.append(1), unpack_chunk(*chunk))[1])
     with path.open("rb") as file:
         chunks = len(make_reader(file).get_summary().chunk_indexes)
     with open_bag(path) as bag:

@@ -146,7 +146,7 @@ def test_waiting_for_a_lost_camera_holds_a_bounded_number_of_sweeps(rigged, swee
 
     monkeypatch.setattr(Bag, "messages", counted)
     next(reader.frames())
-    assert len(taken) <= reader_module.WAITING_SWEEPS + 3  # an image and its CameraInfo, and the sweep after
+    assert len(taken) <= reader_module.MAX_WAITING_SWEEPS + 3  # an image and its CameraInfo, and the sweep after
 
 
 def test_truth_is_matched_by_exact_stamp(frame, write_frames):
@@ -200,7 +200,7 @@ def test_a_label_field_of_somebody_else_s_ids_is_no_truth_and_that_is_said(with_
     reader = BagReader(with_label_field(np.array([0, 1, 7], kind)))
     (read,) = reader.frames()
     assert reader.truth is None and read.labels is None
-    assert "'label' of /lidar/points is not taken for truth" in caplog.text
+    assert "'label' of /lidar/points is not used as truth" in caplog.text
     assert "give --truth-topic /lidar/points" in caplog.text
 
 
@@ -389,7 +389,7 @@ def test_a_camera_without_its_calibration_is_left_out_with_the_remedy(rigged, sw
 
 def test_static_transforms_of_another_type_are_none(make, sweep, image, rigged, write_messages):
     path = write_messages([("/tf_static", INFO, make.info(START), START), rigged[1], sweep(START), image(START, 1)])
-    assert "no static transform" in BagReader(path).unusable["camera_front"]
+    assert "no transform connects" in BagReader(path).unusable["camera_front"]
 
 
 def test_a_camera_that_is_not_in_the_bag_is_refused(frame, write_frames):
@@ -485,7 +485,7 @@ def test_a_camera_that_neither_tf_topic_ties_to_the_lidar_is_left_out_with_the_r
     info = ("/camera_front/camera_info", INFO, make.info(START), START)
     messages = [info, *turning(make, "pan", [0, 1]), sweep(START), image(START, 1)]
     reason = BagReader(write_messages(messages)).unusable["camera_front"]
-    assert "'lidar'" in reason and "not to 'camera_front_optical'" in reason and "give a rig file" in reason
+    assert "'lidar' to 'camera_front_optical'" in reason and "give a rig file" in reason
 
 
 def test_a_path_without_a_bag_is_refused(tmp_path):

@@ -58,7 +58,7 @@ def test_what_a_killed_recorder_left_in_the_log_is_read(source, killed, in_log):
     with closing(sqlite3.connect(f"file:{folder / 'bag.db3'}?immutable=1", uri=True)) as database:
         assert database.execute("SELECT count(*) FROM messages").fetchone() == (17 - in_log,)
     assert messages(folder) == messages(source)
-    assert len(list(BagReader(folder, whole=False).frames())) == SWEEPS
+    assert len(list(BagReader(folder).frames())) == SWEEPS
     assert contents(folder) == before
 
 

@@ -16,10 +16,8 @@ from ruamel.yaml import YAML
 
 from tttkd_ros.bags import storage, topics
 from tttkd_ros.bags.connections import Connection
-from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.bags.salvage import open_readable
 from tttkd_ros.bags.storage import Record, open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
@@ -31,8 +29,8 @@ from . import inputs
 from .conftest import START
 
 
-def take_messages(path, opened=open_bag) -> None:
-    with opened(path) as bag:
+def take_messages(path) -> None:
+    with open_bag(path) as bag:
         for record in bag.messages(bag.types):
             bag.decode(record)
 
@@ -118,19 +116,6 @@ def test_sqlite_files(fuzz, folder, bags):
     fuzz(inputs.damaged(the_file(bags["sqlite3"]).read_bytes()), take)
 
 
-@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
-def test_files_read_as_far_as_they_go(fuzz, folder, bags, small, kind):
-    modes = (CompressionMode.NONE, CompressionMode.STORAGE)
-    files = [the_file(bags[kind])] if kind == "sqlite3" else [the_file(small(mode)) for mode in modes]
-    path = folder / files[0].name
-
-    def take(content: bytes) -> None:
-        path.write_bytes(content)
-        take_messages(path, open_readable)
-
-    fuzz(inputs.damaged(*(file.read_bytes() for file in files)), take)
-
-
 @pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE], ids=["file", "message"])
 def test_compressed_files(fuzz, folder, small, mode):
     bag = shutil.copytree(small(mode), folder / "bag")
@@ -169,31 +154,12 @@ def test_metadata_of_bags_cut_short(fuzz, folder, small, by):
     def take(content: bytes) -> None:
         metadata.write_bytes(content)
         try:
-            with open_readable(bag) as opened:
+            with open_bag(bag) as opened:
                 assert opened.damage
         except ValueError:
             pytest.fail("the metadata are not needed for what is left")
 
     fuzz(inputs.damaged(text.encode()) if by == "text" else lambda tape: json.dumps(change(tape)).encode(), take)
-
-
-def test_metadata_of_bags_to_be_joined(fuzz, folder, small):
-    part, out = shutil.copytree(small(CompressionMode.NONE), folder / "part"), folder / "out"
-    metadata, file = part / "metadata.yaml", the_file(part)
-    whole = YAML(typ="safe").load(metadata.read_text())
-    topics_of = whole["rosbag2_bagfile_information"]["topics_with_message_count"]
-    topics_of[:] = [topics_of[0] | {"topic_metadata": {"name": "/tf"}}]  # what is in there is taken as it is
-    change = inputs.changed(whole)
-
-    def take(content: bytes) -> None:
-        metadata.write_bytes(content)
-        try:
-            join_bags([part], out)
-        finally:
-            if not file.exists():
-                (out / file.name).rename(file)
-
-    fuzz(lambda tape: json.dumps(change(tape)).encode(), take)
 
 
 def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
@@ -220,7 +186,7 @@ def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
                 if connections[record.topic] in wanted:
                     yield connections[record.topic], record.time, record.data
 
-        whole = SimpleNamespace(connections=list(connections.values()), messages=read, notes=())
+        whole = SimpleNamespace(connections=list(connections.values()), messages=read, damage=None, notes=())
         monkeypatch.setattr(storage, "open_files", lambda path: nullcontext(whole))
         take_bag(bags["mcap"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.storage import Bag
+from tttkd_ros.bags.storage import Bag, Record
 from tttkd_ros.bags.transforms import Transforms
 from tttkd_ros.frame import View
 from tttkd_ros.geometry.rig import RigCamera, match_cameras
@@ -18,6 +19,8 @@ from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.stamps import frame_id_of_raw, nanoseconds
 from tttkd_ros.names import info_topic, is_rectified, parse_camera
+
+log = logging.getLogger(__name__)
 
 FIRST_MESSAGES = 100  # of a topic, in which a frame is looked for that TF ties to another: two LiDARs take turns
 
@@ -58,6 +61,28 @@ class BagCamera:
         )
         frame_id = "" if self.rig else message.header.frame_id or camera.frame_id
         return View(self.name, stamp, pixels, model, camera_from_lidar @ moved, frame_id)
+
+
+class CameraReading:
+    """The state of one pass through a bag: the cameras' calibrations, and which warnings were given."""
+
+    def __init__(self, cameras: Sequence[BagCamera]):
+        self.cameras = [(camera, camera.start()) for camera in cameras]
+        self.infos = {camera.infos: started for camera, started in self.cameras if camera.infos is not None}
+        self._warned: set[str] = set()
+
+    def add_info(self, bag: Bag, record: Record) -> None:
+        """Take a CameraInfo; an unusable one is logged."""
+        try:
+            self.infos[record.topic].add(bag.decode(record), record.time)
+        except ValueError as error:
+            self.warn_once(record.topic, f"a message on {record.topic}, perhaps others: {error}")
+
+    def warn_once(self, source: str, problem: str) -> None:
+        """Log the first problem of each source."""
+        if source not in self._warned:
+            self._warned.add(source)
+            log.warning("%s", problem)
 
 
 def find_cameras(

@@ -1,7 +1,7 @@
 """The files of a bag: which they are, of what kind, and all of them as one source of messages.
 
-metadata.yaml repeats what the files hold, and people edit, copy and lose it. Only the names of the files are taken from
-it, and where it contradicts them, the files decide.
+metadata.yaml repeats what the files hold, and people edit, copy and lose it. Only the names of the files are used. If
+it contradicts the files, the files decide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 
 from tttkd_ros.bags.compression import unpacked_file
 from tttkd_ros.bags.connections import Connection, Source, in_time_order
-from tttkd_ros.bags.errors import BagError, Damaged, damage_named
+from tttkd_ros.bags.errors import BagError, damage_named, with_remedy
 from tttkd_ros.bags.file_kinds import MCAP, SQLITE, ZSTD, file_kind
 from tttkd_ros.bags.mcap_file import McapFile
 from tttkd_ros.bags.sqlite_file import SqliteFile
@@ -29,15 +29,29 @@ READERS = {MCAP: McapFile, SQLITE: SqliteFile}
 
 
 class Files:
-    """The sources of several files as one, and what is to be said of metadata.yaml, `notes`."""
+    """Several files as one `Source`.
 
-    def __init__(self, sources: Collection[Source], notes: Collection[str] = ()):
+    Args:
+        sources: The files, in their order.
+        notes: What the user should know of metadata.yaml.
+
+    Raises:
+        BagError: A file before the last one is cut short.
+    """
+
+    def __init__(self, sources: Collection[Source], notes: Collection[str]):
+        *others, last = sources
+        for source in others:
+            if source.damage is not None:  # messages in the midst of the bag are missing
+                raise BagError(f"{source.damage}; only the last file of a bag is read as far as it goes")
         self._sources = sources
-        self.notes = tuple(notes)
+        self.damage = last.damage
+        self.notes = (*notes, *([] if last.damage is None else [f"{last.damage}; it is read up to there"]))
         self.connections = [connection for source in sources for connection in source.connections]
-        self.start = min((source.start for source in sources), default=0)
+        self.start = min(source.start for source in sources)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        """See `Source`."""
         return in_time_order(
             (source.start, partial(source.messages, own))
             for source in self._sources
@@ -47,17 +61,16 @@ class Files:
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """The bag at `path`. Raises BagError if there is none, or it is not whole."""
+    """Open the bag at `path`. Raises BagError if there is none, or it is damaged."""
     with ExitStack() as stack:
-        metadata = read_metadata(path)
-        files = find_files(path, metadata)
-        sources = [stack.enter_context(open_file(file)) for file in files]
-        yield Files(sources, _contradictions(path, metadata, files, sources))
+        metadata = _read_metadata(path)
+        files = _find_files(path, metadata)
+        sources = [stack.enter_context(_open_file(file)) for file in files]
+        yield Files(sources, tuple(_contradictions(path, metadata, files, sources)))
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[Source]:
-    """One storage file. Raises BagError if it is none, or not whole."""
+def _open_file(path: Path) -> Iterator[Source]:
     with ExitStack() as stack:
         with damage_named(path):
             kind = file_kind(path)
@@ -74,11 +87,12 @@ def open_file(path: Path) -> Iterator[Source]:
 
 
 class _NamedSource:
-    """A source whose damage, which may show when its messages are read, is told with the file's name."""
+    """A source whose errors and damage name the file; some damage shows only when the messages are read."""
 
     def __init__(self, path: Path, source: Source):
         self._path, self._source = path, source
         self.connections, self.start = source.connections, source.start
+        self.damage = source.damage and with_remedy(f"{path} is cut short ({source.damage})", path)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
         with damage_named(self._path):
@@ -91,8 +105,8 @@ class _NamedSource:
             yield message
 
 
-def find_files(path: Path, metadata: Mapping, *, whole: bool = True) -> list[Path]:
-    """The storage files of the bag at `path`. whole: it is an error if some that metadata.yaml names are missing."""
+def _find_files(path: Path, metadata: Mapping) -> list[Path]:
+    """The storage files of the bag at `path`. Raises BagError if one that metadata.yaml names is missing."""
     if not path.exists():
         raise BagError(f"no bag at {path}")
     if path.is_file():
@@ -104,19 +118,19 @@ def find_files(path: Path, metadata: Mapping, *, whole: bool = True) -> list[Pat
     files = [file for file in present if file.suffix not in PACKED or file.with_suffix("") not in present]
     if not files:
         raise BagError(_nothing_in(path))
-    if whole and len(files) < len(named):
+    if len(files) < len(named):
         missing = ", ".join(name for name, file in named.items() if file is None)
-        raise Damaged(f"{path} is no whole bag: metadata.yaml names {missing}, which is not there: copy it there, or "
-                      f"`ros2 bag reindex {quote(str(path))}` to do without")
+        raise BagError(f"{path} is incomplete: metadata.yaml names {missing}, which is not there: copy it there, or "
+                       f"`ros2 bag reindex {quote(str(path))}` to do without")
     kinds = {_bare(file).suffix for file in files}
     if len(kinds) > 1:
-        raise BagError(f"{path} has {' and '.join(sorted(kinds))} files, and no metadata.yaml that tells which are the "
+        raise BagError(f"{path} has {' and '.join(sorted(kinds))} files, and no metadata.yaml that names those of the "
                        "bag: give one file, or move the others away")
     return files
 
 
-def read_metadata(path: Path) -> dict:
-    """What metadata.yaml tells of the bag; nothing if there is none that tells."""
+def _read_metadata(path: Path) -> dict:
+    """The content of metadata.yaml; empty if there is none."""
     with suppress(OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
         information = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
         if isinstance(information, dict):
@@ -133,10 +147,10 @@ def _files_named(path: Path, metadata: Mapping) -> dict[str, Path | None]:
             continue
         last = PureWindowsPath(name).name  # it knows both separators
         inside = [last] if ".." in Path(name).parts or Path(name).is_absolute() else [name, last]
-        # Old recorders name a compressed file as if it were not, and users unpack files.
+        # Old recorders name a compressed file as if it were not compressed, and users unpack files.
         bare = [_bare(Path(each)).as_posix() for each in inside]
-        tried = [*inside, *bare, *(each + packed for each in bare for packed in PACKED)]
-        found[name] = next((path / each for each in tried if isfile(path / each)), None)
+        candidates = [*inside, *bare, *(each + packed for each in bare for packed in PACKED)]
+        found[name] = next((path / each for each in candidates if isfile(path / each)), None)
     return found
 
 
@@ -171,10 +185,10 @@ def _is_stored(file: Path) -> bool:
 
 
 def _bare(file: Path) -> Path:
-    """Without the suffix of compression."""
+    """The path without the suffix of compression."""
     return file.with_suffix("") if file.suffix in PACKED else file
 
 
 def _natural(path: Path) -> list:
-    """For sorting: rosbag2 numbers the files of a bag without leading zeros."""
+    """Sorting key: rosbag2 numbers the files of a bag without leading zeros."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

@@ -1,4 +1,4 @@
-"""Compressed chunks, messages and files, unpacked within bounds: what is compressed can claim or become anything."""
+"""Unpacks compressed chunks, messages and files within bounds, as compressed data can claim or become any size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ from lz4.frame import LZ4FrameFile
 
 from tttkd_ros.bags.errors import BagError
 
-LIMIT = 2**30  # bytes of a chunk or a message
-MAX_RATIO = 200  # of a file's size to its compressed size, beyond LIMIT; of point clouds it is below 20
+LIMIT = 2**30  # bytes of an unpacked chunk or message
+MAX_RATIO = 200  # of a file's size to its compressed size, if beyond LIMIT; point clouds stay below 20
 PIECE = 2**20  # bytes
 READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
 
 
 def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
-    """An MCAP chunk's content. size: how many bytes it is said to have; ValueError if that is not so."""
+    """Unpack an MCAP chunk.
+
+    Args:
+        data: The chunk's content as stored.
+        compression: "zstd", "lz4" or "" for none.
+        size: Bytes that the chunk claims to unpack to.
+
+    Raises:
+        ValueError: The compression is unknown, or the size is wrong or beyond LIMIT.
+    """
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")
     if compression and compression not in READERS:
@@ -34,13 +43,13 @@ def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes
 
 
 def unpack_message(data: bytes) -> bytes:
-    """A message compressed by itself. Raises ValueError if it is no such or too large."""
+    """Unpack a message that was compressed on its own. Raises ValueError if it is damaged or larger than LIMIT."""
     return _read(zstd.ZstdFile(BytesIO(data)), LIMIT)
 
 
 @contextmanager
 def unpacked_file(path: Path) -> Iterator[Path]:
-    """A zstd file, unpacked to a temporary folder. Raises BagError if it grows too large."""
+    """Unpack a zstd file to a temporary folder. Raises BagError if it becomes too large."""
     limit = max(LIMIT, MAX_RATIO * path.stat().st_size)
     with TemporaryDirectory(prefix="tttkd_bag_") as folder:
         out = Path(folder) / path.stem

@@ -1,4 +1,4 @@
-"""What the files of a bag have in common: topics with their types, and messages in the order of time."""
+"""What all files of a bag have in common: topics with their types, and messages in the order of time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Timed = TypeVar("Timed", bound=tuple)  # its second item is a time in nanosecond
 
 @dataclass(eq=False)
 class Connection:
-    """A topic of one file. msgtype: empty if the file does not tell it."""
+    """A topic of one file. msgtype: empty if the file does not name it."""
 
     topic: str
     msgtype: str
@@ -25,20 +25,29 @@ class Connection:
 
 
 class Source(Protocol):
-    """Messages of one or several files. start: the first recording time, nanoseconds."""
+    """Messages of one or several files.
+
+    Attributes:
+        connections: The topics.
+        start: The first recording time, ns.
+        damage: Where a file that was cut short ends; None if it is complete.
+    """
 
     connections: list[Connection]
     start: int
+    damage: str | None
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Connection, recording time (nanoseconds) and content of each message, in the order of time."""
+        """Yield connection, recording time (ns) and content of each message, in the order of time."""
 
 
 def in_time_order(sources: Iterable[tuple[int, Callable[[], Iterable[Timed]]]]) -> Iterator[Timed]:
-    """Merge what several sources hold, each given by its first time and a function that opens it.
+    """Merge the items of several sources in the order of time; of equal times, the earlier source comes first.
 
-    A source is opened only when its first time is due, so that few of them are in memory. Of equal times the earlier
-    source's come first.
+    A source is opened only when its first time is due, so that few of them are in memory.
+
+    Args:
+        sources: Of each the first time, and a function that opens it.
     """
 
     def opened_when_due(place: int, start: int, read: Callable[[], Iterable[Timed]]):
@@ -53,15 +62,19 @@ def in_time_order(sources: Iterable[tuple[int, Callable[[], Iterable[Timed]]]]) 
 
 
 def ros2_type(name: str) -> str:
-    """"sensor_msgs/PointCloud2" and "sensor_msgs::msg::PointCloud2" as "sensor_msgs/msg/PointCloud2"."""
+    """Spell "sensor_msgs/PointCloud2" and "sensor_msgs::msg::PointCloud2" as "sensor_msgs/msg/PointCloud2"."""
     parts = name.replace("::", "/").split("/")
     return "/".join([parts[0], "msg", parts[1]] if len(parts) == 2 else parts)
 
 
 def split_by_encoding(path, connections: Iterable[Connection]) -> tuple[list[Connection], dict[str, str]]:
-    """The connections that hold ROS 2 messages, and topic -> why not, of the others.
+    """Split connections into those with ROS 2 messages and the others.
 
-    Raises BagError if there are only others, or if they are of ROS 1.
+    Returns:
+        The connections with ROS 2 messages; topic -> reason, of the others.
+
+    Raises:
+        BagError: There are only others, or they are of ROS 1.
     """
     readable, others = [], {}
     for connection in connections:
@@ -71,7 +84,7 @@ def split_by_encoding(path, connections: Iterable[Connection]) -> tuple[list[Con
         if connection.encoding != CDR:
             others[connection.topic] = f"its messages are encoded as {connection.encoding or 'nothing'}, expected cdr"
         elif not connection.msgtype:
-            others[connection.topic] = "the file does not tell its message type"
+            others[connection.topic] = "the file does not name its message type"
         else:
             readable.append(connection)
     if others and not readable:

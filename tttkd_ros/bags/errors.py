@@ -19,16 +19,16 @@ class BagError(ValueError):
     """Names the bag or its file, what is wrong, and what to do."""
 
 
-class Damaged(BagError):
-    """The bag is one, but not whole: a part of it may be readable."""
-
-
 @contextmanager
 def damage_named(path: Path, where: str = "") -> Iterator[None]:
-    """Raise Damaged for whatever goes wrong inside.
+    """Raise BagError for whatever goes wrong inside.
 
     The parsers of a damaged file raise whatever their unpacking, decompressing and indexing raises, not only their own
     errors. Here all of them mean the same.
+
+    Args:
+        path: The file that is read.
+        where: The part of it, for the error message.
     """
     try:
         yield
@@ -38,6 +38,10 @@ def damage_named(path: Path, where: str = "") -> Iterator[None]:
         raise BagError(f"bag {path}{where} cannot be read: {error.strerror or error}") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "" if where or path.suffix not in REMEDIES else f": {REMEDIES[path.suffix].format(quote(str(path)))}"
-        what = f"is damaged or cut short, or of an unknown kind ({reason})"
-        raise Damaged(f"bag {path}{where} {what}{remedy}") from error
+        what = f"bag {path}{where} is damaged or cut short, or of an unknown kind ({reason})"
+        raise BagError(what if where else with_remedy(what, path)) from error
+
+
+def with_remedy(problem: str, path: Path) -> str:
+    """Add to a problem the command that repairs a file of this kind."""
+    return f"{problem}: {REMEDIES[path.suffix].format(quote(str(path)))}" if path.suffix in REMEDIES else problem

@@ -1,4 +1,4 @@
-"""The messages of an .mcap file, by its index or, if that lacks anything, by a scan of the records themselves."""
+"""The messages of an .mcap file, by its index or, if the index lacks anything, by a scan of the file."""
 
 from __future__ import annotations
 
@@ -6,54 +6,58 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
-from zlib import crc32
 
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
-from mcap.records import Channel, Schema
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import breakup_chunk
 from mcap.summary import Summary
 
 from tttkd_ros.bags.compression import unpack_chunk
 from tttkd_ros.bags.connections import Connection, in_time_order, ros2_type
 from tttkd_ros.bags.file_kinds import MCAP
 
-HEAD = struct.Struct("<BQ")  # of a record: opcode, length of the content
-MESSAGE = struct.Struct("<HIQQ")  # of a message: channel, sequence number, recording time, publishing time
-CHUNK = struct.Struct("<QQQII")  # of a chunk: first and last time, unpacked size, checksum, length of the next name
-RUN = 2**22  # bytes: messages outside chunks are read in runs of about that length
+HEAD = struct.Struct("<BQ")  # of a record: opcode, length of its content
+RUN_BYTES = 2**22  # messages outside chunks are read in runs of about this length
 
 
 @dataclass
 class _Block:
-    """A chunk or a run of records outside chunks. channels: whose messages it holds; None if that is unknown."""
+    """A chunk, or a run of records outside chunks.
+
+    channels: ids of those whose messages it holds; None if unknown. start: recording time of its first message, ns.
+    """
 
     place: int
     length: int  # in the file
     is_chunk: bool
-    start: int  # ns, the first message's recording time
-    channels: Collection[int] | None
+    start: int = 0
+    channels: Collection[int] | None = None
 
 
 class McapFile:
-    """`connections`, `messages` and `start` as in `connections.Source`; `close` closes the file.
+    """An open .mcap file; a `Source`.
 
-    Raises ValueError, or what the parsers of a damaged file raise, if it is not whole.
+    A file that was cut short, as by a recorder that was killed, is read up to the cut.
+
+    Raises:
+        ValueError: The file is damaged, or nothing is left of it. The mcap library also raises other errors for that.
     """
 
     def __init__(self, path: Path):
+        self.damage: str | None = None
         self._file = path.open("rb")
         try:
             self._size = path.stat().st_size
             self._channels: dict[int, Connection] = {}
             self._blocks: list[_Block] = []
-            summary = read_summary(self._file, self._size)
+            summary = self._read_summary()
             if summary is not None and _is_complete(summary):
-                self._take(summary)
+                self._use_summary(summary)
             else:
                 self._scan()
         except BaseException:
@@ -63,11 +67,18 @@ class McapFile:
         self.start = min((block.start for block in self._blocks), default=0)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Connection, recording time in nanoseconds and content of each message, in the order of these times."""
+        """Yield connection, recording time in nanoseconds and content of each message, in the order of time."""
         wanted = {key: channel for key, channel in self._channels.items() if channel in connections}
 
         def read(block: _Block) -> Callable[[], list]:
-            return lambda: sorted(self._read(block, wanted), key=lambda message: message[1])
+            return lambda: sorted(
+                (
+                    (wanted[record.channel_id], record.log_time, record.data)
+                    for record in self._records(block)
+                    if isinstance(record, Message) and record.channel_id in wanted
+                ),
+                key=lambda message: message[1],
+            )
 
         return in_time_order(
             (block.start, read(block))
@@ -76,30 +87,38 @@ class McapFile:
         )
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
-    def _read(self, block: _Block, wanted: dict[int, Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+    def _records(self, block: _Block) -> list[McapRecord]:
+        """The messages, channels and schemas of a block."""
         self._file.seek(block.place)
-        content = memoryview(self._file.read(block.length))
-        if block.is_chunk:
-            if not content or content[0] != Opcode.CHUNK:
-                raise ValueError(f"the index tells of a chunk at byte {block.place}, where none is")
-            content = open_chunk(content[HEAD.size :])
-        for opcode, record in _records(content):
-            if opcode == Opcode.MESSAGE:
-                key, _, time, _ = MESSAGE.unpack_from(record)
-                if key in wanted:
-                    yield wanted[key], time, bytes(record[MESSAGE.size :])
+        content = self._file.read(block.length)
+        if not block.is_chunk:
+            return breakup_chunk(Chunk("", content, 0, 0, 0, len(content)))
+        if not content or content[0] != Opcode.CHUNK:
+            raise ValueError(f"the index names a chunk at byte {block.place}, where none is")
+        stream = BytesIO(content)
+        stream.seek(HEAD.size)
+        chunk = Chunk.read(ReadDataStream(stream))
+        # The library unpacks whatever a chunk becomes; `unpack_chunk` refuses more than the chunk claims.
+        data = unpack_chunk(chunk.data, chunk.compression, chunk.uncompressed_size)
+        return breakup_chunk(replace(chunk, data=data, compression=""), validate_crc=True)
 
-    def _take(self, summary: Summary) -> None:
+    def _read_summary(self) -> Summary | None:
+        # The library raises whatever the bytes of a damaged file make its unpacking raise.
+        with suppress(Exception):
+            return SeekingReader(self._file, record_size_limit=self._size).get_summary()
+        return None
+
+    def _use_summary(self, summary: Summary) -> None:
         counts = summary.statistics.channel_message_counts
         for channel in summary.channels.values():
-            self._channels[channel.id] = _connection(channel, summary.schemas)
-            self._channels[channel.id].msgcount = counts.get(channel.id, 0)
+            self._channels[channel.id] = _connection(channel, summary.schemas, counts.get(channel.id, 0))
         for chunk in summary.chunk_indexes:
             end = chunk.chunk_start_offset + chunk.chunk_length
             if end > self._size:
-                raise ValueError(f"the index tells of a chunk that ends at byte {end} of {self._size}")
+                raise ValueError(f"the index names a chunk that ends at byte {end} of {self._size}")
             # A writer may leave message indexes out: then any channel's messages may be in the chunk.
             channels = chunk.message_index_offsets or None
             self._blocks.append(
@@ -107,74 +126,60 @@ class McapFile:
             )
 
     def _scan(self) -> None:
-        """Find the blocks, and count their messages. Attachments and the contents of messages are skipped."""
+        """Find the blocks, and read them for channels and numbers of messages."""
         schemas: dict[int, Schema] = {}
         channels: dict[int, Channel] = {}
         counts: Counter[int] = Counter()
-
-        def note(opcode: int, content: memoryview, block: _Block) -> None:
-            if opcode == Opcode.SCHEMA:
-                schema = Schema.read(ReadDataStream(BytesIO(content)))
-                schemas[schema.id] = schema
-            elif opcode == Opcode.CHANNEL:
-                channel = Channel.read(ReadDataStream(BytesIO(content)))
-                channels[channel.id] = channel
-            elif opcode == Opcode.MESSAGE:
-                key, _, time, _ = MESSAGE.unpack_from(content)
-                block.start = min(block.start, time) if block.channels else time
-                block.channels.add(key)
-                counts[key] += 1
-
-        run = _Block(0, 0, False, 0, set())
-        for opcode, place, length in self._heads():
-            end = self._file.tell() + length
-            block = _Block(place, end - place, opcode == Opcode.CHUNK, 0, set())
-            if opcode == Opcode.CHUNK:
-                for inner, content in _records(open_chunk(memoryview(self._file.read(length)))):
-                    note(inner, content, block)
-            elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
-                note(opcode, memoryview(self._file.read(length)), block)
-            elif opcode == Opcode.MESSAGE:
-                if end - run.place > RUN or run.place + run.length != place:
-                    run = block
-                    self._blocks.append(run)
-                run.length = end - run.place
-                note(opcode, memoryview(self._file.read(min(length, MESSAGE.size))), run)
-            if block.is_chunk and block.channels:
+        for block in self._find_blocks():
+            messages = []
+            for record in self._records(block):
+                if isinstance(record, Schema):
+                    schemas[record.id] = record
+                elif isinstance(record, Channel):
+                    channels[record.id] = record
+                else:
+                    messages.append((record.log_time, record.channel_id))
+            if messages:
+                counts.update(channel for _, channel in messages)
+                block.start, block.channels = min(messages)[0], {channel for _, channel in messages}
                 self._blocks.append(block)
-        self._channels = {key: _connection(channel, schemas) for key, channel in channels.items()}
-        unknown = sorted(counts.keys() - channels.keys())
-        if unknown:
+        if unknown := sorted(counts.keys() - channels.keys()):
             raise ValueError(f"messages are of channels {unknown}, which the file does not describe")
-        for key, count in counts.items():
-            self._channels[key].msgcount = count
+        if self.damage and not counts:
+            raise ValueError(f"{self.damage}, and no message comes before it")
+        self._channels = {key: _connection(channel, schemas, counts[key]) for key, channel in channels.items()}
 
-    def _heads(self) -> Iterator[tuple[int, int, int]]:
-        """Opcode, place and length of each record up to the mark that all data are written; the file stands at its
-        content."""
+    def _find_blocks(self) -> list[_Block]:
+        """Find the blocks up to the mark that all data are written, or to the place where the file is cut short."""
+        # mcap's StreamReader does not notice that the last record is short, and reads attachments into memory.
+        blocks: list[_Block] = []
         place = len(MCAP)
         while place + HEAD.size <= self._size:
             self._file.seek(place)
             opcode, length = HEAD.unpack(self._file.read(HEAD.size))
+            end = place + HEAD.size + length
             if opcode in (Opcode.DATA_END, Opcode.FOOTER):
-                return
-            if not opcode or place + HEAD.size + length > self._size:
-                raise ValueError(f"no whole record at byte {place} of {self._size}")
-            yield opcode, place, length
-            place += HEAD.size + length
-        raise ValueError(f"it ends at byte {self._size} without the mark that all data are written")
-
-
-def read_summary(file: BinaryIO, size: int) -> Summary | None:
-    """The index at the end of an .mcap file; None if it has none that can be read."""
-    # mcap's parser raises whatever the bytes of a damaged file make its unpacking raise.
-    with suppress(Exception):
-        return SeekingReader(file, record_size_limit=size).get_summary()
-    return None
+                return blocks
+            if not opcode or end > self._size:
+                break
+            if opcode == Opcode.CHUNK:
+                blocks.append(_Block(place, end - place, True))
+            elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
+                run = blocks[-1] if blocks else None
+                if run is None or run.is_chunk or run.place + run.length != place or end - run.place > RUN_BYTES:
+                    run = _Block(place, 0, False)
+                    blocks.append(run)
+                run.length = end - run.place
+            place = end
+        self._file.seek(max(self._size - len(MCAP), 0))
+        if self._file.read() == MCAP:
+            raise ValueError(f"no whole record is at byte {place} of {self._size}, although the file has an end")
+        self.damage = f"no whole record is at byte {place} of {self._size}"
+        return blocks
 
 
 def _is_complete(summary: Summary) -> bool:
-    """Whether it tells of all messages and their topics, as the specification allows but does not ask for."""
+    """Tell if the summary covers all messages and topics. The specification allows that, but does not require it."""
     statistics = summary.statistics
     return (
         statistics is not None
@@ -192,29 +197,6 @@ def _is_complete(summary: Summary) -> bool:
     )
 
 
-def _connection(channel: Channel, schemas: dict[int, Schema]) -> Connection:
+def _connection(channel: Channel, schemas: dict[int, Schema], count: int) -> Connection:
     schema = schemas.get(channel.schema_id)
-    return Connection(channel.topic, ros2_type(schema.name) if schema else "", encoding=channel.message_encoding)
-
-
-def open_chunk(content: memoryview) -> memoryview:
-    """The records in a chunk. Raises ValueError if they are not what it says, also by its checksum if it has one."""
-    *_, size, checksum, length = CHUNK.unpack_from(content)
-    start = CHUNK.size + length
-    compression = str(content[CHUNK.size : start], "utf-8")
-    (packed,) = struct.unpack_from("<Q", content, start)
-    records = unpack_chunk(content[start + 8 : start + 8 + packed], compression, size)
-    if checksum and crc32(records) != checksum:
-        raise ValueError("a chunk's content does not match its checksum")
-    return memoryview(records)
-
-
-def _records(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    place = 0
-    while place < len(content):
-        opcode, length = HEAD.unpack_from(content, place)
-        place += HEAD.size
-        if length > len(content) - place:
-            raise ValueError(f"a record claims {length} bytes, but {len(content) - place} are left of its chunk")
-        yield opcode, content[place : place + length]
-        place += length
+    return Connection(channel.topic, ros2_type(schema.name) if schema else "", count, channel.message_encoding)

@@ -13,14 +13,18 @@ import apsw
 from tttkd_ros.bags.connections import Connection, ros2_type
 from tttkd_ros.bags.errors import BagError
 
-JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # how a rollback journal starts that is to be rolled back
+JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # start of a rollback journal that is not rolled back yet
 
 
 class SqliteFile:
-    """`connections`, `messages` and `start` as in `connections.Source`; `close` closes the file.
+    """An open .db3 file; a `Source`. Nothing is written beside the file.
 
-    Nothing is written beside the file. Raises BagError, ValueError, or what SQLite raises of a damaged file.
+    Raises:
+        BagError: A write to the file was not finished.
+        ValueError: The file is damaged. SQLite also raises other errors for that.
     """
+
+    damage = None  # SQLite refuses a file that was cut short
 
     def __init__(self, path: Path):
         with ExitStack() as stack:
@@ -47,7 +51,7 @@ class SqliteFile:
         self.start = min(starts, default=0)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Connection, recording time in nanoseconds and content of each message, in the order of these times."""
+        """Yield connection, recording time in nanoseconds and content of each message, in the order of time."""
         keys = [key for key, topic in self._topics.items() if topic in connections]
         query = (f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({', '.join('?' * len(keys))}) "
                  "ORDER BY timestamp, id")
@@ -55,11 +59,12 @@ class SqliteFile:
             yield self._topics[key], time, data
 
     def close(self) -> None:
+        """Close the file."""
         self._stack.close()
 
 
 def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
-    """To a database that stays as it is. path: without symbolic links, for the log lies beside the file itself."""
+    """Open a database without changing it. path: without symbolic links, as the log lies beside the file itself."""
     journal, log = path.with_name(f"{path.name}-journal"), path.with_name(f"{path.name}-wal")
     if journal.is_file() and journal.open("rb").read(len(JOURNAL)) == JOURNAL:
         raise BagError(f"bag {path} was left in the midst of a write, with {journal.name}: copy both, and restore the "
@@ -73,8 +78,10 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
 
 
 def _connect_with_log(path: Path, log: Path, stack: ExitStack) -> apsw.Connection:
-    """SQLite writes to a log and its index, even to read them. So it gets a copy of the log, and keeps the index in
-    memory, as it does for a database that it has for itself."""
+    """Open a database with a copy of its log.
+
+    SQLite writes to a log and its index, even to read them. With an exclusive lock it keeps the index in memory.
+    """
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="tttkd_bag_")))
     name = folder / "bag.db3"
     name.touch()  # the log gets its permissions
@@ -89,7 +96,7 @@ def _connect_with_log(path: Path, log: Path, stack: ExitStack) -> apsw.Connectio
 
 
 class _Redirected(apsw.VFS):
-    """The default file system, but what SQLite calls `name` is the file at `path`, opened for reading, never locked."""
+    """The default file system, except that `name` opens the file at `path`, for reading and without a lock."""
 
     def __init__(self, name: str, path: str):
         self.name = f"redirected {name}"
@@ -97,7 +104,7 @@ class _Redirected(apsw.VFS):
         super().__init__(self.name, "")
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
-        return name  # links would be followed, and the log sought beside the file itself
+        return name  # the default follows links, and looks for the log beside the file itself
 
     def xOpen(self, name, flags: list[int]):  # noqa: N802
         if name is not None and flags[0] & apsw.SQLITE_OPEN_MAIN_DB:

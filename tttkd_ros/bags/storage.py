@@ -1,4 +1,4 @@
-"""Any ROS 2 bag: a rosbag2 folder, an .mcap or a .db3 file, also compressed. All that is wrong is a ValueError."""
+"""Any ROS 2 bag: a rosbag2 folder, an .mcap or a .db3 file, also compressed. Whatever is wrong is a ValueError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tttkd_ros.bags.bag_files import open_files
 from tttkd_ros.bags.compression import unpack_message
 from tttkd_ros.bags.connections import Source, ros2_type, split_by_encoding
-from tttkd_ros.bags.errors import BagError, Damaged, damage_named
+from tttkd_ros.bags.errors import BagError, damage_named
 from tttkd_ros.bags.file_kinds import ZSTD
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.livox import decode_livox, is_livox
@@ -27,18 +27,26 @@ class Record(NamedTuple):
 
 
 class Bag:
-    """An open bag. types: topic -> message type. counts: topic -> number of messages.
+    """An open bag.
 
-    source: where the messages come from. damage: what is wrong with a bag of which only a part is open. torn: whether
-    that part has messages behind what cannot be read. left_out: topic -> why its messages are not those of ROS 2.
-    notes: what else there is to say.
+    Args:
+        path: Its name in error messages.
+        source: Where the messages come from.
+        damage: What is missing of a bag that was cut short; None if it is complete.
+        notes: What the user should know, the damage included.
+
+    Attributes:
+        types: Topic -> message type.
+        counts: Topic -> number of messages.
+        left_out: Topic -> why its messages are not read.
+
+    Raises:
+        BagError: A topic has two types, or no topic has ROS 2 messages.
     """
 
-    def __init__(
-        self, path: Path, source: Source, damage: str | None = None, *, torn: bool = False, notes: tuple[str, ...] = ()
-    ):
+    def __init__(self, path: Path, source: Source, damage: str | None = None, notes: tuple[str, ...] = ()):
         self.path = path
-        self.damage, self.torn, self.notes = damage, torn, notes
+        self.damage, self.notes = damage, notes
         self._source = source
         self._connections, self.left_out = split_by_encoding(path, source.connections)
         self.types: dict[str, str] = {}
@@ -51,7 +59,7 @@ class Bag:
             self.counts[entry.topic] += entry.msgcount
 
     def messages(self, topics: Iterable[str]) -> Iterator[Record]:
-        """The messages of these topics in the order of recording, read as they are asked for."""
+        """Yield the messages of these topics in the order of recording, read as they are asked for."""
         wanted = set(topics)
         connections = [connection for connection in self._connections if connection.topic in wanted]
         for connection, time, data in self._source.messages(connections) if connections else ():
@@ -63,18 +71,20 @@ class Bag:
             yield Record(connection.topic, self.types[connection.topic], time, data)
 
     def first(self, topic: str):
-        """The topic's first message, as by `decode`; ValueError where it has none, against its count."""
+        """Decode the topic's first message. Raises BagError if there is none."""
+        if not self.counts[topic]:
+            raise BagError(f"bag {self.path} holds no message on {topic}, expected at least one")
         record = next(self.messages([topic]), None)
         if record is None:
             counted = self.counts[topic]
-            raise Damaged(f"bag {self.path} is damaged: it counts {counted} messages on {topic}, but has none")
+            raise BagError(f"bag {self.path} is damaged: it counts {counted} messages on {topic}, but has none")
         return self.decode(record)
 
     def decode(self, record: Record):
-        """The message as an object with the fields of its ROS type, by the standard definition of that.
+        """Decode a message to an object with the fields of its ROS type, by the standard definition of the type.
 
         The bag's own definitions are not used: code would have to be generated from what a file says, and its messages
-        might lack fields that the type's readers count on. Livox's CustomMsg becomes a PointCloud2.
+        might lack fields that the readers need. Livox's CustomMsg becomes a PointCloud2.
         """
         with damage_named(self.path, f", message on {record.topic} recorded at {record.time}"):
             if is_livox(record.type):
@@ -84,7 +94,13 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path | str) -> Iterator[Bag]:
-    """The bag at path. Raises ValueError if there is none, or it is not whole."""
+    """Open the bag at path.
+
+    An MCAP file that was cut short is read up to the cut (`Bag.damage`).
+
+    Raises:
+        ValueError: There is no bag, or it is damaged in any other way.
+    """
     path = Path(path)
     with open_files(path) as files:
-        yield Bag(path, files, notes=files.notes)
+        yield Bag(path, files, files.damage, files.notes)

@@ -1,89 +1,256 @@
-"""Where frames are in one another, by all the /tf_static and /tf topics of a bag."""
+"""The pose of one frame in another, from all /tf_static and /tf topics of a bag."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.moving_transforms import MovingTransforms
-from tttkd_ros.bags.static_transforms import StaticTransforms
 from tttkd_ros.bags.storage import Bag
+from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.trajectory import Trajectory
+from tttkd_ros.geometry.transforms import inverse, transform
+from tttkd_ros.messages.stamps import SECOND, nanoseconds
 from tttkd_ros.names import resolve_frame, without_slash
+
+log = logging.getLogger(__name__)
+
+Pose = np.ndarray | Trajectory  # parent_from_child: (4, 4), or one that moves
+Links = Mapping[str, tuple[str, Pose]]  # child -> its parent, and parent_from_child
+
+
+class Received(NamedTuple):
+    """The frame id of a sweep, and when the sweep was received (ns): the mount of a frame may change."""
+
+    frame: str
+    time: int
+
+
+class _Link(NamedTuple):
+    """A geometry_msgs/TransformStamped. stamp, received: nanoseconds."""
+
+    child: str
+    parent: str
+    parent_from_child: np.ndarray
+    stamp: int
+    received: int
 
 
 class Transforms:
-    """All topics of a name count, in whatever namespace. If two of them place one frame, the one that is nearer to the
-    sweeps' namespace holds, and that of the root before those of others. Of a tf prefix: see `resolve_frame`.
+    """Looks up transforms between the frames of a bag.
 
-    bag: open; /tf_static is read at once. reopen: opens the bag again, to read /tf when it is first needed. Raises
-    ValueError if a static transform is no rotation and translation.
+    Every topic called tf_static or tf counts, in any namespace. If two topics place the same frame, the topic nearer to
+    the sweeps' namespace wins (`topics.transform_topics`). `resolve_frame` resolves tf prefixes. As in tf2, a static
+    transform holds from its receipt on until another one for the same frame is received; the first one also holds
+    before its receipt.
+
+    pytransform3d is not used: it does not tell the links of a path, which decide when a moving one is known; it keeps
+    one parent for good; it interpolates along a screw, and tf2 does not.
+
+    Args:
+        bag: An open bag. Its static transforms are read here.
+        reopen: Opens the bag again. /tf is read when it is first needed.
+        points_topic: The topic of the sweeps.
+
+    Raises:
+        ValueError: A static transform is not rigid.
     """
 
     def __init__(self, bag: Bag, reopen: Callable[[], AbstractContextManager[Bag]], points_topic: str):
-        self._statics = StaticTransforms()
-        for topic, received, message in _messages(bag, topics.transform_topics(bag.types, "tf_static", points_topic)):
-            try:
-                self._statics.add(message, received)
-            except ValueError as error:
-                raise ValueError(f"bag {bag.path}, {topic}: {error}") from error
-        moving = topics.transform_topics(bag.types, "tf", points_topic)
-
-        def moving_messages() -> Iterator[SimpleNamespace]:
-            with reopen() as opened:
-                for _, _, message in _messages(opened, moving):
-                    yield message
-
-        self._moving = MovingTransforms(moving_messages, self._statics) if moving else None
-        self._trajectory = lru_cache(maxsize=16)(self._make_trajectory)
-
-    @property
-    def moving(self) -> bool:
-        """Whether there is a /tf."""
-        return self._moving is not None
+        self._path = bag.path
+        self._reopen = reopen
+        self._moving_topics = topics.transform_topics(bag.types, "tf", points_topic)
+        self._moving: Links | ValueError | None = None
+        self._static: dict[str, list[_Link]] = {}  # child -> its different links, in the order of receipt
+        for link in _read_links(bag, topics.transform_topics(bag.types, "tf_static", points_topic)):
+            history = self._static.setdefault(link.child, [])
+            last = history[-1] if history else None
+            if last is None or last.parent != link.parent or (last.parent_from_child != link.parent_from_child).any():
+                history.append(link)
+        links = [link for history in self._static.values() for link in history]
+        self._static_frames = {*self._static, *(link.parent for link in links)}
+        self._changes = sorted(link.received for history in self._static.values() for link in history[1:])
+        self._cached_trajectory = lru_cache(maxsize=16)(self._make_trajectory)
 
     def lookup(self, target: str, source: str, stamp: int, received: int) -> np.ndarray:
-        """target_from_source (4, 4) float64.
+        """Look up target_from_source.
 
-        stamp (ns): for /tf, clamped to the time at which it ties the two. received (ns): of the message in question,
-        for /tf_static. Raises ValueError if nothing ties the two.
+        Args:
+            target: Frame id.
+            source: Frame id.
+            stamp: Time of the pose on /tf, ns; clamped to the time over which /tf connects the two frames.
+            received: Receipt of the message in question, ns; selects the static transforms.
+
+        Returns:
+            (4, 4) float64.
+
+        Raises:
+            ValueError: No transforms connect the frames, or a frame id is ambiguous.
         """
         try:
-            return self._statics.lookup(self._known(target), self._known(source), received)
+            down, up = self._connect(self._resolve(target), self._resolve(source), received, {})
+            return inverse(_compose(down)) @ _compose(up)
         except ValueError:
-            if self._moving is None:
+            if not self._moving_topics:
                 raise
         trajectory = self.trajectory(target, source, received)
         return trajectory.at([min(max(stamp, trajectory.first), trajectory.last)])[0]
 
     def trajectory(self, target: str, source: str, received: int) -> Trajectory:
-        """As that of `MovingTransforms`. Raises ValueError, too, if there is no /tf."""
-        return self._trajectory(self._known(target), self._known(source), self._statics.unchanged_since(received))
+        """Compose the poses of the source frame in the target frame.
+
+        It has a pose at every stamp of every moving link between the two; the other links are interpolated.
+
+        Args:
+            target: Frame id.
+            source: Frame id.
+            received: Selects the static transforms, ns.
+
+        Raises:
+            ValueError: No transforms connect the frames, or they do not move, or time jumps back on /tf.
+        """
+        index = bisect_right(self._changes, received)
+        since = self._changes[index - 1] if index else 0
+        return self._cached_trajectory(self._resolve(target), self._resolve(source), since)
+
+    def compensation(self, fixed_frame: str) -> Compensation:
+        """Make a `Compensation` whose LiDAR frames are `Received`.
+
+        Args:
+            fixed_frame: The odometry frame; empty to treat the vehicle as standing.
+        """
+        warned: set[str] = set()
+
+        def warn(problem: str) -> None:
+            kind = problem.partition(":")[0]
+            if kind not in warned:
+                warned.add(kind)
+                log.warning("bag %s, a sweep and perhaps others: %s", self._path, problem)
+
+        def trajectory(lidar: Received, stamps) -> Trajectory:
+            return self.trajectory(fixed_frame, lidar.frame, lidar.time)
+
+        return Compensation(trajectory if fixed_frame and self._moving_topics else None, warn, log.info)
 
     def _make_trajectory(self, target: str, source: str, received: int) -> Trajectory:
-        if self._moving is None:
-            raise ValueError("the bag has no /tf")
-        return self._moving.trajectory(target, source, received)
+        down, up = self._connect(target, source, received, self._moving_links())
+        moving = [pose for pose in (*up, *down) if isinstance(pose, Trajectory)]
+        if not moving:
+            raise ValueError(f"{source!r} does not move in {target!r}")
+        first, last = max(each.first for each in moving), min(each.last for each in moving)
+        stamps = np.unique(np.concatenate([each.stamps for each in moving]))
+        stamps = stamps[(stamps >= first) & (stamps <= last)]
+        if not len(stamps):
+            raise ValueError(f"the transforms between {source!r} and {target!r} are never known at the same time")
+        return Trajectory(stamps, np.linalg.inv(_compose(down, stamps)) @ _compose(up, stamps))
 
-    def _known(self, frame: str) -> str:
-        known = self._statics.frames
-        if without_slash(frame) not in known and self._moving is not None:
-            known |= self._moving.frames
+    def _connect(self, target: str, source: str, received: int, moving: Links) -> tuple[list[Pose], list[Pose]]:
+        """The links from the target, and those from the source, up to their nearest common ancestor."""
+        above_target, above_source = (self._ancestors(frame, received, moving) for frame in (target, source))
+        common = next((frame for frame in above_source if frame in above_target), None)
+        if common is None:
+            known = ", ".join(sorted({*self._static_frames, *_frames(moving)}))
+            raise ValueError(f"no transform connects {source!r} to {target!r}, only to {list(above_source)[-1]!r}; "
+                             f"known frames: {known or 'none'}")
+        return above_target[common], above_source[common]
+
+    def _ancestors(self, frame: str, received: int, moving: Links) -> dict[str, list[Pose]]:
+        """Ancestor -> the links from the frame up to it; from the frame itself to its root."""
+        found: dict[str, list[Pose]] = {frame: []}
+        while (link := moving.get(frame) or self._static_link(frame, received)) is not None:
+            parent, pose = link
+            if parent in found:
+                raise ValueError(f"transforms go in a circle through {parent!r}")
+            found[parent] = [*found[frame], pose]
+            frame = parent
+        return found
+
+    def _static_link(self, frame: str, received: int) -> tuple[str, Pose] | None:
+        if frame not in self._static:
+            return None
+        index = bisect_right(self._static[frame], received, key=lambda link: link.received) - 1
+        link = self._static[frame][max(index, 0)]
+        return link.parent, link.parent_from_child
+
+    def _resolve(self, frame: str) -> str:
+        known = self._static_frames
+        if without_slash(frame) not in known and self._moving_topics:
+            known = {*known, *_frames(self._moving_links())}
         return resolve_frame(frame, known)
 
+    def _moving_links(self) -> Links:
+        if self._moving is None:
+            try:
+                self._moving = self._read_moving()
+            except ValueError as error:  # kept: /tf is as long as the bag, and would fail again
+                self._moving = error
+        if isinstance(self._moving, ValueError):
+            raise self._moving
+        return self._moving
 
-def _messages(bag: Bag, ranked: list[str]) -> Iterator[tuple[str, int, SimpleNamespace]]:
-    """Topic, time of receipt and message of each topic, less the children that a topic before it has placed."""
+    def _read_moving(self) -> Links:
+        links: dict[str, list[_Link]] = {}
+        with self._reopen() as bag:
+            for link in _read_links(bag, self._moving_topics):
+                history = links.setdefault(link.child, [])
+                if history and history[-1].parent != link.parent:
+                    history.clear()
+                if history and link.stamp < history[-1].stamp - SECOND:
+                    back = (history[-1].stamp - link.stamp) / SECOND
+                    raise ValueError(f"time jumps back by {back:.1f} s on /tf: a stamp has two poses")
+                history.append(link)
+        return {
+            child: (history[-1].parent,
+                    Trajectory([link.stamp for link in history], [link.parent_from_child for link in history]))
+            for child, history in links.items()
+        }  # fmt: skip
+
+
+def parse_transform(stamped) -> tuple[str, str, np.ndarray]:
+    """Read a geometry_msgs/TransformStamped.
+
+    Returns:
+        Child frame, parent frame and parent_from_child, (4, 4) float64.
+
+    Raises:
+        ValueError: It is not a rotation and a translation.
+    """
+    move, rotation = stamped.transform.translation, stamped.transform.rotation
+    matrix = transform((move.x, move.y, move.z), (rotation.x, rotation.y, rotation.z, rotation.w))
+    return without_slash(stamped.child_frame_id), without_slash(stamped.header.frame_id), matrix
+
+
+def _read_links(bag: Bag, ranked_topics: Sequence[str]) -> Iterator[_Link]:
+    """All transforms of each topic, except for frames that a topic before it has placed."""
     placed: set[str] = set()
-    for topic in ranked:
+    for topic in ranked_topics:
         here = set()
         for record in bag.messages([topic]):
-            links = [link for link in bag.decode(record).transforms if without_slash(link.child_frame_id) not in placed]
-            here.update(without_slash(link.child_frame_id) for link in links)
-            yield topic, record.time, SimpleNamespace(transforms=links)
+            for stamped in bag.decode(record).transforms:
+                if without_slash(stamped.child_frame_id) in placed:
+                    continue
+                try:
+                    link = _Link(*parse_transform(stamped), nanoseconds(stamped.header.stamp), record.time)
+                except ValueError as error:
+                    raise ValueError(f"bag {bag.path}, {topic}: {error}") from error
+                here.add(link.child)
+                yield link
         placed |= here
+
+
+def _frames(links: Links) -> set[str]:
+    return {*links, *(parent for parent, _ in links.values())}
+
+
+def _compose(poses: Sequence[Pose], stamps: np.ndarray | Sequence[int] = ()) -> np.ndarray:
+    """The last link's parent from the first link's child: (4, 4), or (K, 4, 4) at the stamps (K,) if a link moves."""
+    composed = np.eye(4)
+    for pose in poses:
+        composed = (pose.at(stamps) if isinstance(pose, Trajectory) else pose) @ composed
+    return composed

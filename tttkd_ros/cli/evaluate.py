@@ -65,7 +65,7 @@ def evaluate(
 
     Args:
         bag: the bags to replay, each anew from the shipped weights. Methods that learn from images need some; IoU and
-            calibration need truth. Of a bag that is damaged, what can be read is replayed.
+            calibration need truth. A bag that was cut short is replayed up to the cut.
         method: one or more of ttt-kd-o (online, updates kept), ttt-kd (offline, each sweep by itself), tent, dua,
             adacontrast, xmuda, mm-tta (online), and all. Frozen, the student as it is, is run in any case.
         control: learn from another sweep's images, from one mean feature map, or without images (BatchNorm's

@@ -27,7 +27,7 @@ class Drive(Protocol):
 
 
 class BagDrive:
-    """A bag's sweeps, or the first `limit` of them, read anew on every iteration; of a damaged bag what can be read.
+    """A bag's sweeps, or the first `limit` of them, read anew on every iteration; of a bag cut short, what is left.
 
     The options are `BagReader`'s; labels is a folder of SemanticKITTI's .label files, which go before the bag's truth.
     `cameras`, and why others are `unusable`, `truth` (where from; None: there is none), `lidar_frame` and `damage` are
@@ -67,11 +67,11 @@ class BagDrive:
             path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
             offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
             fixed_frame=fixed_frame, base_frame=base_frame, truth=truth and labels is None,
-            channel_order=channel_order, time_unit=time_unit, whole=False,
+            channel_order=channel_order, time_unit=time_unit,
         )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:
-            self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None or reader.torn)
+            self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
         self.truth = reader.truth if labels is None else str(labels)
