@@ -131,8 +131,8 @@ def test_steps_that_are_mostly_taken_or_rest_are_fine(taken):
 
 
 def test_few_steps_can_be_too_few_to_say_so():
-    assert explain_steps(steps("no image"), least=2) == ""
-    assert explain_steps(steps("no image", "no image"), least=2) == "2 of 2 steps were refused: no image"
+    assert explain_steps(steps("no image"), min_steps=2) == ""
+    assert explain_steps(steps("no image", "no image"), min_steps=2) == "2 of 2 steps were refused: no image"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The one frame type that simulation, data sets, bags and the live node share."""
+"""The frame type that simulation, data sets, bags and the live node share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from tttkd_ros.geometry.camera import CameraModel
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One camera's image beside a sweep.
+    """One camera's image of a sweep.
 
-    stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, so that
-    x_camera = camera_from_lidar @ x_lidar, the camera frame being optical (x right, y down, z forward; REP-103).
-    frame_id: the camera frame's name, empty if it is not known.
+    stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, x_camera = camera_from_lidar @
+    x_lidar; the camera frame is optical (x right, y down, z forward; REP-103). frame_id: its name, empty if unknown.
     """
 
     name: str
@@ -30,15 +29,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One LiDAR sweep with what belongs to it.
+    """One LiDAR sweep and what belongs to it.
 
-    stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. intensity: (N,) float32.
-    labels: (N,) uint8, class ids with `classes.UNLABELLED` where there is no truth. times: (N,) seconds from the stamp
-    to each point's own instant, where a simulation tells them. deskewed: (N, 3) float32, the points as if all had been
-    measured at the stamp, where both that and the vehicle's motion are known. Only projection uses them: a student
-    trains on the points as they came, which are what it predicts on. level: (3, 3) float64, the rotation from the LiDAR
-    frame to one whose z axis points up, for a sensor that is tilted, upside down or reports in an optical frame.
-    frame_id: the LiDAR frame's name in ROS; empty where there is none. missing: camera -> why it has no view.
+    stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. intensity: (N,) float32. labels: (N,) uint8, class
+    ids, `classes.UNLABELLED` without truth. times: (N,), seconds from the stamp to each point's own time; simulation
+    only. deskewed: (N, 3) float32, the points as if all had been measured at the stamp; None if point times or motion
+    are unknown. Only projection uses it, because a student predicts and trains on the points as they came. level:
+    (3, 3) float64, rotation from the LiDAR frame to one whose z axis points up; None if it does. frame_id: the LiDAR
+    frame's name in ROS, or empty. missing: camera -> why it has no view.
     """
 
     stamp: int
@@ -54,21 +52,21 @@ class Frame:
 
     @property
     def upright(self) -> np.ndarray:
-        """(N, 3): the points with z up, which are what a student predicts and trains on."""
+        """(N, 3): the points with z up, on which a student predicts and trains."""
         return upright(self.points, self.level)
 
     @property
     def projectable(self) -> np.ndarray:
-        """(N, 3): the points to project on the views."""
+        """(N, 3): the points to project into the views."""
         return self.points if self.deskewed is None else self.deskewed
 
 
 def truth_of_returns(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The labels (N,) uint8, `UNLABELLED` at points (N, 3) that are no return: not finite, or at (0, 0, 0)."""
+    """The labels (N,) uint8, set to `UNLABELLED` at points (N, 3) that are not finite or at (0, 0, 0)."""
     returns = np.isfinite(points).all(1) & points.any(1)
     return np.where(returns, labels, np.uint8(UNLABELLED))
 
 
 def upright(points: np.ndarray, level: np.ndarray | None) -> np.ndarray:
-    """points (N, 3) float32 turned by level (3, 3), see `Frame`; the points themselves where that is None."""
+    """The points (N, 3) float32 rotated by level (3, 3), see `Frame`; the same array if that is None."""
     return points if level is None else points @ level.T.astype(np.float32)

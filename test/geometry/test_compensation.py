@@ -49,7 +49,7 @@ def test_points_are_brought_to_the_images_time(make):
 def test_points_are_brought_to_the_stamp(make, said):
     moved = make(ahead).deskewed("lidar", START, POINTS, lambda: TIMES)
     np.testing.assert_allclose(moved, POINTS + [[0, 0, 0], [1, 0, 0]], atol=1e-3)
-    assert said == ["motion: the clouds tell each point's time; they are deskewed before projection"]
+    assert said == ["motion: the clouds have a time for each point; they are deskewed before projection"]
 
 
 def test_a_vehicle_whose_motion_is_not_known_stands_and_the_reason_is_told(make, said):

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.frame import Frame
-from tttkd_ros.geometry.mounting import Mounting, level
+from tttkd_ros.geometry.mounting import Mounting, levelling_rotation
 
 
 def base_from_lidar(*angles, order="xyz"):
@@ -17,21 +17,21 @@ def base_from_lidar(*angles, order="xyz"):
 def test_heights_are_those_of_the_base_frame_but_for_the_mount(angles):
     place = base_from_lidar(*angles)
     points = np.random.default_rng(0).uniform(-10, 10, (50, 3)).astype(np.float32)
-    upright = Frame(0, points, level=level(place)).upright
+    upright = Frame(0, points, level=levelling_rotation(place)).upright
     np.testing.assert_allclose(upright[:, 2], points @ place[2, :3], atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(upright, axis=1), np.linalg.norm(points, axis=1), rtol=1e-5)
-    assert np.linalg.det(level(place)) == pytest.approx(1)
+    assert np.linalg.det(levelling_rotation(place)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("yaw", [0, 45, -170])
 def test_a_level_sensor_keeps_its_points_to_the_bit(yaw):
-    assert level(base_from_lidar(0, 0, yaw)) is None
+    assert levelling_rotation(base_from_lidar(0, 0, yaw)) is None
     points = np.ones((3, 3), np.float32)
     assert Frame(0, points, level=None).upright is points
 
 
 def test_the_heading_stays_under_a_small_tilt():
-    turned = level(base_from_lidar(3, -4, 120)) @ [1.0, 0.0, 0.0]
+    turned = levelling_rotation(base_from_lidar(3, -4, 120)) @ [1.0, 0.0, 0.0]
     assert np.degrees(np.arctan2(turned[1], turned[0])) == pytest.approx(0, abs=1)
 
 

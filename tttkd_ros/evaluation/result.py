@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.diagnosis import Step, kind_of
+from tttkd_ros.diagnosis import StepOutcome, kind_of
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
 WINDOW = 50  # sweeps behind each value of a summary's mIoU over time
@@ -21,7 +21,7 @@ USUAL = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 Settings = Mapping[str, "float | int | str | None"]
 
 
-def count_rejections(steps: Iterable[Step]) -> dict[str, int]:
+def count_rejections(steps: Iterable[StepOutcome]) -> dict[str, int]:
     """Kind of reason -> how many were not accepted for it."""
     return dict(Counter(kind_of(step.reason) for step in steps if not step.accepted))
 

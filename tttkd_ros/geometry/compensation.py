@@ -1,4 +1,4 @@
-"""Projecting a sweep on an image of another instant, from a vehicle that has moved meanwhile."""
+"""Motion compensation: projecting a sweep into an image that was taken at another time."""
 
 from __future__ import annotations
 
@@ -13,58 +13,64 @@ log = logging.getLogger(__name__)
 
 
 class Compensation:
-    """Where the motion is not known, all is projected as if the vehicle stood, and `complain` is told why.
+    """Compensates the vehicle's motion. If the motion is not known, the vehicle counts as standing, with a warning.
 
-    trajectory: of a LiDAR frame, as `between` and `deskewed` are given it, reaching over the stamps (nanoseconds) asked
-    for as far as it is known; raises ValueError where it is not known at all. None: the vehicle always stands.
-    info: told whether the clouds have times.
+    Args:
+        trajectory: gives the trajectory of a LiDAR frame over the stamps (nanoseconds) asked for, as far as it is
+            known, or raises ValueError. None if the vehicle stands.
+        warn: logs why the motion is not known.
+        info: logs whether the clouds have point times.
     """
 
     def __init__(
         self,
         trajectory: Callable[[str, Sequence[int]], Trajectory] | None = None,
-        complain: Callable[[str], object] = log.warning,
+        warn: Callable[[str], object] = log.warning,
         info: Callable[[str], object] = log.info,
     ):
         self._trajectory = trajectory
-        self._complain = complain
+        self._warn = warn
         self._info = info
-        self._told: bool | None = None  # whether clouds have times
+        self._has_times: bool | None = None  # whether the last cloud had times
 
     def between(self, lidar_frame: str, image_stamp: int, stamp: int) -> np.ndarray:
-        """(4, 4): what stands still, from the LiDAR frame at `stamp` to that at the image's stamp."""
+        """(4, 4): static points in the LiDAR frame at `stamp` to the LiDAR frame at the image's stamp; both in ns."""
         if self._trajectory is None:
             return np.eye(4)
         try:
             return self._trajectory(lidar_frame, (image_stamp, stamp)).between(image_stamp, stamp)
         except ValueError as error:
-            self._complain(f"projected at the cloud's time, not the image's: {error}")
+            self._warn(f"projected at the cloud's time, not the image's: {error}")
             return np.eye(4)
 
     def deskewed(
         self, lidar_frame: str, stamp: int, points: np.ndarray, times: Callable[[], np.ndarray | None]
     ) -> np.ndarray | None:
-        """The points (N, 3) as if all had been measured at `stamp`; None to project them as they are.
+        """The points as if all had been measured at `stamp`.
 
-        times: gives (N,), seconds from the stamp to each point's instant, None where that is not told, or raises
-        ValueError; asked only where it is of use.
+        Args:
+            lidar_frame: frame of the points.
+            stamp: nanoseconds.
+            points: (N, 3) float32, metres.
+            times: gives (N,), seconds from the stamp to each point's time, or None if the cloud has none, or raises
+                ValueError. Called only if the result is needed.
+
+        Returns:
+            (N, 3) float32, metres, or None to project the points as they are.
         """
         if self._trajectory is None or not len(points):
             return None
         try:
             seconds = times()
-            self._tell(seconds is not None)
+            if (has_times := seconds is not None) != self._has_times:
+                self._has_times = has_times
+                self._info(
+                    "motion: the clouds have a time for each point; they are deskewed before projection" if has_times
+                    else "motion: the clouds have no field with each point's time; they are not deskewed"
+                )
             if seconds is None:
                 return None
             return deskew(points, seconds, stamp, self._trajectory(lidar_frame, sweep_stamps(stamp, seconds)))
         except ValueError as error:
-            self._complain(f"points not deskewed: {error}")
+            self._warn(f"points not deskewed: {error}")
             return None
-
-    def _tell(self, has_times: bool) -> None:
-        if has_times != self._told:
-            self._told = has_times
-            self._info(
-                "motion: the clouds tell each point's time; they are deskewed before projection" if has_times
-                else "motion: the clouds have no field with each point's time; they are not deskewed"
-            )

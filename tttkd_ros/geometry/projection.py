@@ -1,4 +1,4 @@
-"""LiDAR points to a camera's pixels and to the teacher's patches, with what the camera cannot see left out."""
+"""Projection of LiDAR points to a camera's pixels and the teacher's patches, without the points that it cannot see."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from tttkd_ros.geometry.camera import CameraModel, flatnonzero
 from tttkd_ros.geometry.transforms import apply
 
-# The z-buffer. A cell holds a few returns of a 64-ring sensor; the reach spans the gap between the rings of a 32-ring
-# one (1.3 degrees, 29 pixels of a 1,600-pixel image), so that what lies behind a surface cannot shine through it.
+# The z-buffer. A cell holds a few returns of a 64-ring sensor. WINDOW spans the gap between the rings of a 32-ring one
+# (1.3 degrees, 29 pixels of a 1,600-pixel image), so that points behind a surface are not visible through the gap.
 CELLS_ACROSS = 200  # cells in an image's width
-REACH = 4  # cells looked at above and below
-TOLERANCE_M = 0.5  # nearer by less than this is the same surface ...
-TOLERANCE_SHARE = 0.05  # ... or by less than this share of the distance
+WINDOW = 4  # cells above and below that are compared
+TOLERANCE_M = 0.5  # points nearer by less than this belong to the same surface ...
+TOLERANCE_RELATIVE = 0.05  # ... and so do points nearer by less than this fraction of the distance
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """pixels (N, 2) float32 as (u, v); depth (N,) float32, metres from the camera's centre along the ray (a fisheye
-    sees beyond 90 degrees, where z is negative), NaN where the point is outside the image. visible (N,) bool."""
+    """pixels: (N, 2) float32 as (u, v). depth: (N,) float32, metres from the camera's centre along the ray (a fisheye
+    sees beyond 90 degrees, where z is negative), NaN outside the image. visible: (N,) bool."""
 
     pixels: Tensor
     depth: Tensor
@@ -35,10 +35,13 @@ class Projection:
 def project(
     points: Tensor, camera: CameraModel, camera_from_lidar: np.ndarray, *, occlusion: bool = True
 ) -> Projection:
-    """points (N, 3), metres, LiDAR frame, on any device; camera_from_lidar (4, 4).
+    """Project points into an image.
 
-    Visible are the points inside the image and, with `occlusion`, not behind a nearer surface. Points that are not
-    finite are never visible.
+    Args:
+        points: (N, 3), metres, LiDAR frame, on any device. Points that are not finite are never visible.
+        camera: the image's camera model.
+        camera_from_lidar: (4, 4).
+        occlusion: whether a point behind a nearer surface is invisible.
     """
     in_camera = apply(camera_from_lidar, points.float())
     pixels, visible = camera.project(in_camera)
@@ -52,39 +55,44 @@ def project(
 
 
 def patch_index(projection: Projection, camera: CameraModel, grid: tuple[int, int]) -> Tensor:
-    """(N,) int64: row * cols + col of the patch that a point falls on, -1 where it is not visible.
+    """The patch of each point: row = floor(v / H * rows), col = floor(u / W * cols) (DITR section 3.1).
 
-    grid: the teacher's patches (rows, cols) over the whole image. No interpolation between patches (DITR section 3.1):
-    row = floor(v / H * rows), col = floor(u / W * cols).
+    Args:
+        projection: of N points.
+        camera: the image's camera model.
+        grid: the teacher's patches (rows, cols) over the whole image.
+
+    Returns:
+        (N,) int64, row * cols + col, -1 for a point that is not visible.
     """
     rows, cols = grid
     u, v = projection.pixels.nan_to_num().unbind(1)
-    # A pixel just below the image's edge can round up to the edge.
+    # A pixel just inside the image's edge can round to the edge.
     row = (v * (rows / camera.height)).long().clamp_(max=rows - 1)
     col = (u * (cols / camera.width)).long().clamp_(max=cols - 1)
     return torch.where(projection.visible, row * cols + col, -1)
 
 
 def _hidden(u: Tensor, v: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
-    """u, v (M,) inside the image, depth (M,) -> (M,) bool: a nearer surface lies in front of the point.
+    """u, v (M,) inside the image, depth (M,) -> (M,) bool, true for points behind a nearer surface.
 
-    A surface is in front where nearer returns lie both above and below the point within `REACH` cells. Asking for both
-    keeps the ground, however grazing: it comes nearer below, never above.
+    A surface is in front of a point if there are nearer returns both above and below it within `WINDOW` cells. Both are
+    required because the ground under a point is nearer than the point, however grazing the view.
     """
     cell = max(camera.width / CELLS_ACROSS, 1.0)
     rows, cols = math.ceil(camera.height / cell), math.ceil(camera.width / cell)
     row, col = (v / cell).long().clamp_(max=rows - 1), (u / cell).long().clamp_(max=cols - 1)
-    # Empty cells all around spare the edges a case of their own; infinity: no return.
-    index = (row + REACH) * (cols + 2) + (col + 1)
-    nearest = depth.new_full(((rows + 2 * REACH) * (cols + 2),), torch.inf).scatter_reduce_(0, index, depth, "amin")
-    nearest = nearest.view(rows + 2 * REACH, cols + 2)
-    # One cell to each side bridges the gaps between the returns of a ring.
-    nearest = _least(nearest[:, step : step + cols] for step in range(3))
-    above = _least(nearest[step : step + rows] for step in range(REACH))
-    below = _least(nearest[step : step + rows] for step in range(REACH + 1, 2 * REACH + 1))
+    # A border of empty cells (infinity) avoids special cases at the edges.
+    index = (row + WINDOW) * (cols + 2) + (col + 1)
+    nearest = depth.new_full(((rows + 2 * WINDOW) * (cols + 2),), torch.inf).scatter_reduce_(0, index, depth, "amin")
+    nearest = nearest.view(rows + 2 * WINDOW, cols + 2)
+    # One cell to each side closes the gaps between the returns of a ring.
+    nearest = _minimum(nearest[:, step : step + cols] for step in range(3))
+    above = _minimum(nearest[step : step + rows] for step in range(WINDOW))
+    below = _minimum(nearest[step : step + rows] for step in range(WINDOW + 1, 2 * WINDOW + 1))
     surface = torch.maximum(above, below).view(-1).index_select(0, row * cols + col)
-    return depth > surface + (surface * TOLERANCE_SHARE).clamp_(min=TOLERANCE_M)
+    return depth > surface + (surface * TOLERANCE_RELATIVE).clamp_(min=TOLERANCE_M)
 
 
-def _least(grids: Iterable[Tensor]) -> Tensor:
+def _minimum(grids: Iterable[Tensor]) -> Tensor:
     return reduce(torch.minimum, grids)

@@ -1,10 +1,9 @@
-"""Rig files: where the cameras sit on the vehicle, their intrinsics, which go before the published CameraInfo, and
-which way the LiDAR is mounted.
+"""Rig files: the cameras' poses on the vehicle, optional intrinsics, and how the LiDAR is mounted.
 
     base_from_lidar: {translation: [x, y, z], rotation: [x, y, z, w]}   # optional: for a LiDAR that is not level
     cameras:
       camera_front:                 # the camera's name, its namespace (/front) or its image topic (/front/image_raw)
-        topic: /front/image_raw     # optional: the image topic, if the name does not say it
+        topic: /front/image_raw     # optional: the image topic, if the name does not give it
         camera_from_lidar: {translation: [x, y, z], rotation: [x, y, z, w]}   # or {matrix: 4 rows of 4}
         camera_info: {width: .., height: .., k: [9], d: [..], distortion_model: plumb_bob}   # optional
 """
@@ -24,14 +23,13 @@ from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import transform, validated
 from tttkd_ros.names import base_topic, is_rectified, parse_camera
 
-MOST_VALUES = 100_000  # in a file: a camera has some thirty
+MAX_VALUES = 100_000  # in a file: a camera has some thirty
 
 
 @dataclass(frozen=True, eq=False)
 class RigCamera:
-    """camera_from_lidar: (4, 4) float64, into the optical frame of the image itself, so that neither the fourth column
-    of a CameraInfo's P nor its R is applied. camera: None if CameraInfo is to tell it. topic: the image topic, if the
-    file names it.
+    """camera_from_lidar: (4, 4) float64, into the optical frame of the image itself: neither the fourth column of P nor
+    R of a CameraInfo applies. camera: None to use the published CameraInfo. topic: the image topic, if the file has it.
     """
 
     camera_from_lidar: np.ndarray
@@ -39,9 +37,9 @@ class RigCamera:
     topic: str | None = None
 
     def belongs_to(self, name: str, camera: str, topic: str) -> bool:
-        """Whether this entry, of that name, is that of a camera with that name and image topic.
+        """Whether the entry `name` of the file is that of a camera with this name and image topic.
 
-        An entry for rectified images does not give its intrinsics to raw ones, or the other way round.
+        Intrinsics of rectified images do not apply to raw images, nor the other way round.
         """
         topic = base_topic(topic)
         if self.topic is not None and self.topic.strip("/") == topic.strip("/"):
@@ -52,11 +50,11 @@ class RigCamera:
 
 
 def load_rig(path: str | Path) -> dict[str, RigCamera]:
-    """The cameras by name, without slashes around it: that of its namespace if the file has an image topic instead.
+    """The cameras of a rig file by name, without slashes around it. An image topic counts as its namespace.
 
-    Raises ValueError naming the file, the camera and what is wrong with it.
+    Raises ValueError with the file, the camera and the problem.
     """
-    content = _content(path)
+    content = _load(path)
     cameras = content.get("cameras", {} if "base_from_lidar" in content else None)
     if not isinstance(cameras, dict):
         raise ValueError(f"rig {path} has no mapping 'cameras' from a camera's name to its place")
@@ -67,45 +65,22 @@ def load_rig(path: str | Path) -> dict[str, RigCamera]:
             if name in rig:
                 raise ValueError(f"a camera {name!r} is there already: give each camera one entry")
             rig[name] = _camera(entry, topic)
-        except (ValueError, TypeError, OverflowError) as error:  # what is no number, or too large for one
+        except (ValueError, TypeError, OverflowError) as error:  # no number, or too large for a float
             raise ValueError(f"rig {path}, camera {key!r}: {error}") from error
     return rig
 
 
 def load_base_from_lidar(path: str | Path) -> np.ndarray | None:
-    """(4, 4) float64, from the LiDAR frame to one whose z axis points up; None if the file does not give it.
-
-    Raises ValueError naming the file and what is wrong with it.
-    """
-    place = _content(path).get("base_from_lidar")
+    """base_from_lidar of a rig file, (4, 4) float64; None if it has none. Raises ValueError with the problem."""
+    place = _load(path).get("base_from_lidar")
     try:
         return None if place is None else _transform(place, "base_from_lidar")
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"rig {path}, base_from_lidar: {error}") from error
 
 
-def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Which entry of a rig is which camera's.
-
-    cameras: name -> image topic. Returns camera -> the entry's name, and the entries that are no camera's. Raises
-    ValueError if two entries are the same camera's.
-    """
-    found: dict[str, str] = {}
-    unknown = []
-    for name, entry in rig.items():
-        owners = [camera for camera, topic in cameras.items() if entry.belongs_to(name, camera, topic)]
-        for camera in owners:
-            if camera in found:
-                raise ValueError(f"both {found[camera]} and {name} of the rig are camera {camera} ({cameras[camera]}): "
-                                 "remove one of them")
-            found[camera] = name
-        if not owners:
-            unknown.append(name)
-    return found, unknown
-
-
-def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
-    """Writes what `load_rig` reads back exactly."""
+def save_rig(path: str | Path, rig: Mapping[str, RigCamera]) -> None:
+    """Write cameras by name, so that `load_rig` reads them back exactly."""
     cameras = {}
     for name, entry in rig.items():
         cameras[name] = {"camera_from_lidar": {"matrix": entry.camera_from_lidar.tolist()}}
@@ -120,17 +95,56 @@ def save_rig(path: str | Path, rig: dict[str, RigCamera]) -> None:
     Path(path).write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False, default_flow_style=None))
 
 
-def _content(path: str | Path) -> dict:
+def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Match the entries of a rig with cameras.
+
+    Args:
+        rig: entries by name.
+        cameras: camera -> image topic.
+
+    Returns:
+        Camera -> name of its entry, and the names of the entries that match no camera.
+
+    Raises:
+        ValueError: two entries match one camera.
+    """
+    found: dict[str, str] = {}
+    unmatched = []
+    for name, entry in rig.items():
+        owners = [camera for camera, topic in cameras.items() if entry.belongs_to(name, camera, topic)]
+        for camera in owners:
+            if camera in found:
+                raise ValueError(f"both {found[camera]} and {name} of the rig are camera {camera} ({cameras[camera]}): "
+                                 "remove one of them")
+            found[camera] = name
+        if not owners:
+            unmatched.append(name)
+    return found, unmatched
+
+
+def _load(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
     try:
         content = yaml.safe_load(path.read_text())
-    except Exception as error:  # PyYAML lets out what making its values raises, not only its own errors
+    except Exception as error:  # PyYAML raises more than its own errors
         raise ValueError(f"rig {path} is not YAML: {error!r}") from error
-    if _exceeds(content, MOST_VALUES):
-        raise ValueError(f"rig {path} has more than {MOST_VALUES} values, counting each alias as what it stands for")
+    # YAML aliases can make a tree of a few lines endless, so its values are counted first.
+    remaining, count = [content], 0
+    while remaining and count < MAX_VALUES:
+        value, count = remaining.pop(), count + 1
+        remaining += (value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set))
+                      else ())
+    if remaining:
+        raise ValueError(f"rig {path} has more than {MAX_VALUES} values, counting each alias as what it stands for")
     return content if isinstance(content, dict) else {}
+
+
+def _mapping(value: Any, name: str) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}, expected a mapping")
+    return value
 
 
 def _transform(place: Any, name: str) -> np.ndarray:
@@ -154,25 +168,7 @@ def _camera(entry: Any, topic: str | None) -> RigCamera:
     if entry.get("camera_info") is None:
         return RigCamera(matrix, topic=topic)
     info = _mapping(entry["camera_info"], "camera_info")
-    missing = {"width", "height", "k"} - info.keys()
-    if missing:
+    if missing := {"width", "height", "k"} - info.keys():
         raise ValueError(f"camera_info lacks {', '.join(sorted(missing))}")
     model = CameraModel.from_info(SimpleNamespace(**({"d": [], "distortion_model": ""} | info)))
     return RigCamera(matrix, model, topic)
-
-
-def _mapping(value: Any, name: str) -> dict:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r}, expected a mapping")
-    return value
-
-
-def _exceeds(content: Any, most: int) -> bool:
-    """Whether a tree has more values than that; aliases in a few lines of YAML can make it one without end."""
-    waiting = [content]
-    for _ in range(most):
-        if not waiting:
-            return False
-        value = waiting.pop()
-        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
-    return bool(waiting)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 Points = TypeVar("Points", np.ndarray, Tensor)
 
-_TOLERANCE = 1e-4  # on R R^T = I: calibration files carry six digits or so
-_FARTHEST = 1e9  # metres along an axis: beyond any place on Earth, and sums of them stay finite
+_TOLERANCE = 1e-4  # on R R^T = I: calibration files have about six digits
+_MAX_TRANSLATION = 1e9  # metres along an axis: beyond any place on Earth, and sums stay finite
 
 
 def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Quaternion (4,) x, y, z, w of any length but zero -> (3, 3) float64."""
+    """(3, 3) float64 of a quaternion (4,) x, y, z, w of any length. Raises ValueError if it is zero or not finite."""
     q = np.asarray(quaternion, np.float64)
     length = np.linalg.norm(q) if q.shape == (4,) else np.nan
     if not np.isfinite(length) or length < 1e-9:
@@ -31,10 +31,10 @@ def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
-    """translation (3,) metres, quaternion (4,) x, y, z, w -> (4, 4) float64."""
+    """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,). Raises ValueError for others."""
     t = np.asarray(translation, np.float64)
-    if t.shape != (3,) or not (np.abs(t) <= _FARTHEST).all():
-        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to {_FARTHEST:g}")
+    if t.shape != (3,) or not (np.abs(t) <= _MAX_TRANSLATION).all():
+        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to {_MAX_TRANSLATION:g}")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_matrix(quaternion)
     matrix[:3, 3] = t
@@ -42,12 +42,12 @@ def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[fl
 
 
 def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
-    """The (4, 4) float64 matrix itself, or ValueError saying why it is not a rigid transform."""
+    """The matrix (4, 4) as float64. Raises ValueError with the reason if it is no rigid transform."""
     m = np.asarray(matrix, np.float64)
     if m.shape != (4, 4) or not np.isfinite(m).all():
         raise ValueError(f"a rigid transform is a (4, 4) matrix of finite numbers, got shape {m.shape}:\n{m}")
-    if not (np.abs(m[:3, 3]) <= _FARTHEST).all():
-        raise ValueError(f"the translation is {m[:3, 3]} metres, expected up to {_FARTHEST:g} along each axis")
+    if not (np.abs(m[:3, 3]) <= _MAX_TRANSLATION).all():
+        raise ValueError(f"the translation is {m[:3, 3]} metres, expected up to {_MAX_TRANSLATION:g} along each axis")
     if not np.allclose(m[3], (0, 0, 0, 1), atol=1e-9):
         raise ValueError(f"the last row of a rigid transform is 0 0 0 1, got {m[3]}: is the matrix transposed?")
     rotation = m[:3, :3]
@@ -60,7 +60,7 @@ def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
-    """(4, 4) rigid transform -> its inverse, (4, 4) float64."""
+    """The inverse (4, 4) float64 of a rigid transform (4, 4). Raises ValueError if it is none."""
     m = validated(matrix)
     result = np.eye(4)
     result[:3, :3] = m[:3, :3].T
@@ -69,11 +69,11 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def apply(matrix: np.ndarray, points: Points) -> Points:
-    """matrix (4, 4), points (N, 3) array or tensor -> (N, 3) of the same kind, type and device."""
+    """Transform points (N, 3), array or tensor, by a matrix (4, 4). The result has their type and device."""
     if isinstance(points, Tensor):
         rotation = torch.as_tensor(matrix[:3, :3].copy(), dtype=points.dtype, device=points.device)
         translation = torch.as_tensor(matrix[:3, 3:].copy(), dtype=points.dtype, device=points.device)
-        # The wide product is several times faster than the narrow one, and leaves x, y and z contiguous.
+        # (3, 3) @ (3, N) is several times faster than (N, 3) @ (3, 3), and leaves x, y and z contiguous.
         return torch.addmm(translation, rotation, points.T).T
     points = np.asarray(points)
     return points @ matrix[:3, :3].T.astype(points.dtype) + matrix[:3, 3].astype(points.dtype)

@@ -1,4 +1,4 @@
-"""A camera's model and place for each of its images: the one rule of the live node and of replay."""
+"""The camera model and pose of each image of a camera, by one rule for the live node and replay."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tttkd_ros.geometry.rig import RigCamera
 from tttkd_ros.messages.camera_info import Calibration
 from tttkd_ros.messages.stamps import nanoseconds
 
-MAX_SPANS = 64  # changes of the calibration that are remembered: more than there are images that wait for their sweep
+MAX_SPANS = 64  # changes of the calibration that are kept: more than there are images that wait for their scan
 
 
 @dataclass(frozen=True)
 class _Span:
-    """A calibration, the first and the last stamp that it was published with, and when it was first received."""
+    """A calibration, the first and last stamp that it was published with, and when it was first received; all in ns."""
 
     calibration: Calibration
     first: int
@@ -27,10 +27,14 @@ class _Span:
 
 
 class CalibratedCamera:
-    """What a rig file says of a camera holds; CameraInfo and TF tell the rest.
+    """Finds the calibration of an image: the rig's, or else the CameraInfo in force at the image's stamp.
 
-    The CameraInfo of an image is the one that was in force at its stamp, else the last one that was received before
-    the image, else the first one. One thread may call `add` while others call `locate`.
+    If no CameraInfo was in force then, it is the last one received before the image, or else the first one. One thread
+    may call `add` while others call `locate`.
+
+    Args:
+        rig: the camera's entry in the rig file. What it gives takes precedence over CameraInfo and TF.
+        rectified: whether the images are rectified.
     """
 
     def __init__(self, rig: RigCamera | None = None, *, rectified: bool = False):
@@ -40,13 +44,18 @@ class CalibratedCamera:
 
     @property
     def frame_id(self) -> str:
-        """The frame that the last usable CameraInfo names; empty before one came."""
+        """The frame id of the last usable CameraInfo; empty if there is none."""
         return self._spans[-1].calibration.frame_id if self._spans else ""
 
     def add(self, info: Any, received: int = 0) -> None:
-        """Take a sensor_msgs/CameraInfo, received at that time (ns) or, if all are given 0, after those before it.
+        """Add a sensor_msgs/CameraInfo.
 
-        Raises ValueError if it cannot be used; then the last usable one stays in force.
+        Args:
+            info: the message.
+            received: when it was received, nanoseconds; 0 for all to use the order of the calls.
+
+        Raises:
+            ValueError: it cannot be used. The last usable one stays in force.
         """
         try:
             calibration = Calibration.read(info, rectified=self._rectified)
@@ -55,7 +64,7 @@ class CalibratedCamera:
             raise ValueError(f"{error}; {instead}") from error
         stamp = nanoseconds(info.header.stamp)
         spans = self._spans
-        if spans and stamp < spans[-1].last:  # time jumped back: the stamps up to here tell nothing of those to come
+        if spans and stamp < spans[-1].last:  # time jumped back, so the stamps so far say nothing about later images
             spans = (replace(spans[-1], first=stamp, last=stamp - 1),)
         if spans and spans[-1].calibration == calibration:
             self._spans = (*spans[:-1], replace(spans[-1], last=stamp))
@@ -70,17 +79,17 @@ class CalibratedCamera:
         frame_from_lidar: Callable[[str], np.ndarray],
         received: int = 0,
     ) -> tuple[CameraModel, np.ndarray]:
-        """The model of an image and camera_from_lidar (4, 4), into the optical frame of that image.
+        """The camera model of an image, and camera_from_lidar (4, 4) into its optical frame.
 
         Args:
             stamp: the image's, nanoseconds.
             size: width and height of the image, pixels.
-            image_frame: its frame id. It goes before CameraInfo's, which stands in if it is empty or unknown.
-            frame_from_lidar: gives (4, 4) for a frame id, or raises ValueError; not called if a rig gives the place.
+            image_frame: its frame id. CameraInfo's is used if this one is empty or unknown.
+            frame_from_lidar: gives (4, 4) for a frame id, or raises ValueError. Not called if the rig has the pose.
             received: when the image was received, as for `add`.
 
         Raises:
-            ValueError: no usable CameraInfo has come, the image's size is not its, or no frame is known.
+            ValueError: there is no usable CameraInfo, it does not allow the image's size, or no frame is known.
         """
         rig = self._rig
         if rig is not None and rig.camera is not None:
@@ -95,7 +104,9 @@ class CalibratedCamera:
         model = calibration.model(*size)
         if rig is not None:
             return model, rig.camera_from_lidar
-        return model, calibration.optical_from_frame @ _first(frame_from_lidar, image_frame, calibration.frame_id)
+        return model, calibration.optical_from_frame @ _first_known(
+            frame_from_lidar, image_frame, calibration.frame_id
+        )
 
     def _in_force(self, stamp: int, received: int) -> Calibration | None:
         by_stamp = (span for span in reversed(self._spans) if span.first <= stamp <= span.last)
@@ -104,7 +115,7 @@ class CalibratedCamera:
         return None if span is None else span.calibration
 
 
-def _first(frame_from_lidar: Callable[[str], np.ndarray], *frames: str) -> np.ndarray:
+def _first_known(frame_from_lidar: Callable[[str], np.ndarray], *frames: str) -> np.ndarray:
     problem = ValueError("neither the image nor its CameraInfo has a frame id: set the driver's, or give a rig file")
     for index, frame in enumerate(dict.fromkeys(filter(None, frames))):
         try:

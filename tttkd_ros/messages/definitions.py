@@ -9,9 +9,9 @@ from functools import cache
 
 @cache
 def standard_types():
-    """A rosbags type store that is shared, because making one costs 0.1 s; register nothing in it.
+    """The shared rosbags type store, because making one takes 0.1 s; register nothing in it.
 
-    Its definitions are those of Humble, the oldest distribution supported; sensor messages have not changed since.
+    It has the definitions of Humble, the oldest distribution supported. Sensor messages have not changed since.
     """
     from rosbags.typesys import Stores, get_typestore
 
@@ -19,15 +19,20 @@ def standard_types():
 
 
 def deserialise(cdr: bytes, type_name: str):
-    """An object with the fields of the ROS type; its arrays of numbers are read-only views of `cdr`, not copies.
+    """A serialised message as an object with the fields of its ROS type; its arrays are read-only views of `cdr`.
 
-    type_name: as "sensor_msgs/msg/Image". Raises ValueError for bytes that are no such message.
+    Args:
+        cdr: the serialised message.
+        type_name: such as "sensor_msgs/msg/Image".
+
+    Raises:
+        ValueError: the bytes are no such message.
     """
     from rosbags.serde import SerdeError
 
     try:
         return standard_types().deserialize_cdr(memoryview(cdr), type_name)
-    # Beside its own error the parser lets out whatever slicing and unpacking short data raises, asserts included.
+    # For short data the parser also raises the errors of slicing and unpacking, and assertions.
     except (SerdeError, AssertionError, IndexError, UnicodeDecodeError, ValueError, OSError) as error:
         raise ValueError(f"{len(cdr)} bytes are no serialised {type_name}: {error}") from error
 

@@ -1,7 +1,6 @@
-"""What an image's encoding says about its pixels, and the conversion of pixels to RGB.
+"""Image encodings, and the conversion of pixels to RGB.
 
-The encodings are those of sensor_msgs/image_encodings, which cv_bridge defines the meaning of, and a few that drivers
-use beside them.
+The encodings are those of sensor_msgs/image_encodings, whose meaning cv_bridge defines, and some that drivers add.
 """
 
 from __future__ import annotations
@@ -14,28 +13,32 @@ import cv2
 import numpy as np
 from rosbags.image import ImageError, image_to_cvimage
 
-# Bytes from one pixel to the next, in the first plane, of the encodings that have a colour (or grey) meaning.
+# Bytes from one pixel to the next, in the first plane, of the encodings that are colour or grey images.
 PIXEL_BYTES = {
     "mono8": 1, "mono16": 2, "rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "rgb16": 6, "bgr16": 6, "rgba16": 8,
     "bgra16": 8, "uyvy": 2, "yuv422": 2, "yuyv": 2, "yuv422_yuy2": 2, "nv12": 1, "nv21": 1, "nv24": 1,
     **{f"bayer_{pattern}{bits}": bits // 8 for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)},
 }  # fmt: skip
-PLANES = {"nv12": 1.5, "nv21": 1.5, "nv24": 3}  # bytes of all planes, in times those of the first
-SAME = {"8uc": "mono8", "8uc1": "mono8"}  # one channel has no order
+PLANES = {"nv12": 1.5, "nv21": 1.5, "nv24": 3}  # bytes of all planes / bytes of the first
+ALIASES = {"8uc": "mono8", "8uc1": "mono8"}
 DEPTH = re.compile(r"(16u|16s|32s|32f|64f)c?1?")
 UNORDERED = re.compile(r"(8|16)uc([34])")
-CHANNEL_ORDERS = ("refuse", "bgr", "rgb")  # of the encodings that say nothing of it
+CHANNEL_ORDERS = ("refuse", "bgr", "rgb")  # of the encodings that do not specify it
 BITS = (10, 12, 14, 16)  # of cameras whose pixels take two bytes
 
 
 def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
-    """The key of `PIXEL_BYTES` that an image's encoding stands for.
+    """The key of `PIXEL_BYTES` for an image's encoding.
 
-    channel_order: one of `CHANNEL_ORDERS`, of 8UC3, 8UC4, 16UC3 and 16UC4. Raises ValueError for depth, for an order
-    that is not known, and for an encoding without a colour meaning.
+    Args:
+        encoding: of the message.
+        channel_order: one of `CHANNEL_ORDERS`, for 8UC3, 8UC4, 16UC3 and 16UC4.
+
+    Raises:
+        ValueError: depth, an unknown channel order, or an encoding that is no colour or grey image.
     """
     name = encoding.lower()
-    name = SAME.get(name, name)
+    name = ALIASES.get(name, name)
     if name in PIXEL_BYTES:
         return name
     if channel_order not in CHANNEL_ORDERS:
@@ -57,28 +60,37 @@ def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
 
 
 def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
+    """Convert pixels to (H, W, 3) uint8 RGB.
 
-    pixels: uint8 or uint16 in native byte order, without row padding: (H, W) or (H, W, channels); all planes of a
-    planar image, (rows, W). encoding: a key of `PIXEL_BYTES`. cv_bridge converts if ROS provides it, because its
-    encodings are the convention; rosbags-image otherwise, and for encodings that cv_bridge does not know. Sixteen bits
-    are scaled by the fewest of 10, 12, 14 and 16 bits that hold the image's largest value, because encodings do not
-    tell how many a camera fills. Raises ValueError for a size that does not suit the encoding.
+    cv_bridge converts them if ROS provides it, because its encodings are the convention. rosbags-image does otherwise,
+    and for encodings that cv_bridge does not know. Sixteen bits are scaled by the fewest of 10, 12, 14 and 16 bits that
+    hold the image's largest value, because an encoding does not specify how many a camera uses.
+
+    Args:
+        pixels: uint8 or uint16 in native byte order, without row padding: (H, W), (H, W, channels), or (rows, W) with
+            all planes of a planar image.
+        encoding: a key of `PIXEL_BYTES`.
+
+    Raises:
+        ValueError: the size does not suit the encoding.
     """
     if encoding == "nv24":
         pixels, encoding = _half_chroma(pixels), "nv12"
-    deep = pixels.dtype == np.uint16
-    target = "rgb16" if deep else "rgb8"
+    target = "rgb16" if pixels.dtype == np.uint16 else "rgb8"
     if encoding != target:
         pixels = _convert(np.ascontiguousarray(pixels), encoding, target)
-    return _eight_bits(pixels) if deep else pixels
+    if target == "rgb8":
+        return pixels
+    largest = int(pixels.max())
+    bits = next(bits for bits in BITS if largest >> bits == 0)
+    return cv2.convertScaleAbs(pixels, alpha=255 / (2**bits - 1))
 
 
 @cache
 def cv_bridge():
-    """ROS's converter between images and messages; None if it is not installed, or does not work.
+    """ROS's converter between images and messages; None if it is not installed or does not work.
 
-    Its compiled half is made for the distribution's NumPy and OpenCV, which may not be those of this interpreter.
+    Its compiled part is made for the distribution's NumPy and OpenCV, which may differ from this interpreter's.
     """
     try:
         from cv_bridge import CvBridge
@@ -93,8 +105,7 @@ def cv_bridge():
 
 def _convert(pixels: np.ndarray, encoding: str, target: str) -> np.ndarray:
     message = _message(pixels, encoding)
-    bridge = cv_bridge()
-    if bridge is not None:
+    if (bridge := cv_bridge()) is not None:
         try:
             return bridge.imgmsg_to_cv2(message, target)
         except Exception:  # an encoding that it does not know, or a failure that rosbags-image explains
@@ -116,7 +127,7 @@ def _message(pixels: np.ndarray, encoding: str) -> SimpleNamespace:
 
 
 def _half_chroma(pixels: np.ndarray) -> np.ndarray:
-    """nv24 (3 * H, W) as nv12 (1.5 * H, W): OpenCV has no conversion of the former."""
+    """nv24 (3 * H, W) as nv12 (1.5 * H, W): OpenCV has no conversion of nv24."""
     rows, width = pixels.shape
     height = rows // 3
     chroma = pixels[height:].reshape(height, width, 2)
@@ -124,9 +135,3 @@ def _half_chroma(pixels: np.ndarray) -> np.ndarray:
         raise ValueError(f"nv24 image of {width}x{height} cannot be converted to RGB: expected an even size")
     chroma = cv2.resize(chroma, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return np.concatenate([pixels[:height], chroma.reshape(height // 2, width)])
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    largest = int(pixels.max())
-    bits = next(bits for bits in BITS if largest >> bits == 0)
-    return cv2.convertScaleAbs(pixels, alpha=255 / (2**bits - 1))

@@ -1,4 +1,4 @@
-"""The largest messages that are worked on. Larger ones are refused before memory is taken for them."""
+"""Default limits of messages. Larger messages are rejected before memory is allocated for them."""
 
 from __future__ import annotations
 
