@@ -20,7 +20,7 @@ from common import Rows, command, one_thread, spinning_lidar, table
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.ttt_kd import TTTKD
+from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.unet import functional
@@ -41,7 +41,7 @@ def run(quick: bool = False, rounds: int = 20) -> Rows:
     frame = next(frames("kitti", 0, 1))
     with one_thread():
         student, teacher = load_models(engine="eager")
-        segmenter, adapter = Segmenter(student), TTTKD(student, teacher)
+        segmenter, adapter = Segmenter(student), OnlineTTTKD(student, teacher)
         rows = []
         for size in sizes:
             points = spinning_lidar(size)

@@ -15,7 +15,7 @@ from common import Rows, command, medians, message, one_thread, spinning_lidar, 
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.ttt_kd import TTTKD
+from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.messages.cloud_encoding import encode_labelled
 from tttkd_ros.messages.point_cloud import decode_cloud
@@ -36,7 +36,7 @@ def run(quick: bool = False, rounds: int = 5) -> Rows:
     """
     with one_thread():
         student, teacher = load_models(engine="eager" if quick else "auto")
-        segmenter, adapter = Segmenter(student), TTTKD(student, teacher)
+        segmenter, adapter = Segmenter(student), OnlineTTTKD(student, teacher)
         frame = next(frames("kitti", 0, 1))
         sizes = (500, 1000) if quick else SIZES
         return [_row(size, segmenter, adapter, student, frame, 1 if quick else rounds) for size in sizes]
@@ -54,7 +54,7 @@ def show(rows: Rows) -> Table:
     )  # fmt: skip
 
 
-def _row(size: int, segmenter: Segmenter, adapter: TTTKD, student, frame, rounds: int) -> dict:
+def _row(size: int, segmenter: Segmenter, adapter: OnlineTTTKD, student, frame, rounds: int) -> dict:
     points = spinning_lidar(size)
     frame = replace(frame, points=points, intensity=None, labels=None)
     sweep = message(points)

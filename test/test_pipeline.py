@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.governor import Share
-from tttkd_ros.adaptation.ttt_kd import TTTKD
+from tttkd_ros.adaptation.governor import Throttle
+from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVED, STARVING, Pipeline
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVED_FACTOR, STARVING, Pipeline
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
@@ -53,7 +53,7 @@ def run(student):
     def make(config=None, background=False, teacher=None, seed=0):
         reports = []
         config = config or settings(stride=1, learning_rate=1.0)
-        build = partial(TTTKD, student, teacher or Teacher(), seed)
+        build = partial(OnlineTTTKD, student, teacher or Teacher(), seed)
         pipeline = Pipeline(student, build, config, background=background, on_report=reports.append)
         made.append(pipeline)
         return pipeline, reports
@@ -64,7 +64,14 @@ def run(student):
 
 
 def process(pipeline, stamps):
-    return [pipeline.process(stamp, frame(stamp).points, lambda stamp=stamp: frame(stamp)) for stamp in stamps]
+    return [process_one(pipeline, stamp, frame(stamp).points, partial(frame, stamp)) for stamp in stamps]
+
+
+def process_one(pipeline, stamp, points, build_frame):
+    """Segment and adapt as the node does."""
+    prediction = pipeline.segment(points)
+    pipeline.adapt(stamp, build_frame)
+    return prediction
 
 
 def test_every_point_gets_a_label_and_its_probability(student):
@@ -77,7 +84,7 @@ def test_every_point_gets_a_label_and_its_probability(student):
     np.testing.assert_allclose(prediction.confidence, probability.amax(1).numpy(), rtol=1e-5)
 
 
-def test_points_that_cannot_be_segmented_keep_their_place_unlabelled(student):
+def test_points_that_cannot_be_segmented_are_unlabelled_in_place(student):
     points = frame().points
     clean = Segmenter(student).segment(points)
     odd = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, 0], [1e30, 0, 0], [0, 7e2, 0]], np.float32)
@@ -89,7 +96,7 @@ def test_points_that_cannot_be_segmented_keep_their_place_unlabelled(student):
 
 
 @pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((1, 3), 2), np.ones((5, 3))])
-def test_clouds_of_no_or_one_place_are_answered(student, points):
+def test_clouds_of_no_or_one_place_are_labelled(student, points):
     prediction = Segmenter(student).segment(points)
     assert prediction.labels.shape == prediction.confidence.shape == (len(points),)
     assert ((prediction.labels == UNLABELLED) == ~np.isfinite(points).all(1)).all()
@@ -107,7 +114,7 @@ def test_points_without_a_return_are_unlabelled_and_change_no_other_label(studen
     assert np.array_equal(prediction.confidence[~empty], alone.confidence)
 
 
-def test_a_map_is_answered_with_its_nearest_points_and_told_of_once(student, monkeypatch, caplog):
+def test_a_map_is_labelled_near_the_sensor_with_one_warning(student, monkeypatch, caplog):
     for module in ("segmenter.segmenter", "segmenter.student"):
         monkeypatch.setattr(f"tttkd_ros.{module}.MAX_VOXELS", 50)
     points = np.random.default_rng(0).uniform(-60, 60, (400, 3)).astype(np.float32)
@@ -133,7 +140,7 @@ def test_logits_are_accumulated_over_rotations_about_the_vertical(student):
     assert (Segmenter(student).segment(points).confidence != prediction.confidence).any()
 
 
-def test_points_that_a_rotation_takes_out_of_reach_are_not_labelled(student):
+def test_points_that_a_rotation_takes_out_of_range_are_not_labelled(student):
     corner = 0.99 * student.max_range
     points = np.concatenate([frame().points, [[corner, corner, 0]]]).astype(np.float32)
     assert Segmenter(student).segment(points).labels[-1] != UNLABELLED
@@ -145,13 +152,13 @@ def test_a_cloud_of_another_shape_is_refused(student):
         Segmenter(student).segment(np.zeros((5, 4)))
 
 
-def test_a_message_s_read_only_points_are_taken(student):
+def test_read_only_points_are_accepted(student):
     points = np.frombuffer(frame().points.tobytes(), np.float32).reshape(-1, 3)
     assert len(Segmenter(student).segment(points).labels) == len(points)
 
 
-def test_loaded_weights_speak_and_are_named(student):
-    adapter = TTTKD(student, Teacher())
+def test_loaded_weights_predict_under_their_version(student):
+    adapter = OnlineTTTKD(student, Teacher())
     adapter.step(frame(), settings(learning_rate=1.0))
     segmenter = Segmenter(student)
     before = segmenter.segment(frame().points)
@@ -164,10 +171,10 @@ def test_loaded_weights_speak_and_are_named(student):
 def test_weights_of_another_backbone_are_refused(student):
     other = Student(StudentConfig(levels=3, base_channels=4, teacher_dim=6))
     with pytest.raises(ValueError, match="another backbone"):
-        Segmenter(student).load(TTTKD(other, Teacher()).weights())
+        Segmenter(student).load(OnlineTTTKD(other, Teacher()).weights())
 
 
-def test_a_sweep_is_predicted_before_it_is_learnt_from(run):
+def test_a_sweep_is_predicted_before_it_is_trained_on(run):
     pipeline, reports = run()
     assert [prediction.version for prediction in process(pipeline, range(3))] == [0, 1, 2]
     assert [report.version for report in reports] == [1, 2, 3]
@@ -187,22 +194,22 @@ def test_a_new_stride_counts_from_the_next_sweep(run):
     assert [(report.stamp, report.stride) for report in reports] == [(0, 100), (4, 2), (6, 2)]
 
 
-def test_a_step_that_is_due_waits_for_a_sweep_with_an_image(run):
+def test_without_cameras_a_due_step_waits_for_a_sweep_with_one(run):
     pipeline, reports = run(settings(stride=3))
     for stamp in range(8):
         image = stamp not in (0, 1, 5)
-        pipeline.process(stamp, frame(stamp).points, (lambda stamp=stamp: frame(stamp)) if image else None)
+        process_one(pipeline, stamp, frame(stamp).points, (lambda stamp=stamp: frame(stamp)) if image else None)
     assert [report.stamp for report in reports] == [2, 6]
 
 
-def test_switched_off_or_paused_it_segments_with_the_weights_it_has(run):
+def test_disabled_or_paused_it_segments_with_the_current_weights(run):
     pipeline, reports = run()
     process(pipeline, [0])
     pipeline.config = settings(enabled=False, stride=1)
     process(pipeline, [1])
     pipeline.config = settings(stride=1)
     pipeline.pause()
-    assert pipeline.paused
+    assert pipeline.status.text == "paused"
     assert process(pipeline, [2, 3])[-1].version == 1
     pipeline.resume()
     process(pipeline, [4])
@@ -223,76 +230,76 @@ def test_a_job_that_raises_costs_a_step_and_no_cloud(run):
         raise ValueError("unknown encoding 'weird'")
 
     pipeline, reports = run()
-    prediction = pipeline.process(0, frame().points, make_frame)
+    prediction = process_one(pipeline, 0, frame().points, make_frame)
     assert len(prediction.labels) == 400
     assert "unknown encoding 'weird'" in reports[0].reason
-    assert pipeline.counters.failed == 1
+    assert pipeline.status.counters.failed == 1
 
 
-def blind(stamp):
+def without_image(stamp):
     return replace(frame(stamp), views=())
 
 
-def tried(pipeline, reports, frames):
+def attempted(pipeline, reports, frames):
     """Stamps of the sweeps that were tried, and of those accepted."""
     for each in frames:
-        pipeline.process(each.stamp, each.points, lambda each=each: each)
+        process_one(pipeline, each.stamp, each.points, lambda each=each: each)
     return [r.stamp for r in reports], [r.stamp for r in reports if r.accepted]
 
 
-def test_a_step_that_finds_no_image_falls_to_the_next_sweep_that_has_one_and_the_stride_counts_from_there(run):
+def test_a_step_without_an_image_is_retried_and_the_stride_counts_from_the_image(run):
     pipeline, reports = run(settings(stride=5, learning_rate=1.0))
-    slow = [frame(i) if i % 5 == 3 else blind(i) for i in range(15)]  # a camera slower than the LiDAR
-    assert tried(pipeline, reports, slow) == ([0, 3, 8, 13], [3, 8, 13])
-    assert pipeline.counters.submitted == 4
+    slow = [frame(i) if i % 5 == 3 else without_image(i) for i in range(15)]  # a camera slower than the LiDAR
+    assert attempted(pipeline, reports, slow) == ([0, 3, 8, 13], [3, 8, 13])
+    assert pipeline.status.counters.submitted == 4
 
 
-def test_with_dead_cameras_there_is_one_try_a_stride(run):
+def test_with_dead_cameras_one_attempt_per_stride_is_counted(run):
     pipeline, reports = run(settings(stride=4, learning_rate=1.0))
-    assert tried(pipeline, reports, map(blind, range(12))) == ([0, 4, 8], [])
-    assert pipeline.counters.submitted == pipeline.counters.rejected == 3
+    assert attempted(pipeline, reports, map(without_image, range(12))) == ([0, 4, 8], [])
+    assert pipeline.status.counters.submitted == pipeline.status.counters.rejected == 3
 
 
-def test_it_says_that_it_rests_where_enough_was_learnt_from_the_scene(run):
+def test_the_status_says_that_the_scene_limit_is_reached(run):
     pipeline, reports = run(TTTConfig(stride=1, min_alignment=-2.0, scene_steps=1))
     states = []
     for number in range(2):
-        tried(pipeline, reports, [frame(number)])
-        states.append(pipeline.adaptation)
-    assert states == ["running", "resting: enough learnt from this scene: 1 steps"]
-    assert (pipeline.counters.accepted, pipeline.counters.skipped, pipeline.counters.rejected) == (1, 1, 0)
+        attempted(pipeline, reports, [frame(number)])
+        states.append(pipeline.status.text)
+    assert states == ["running", "waiting: enough learned from this scene: 1 steps"]
+    assert (pipeline.status.counters.accepted, pipeline.status.counters.skipped, pipeline.status.counters.rejected) == (1, 1, 0)
     pipeline.reset()
-    assert pipeline.adaptation == "running"
-    tried(pipeline, reports, [frame(2)])
-    assert (pipeline.adaptation, pipeline.counters.accepted) == ("running", 2)
+    assert pipeline.status.text == "running"
+    attempted(pipeline, reports, [frame(2)])
+    assert (pipeline.status.text, pipeline.status.counters.accepted) == ("running", 2)
 
 
-def test_a_frame_that_cannot_be_made_costs_its_turn(run):
+def test_a_frame_that_cannot_be_built_costs_its_turn(run):
     pipeline, reports = run(settings(stride=3))
 
     def make_frame():
         raise OSError("the driver is gone")
 
     for stamp in range(7):
-        pipeline.process(stamp, frame().points, make_frame)
+        process_one(pipeline, stamp, frame().points, make_frame)
     assert [report.stamp for report in reports] == [0, 3, 6]
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3, 7])
-def test_steps_that_fail_in_a_row_are_told_until_one_is_taken(run, failures):
+def test_the_status_reports_failures_in_a_row_until_a_step_succeeds(run, failures):
     def make_frame():
         raise OSError("the driver is gone")
 
     pipeline, _ = run(settings(stride=1))
     for stamp in range(failures):
-        pipeline.process(stamp, frame().points, make_frame)
-    told = f"failing: the last {failures} steps failed: OSError: the driver is gone"
-    assert (pipeline.failing, pipeline.adaptation) == ((True, told) if failures >= 3 else (False, "running"))
+        process_one(pipeline, stamp, frame().points, make_frame)
+    message = f"failing: the last {failures} steps failed: OSError: the driver is gone"
+    assert (pipeline.status.failing, pipeline.status.text) == ((True, message) if failures >= 3 else (False, "running"))
     process(pipeline, [10])
-    assert (pipeline.failing, pipeline.adaptation) == (False, "running")
+    assert (pipeline.status.failing, pipeline.status.text) == (False, "running")
 
 
-def test_resuming_says_what_happens_or_refuses_with_the_reason(run, student):
+def test_resume_says_what_happens_or_why_it_cannot(run, student):
     pipeline, _ = run()
     pipeline.pause()
     assert pipeline.resume() == "adaptation is running"
@@ -303,18 +310,18 @@ def test_resuming_says_what_happens_or_refuses_with_the_reason(run, student):
         Pipeline(student, None, settings(), background=True).resume()
 
 
-@pytest.mark.parametrize("act", ["resume", "revive"])
-def test_adaptation_that_could_not_start_is_started_again(student, act):
+@pytest.mark.parametrize("act", ["resume", "reset"])
+def test_stopped_adaptation_is_started_again(student, act):
     def build():
         tried.append(1)
         raise OSError("the teacher's disk is gone")
 
     tried = []
     pipeline = Pipeline(student, build, settings(), background=True)
-    until(lambda: pipeline.failed)
-    told = getattr(pipeline, act)()
-    assert told == "adaptation starts again; it had stopped: OSError: the teacher's disk is gone"
-    until(lambda: len(tried) == 2 and pipeline.failed)
+    until(lambda: pipeline.status.stopped)
+    message = getattr(pipeline, act)()
+    assert message == "adaptation starts again; it had stopped: OSError: the teacher's disk is gone"
+    until(lambda: len(tried) == 2 and pipeline.status.stopped)
     pipeline.close()
 
 
@@ -337,11 +344,11 @@ def test_without_a_teacher_it_only_segments(student):
     process(pipeline, range(2))
     for action in (pipeline.pause, pipeline.reset, pipeline.close):
         action()
-    assert (pipeline.counters.submitted, pipeline.paused) == (0, False)
+    assert pipeline.status.counters.submitted == 0
 
 
-def test_without_a_teacher_it_segments_with_what_it_adopts_until_it_is_reset(student):
-    adapter = TTTKD(student, Teacher())
+def test_without_a_teacher_it_segments_with_loaded_weights_until_a_reset(student):
+    adapter = OnlineTTTKD(student, Teacher())
     adapter.step(frame(), settings(learning_rate=1.0))
     pipeline = Pipeline(student, None, settings(), background=True)
     pipeline.load_weights(adapter.weights())
@@ -350,7 +357,7 @@ def test_without_a_teacher_it_segments_with_what_it_adopts_until_it_is_reset(stu
     assert process(pipeline, [0])[0].version == 0
 
 
-def test_predictions_go_on_while_a_step_runs_and_then_adopt_its_weights(run):
+def test_predictions_continue_while_a_step_runs_and_then_use_its_weights(run):
     entered, gate = threading.Event(), threading.Event()
 
     class Slow(Teacher):
@@ -377,7 +384,7 @@ def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
     alone = [segmenter.segment(f.points).confidence for f in frames]
 
     def train():
-        adapter = TTTKD(student, Teacher())
+        adapter = OnlineTTTKD(student, Teacher())
         return [adapter.step(f, config).loss for f in frames * 5]
 
     losses, beside = train(), []
@@ -399,7 +406,7 @@ def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
      (lambda points: 0 * points, "no point has a return")],
     ids=["millimetres", "map", "no return"],
 )
-def test_clouds_that_are_out_of_range_are_logged_once_and_told(student, caplog, change, cause):
+def test_clouds_out_of_range_are_logged_once_and_explained(student, caplog, change, cause):
     segmenter = Segmenter(student)
     for number in range(5):
         assert cause in segmenter.segment(change(frame(number).points)).problem
@@ -408,16 +415,16 @@ def test_clouds_that_are_out_of_range_are_logged_once_and_told(student, caplog, 
     assert record.levelname == "WARNING" and cause in record.getMessage()
 
 
-def test_adaptation_that_hardly_gets_a_step_says_that_it_is_starved(run):
+def test_the_status_says_that_adaptation_is_starved(run):
     pipeline, _ = run()
-    for stretch, starved in ((1, False), (STARVED // 2, False), (STARVED, True), (64, True), (1, False)):
-        pipeline.shed(Share(stretch, 0.5))
-        assert pipeline.adaptation.startswith(STARVING) == starved
-    pipeline.shed(Share(64, 0.5))
-    assert "on every 64 sweeps instead of 1" in pipeline.adaptation
+    for factor, starved in ((1, False), (STARVED_FACTOR // 2, False), (STARVED_FACTOR, True), (64, True), (1, False)):
+        pipeline.throttle = Throttle(factor, 0.5)
+        assert pipeline.status.text.startswith(STARVING) == starved
+    pipeline.throttle = Throttle(64, 0.5)
+    assert "on every 64 sweeps instead of 1" in pipeline.status.text
 
 
-def test_adaptation_that_the_guard_pauses_says_so(run):
+def test_the_status_says_that_the_guard_paused(run):
     pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0, patience=2))
-    tried(pipeline, reports, map(frame, range(3)))
-    assert pipeline.adaptation.startswith(f"{GUARD_PAUSE}: the image of front is frozen")
+    attempted(pipeline, reports, map(frame, range(3)))
+    assert pipeline.status.text.startswith(f"{GUARD_PAUSE}: the image of front is frozen")

@@ -1,46 +1,97 @@
-"""Every method of online adaptation by name, and what it takes to run it."""
+"""The one table of methods: their names, what they need, and how they are made. Importing it loads no model code."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tttkd_ros.adaptation.adapter import Adapter
-from tttkd_ros.adaptation.batch_norm import with_batch_statistics
-from tttkd_ros.adaptation.targets import Teacher
-from tttkd_ros.adaptation.ttt_kd import TTTKD
-from tttkd_ros.baselines.adacontrast import AdaContrast
-from tttkd_ros.baselines.dua import Dua
-from tttkd_ros.baselines.mm_tta import MMTTA
-from tttkd_ros.baselines.tent import Tent
-from tttkd_ros.baselines.xmuda import XMuda
-from tttkd_ros.paths import shipped_path
-from tttkd_ros.segmenter.student import Student
-from tttkd_ros.teacher.image_head import ImageHead, load_image_head
+if TYPE_CHECKING:
+    from tttkd_ros.adaptation.adapter import Adapter
+    from tttkd_ros.adaptation.targets import Teacher
+    from tttkd_ros.segmenter.student import Student
 
 IMAGE_HEAD = "models/image_head/image_head.safetensors"
 
 
 @dataclass(frozen=True)
-class Online:
-    """build(student, teacher, seed) makes the adapter; it copies the student. needs_teacher: else the teacher may be
-    None. predictor(student): what is to predict with the weights that the adapter publishes.
+class MethodSpec:
+    """What a method needs.
+
+    Args:
+        build: makes the adapter from student (which it copies), teacher (None if no images are used) and seed; None for
+            a method that does not adapt.
+        uses_images: it learns from images, and so needs a camera and a teacher.
+        online: updates are kept from sweep to sweep.
+        batch_statistics: it predicts with the statistics of each sweep instead of the running ones.
     """
 
-    build: Callable[[Student, Teacher | None, int], Adapter]
-    needs_teacher: bool
-    predictor: Callable[[Student], Student] = lambda student: student
+    build: Callable[[Student, Teacher | None, int], Adapter] | None = None
+    uses_images: bool = False
+    online: bool = False
+    batch_statistics: bool = False
+
+    def predictor(self, student: Student) -> Student:
+        """Return the student that predicts with the weights of the adapter."""
+        if not self.batch_statistics:
+            return student
+        from tttkd_ros.baselines.batch_norm import with_batch_statistics
+
+        return with_batch_statistics(student)
 
 
-def _head(student: Student, teacher: Teacher) -> ImageHead:
+def _tent(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.tent import Tent
+
+    return Tent(student, seed=seed)
+
+
+def _dua(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.dua import Dua
+
+    return Dua(student, seed=seed)
+
+
+def _adacontrast(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.adacontrast import AdaContrast
+
+    return AdaContrast(student, seed=seed)
+
+
+def _xmuda(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.xmuda import XMuda
+
+    return XMuda(student, teacher, _image_head(student, teacher), seed=seed)
+
+
+def _mm_tta(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.mm_tta import MMTTA
+
+    return MMTTA(student, teacher, _image_head(student, teacher), seed=seed)
+
+
+def _ttt_kd(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.adaptation.online import OnlineTTTKD
+
+    return OnlineTTTKD(student, teacher, seed)
+
+
+def _image_head(student: Student, teacher: Teacher):
+    from tttkd_ros.paths import shipped_path
+    from tttkd_ros.teacher.image_head import load_image_head
+
     return load_image_head(shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
 
 
-METHODS: dict[str, Online] = {
-    "ttt-kd-o": Online(lambda student, teacher, seed: TTTKD(student, teacher, seed), True),
-    "tent": Online(lambda student, teacher, seed: Tent(student, seed=seed), False, with_batch_statistics),
-    "dua": Online(lambda student, teacher, seed: Dua(student, seed=seed), False),
-    "adacontrast": Online(lambda student, teacher, seed: AdaContrast(student, seed=seed), False),
-    "xmuda": Online(lambda student, teacher, seed: XMuda(student, teacher, _head(student, teacher), seed=seed), True),
-    "mm-tta": Online(lambda student, teacher, seed: MMTTA(student, teacher, _head(student, teacher), seed=seed), True),
+FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
+METHODS: dict[str, MethodSpec] = {
+    FROZEN: MethodSpec(),  # the student as it is: the paper's Joint-Train
+    SOURCE_ONLY: MethodSpec(),  # a student that was trained without a teacher, as it is
+    "tent": MethodSpec(_tent, online=True, batch_statistics=True),
+    "dua": MethodSpec(_dua, online=True),
+    "adacontrast": MethodSpec(_adacontrast, online=True),
+    "xmuda": MethodSpec(_xmuda, uses_images=True, online=True),
+    "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True),
+    ONLINE_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),
+    OFFLINE_KD: MethodSpec(_ttt_kd, uses_images=True),  # every sweep by itself, from the shipped weights
 }

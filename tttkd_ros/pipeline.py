@@ -1,37 +1,65 @@
-"""Sweep in, labels out, and on every stride-th sweep a job for adaptation. The node and replay share this; no ROS."""
+"""Segments every sweep and adapts on every stride-th one. The node and the replay share it; it knows no ROS."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.governor import Share
-from tttkd_ros.adaptation.worker import FAILED, RUNNING, STARTING, AdaptationWorker, Counters
+from tttkd_ros.adaptation.governor import Throttle
+from tttkd_ros.adaptation.worker import RUNNING, STARTING, STOPPED, AdaptationWorker, Counters, Job, WorkerStatus
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import OTHER_BACKBONE, Weights
 
-log = logging.getLogger(__name__)
-
-STARVED = 8  # times the configured stride from which adaptation hardly gets a step
-STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # how `Pipeline.adaptation` begins then
+STARVED_FACTOR = 8  # stride factor from which adaptation hardly gets a step
+MIN_FAILURES = 3  # steps in a row that failed, from which they are not taken for chance
+STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # first words of `AdaptationStatus.text`
 DISABLED = "off: ttt.enabled is false"
-MANY_FAILURES = 3  # steps in a row that failed: it is not by chance
+NOT_AVAILABLE = "off: needs a camera and a teacher"
+
+
+@dataclass(frozen=True)
+class AdaptationStatus:
+    """A snapshot of adaptation.
+
+    Args:
+        text: "running", or why no step is taken.
+        stride: in effect, throttled.
+        stopped: no step until adaptation is resumed, reset, or earns a restart.
+        restarting: an adapter died and the next one is being built.
+        failing: the last steps all raised an exception.
+        counters: of all jobs.
+    """
+
+    text: str
+    stride: int
+    stopped: bool = False
+    restarting: bool = False
+    failing: bool = False
+    counters: Counters = field(default_factory=Counters)
 
 
 class Pipeline:
-    """Segments every sweep at once with the newest weights; adapts beside (background) or after it (replay).
+    """Predicts with the newest weights. Adapts in the background (node) or in `adapt` itself (replay).
 
-    build: makes what adapts a copy of this student, in the thread that will use it; None for a pipeline that only
-    segments. on_report: told of every step, from the thread that took it. cancel: what `close` cuts a build or a step
-    short with. rotations: see `Segmenter`.
+    Args:
+        student: copied, not changed.
+        build: makes the adapter of this student, in the thread that will use it; None to segment only.
+        config: the settings; assign others to `config` at any time, from any thread.
+        background: adapt in a thread of its own.
+        on_report: called after every step, from the thread that took it.
+        cancel: called by `close` to abort a build or a step.
+        rotations: see `Segmenter`.
+
+    Attributes:
+        config: settings of the steps.
+        throttle: what the deadline leaves to adaptation, from the next sweep on.
     """
 
     def __init__(
@@ -45,167 +73,59 @@ class Pipeline:
         cancel: Callable[[], object] = lambda: None,
         rotations: int = 1,
     ):
+        self.config, self.throttle = config, Throttle()
         self._segmenter = Segmenter(student, rotations)
-        self._config = config
-        self._share = Share()
         self._worker: AdaptationWorker | None = None
         self._shipped = self._fixed = self._loaded = Weights.copied(0, student.backbone)
-        self._number = 0  # of sweeps
-        self._tried = self._looked = -math.inf  # number of the last sweep whose step was due, and that had an image
+        self._sweep = 0  # number of the last one
+        self._due = -math.inf  # number of the last sweep whose step was due
         if build is not None:
-            self._worker = AdaptationWorker(
-                build, self._shipped, config, on_report, background=background, cancel=cancel
-            )
+            self._worker = AdaptationWorker(build, self._shipped, on_report, background=background, cancel=cancel)
 
-    def process(self, stamp: int, points: np.ndarray, make_frame: Callable[[], Frame] | None) -> Prediction:
-        """Segment one sweep, and hand `make_frame` to adaptation if a step is due.
-
-        The sweep is predicted before it is learnt from. make_frame: None where there is no camera. Where its frame has
-        no image, the step is also tried on the sweeps that follow, to the first that has one; the next is due a stride
-        later.
+    def segment(self, points: np.ndarray) -> Prediction:
+        """Label points (N, 3), metres, LiDAR frame, z up, with the newest weights. Raises ValueError for a wrong shape.
         """
         if (newest := self.weights) is not self._loaded:
             self._segmenter.load(newest)
             self._loaded = newest
-        prediction = self._segmenter.segment(points)
-        self._number += 1
-        if make_frame and self._takes_steps():
-            self._hand_in(stamp, make_frame, self._number)
-        return prediction
+        return self._segmenter.segment(points)
 
-    def _hand_in(self, stamp: int, make_frame: Callable[[], Frame], number: int) -> None:
-        in_force = self.in_force
-        due = number - max(self._tried, self._looked) >= in_force.stride
-        if due:
-            self._tried = number
-        elif self._looked >= self._tried:
+    def adapt(self, stamp: int, build_frame: Callable[[], Frame] | None) -> None:
+        """Submit the sweep that was just segmented for training, if a step is due.
+
+        A step whose frame has no image is retried on the following sweeps, up to the first one with an image. The next
+        step is due one stride after that.
+
+        Args:
+            stamp: of the sweep, nanoseconds.
+            build_frame: makes its frame, in the thread that trains; None if there is no camera.
+        """
+        self._sweep += 1
+        if build_frame is None or self._worker is None or not self.config.enabled:
             return
-
-        def look() -> Frame | None:
-            """In the thread that takes steps."""
-            before = self._looked
-            if not due and before >= self._tried:
-                return None
-            self._looked = number  # an exception costs the turn
-            frame = make_frame()
-            if not frame.views:
-                self._looked = before
-            return frame if due or frame.views else None
-
-        self._worker.config = in_force
-        self._worker.submit(stamp, look, spare=not due)
-
-    def shed(self, share: Share) -> None:
-        """Leave adaptation this share of the machine from the next sweep on."""
-        self._share = share
-
-    @property
-    def in_force(self) -> TTTConfig:
-        """The configuration, less what was shed."""
-        return self._share.of(self._config)
-
-    def _takes_steps(self) -> bool:
-        """A pipeline whose adapter is not there yet does: the newest sweep waits for it."""
-        return self._worker is not None and self._config.enabled and not self.paused and self._worker.state != FAILED
-
-    @property
-    def config(self) -> TTTConfig:
-        """Settings of adaptation; assign a new one at any time, from any thread."""
-        return self._config
-
-    @config.setter
-    def config(self, config: TTTConfig) -> None:
-        self._config = config
-
-    @property
-    def paused(self) -> bool:
-        return self._worker is not None and self._worker.paused
-
-    @property
-    def counters(self) -> Counters:
-        return self._worker.counters if self._worker else Counters()
+        if self._worker.status.paused or self._worker.status.state == STOPPED:
+            return
+        config = self.throttle.apply(self.config)
+        with_image = self._worker.last_sweep_with_image
+        if self._sweep - max(self._due, with_image) >= config.stride:
+            self._due = self._sweep
+        elif with_image >= self._due:
+            return
+        self._worker.submit(Job(stamp, build_frame, config, self._sweep, self._due))
 
     @property
     def weights(self) -> Weights:
-        """The newest accepted ones, whole; the same object until there are newer ones."""
+        """The newest weights; the same object until there are newer ones."""
         return self._worker.published if self._worker else self._fixed
 
-    @property
-    def adaptation(self) -> str:
-        """"running", or in words why not."""
-        if self._worker is None:
-            return "off: needs a camera and a teacher"
-        if self._worker.state != RUNNING:
-            return ": ".join(filter(None, (self._worker.state, self._worker.failure)))
-        if self._worker.paused:
-            return "paused"
-        if self.failing:
-            return f"failing: the last {self._worker.failing} steps failed: {self._worker.last.reason}"
-        if (last := self._worker.last) and last.paused:
-            return f"{GUARD_PAUSE}: {last.reason}"
-        if self._config.enabled and self._share.stretch >= STARVED:
-            return (f"{STARVING}: predictions take nearly all of the deadline, a step is due on every "
-                    f"{self.in_force.stride} sweeps instead of {self._config.stride}: thin the clouds, raise the "
-                    "deadline, or use a faster device")
-        if self._config.enabled and last and last.skipped:
-            return f"resting: {last.reason}"
-        return "running" if self._config.enabled else DISABLED
-
-    @property
-    def restarting(self) -> bool:
-        """Whether an adapter died, for a reason that `adaptation` gives, and the next is on its way."""
-        return self._worker is not None and self._worker.state == STARTING and bool(self._worker.failure)
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last steps have all raised an exception, of which `adaptation` gives the last."""
-        return bool(self._worker and self._worker.last) and self._worker.failing >= MANY_FAILURES
-
-    @property
-    def failed(self) -> bool:
-        """Whether adaptation has stopped, for a reason that `adaptation` gives."""
-        return self._worker is not None and self._worker.state == FAILED
-
-    def pause(self) -> None:
-        """Keep segmenting with the weights as they are."""
-        if self._worker:
-            self._worker.pause()
-
-    def resume(self) -> str:
-        """Adapt again after `pause`, or after adaptation has stopped. Returns what happens now.
-
-        Raises ValueError with the reason if there will be no step.
-        """
-        if self._worker:
-            self._worker.resume()
-        revived = self.revive()
-        if self._worker is None:
-            raise ValueError(f"adaptation is {self.adaptation}")
-        if not self._config.enabled:
-            raise ValueError(f"adaptation is {DISABLED}: set it to true")
-        return revived or f"adaptation is {self.adaptation}"
-
-    def revive(self) -> str:
-        """Start adaptation again if it has stopped. Returns what was done, "" if nothing.
-
-        Raises ValueError with the reason if it cannot be started.
-        """
-        reason = self._worker and self._worker.failure
-        revived = self._worker is not None and self._worker.revive()
-        return f"adaptation starts again; it had stopped: {reason}" if revived else ""
-
-    def reset(self) -> None:
-        """Segment with the shipped weights from the next sweep on."""
-        if self._worker:
-            self._worker.reset()
-        else:
-            self._fixed = self._shipped
-
     def load_weights(self, weights: Weights) -> Weights:
-        """Segment with these weights from the next sweep on, and adapt on from them.
+        """Segment with these weights from the next sweep on, and continue adapting from them.
 
-        Returned with the version that they get, later than that of the ones before. Raises ValueError where they are
-        another backbone's.
+        Returns:
+            The weights with their new version, which is later than that of the ones before.
+
+        Raises:
+            ValueError: they belong to another backbone.
         """
         if not weights.fit(self._loaded.tensors):
             raise ValueError(OTHER_BACKBONE)
@@ -214,7 +134,82 @@ class Pipeline:
         self._fixed = replace(weights, version=max(weights.version, self._fixed.version + 1))
         return self._fixed
 
+    def reset(self) -> str:
+        """Segment with the shipped weights from the next sweep on, and start adaptation again if it has stopped.
+
+        Returns:
+            What was done besides; empty if nothing.
+
+        Raises:
+            ValueError: adaptation cannot be started again, with the reason. The weights are reset all the same.
+        """
+        if self._worker is None:
+            self._fixed = self._shipped
+            return ""
+        self._worker.load_weights()
+        return self._revive()
+
+    def pause(self) -> None:
+        """Keep segmenting with the current weights and take no step."""
+        if self._worker:
+            self._worker.pause()
+
+    def resume(self) -> str:
+        """Adapt again after `pause`, or after adaptation has stopped. Return what happens now.
+
+        Raises:
+            ValueError: there will be no step, with the reason.
+        """
+        if self._worker is None:
+            raise ValueError(f"adaptation is {NOT_AVAILABLE}")
+        self._worker.pause(False)
+        revived = self._revive()
+        if not self.config.enabled:
+            raise ValueError(f"adaptation is {DISABLED}: set it to true")
+        return revived or f"adaptation is {self.status.text}"
+
     def close(self) -> None:
         """End the worker's thread."""
         if self._worker:
             self._worker.close()
+
+    @property
+    def status(self) -> AdaptationStatus:
+        """What adaptation does, and why it does not, if it does not."""
+        stride = self.throttle.apply(self.config).stride
+        if self._worker is None:
+            return AdaptationStatus(NOT_AVAILABLE, stride)
+        worker = self._worker.status
+        return AdaptationStatus(
+            self._text(worker, stride),
+            stride,
+            stopped=worker.state == STOPPED,
+            restarting=worker.state == STARTING and bool(worker.failure),
+            failing=_is_failing(worker),
+            counters=worker.counters,
+        )
+
+    def _text(self, worker: WorkerStatus, stride: int) -> str:
+        last = worker.last
+        if worker.state != RUNNING:
+            return ": ".join(filter(None, (worker.state, worker.failure)))
+        if worker.paused:
+            return "paused"
+        if _is_failing(worker):
+            return f"failing: the last {worker.failures} steps failed: {last.reason}"
+        if last and last.paused:
+            return f"{GUARD_PAUSE}: {last.reason}"
+        if not self.config.enabled:
+            return DISABLED
+        if self.throttle.stride_factor >= STARVED_FACTOR:
+            return (f"{STARVING}: predictions take nearly all of the deadline, a step is due on every {stride} sweeps "
+                    f"instead of {self.config.stride}: thin the clouds, raise the deadline, or use a faster device")
+        return f"waiting: {last.reason}" if last and last.skipped else "running"
+
+    def _revive(self) -> str:
+        failure = self._worker.status.failure
+        return f"adaptation starts again; it had stopped: {failure}" if self._worker.revive() else ""
+
+
+def _is_failing(worker: WorkerStatus) -> bool:
+    return worker.last is not None and worker.failures >= MIN_FAILURES

@@ -5,13 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tttkd_ros.adaptation.batch_norm import (
-    dua_momentum,
-    follow,
-    norms,
-    train_affine_only,
-    with_batch_statistics,
-)
+from tttkd_ros.adaptation.batch_norm import dua_momentum, norms
+from tttkd_ros.baselines.batch_norm import ema_update, train_affine_only, with_batch_statistics
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.weights import adaptable
 
@@ -68,6 +63,6 @@ def test_following_moves_the_slow_one_by_what_the_momentum_leaves(statistics):
     with torch.no_grad():
         fast.weight.fill_(11.0)  # from 1
         fast.running_mean.fill_(10.0)  # from 0
-    follow(slow, fast, 0.9, statistics=statistics)
+    ema_update(slow, fast, 0.9, statistics=statistics)
     assert slow.weight.tolist() == pytest.approx([2.0, 2.0])
     assert slow.running_mean.tolist() == pytest.approx([1.0 * statistics] * 2)

@@ -1,7 +1,7 @@
 import pytest
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.governor import LEVELS, MOST, RECENT, WINDOW, Governor, Share
+from tttkd_ros.adaptation.governor import LEVELS, MAX_STRIDE_FACTOR, NEAR_WINDOW, RELAXED_WINDOW, Governor, Throttle
 
 PERIOD = 100_000_000  # nanoseconds
 
@@ -19,67 +19,67 @@ def drive():
     return observe
 
 
-def test_far_from_the_deadline_adaptation_keeps_all(drive):
+def test_far_from_the_deadline_nothing_is_throttled(drive):
     governor = Governor(0.1)
     drive(governor, [0.05] * 200)
-    assert governor.share == Share()
+    assert governor.throttle == Throttle()
 
 
-def test_near_the_deadline_points_are_shed_first_and_then_the_stride_is_stretched(drive):
+def test_near_the_deadline_points_are_reduced_before_the_stride_grows(drive):
     governor, seen = Governor(0.1), []
     drive(governor, [0.095])
     for _ in range(4):
         drive(governor, [0.095])
-        seen.append(governor.share)
-    assert seen == [Share(1, 0.5), Share(2, 0.5), Share(4, 0.5), Share(8, 0.5)]
+        seen.append(governor.throttle)
+    assert seen == [Throttle(1, 0.5), Throttle(2, 0.5), Throttle(4, 0.5), Throttle(8, 0.5)]
 
 
-def test_when_all_is_shed_it_says_so_and_goes_no_further(drive):
+def test_the_throttle_ends_at_the_largest_stride_factor(drive):
     governor = Governor(0.1)
     drive(governor, [0.2] * (len(LEVELS) - 1))
     assert not governor.exhausted
     drive(governor, [0.2] * 5)
     assert governor.exhausted
-    assert governor.share.stretch == MOST
+    assert governor.throttle.stride_factor == MAX_STRIDE_FACTOR
 
 
-def test_adaptation_is_given_back_step_by_step_after_a_quiet_time(drive):
+def test_the_throttle_is_released_step_by_step(drive):
     governor = Governor(0.1)
     drive(governor, [0.2] * 3)
-    drive(governor, [0.05] * (WINDOW - 1))
-    assert governor.share == Share(2, 0.5)
+    drive(governor, [0.05] * (RELAXED_WINDOW - 1))
+    assert governor.throttle == Throttle(2, 0.5)
     drive(governor, [0.05])
-    assert governor.share == Share(1, 0.5)
-    drive(governor, [0.05] * WINDOW)
-    assert governor.share == Share()
+    assert governor.throttle == Throttle(1, 0.5)
+    drive(governor, [0.05] * RELAXED_WINDOW)
+    assert governor.throttle == Throttle()
 
 
-def test_a_slow_sweep_now_and_then_takes_nothing_from_adaptation(drive):
+def test_single_slow_sweeps_do_not_throttle(drive):
     governor = Governor(0.1)
-    drive(governor, ([0.2] + [0.05] * (RECENT - 1)) * 20)
-    assert governor.share == Share()
+    drive(governor, ([0.2] + [0.05] * (NEAR_WINDOW - 1)) * 20)
+    assert governor.throttle == Throttle()
 
 
-def test_a_tight_sweep_now_and_then_does_not_keep_adaptation_short(drive):
+def test_few_tight_sweeps_do_not_keep_the_throttle(drive):
     governor = Governor(0.1)
-    drive(governor, [0.2] * 2 + ([0.08] + [0.05] * 9) * (WINDOW // 10))
-    assert governor.share == Share()
-    drive(governor, [0.2] * 2 + ([0.08] * 2 + [0.05] * 8) * (WINDOW // 10) * 3)
-    assert governor.share == Share(1, 0.5)
+    drive(governor, [0.2] * 2 + ([0.08] + [0.05] * 9) * (RELAXED_WINDOW // 10))
+    assert governor.throttle == Throttle()
+    drive(governor, [0.2] * 2 + ([0.08] * 2 + [0.05] * 8) * (RELAXED_WINDOW // 10) * 3)
+    assert governor.throttle == Throttle(1, 0.5)
 
 
-def test_without_a_deadline_of_its_own_it_takes_the_sweep_period(drive):
+def test_the_default_deadline_is_the_sweep_period(drive):
     governor = Governor(0.0)
     assert governor.deadline_s == float("inf")
     drive(governor, [0.05] * 5)
     assert governor.deadline_s == pytest.approx(0.1)
 
 
-def test_a_replay_slower_than_its_stamps_has_the_time_that_it_takes(drive):
+def test_a_slow_replay_is_measured_by_its_arrivals(drive):
     governor = Governor(0.0)
     drive(governor, [0.4] * 20, slower=5.0)
     assert governor.deadline_s == pytest.approx(0.5)
-    assert governor.share == Share()
+    assert governor.throttle == Throttle()
 
 
 @pytest.mark.parametrize("stamps", [(5e9, 1e9), (0, 3600e9), (7e9, 7e9)], ids=["back", "far ahead", "twice"])
@@ -92,6 +92,6 @@ def test_a_jump_in_time_is_no_period(stamps):
     assert governor.deadline_s == pytest.approx(0.1)
 
 
-def test_what_is_shed_stays_within_the_ranges():
-    left = Share(64, 0.5).of(TTTConfig(stride=900, kd_points=20))
+def test_throttled_settings_stay_within_their_ranges():
+    left = Throttle(64, 0.5).apply(TTTConfig(stride=900, kd_points=20))
     assert (left.stride, left.kd_points) == (1000, 16)

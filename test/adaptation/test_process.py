@@ -88,7 +88,8 @@ def test_a_rejected_step_is_reported_and_changes_nothing(child):
 
 def test_adopted_weights_are_gone_on_from(child):
     process = child()
-    process.load_weights(Weights(40, MappingProxyType({name: torch.full_like(t, 5) for name, t in SHIPPED.tensors.items()})))
+    fives = {name: torch.full_like(tensor, 5) for name, tensor in SHIPPED.tensors.items()}
+    process.load_weights(Weights(40, MappingProxyType(fives)))
     process.step("frame", TTTConfig())
     assert (process.weights().version, sums(process.weights())) == (41, [[6.0], [6.0]])
 
@@ -126,7 +127,7 @@ def test_a_child_that_was_killed_between_two_steps_is_noticed(child):
 
 
 def test_a_child_that_hangs_is_killed(child):
-    process = child(patience_s=3.0)
+    process = child(timeout_s=3.0)
     pid = pid_of(process)
     with pytest.raises(AdapterDied, match="no answer within 3 s"):
         process.step("hang", TTTConfig())
@@ -134,7 +135,7 @@ def test_a_child_that_hangs_is_killed(child):
 
 
 def test_a_child_that_does_not_even_read_is_killed(child):
-    process = child(patience_s=3.0)
+    process = child(timeout_s=3.0)
     pid = pid_of(process)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(AdapterDied, match="no answer within 3 s"):

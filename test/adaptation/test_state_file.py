@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
-from tttkd_ros.adaptation.ttt_kd import TTTKD
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.checkpoint import load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
@@ -84,7 +84,7 @@ def test_a_copy_of_the_checkpoint_is_the_same_origin(shipped, saved, tmp_path):
 
 def test_a_pipeline_goes_on_from_what_was_loaded(student, teacher, make_frame, tmp_path):
     def pipeline():
-        return Pipeline(student, partial(TTTKD, student, teacher), TTTConfig(stride=1, guard=False), background=False)
+        return Pipeline(student, partial(OnlineTTTKD, student, teacher), TTTConfig(stride=1, guard=False), background=False)
 
     path, frame, origin = tmp_path / "adapted.safetensors", make_frame(), Origin.of(student)
     first, second = pipeline(), pipeline()
@@ -102,7 +102,7 @@ def test_what_is_loaded_before_the_adapter_is_built_is_gone_on_from(student, tea
 
     def build():
         assert gate.wait(PATIENCE)
-        return TTTKD(student, teacher)
+        return OnlineTTTKD(student, teacher)
 
     stepped = threading.Event()
     config = TTTConfig(stride=1, learning_rate=1e-3, guard=False)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.adaptation.batch_norm import with_batch_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.adacontrast import AdaContrast
+from tttkd_ros.baselines.batch_norm import with_batch_statistics
 from tttkd_ros.baselines.dua import Dua
 from tttkd_ros.baselines.mm_tta import MMTTA
 from tttkd_ros.baselines.tent import Tent

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.adaptation.batch_norm import with_batch_statistics
 from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.baselines.batch_norm import with_batch_statistics
 from tttkd_ros.baselines.tent import Tent
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.segmenter import Segmenter

@@ -148,7 +148,7 @@ def test_another_converter_starts_over(semantickitti, tmp_path, caplog, monkeypa
     recording = open_semantickitti(semantickitti(3))
     with pytest.raises(KeyboardInterrupt):
         write_bag(Interrupted(recording, at=2), tmp_path / "bag", {})
-    monkeypatch.setattr(conversion, "code_version", lambda: "another")
+    monkeypatch.setattr(conversion, "CODE", conversion.CODE[1:])
     rest = Interrupted(recording)
     write_bag(rest, tmp_path / "bag", {})
     assert rest.read == [0, 1, 2] and "another source: code: " in caplog.text

@@ -10,7 +10,7 @@ import pytest
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
-from tttkd_ros.messages.camera_buffer import Cameras
+from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.messages.matching import REMEDY
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.ros.camera_setup import RigExtrinsics
@@ -31,7 +31,7 @@ def make(said):
     def make(names=("left",), extrinsics=None, **options):
         extrinsics = extrinsics or RigExtrinsics({name: RigCamera(np.eye(4)) for name in names})
         options = {"tolerance_ns": 50 * MILLISECOND, "depth": 5, "wait_s": 0.0} | options
-        return Cameras(names, extrinsics, "sensor_msgs/msg/Image", ThrottledLog(said.append), **options)
+        return CameraBuffer(names, extrinsics, "sensor_msgs/msg/Image", ThrottledLog(said.append).warn, **options)
 
     return make
 
@@ -41,6 +41,11 @@ def serialised(ros):
     from rclpy.serialization import serialize_message
 
     return lambda stamp, **options: serialize_message(ros.image(stamp, **options))
+
+
+def problems(frame):
+    """Why the frame has no view; empty if it has one."""
+    return "" if frame.views else "; ".join(f"{camera}: {reason}" for camera, reason in frame.missing.items())
 
 
 def test_the_nearest_image_within_tolerance_becomes_a_view(make, ros, serialised):
@@ -53,7 +58,6 @@ def test_the_nearest_image_within_tolerance_becomes_a_view(make, ros, serialised
     assert (frame.stamp, view.name, view.stamp) == (SWEEP, "left", SWEEP - 10 * MILLISECOND)
     sent = np.asarray(ros.image(view.stamp).data).reshape(view.image.shape)
     np.testing.assert_array_equal(view.image, sent)
-    assert cameras.problems == ""
 
 
 def test_a_camera_that_fails_leaves_the_others(make, ros, serialised, said):
@@ -62,15 +66,14 @@ def test_a_camera_that_fails_leaves_the_others(make, ros, serialised, said):
         cameras.add_info(name, ros.info())
     cameras.add_image("right", serialised(SWEEP))
     assert [view.name for view in cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views] == ["right"]
-    assert said == ["left: not used for training: no image"]
-    assert cameras.problems == ""
+    assert said == ["left: its image is not used: no image"]
 
 
 def test_without_any_view_every_camera_says_why(make, ros, serialised):
     cameras = make(("left", "right"))
     cameras.add_image("right", serialised(SWEEP))
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert cameras.problems == "left: no image; right: no usable CameraInfo yet"
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert problems(frame) == "left: no image; right: no usable CameraInfo yet"
 
 
 def test_a_frame_waits_for_an_image_on_its_way(make, ros, serialised):
@@ -100,9 +103,9 @@ def test_a_complaint_tells_by_how_much_the_nearest_image_was_off(make, ros, seri
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP + delay * MILLISECOND))
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
     reason = f"the nearest image is 0.073 s {side}, the tolerance 0.05 s: {REMEDY}"
-    assert cameras.problems == f"left: {reason}" and said == [f"left: not used for training: {reason}"]
+    assert problems(frame) == f"left: {reason}" and said == [f"left: its image is not used: {reason}"]
 
 
 @pytest.fixture
@@ -173,8 +176,8 @@ def test_a_job_from_before_a_jump_is_told_so(make, ros, serialised):
     sweep = cameras.add_sweep(SWEEP)
     cameras.add_sweep(SWEEP // 2)
     cameras.add_image("left", serialised(SWEEP))
-    assert cameras.frame(sweep, POINTS, "lidar").views == ()
-    assert cameras.problems == "left: time has jumped back since the sweep"
+    frame = cameras.frame(sweep, POINTS, "lidar")
+    assert problems(frame) == "left: time has jumped back since the sweep"
 
 
 def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
@@ -218,8 +221,8 @@ def test_tf_is_asked_by_the_messages_frames_for_the_images_time(make, ros, seria
     cameras = make(extrinsics=TfTransforms(buffer))
     cameras.add_image("left", serialised(SWEEP + 10_000_000))
     cameras.add_info("left", ros.info())
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert cameras.problems == "left: no transform from 'lidar' to 'camera_front_optical' in TF yet"
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert problems(frame) == "left: no transform from 'lidar' to 'camera_front_optical' in TF yet"
     buffer.known = True
     (view,) = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views
     expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
@@ -265,15 +268,15 @@ def test_an_image_of_a_clock_that_is_apart_is_projected_at_its_time_by_the_sweep
     assert standing.asked == [asked * MILLISECOND]
 @pytest.mark.parametrize(("width", "height"), [(41, 25), (1000, 1000), (1, 1001)])
 def test_an_image_above_the_limit_is_refused_as_it_arrives_with_the_remedy(make, ros, serialised, said, width, height):
-    cameras = make(most_pixels=1000)
+    cameras = make(max_pixels=1000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP, width=width, height=height))
     reason = (f"image of {width}x{height} is refused: expected at most 1000 pixels; let the camera send smaller ones, "
               "or raise the parameter limits.image_pixels")
     assert said == [f"left/image: {reason}"]
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert cameras.problems == f"left: {reason}"
-    assert cameras.images == {"left": 0}
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert problems(frame) == f"left: {reason}"
+    assert cameras.received == {"left": 0}
 
 
 def test_an_image_that_hides_its_bytes_behind_a_small_size_is_refused(make, ros, said):
@@ -281,7 +284,7 @@ def test_an_image_that_hides_its_bytes_behind_a_small_size_is_refused(make, ros,
 
     lie = ros.image(SWEEP, width=1000, height=1000)
     lie.width = lie.height = 4
-    cameras = make(most_pixels=1000)
+    cameras = make(max_pixels=1000)
     cameras.add_image("left", serialize_message(lie))
     assert len(said) == 1 and "bytes is refused: expected at most 73536; " in said[0]
 
@@ -331,12 +334,12 @@ def test_a_compressed_image_above_the_limit_is_refused_before_it_is_decoded(
     said, ros, compressed, undecodable, kind, width, height
 ):
     extrinsics = RigExtrinsics({"left": RigCamera(np.eye(4))})
-    cameras = Cameras(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", ThrottledLog(said.append),
-                      tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, most_pixels=2_000_000)
+    cameras = CameraBuffer(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", ThrottledLog(said.append).warn,
+                      tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, max_pixels=2_000_000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", compressed(width, height, kind))
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert cameras.problems.startswith(f"left: image of {width}x{height} is refused: expected at most 2000000 pixels")
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert problems(frame).startswith(f"left: image of {width}x{height} is refused: expected at most 2000000 pixels")
 
 
 @pytest.mark.parametrize(("width", "height"), [(56, 56), (112, 112), (224, 112)])
@@ -344,13 +347,13 @@ def test_an_image_of_another_size_than_its_info_is_not_decoded(make, ros, serial
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP, width=width, height=height))
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert f"left: image is {width}x{height}, its CameraInfo allows 112x56" in cameras.problems
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert f"left: image is {width}x{height}, its CameraInfo allows 112x56" in problems(frame)
 
 
 @pytest.mark.parametrize("images", [1, 5, 100])
 def test_a_sweeps_image_is_there_however_many_come_while_it_waits(make, ros, serialised, images):
-    cameras = make(depth=3, most_bytes=40_000)
+    cameras = make(depth=3, max_bytes=40_000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP))
     sweep = cameras.add_sweep(SWEEP)
@@ -443,5 +446,5 @@ def test_an_image_of_another_size_is_refused_with_the_sizes(make, ros, serialise
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP, width=10, height=10))
-    assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert f"image is 10x10, its CameraInfo allows {ros.info().width}x{ros.info().height}" in cameras.problems
+    frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
+    assert f"image is 10x10, its CameraInfo allows {ros.info().width}x{ros.info().height}" in problems(frame)

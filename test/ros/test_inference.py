@@ -1,4 +1,4 @@
-"""The answering thread with a pipeline that can be held up or made to fail."""
+"""The inference thread, with a pipeline that a test can block or make fail."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from tttkd_ros.segmenter.segmenter import Prediction  # noqa: E402
 
 
 class Pipeline:
-    """Waits for `go` before each sweep; fails on sweeps at a stamp in `failing`."""
+    """Waits for `go` before each sweep. Fails on the sweeps whose numbers, from 1, are in `failing`."""
 
     def __init__(self):
         self.go = threading.Event()
         self.started = threading.Event()
         self.failing = set()
-        self.make_frames = []
+        self.build_frames = []
         self.points = []
 
-    def shed(self, share):
-        pass
-
-    def process(self, stamp, points, make_frame):
+    def segment(self, points):
         self.started.set()
         self.go.wait(10)
-        self.make_frames.append(make_frame)
         self.points.append(points)
-        if stamp in self.failing:
+        if len(self.points) in self.failing:
             raise RuntimeError("out of memory")
         return Prediction(np.zeros(len(points), np.uint8), np.ones(len(points), np.float32), 3)
+
+    def adapt(self, stamp, build_frame):
+        self.build_frames.append(build_frame)
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def pipeline():
 
 @pytest.fixture
 def outcome():
-    """What the thread did: published, told afterwards, warned, reported as errors, counted."""
+    """What the thread did."""
     return {"published": [], "after": [], "warnings": [], "errors": [], "statistics": Statistics()}
 
 
@@ -59,7 +58,7 @@ def inference(pipeline, outcome):
     upside_down = np.diag([1.0, -1.0, -1.0])
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
-        ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append), bound=2, most_bytes=100_000,
+        ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append), queue_size=2, max_bytes=100_000,
         governor=Governor(60.0), level=lambda frame, stamp: upside_down if stamp == 7 else None,
     )
     yield inference
@@ -76,10 +75,10 @@ def wait_for(condition):
         if condition():
             return
         threading.Event().wait(0.01)
-    raise AssertionError("waited in vain")
+    raise AssertionError("the condition never held")
 
 
-def test_a_student_that_lags_drops_the_oldest_sweeps_and_keeps_the_order(inference, pipeline, outcome, ros):
+def test_a_slow_student_drops_the_oldest_sweeps_and_keeps_the_order(inference, pipeline, outcome, ros):
     inference.submit(serialize_message(ros.cloud(0)))
     assert pipeline.started.wait(10)  # 0 is in hand, so that two of the following four can wait
     for stamp in range(1, 5):
@@ -103,7 +102,7 @@ def test_a_sweep_is_levelled_before_the_student_sees_it(inference, pipeline, out
     assert first == second  # the answer keeps the sensor's frame
 
 
-def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inference, pipeline, outcome, ros):
+def test_a_failure_is_reported_and_the_next_sweep_is_labelled(inference, pipeline, outcome, ros):
     pipeline.go.set()
     pipeline.failing = {1}
     inference.submit(serialize_message(ros.cloud(1)))
@@ -114,21 +113,21 @@ def test_a_failure_is_reported_with_its_cause_and_the_next_sweep_is_answered(inf
     assert outcome["statistics"].counts()["sweeps failed"] == 1
 
 
-@pytest.mark.parametrize("follow_up", ["shed", "after"])
-def test_what_fails_after_the_answer_is_reported_and_the_sweep_counts_once(
+@pytest.mark.parametrize("follow_up", ["adapt", "after"])
+def test_a_failure_after_publishing_is_reported_and_the_sweep_counts_once(
     inference, pipeline, outcome, ros, monkeypatch, follow_up
 ):
-    def fail(_):
+    def fail(*_):
         raise RuntimeError("too bad")
 
-    monkeypatch.setattr(*((pipeline, "shed", fail) if follow_up == "shed" else (inference, "_after", fail)))
+    monkeypatch.setattr(*((pipeline, "adapt", fail) if follow_up == "adapt" else (inference, "_on_labelled", fail)))
     pipeline.go.set()
     for stamp in (1, 2):
         inference.submit(serialize_message(ros.cloud(stamp)))
     wait_for(lambda: len(outcome["published"]) == 2)
     wait_for(lambda: outcome["errors"])
     (error,) = outcome["errors"]  # the second is of its kind
-    assert "what follows the answer to the sweep at 1 failed: RuntimeError: too bad\nTraceback" in error
+    assert "work after the labels of the sweep at 1 failed: RuntimeError: too bad\nTraceback" in error
     counts = outcome["statistics"].counts()
     assert (counts["sweeps in"], counts["sweeps out"], counts["sweeps failed"]) == (2, 2, 0)
 
@@ -157,29 +156,29 @@ def test_bytes_that_are_no_cloud_are_counted_as_undecodable(inference, pipeline,
 
 
 @pytest.mark.parametrize("cdr", [b"", bytes(30), b"\0\1\0\0" + b"\xff" * 50])
-def test_bytes_that_are_no_message_of_livox_are_counted_as_undecodable(inference, pipeline, outcome, cdr):
+def test_bytes_that_are_no_livox_message_are_counted_as_undecodable(inference, pipeline, outcome, cdr):
     pipeline.go.set()
     inference.submit(cdr, decode_livox)
     counts = outcome["statistics"].counts()
     assert (counts["sweeps in"], counts["sweeps undecodable"]) == (1, 1)
-    assert "cloud cannot be read, and so not answered: " in outcome["warnings"][0]
+    assert "cloud cannot be read, so it gets no labels: " in outcome["warnings"][0]
 
 
-def test_sweeps_that_fail_in_a_row_are_a_trouble_until_one_is_answered(inference, pipeline, outcome, ros):
+def test_failures_in_a_row_are_reported_until_a_sweep_is_labelled(inference, pipeline, outcome, ros):
     pipeline.go.set()
     pipeline.failing = {1, 2, 3}
-    told = []
+    seen = []
     for stamp in range(1, 5):
         inference.submit(serialize_message(ros.cloud(stamp)))
         count = outcome["statistics"].counts
         wait_for(lambda stamp=stamp, count=count: count()["sweeps out"] + count()["sweeps failed"] == stamp)
         wait_for(lambda stamp=stamp: bool(inference.trouble) == (stamp == 3))
-        told.append(inference.trouble)
-    assert told == ["", "", "the last 3 sweeps got no answer: RuntimeError: out of memory", ""]
+        seen.append(inference.trouble)
+    assert seen == ["", "", "the last 3 sweeps got no labels: RuntimeError: out of memory", ""]
     assert len(outcome["errors"]) == 1
 
 
-def test_a_cloud_that_cannot_be_read_counts_as_that_alone(inference, pipeline, outcome, ros):
+def test_an_unreadable_cloud_counts_as_undecodable_only(inference, pipeline, outcome, ros):
     pipeline.go.set()
     bad = ros.cloud(1)
     bad.fields = bad.fields[:2]
@@ -191,7 +190,7 @@ def test_a_cloud_that_cannot_be_read_counts_as_that_alone(inference, pipeline, o
     assert "no field 'z'" in outcome["warnings"][0]
 
 
-def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline, outcome, ros):
+def test_sweeps_that_wait_at_the_end_count_as_dropped(inference, pipeline, outcome, ros):
     inference.submit(serialize_message(ros.cloud(0)))
     assert pipeline.started.wait(10)
     inference.submit(serialize_message(ros.cloud(1)))
@@ -204,15 +203,15 @@ def test_sweeps_that_still_wait_at_the_end_count_as_dropped(inference, pipeline,
     assert stamps(outcome["published"]) == [0]
 
 
-def test_without_cameras_no_step_is_asked_for(inference, pipeline, outcome, ros):
+def test_without_cameras_no_frame_is_submitted(inference, pipeline, outcome, ros):
     pipeline.go.set()
     inference.submit(serialize_message(ros.cloud(1)))
     wait_for(lambda: outcome["after"])
-    assert pipeline.make_frames == [None]
+    assert pipeline.build_frames == [None]
     assert inference.version == 3
 
 
-def test_once_adaptation_has_nothing_left_to_give_late_sweeps_make_way(inference, pipeline, outcome, ros):
+def test_late_sweeps_are_dropped_once_adaptation_is_fully_throttled(inference, pipeline, outcome, ros):
     inference._governor = Governor(1e-9)  # so short that every answer misses it
     pipeline.go.set()
     for stamp in range(20):

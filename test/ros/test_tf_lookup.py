@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 
 from tttkd_ros.geometry.compensation import Compensation  # noqa: E402
 from tttkd_ros.geometry.rig import RigCamera  # noqa: E402
-from tttkd_ros.messages.camera_buffer import Cameras  # noqa: E402
+from tttkd_ros.messages.camera_buffer import CameraBuffer  # noqa: E402
 from tttkd_ros.messages.stamps import SECOND, split  # noqa: E402
 from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402
 from tttkd_ros.ros import tf_lookup  # noqa: E402
@@ -224,9 +224,9 @@ def make_cameras(ros):
     forward = np.eye(4)
     forward[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
 
-    def make(compensation: Compensation) -> Cameras:
-        cameras = Cameras(
-            ("front",), RigExtrinsics({"front": RigCamera(forward)}), "sensor_msgs/msg/Image", ThrottledLog(print),
+    def make(compensation: Compensation) -> CameraBuffer:
+        cameras = CameraBuffer(
+            ("front",), RigExtrinsics({"front": RigCamera(forward)}), "sensor_msgs/msg/Image", ThrottledLog(print).warn,
             tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, compensation=compensation,
         )
         cameras.add_info("front", ros.info())

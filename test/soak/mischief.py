@@ -26,11 +26,11 @@ VALID: dict[str, Callable[[np.random.Generator], bool | int | float]] = {
     "ttt.min_alignment": lambda random: float(random.uniform(-2, 0.1)),
     "ttt.patience": lambda random: int(random.integers(1, 20)),
     "ttt.scene_steps": lambda random: int(random.integers(1, 50)),
-    "ttt.pull": lambda random: float(random.uniform(0, 1)),
+    "ttt.source_anchoring": lambda random: float(random.uniform(0, 1)),
 }
 INVALID: tuple[dict[str, bool | int | float | str], ...] = (
     {"ttt.stride": 0}, {"ttt.stride": 2.5}, {"ttt.learning_rate": float("nan")}, {"ttt.learning_rate": 1e9},
-    {"ttt.steps": -1}, {"ttt.enabled": "yes"}, {"ttt.stride": 2, "ttt.kd_points": 1}, {"ttt.pull": 1.5},
+    {"ttt.steps": -1}, {"ttt.enabled": "yes"}, {"ttt.stride": 2, "ttt.kd_points": 1}, {"ttt.source_anchoring": 1.5},
     {"ttt.scene_steps": 0}, {"model": "other.safetensors"}, {"queue": 1}, {"no.such.parameter": 1},
 )  # fmt: skip
 

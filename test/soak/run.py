@@ -156,7 +156,7 @@ def _settle(talk: Talk) -> None:
 def _calm(talk: Talk, mischief: Mischief, watch: Watch, sent: list[Sweep], entries: list[Entry]) -> list[Check]:
     """Sweeps and images that are well, until adaptation is back. sent: where `watch` finds them."""
     mischief.renew()  # its adapter may have been killed too often
-    well = {"ttt.enabled": True, "ttt.guard": False, "ttt.stride": 1, "ttt.steps": 1, "ttt.pull": 0.0,
+    well = {"ttt.enabled": True, "ttt.guard": False, "ttt.stride": 1, "ttt.steps": 1, "ttt.source_anchoring": 0.0,
             "ttt.learning_rate": 0.1, "ttt.kd_points": 20_000, "ttt.min_points": 1}  # fmt: skip
     talk.set(well)
     talk.trigger("reset")

@@ -1,4 +1,4 @@
-"""What every method of test-time adaptation offers, and what it hands over."""
+"""The interface of every method of test-time adaptation."""
 
 from __future__ import annotations
 
@@ -9,66 +9,82 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.weights import Weights
 
-_NAN = float("nan")
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What became of one attempt to adapt.
+    """The result of one attempt to adapt.
 
-    stamp: of the sweep, nanoseconds. version: of the weights to publish after the attempt. reason: why not, empty if
-    accepted. loss and cosine: of the last gradient step, before its update (NaN if none was computed). points: in view
-    of a camera. steps: gradient steps taken. stride: in force. seconds: wall clock. cameras: whose images were used;
-    ages: of those images, their stamp minus the sweep's, seconds. alignment and held_out (a cosine): of points that
-    were not trained on, before the step. gradient_norm: of the last gradient step. rolled_back: earlier steps were
-    undone, or the last few averaged. followed: BatchNorm's statistics went towards the sweep's, accepted or not, and
-    stay there. paused: the guard only looks on until the evidence is good again. skipped: nothing is wrong, but enough
-    was learnt from this scene.
+    Args:
+        stamp: of the sweep, nanoseconds.
+        version: of the weights to publish after the attempt.
+        accepted: whether the step was taken and kept.
+        reason: why it was not accepted; empty if it was.
+        loss: of the last gradient step, before its update. NaN if none was computed.
+        cosine: mean cosine similarity to the teacher, of the same step.
+        points: points in view of a camera.
+        steps: gradient steps taken.
+        learning_rate: of the settings, or the method's own.
+        stride: of the settings that came with the frame.
+        seconds: wall-clock time of the attempt.
+        cameras: names of the cameras whose images were used.
+        ages: stamp of each of these images minus that of the sweep, seconds.
+        alignment: of held-out points, before the step (guard.py).
+        held_out: mean cosine similarity of held-out points, before the step.
+        gradient_norm: of the last gradient step.
+        rolled_back: earlier steps were undone, or the last ones averaged.
+        bn_updated: the BatchNorm statistics were updated and kept, whether the step was accepted or not.
+        paused: the guard observes only, until the evidence is good again.
+        skipped: nothing is wrong, but no step is needed.
     """
 
     stamp: int
     version: int
     accepted: bool
     reason: str = ""
-    loss: float = _NAN
-    cosine: float = _NAN
+    loss: float = NAN
+    cosine: float = NAN
     points: int = 0
     steps: int = 0
-    learning_rate: float = _NAN
+    learning_rate: float = NAN
     stride: int = 0
     seconds: float = 0.0
     cameras: tuple[str, ...] = ()
     ages: tuple[float, ...] = ()
-    alignment: float = _NAN
-    held_out: float = _NAN
-    gradient_norm: float = _NAN
+    alignment: float = NAN
+    held_out: float = NAN
+    gradient_norm: float = NAN
     rolled_back: bool = False
-    followed: bool = False
+    bn_updated: bool = False
     paused: bool = False
     skipped: bool = False
 
     @property
     def outcome(self) -> str:
-        """"accepted", "skipped" or "rejected"."""
+        """Return "accepted", "skipped" or "rejected"."""
         return "accepted" if self.accepted else "skipped" if self.skipped else "rejected"
 
 
 class Adapter(Protocol):
-    """One method at work on its private copy of a student; used by one thread."""
+    """One method with its private copy of a student. One thread uses it."""
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame. What is not accepted changes no weights, unless to undo earlier steps, but perhaps
-        BatchNorm's statistics: see `version`."""
+        """Adapt to a frame.
+
+        A rejected step restores the weights. It may keep updated BatchNorm statistics or roll earlier steps back; the
+        version tells whether there is anything to publish.
+        """
 
     def weights(self) -> Weights:
-        """A copy of the adapted tensors."""
+        """Return a copy of the tensors to publish."""
 
     def load_weights(self, weights: Weights) -> None:
-        """Go on from these weights and their version. Version 0 is a new beginning, random state included."""
+        """Continue from these weights and their version. Version 0 restarts, random state included."""
 
     def close(self) -> None:
-        """Let go of threads and processes."""
+        """End threads and processes."""
 
 
 class AdapterDied(RuntimeError):
-    """An adapter is gone for good, and what it knew with it; a new one can take its place."""
+    """The process of an adapter has ended. A new adapter can take its place."""

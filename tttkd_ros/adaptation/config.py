@@ -1,11 +1,11 @@
-"""What may be changed about adaptation while it runs."""
+"""The settings of test-time training: one default per value, checked once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
-# Lowest and highest value of every numeric setting; the node's parameters and the command line take theirs from here.
+# Lowest and highest value of every numeric setting, for ROS parameters and command-line options alike.
 RANGES: dict[str, tuple[float, float]] = {
     "stride": (1, 1000),
     "learning_rate": (1e-5, 10.0),
@@ -18,25 +18,32 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_gradient": (0.01, 1e6),
     "patience": (1, 1_000_000),
     "scene_steps": (1, 1_000_000),
-    "pull": (0.0, 1.0),
+    "source_anchoring": (0.0, 1.0),
 }
 
 
 @dataclass(frozen=True)
 class TTTConfig:
-    """Settings of a test-time training step; a change applies from the next step on.
+    """Settings of a test-time training step. The defaults were chosen on validation drives (docs/simulation.md).
 
-    stride: a step every so many sweeps. learning_rate: of plain SGD; the default is what validation drives of the
-    simulated target favoured for the student that ships (docs/simulation.md), and 0.1 is the paper's choice outdoors.
-    bn_momentum: the least share by which BatchNorm's running statistics go towards those of each sweep handed in, after
-    more in the first ones, as DUA has it; 0, as in the paper, freezes them. steps: gradient steps per frame. kd_points:
-    points sampled for the loss in each. min_points: a frame with fewer points in view is left alone.
+    Args:
+        enabled: adapt at all.
+        stride: one step every so many sweeps.
+        learning_rate: of plain SGD. The paper takes 0.1 outdoors.
+        bn_momentum: minimum BatchNorm momentum. It decays from 0.1 (DUA). 0 freezes the statistics, as in the paper.
+        steps: gradient steps per frame.
+        kd_points: maximum number of points in the loss of a step.
+        min_points: minimum number of points in view of a camera.
+        guard: check each step on held-out points (guard.py), shorten long gradients and limit the steps on one scene.
+        min_alignment: minimum alignment, mean over the last steps.
+        max_drop: maximum drop of the held-out cosine below its recent mean.
+        max_gradient: maximum gradient norm, as a multiple of the recent median. Longer gradients are shortened to it.
+        patience: rejections in a row after which the guard pauses adaptation.
+        scene_steps: maximum number of gradient steps on one scene.
+        source_anchoring: share of the way back to the shipped weights after each step.
 
-    guard: whether a step needs the evidence of points held out of it (guard.py). min_alignment: on average over the
-    last steps. max_drop: of the held-out cosine below what is usual. max_gradient: norm, in times the usual; longer
-    gradients are shortened to it. patience: objections in a row until adaptation pauses itself and only looks on.
-    scene_steps: gradient steps on one scene, at most, before it has to change.
-    pull: share of the way back to the shipped weights after each step.
+    Raises:
+        ValueError: a value is outside its range.
     """
 
     enabled: bool = True
@@ -52,11 +59,17 @@ class TTTConfig:
     max_gradient: float = 1.0
     patience: int = 10
     scene_steps: int = 20
-    pull: float = 0.0
+    source_anchoring: float = 0.0
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():
             value, kind = getattr(self, name), Integral if isinstance(low, int) else Real
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                whole = "a whole number" if kind is Integral else "a number"
-                raise ValueError(f"{name} is {value!r}, expected {whole} from {low:g} to {high:g}")
+                number = "a whole number" if kind is Integral else "a number"
+                raise ValueError(f"{name} is {value!r}, expected {number} from {low:g} to {high:g}")
+
+
+def paper_config(config: TTTConfig) -> TTTConfig:
+    """Return the settings of the paper: frozen statistics, no guard, no scene limit, no shortened gradients, no
+    anchoring. Stride, steps, learning rate and number of points stay as they are."""
+    return replace(config, bn_momentum=0.0, guard=False, source_anchoring=0.0)

@@ -1,4 +1,4 @@
-"""Inference owns the deadline: as a prediction's latency nears it, adaptation gives way before any sweep does."""
+"""Inference owns the deadline: as latency comes near it, adaptation gives way before any sweep does."""
 
 from __future__ import annotations
 
@@ -9,79 +9,89 @@ import numpy as np
 
 from tttkd_ros.adaptation.config import RANGES, TTTConfig
 
-NEAR = 0.9  # share of the deadline from which a latency counts as too near
-RECENT, OFTEN = 10, 2  # sweeps, and how many of them too near it take: one alone may be any program's doing
-EASY = 0.75  # share below which most of a window must lie before adaptation is given more again
-WINDOW, SELDOM = 50, 5  # sweeps since the last shedding that it takes, and how many of them may lie above
-PERIODS = 20  # sweeps whose distances the period is the median of
-PAUSE_S = 10.0  # a longer distance is no period
-MOST = 64  # times the stride, when all else is shed
+NEAR_SHARE = 0.9  # of the deadline; a longer latency is too near
+NEAR_WINDOW, MIN_NEAR = 10, 2  # sweeps, and how many of them must be too near: any program may delay one
+RELAXED_SHARE = 0.75  # of the deadline; a shorter latency leaves room for adaptation
+RELAXED_WINDOW, MAX_TIGHT = 50, 5  # sweeps since the last change, and how many of them may be longer
+PERIOD_WINDOW = 20  # sweeps over which the period's median is taken
+MAX_PERIOD_S = 10.0  # a longer distance between two sweeps is a pause
+MAX_STRIDE_FACTOR = 64
 
 
 @dataclass(frozen=True)
-class Share:
-    """What adaptation is left with: `stretch` times the configured stride, and this share of the points per step."""
+class Throttle:
+    """What the deadline leaves to adaptation.
 
-    stretch: int = 1
+    Args:
+        stride_factor: multiplies the stride.
+        kd_points: share of the points in the loss.
+    """
+
+    stride_factor: int = 1
     kd_points: float = 1.0
 
-    def of(self, config: TTTConfig) -> TTTConfig:
-        if self == Share():
+    def apply(self, config: TTTConfig) -> TTTConfig:
+        """Return the throttled settings."""
+        if self == Throttle():
             return config
-        stride = min(self.stretch * config.stride, RANGES["stride"][1])
+        stride = min(self.stride_factor * config.stride, RANGES["stride"][1])
         points = max(round(self.kd_points * config.kd_points), RANGES["kd_points"][0])
         return replace(config, stride=stride, kd_points=points)
 
 
-# First fewer points, which costs least of the gain; then ever longer strides.
-LEVELS = (Share(), Share(1, 0.5), *(Share(2**power, 0.5) for power in range(1, MOST.bit_length())))
+# Fewer points come first, because they cost the least of the gain. Then the stride grows.
+LEVELS = (
+    Throttle(), Throttle(1, 0.5), *(Throttle(2**power, 0.5) for power in range(1, MAX_STRIDE_FACTOR.bit_length()))
+)
 
 
 class Governor:
-    """Told of every sweep's latency, decides what adaptation may take. Used by the one thread that predicts.
+    """Chooses the throttle from the latency of every sweep. The thread that predicts uses it.
 
-    deadline_s: seconds from a sweep's arrival to its answer; 0: the sweep period, measured from the stamps, or from the
-    arrivals where a replay is slower than its stamps.
+    Args:
+        deadline_s: seconds from a sweep's arrival to its prediction. 0 takes the sweep period, measured from the
+            stamps, or from the arrivals if a replay is slower than its stamps.
     """
 
     def __init__(self, deadline_s: float):
-        self._given = deadline_s
+        self._deadline_s = deadline_s
         self._level = 0
-        self._near: deque[bool] = deque(maxlen=RECENT)
-        self._tight: deque[bool] = deque(maxlen=WINDOW)
+        self._near: deque[bool] = deque(maxlen=NEAR_WINDOW)
+        self._tight: deque[bool] = deque(maxlen=RELAXED_WINDOW)
         self._last: tuple[float, float] | None = None
-        self._periods: deque[tuple[float, float]] = deque(maxlen=PERIODS)
+        self._periods: deque[tuple[float, float]] = deque(maxlen=PERIOD_WINDOW)
 
     @property
-    def share(self) -> Share:
+    def throttle(self) -> Throttle:
+        """The current throttle."""
         return LEVELS[self._level]
 
     @property
     def exhausted(self) -> bool:
-        """Whether all that can be shed has been."""
+        """Whether adaptation has nothing left to give."""
         return self._level == len(LEVELS) - 1
 
     @property
     def deadline_s(self) -> float:
-        """In force; infinite until a sweep period is known."""
-        if self._given:
-            return self._given
+        """The current deadline, seconds; infinite until a sweep period is known."""
+        if self._deadline_s:
+            return self._deadline_s
         return float(np.median(self._periods, axis=0).max()) if self._periods else float("inf")
 
     def observe(self, stamp: int, arrived: float, latency_s: float) -> None:
-        """stamp: of the sweep, nanoseconds. arrived: by a steady clock, seconds. latency_s: from then to its answer."""
+        """Record one sweep. stamp: nanoseconds. arrived: seconds of a steady clock. latency_s: until its prediction."""
         now = stamp * 1e-9, arrived
         if self._last is not None:
             period = now[0] - self._last[0], now[1] - self._last[1]
-            if all(0 <= seconds < PAUSE_S for seconds in period):  # neither a jump nor a pause
+            if all(0 <= seconds < MAX_PERIOD_S for seconds in period):  # neither a jump nor a pause
                 self._periods.append(period)
         self._last = now
         used = latency_s / self.deadline_s if self.deadline_s else 1.0
-        self._near.append(used > NEAR)
-        self._tight.append(used >= EASY)
-        if self._near[-1] and sum(self._near) >= OFTEN:
+        self._near.append(used > NEAR_SHARE)
+        self._tight.append(used >= RELAXED_SHARE)
+        if self._near[-1] and sum(self._near) >= MIN_NEAR:
             self._level = min(self._level + 1, len(LEVELS) - 1)
             self._tight.clear()
-        elif len(self._tight) == WINDOW and sum(self._tight) <= SELDOM and self._level:
+        elif len(self._tight) == RELAXED_WINDOW and sum(self._tight) <= MAX_TIGHT and self._level:
             self._level -= 1
             self._tight.clear()

@@ -1,4 +1,4 @@
-"""An adapter, made in the thread or the process that is to use it; and its teacher's engine, built ahead of time."""
+"""Loads an adapter in the thread or process that will use it, and builds its teacher's engine ahead of time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tttkd_ros.adaptation.ttt_kd import TTTKD
+from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher import load_teacher
@@ -15,28 +15,40 @@ from tttkd_ros.teacher import load_teacher
 log = logging.getLogger(__name__)
 
 
-def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, threads: int, seed: int) -> TTTKD:
-    """As TTTKD, of a copy of the student. threads: of the CPU, for the student and the teacher.
+def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, threads: int, seed: int) -> OnlineTTTKD:
+    """Load the teacher and return the adapter of a student, which is copied.
 
-    The student is not read from its file, which may be gone when an adapter is built anew. Raises what reading the
-    teacher raises.
+    The student comes from memory, because its file may be gone when an adapter is replaced.
+
+    Args:
+        student: as published by the node.
+        teacher: its folder.
+        engine: runs the teacher.
+        device: of student and teacher.
+        threads: CPU threads of each of the two.
+        seed: of all random draws.
+
+    Raises:
+        ValueError, OSError: the teacher cannot be read, or does not fit the student.
     """
     torch.set_num_threads(threads)
     size = student.config.teacher_input
-    eyes = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads, background=True)
-    log.info("learning from %s (%s, %dx%d)", eyes.name, eyes.engine.name, size[1], size[0])
-    return TTTKD(student, eyes, seed)
+    loaded = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads, background=True)
+    log.info("learning from %s (%s, %dx%d)", loaded.name, loaded.engine.name, size[1], size[0])
+    return OnlineTTTKD(student, loaded, seed)
 
 
 def build_engine(model: Path, teacher: Path, *, engine: str, device: str, threads: int) -> str:
-    """Build what is to run the teacher, for the input size of the model's student, and keep it. What there is to say.
+    """Build the teacher's engine for the input size of the model's student, and return a message about it.
 
-    Raises what reading the two raises, and ValueError where an engine that was asked for by name does not pass.
+    Raises:
+        ValueError: the requested engine does not agree with eager, or a file cannot be used.
+        OSError: a file cannot be read.
     """
     size = load_student(model, "cpu").config.teacher_input
     built = load_teacher(teacher, input_size=size, engine=engine, device=device, threads=threads).engine
     if engine not in ("auto", built.name):
-        raise ValueError(f"the teacher's engine {engine!r} did not pass: the log says why; use 'auto' or 'eager'")
+        raise ValueError(f"the teacher's engine {engine!r} was refused: the log says why; use 'auto' or 'eager'")
     if built.cache_path is None:
-        return f"the teacher's engine is {built.name}: there is nothing to keep, each start makes it anew in seconds"
-    return f"the teacher's engine is {built.name}; each start will find it at {built.cache_path}"
+        return f"the teacher's engine is {built.name}: it is not stored, each start builds it in seconds"
+    return f"the teacher's engine is {built.name}; each start reads it from {built.cache_path}"

@@ -1,9 +1,10 @@
-"""An adapter in a process of its own: on a CPU its steps then never hold the interpreter lock that predictions need.
+"""Runs an adapter in a process of its own, so that on a CPU its steps never hold the lock that predictions need.
 
-(spconv's CPU kernels keep the lock while they gather and scatter: beside a step in a thread, a prediction takes twice
-its time. On a GPU both only wait for kernels, and a thread does.) A crash in a kernel ends that process, not the node.
+spconv's CPU kernels keep Python's interpreter lock while they gather and scatter. Beside a step in a thread, a
+prediction would take twice its time. On a GPU both only wait for kernels, and a thread is enough. A crash in a kernel
+ends this process and not the node.
 
-The weights cross in shared memory; frames, settings and reports through a pipe. Linux only: memfd_create.
+Weights travel in shared memory. Frames, settings and reports travel through a pipe. Linux only: memfd_create.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
+from tttkd_ros.pools import interpreter
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.subprocesses import start_python
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 120.0  # for the answer to a step; one that takes longer will not come
-BUILD_PATIENCE_S = 600.0  # for the adapter: to import and to compile takes seconds, on a crowded machine minutes
-DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
-NICENESS = 5  # of the child once it is built: where cores are short, predictions go first
+STEP_TIMEOUT_S = 120.0
+BUILD_TIMEOUT_S = 600.0  # importing and compiling take seconds, on a busy machine minutes
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+NICENESS = 5  # of the child once it is built: if cores are short, predictions go first
 
 
 class Cancellation:
-    """Called from any thread, ends the process that another thread waits for, and at once any that is still to come.
+    """Kills the process that another thread waits for when it is called, and any later one as soon as it starts.
 
-    To end it in good order would be to wait for the step or the build that it is in, of which nothing will be used.
+    An orderly end would have to wait for a step or a build whose result is not needed.
     """
 
     def __init__(self):
@@ -58,7 +59,7 @@ class Cancellation:
             self._kill()
 
     def watch(self, process: subprocess.Popen) -> None:
-        """This process, in place of the one before."""
+        """Apply to this process instead of the one before."""
         with self._lock:
             self._process = process
             if self._called:
@@ -70,12 +71,19 @@ class Cancellation:
 
 
 class AdapterProcess:
-    """The adapter that `build` makes in the child, with an adapter's methods. The child ends with the thread that made
-    this object, at the latest.
+    """An `Adapter` whose work is done by another one in a child process.
 
-    build: picklable, so a function of a module or a `functools.partial` of one. shipped: the weights that it begins
-    with. patience_s: for the answer to a step. cancel: ends the child, and with it whatever is waited for. Raises what
-    `build` raises; every method raises `AdapterDied` once the child is gone.
+    The child ends at the latest with the thread that made this object. Every method raises `AdapterDied` once it has
+    ended.
+
+    Args:
+        build: makes the adapter in the child; picklable: a function of a module, or a `functools.partial` of one.
+        shipped: the weights that it begins with.
+        timeout_s: for a step.
+        cancel: kills the child, and so ends any wait for it.
+
+    Raises:
+        Exception: whatever `build` raises.
     """
 
     def __init__(
@@ -83,19 +91,19 @@ class AdapterProcess:
         build: Callable[[], Adapter],
         shipped: Weights,
         *,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = STEP_TIMEOUT_S,
         cancel: Cancellation | None = None,
     ):
-        self._hung = False
+        self._timed_out = False
         self._version = shipped.version
-        order = pickle.dumps(build)  # before there is anything to clean up
+        request = pickle.dumps(build)  # before there is anything to clean up
         memory = os.memfd_create("tttkd_ros weights")
         self._connection, theirs = Pipe()
         try:
             os.ftruncate(memory, 4 * sum(tensor.numel() for tensor in shipped.tensors.values()))
             self._shared = _views(mmap.mmap(memory, 0), shipped.tensors)
             _copy(shipped.tensors, self._shared)
-            self._process = start_python(
+            self._process = interpreter(
                 "-m", __name__, str(theirs.fileno()), str(memory), str(os.getpid()),
                 pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
             )
@@ -105,9 +113,9 @@ class AdapterProcess:
         if cancel is not None:
             cancel.watch(self._process)
         try:
-            self._patience_s = BUILD_PATIENCE_S
-            self._ask(order)
-            self._patience_s = patience_s
+            self._timeout_s = BUILD_TIMEOUT_S
+            self._ask(request)
+            self._timeout_s = timeout_s
         except BaseException:
             self.close()
             raise
@@ -118,17 +126,17 @@ class AdapterProcess:
         return report
 
     def weights(self) -> Weights:
-        # The child writes to its memory only when asked for something, and it is not asked now.
+        # The child writes to the shared memory only while it works on a request, and there is none now.
         tensors = {name: tensor.clone() for name, tensor in self._shared.items()}
         return Weights(self._version, MappingProxyType(tensors))
 
     def load_weights(self, weights: Weights) -> None:
         _copy(weights.tensors, self._shared)
-        self._ask(("adopt", weights.version))
+        self._ask(("load", weights.version))
         self._version = weights.version
 
     def close(self) -> None:
-        """Hang up, which ends the child; one that does not end is killed."""
+        """Close the pipe, which ends the child. Kill it if it does not end."""
         self._connection.close()
         try:
             self._process.wait(1.0)
@@ -137,10 +145,10 @@ class AdapterProcess:
             self._process.wait()
 
     def _ask(self, request: Any) -> Any:
-        # A child that hangs may not even read what it is asked: then to send it does not return either.
-        late = threading.Timer(self._patience_s, self._give_up)
-        late.daemon = True
-        late.start()
+        # A child that hangs may not even read its request, and then `send` does not return either.
+        timeout = threading.Timer(self._timeout_s, self._kill)
+        timeout.daemon = True
+        timeout.start()
         try:
             self._connection.send(request)
             kind, content = self._connection.recv()
@@ -150,24 +158,24 @@ class AdapterProcess:
         except (EOFError, OSError) as error:
             self.close()
             how = f"ended with {_ending(self._process.returncode)}"
-            if self._hung:
-                how = f"gave no answer within {self._patience_s:g} s and was killed"
+            if self._timed_out:
+                how = f"gave no answer within {self._timeout_s:g} s and was killed"
             raise AdapterDied(f"the adaptation process {how}") from error
         finally:
-            late.cancel()
-            late.join()  # it has nothing left to wait for; a thread less to be seen once this returns
+            timeout.cancel()
+            timeout.join()
         if kind == "error":
-            error, told = content
-            raise error from RuntimeError(told)
+            error, trace = content
+            raise error from RuntimeError(trace)
         return content
 
-    def _give_up(self) -> None:
-        self._hung = True
+    def _kill(self) -> None:
+        self._timed_out = True
         self._process.kill()
 
 
 def _serve(connection: Connection, memory: mmap.mmap) -> None:
-    """The child: build the adapter, then do what is asked until the parent hangs up."""
+    """Serve requests in the child until the parent closes the pipe. The first one builds the adapter."""
     adapter: Adapter | None = None
     shared: dict[str, Tensor] = {}
     version = 0  # of the weights in memory
@@ -187,10 +195,10 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
                     if answer.version != version:
                         version = answer.version
                         _copy(adapter.weights().tensors, shared)
-                case "adopt", version:
+                case "load", version:
                     answer = adapter.load_weights(Weights(version, shared))
             reply = "answer", answer
-        except Exception as error:  # it is the parent's to deal with
+        except Exception as error:  # the parent handles it
             reply = "error", (_sendable(error), traceback.format_exc())
         try:
             connection.send(reply)
@@ -199,7 +207,7 @@ def _serve(connection: Connection, memory: mmap.mmap) -> None:
 
 
 def _views(memory: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of these names and shapes, one after the other in memory."""
+    """Return tensors of these names and shapes, one after the other in memory."""
     flat = torch.frombuffer(memory, dtype=torch.float32)
     parts = flat.split([tensor.numel() for tensor in like.values()])
     return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
@@ -213,7 +221,7 @@ def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
 def _sendable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an exception's constructor may want anything
+    except Exception:  # an exception's constructor may need any arguments
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
@@ -223,6 +231,8 @@ def _ending(code: int | None) -> str:
 
 
 class _ToParent(logging.Handler):
+    """Sends log records to the parent."""
+
     def __init__(self, connection: Connection):
         super().__init__()
         self._connection = connection
@@ -234,11 +244,11 @@ class _ToParent(logging.Handler):
 
 def _main() -> None:
     connection, memory, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)  # else a long step or build would outlive the parent
-    if os.getppid() != parent:  # it died before that
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a long step or build must not outlive the parent
+    if os.getppid() != parent:  # the parent died before that
         return
-    for asked in (signal.SIGINT, signal.SIGTERM):  # by a service manager, of all that belong to the service
-        signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service manager sends them to all processes of a service
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
     package = logging.getLogger("tttkd_ros")
     package.handlers, package.propagate = [_ToParent(connection)], False
     package.setLevel(logging.INFO)

@@ -5,27 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-RESTARTS = 3  # in a row
-EARNED_S = 600.0  # without a death, for one more
+MAX_RESTARTS = 3  # in a row
+SECONDS_PER_RESTART = 600.0
 
 
 class RestartBudget:
-    """At most `most` restarts in a row; each `earned_s` seconds without a death earn one back. For one thread."""
+    """Allows `maximum` restarts in a row. Each `seconds_per_restart` without a death earns one back. For one thread."""
 
     def __init__(
-        self, most: int = RESTARTS, earned_s: float = EARNED_S, clock: Callable[[], float] = time.monotonic
+        self,
+        maximum: int = MAX_RESTARTS,
+        seconds_per_restart: float = SECONDS_PER_RESTART,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        self.most = most
-        self._earned_s = earned_s
+        self.maximum = maximum
+        self._seconds_per_restart = seconds_per_restart
         self._clock = clock
-        self._left = most
-        self._died = clock()  # or the last time that something else was counted from
+        self._left = maximum
+        self._counted_from = clock()  # the last death or restart
 
     def take(self) -> bool:
-        """Note a death. Returns whether another adapter may be started at once."""
+        """Record a death. Return whether another adapter may start at once."""
         now = self._clock()
-        self._left = min(self._left + (now - self._died) // self._earned_s, self.most)
-        self._died = now
+        self._left = min(self._left + (now - self._counted_from) // self._seconds_per_restart, self.maximum)
+        self._counted_from = now
         if self._left < 1:
             return False
         self._left -= 1
@@ -33,13 +36,13 @@ class RestartBudget:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until the next restart is earned, without a further death."""
-        return max(self._died + self._earned_s - self._clock(), 0.0)
+        """Seconds until the next restart is earned, if no adapter dies until then."""
+        return max(self._counted_from + self._seconds_per_restart - self._clock(), 0.0)
 
     def spend(self) -> None:
-        """Note the restart that was waited for."""
-        self._died = self._clock()
+        """Record the restart that was waited for."""
+        self._counted_from = self._clock()
 
     def refill(self) -> None:
         """Allow all restarts again."""
-        self._left, self._died = self.most, self._clock()
+        self._left, self._counted_from = self.maximum, self._clock()

@@ -1,7 +1,7 @@
-"""Whether sweeps still show one and the same: a robot that stands must not go on learning from a single scene.
+"""Limits the steps on one scene, so that a parked robot does not overfit to what it sees.
 
-Many steps on one scene undo what was learnt elsewhere, and no evidence speaks against any of them: the images do belong
-to their sweeps. The point cloud tells whether the view has changed; no odometry is needed.
+Many steps on one scene undo what was learned elsewhere, and the guard finds no fault with any of them: the images do
+belong to their sweeps. The point cloud alone tells whether the view has changed; no odometry is needed.
 """
 
 from __future__ import annotations
@@ -11,31 +11,34 @@ from torch import Tensor
 
 from tttkd_ros.segmenter.voxels import GRID, keys_of
 
-CELL = 5  # voxels along an edge: wider than noise moves a point, and narrower than what tells one place from the next
-# Of a sweep's occupied cells, the share that the scene's first sweep occupied, too, from which they show the same. With
-# cells of 0.5 m a standing simulated vehicle has at least 0.69, traffic included, and one that drives at most 0.59 of
-# what it saw four metres before (docs/real-time.md).
-SAME = 0.65
+CELL_VOXELS = 5  # edge of a cell. Wider than the noise of a point, narrower than the distance between two views.
+MIN_OVERLAP = 0.65  # of a sweep's cells with those of the scene's first sweep (docs/real-time.md)
 
 
-class Scene:
-    """What was learnt since the view last changed. steps: gradient steps; updates: of BatchNorm's statistics.
+class SceneLimit:
+    """Counts what was learned since the view last changed.
 
-    voxel_size: the student's, metres.
+    Args:
+        voxel_size: of the student, metres.
+
+    Attributes:
+        steps: gradient steps on this scene.
+        bn_updates: updates of the BatchNorm statistics on this scene.
     """
 
     def __init__(self, voxel_size: float):
-        self._cell = CELL * voxel_size
-        self._first: Tensor | None = None
-        self.steps = self.updates = 0
+        self._cell = CELL_VOXELS * voxel_size
+        self._first: Tensor | None = None  # cells of the scene's first sweep
+        self.steps = self.bn_updates = 0
 
-    def look(self, points: Tensor) -> None:
-        """At every sweep that might be learnt from: points (N, 3), metres, LiDAR frame, in the student's grid.
+    def observe(self, points: Tensor) -> None:
+        """Start a new scene, with both counts at 0, if the sweep shows another one.
 
-        Both counts are 0 afterwards if it shows another scene than before. An empty sweep shows none.
+        points: (N, 3), metres, LiDAR frame, within the student's grid. Call it for every sweep that may be trained on.
         """
         cell = (points / self._cell).floor_().long() + GRID // 2
         cells = torch.unique(keys_of(0, *cell.T))
-        if self._first is None or torch.isin(cells, self._first).float().mean() < SAME:  # NaN of none
+        # The mean over an empty sweep is NaN, which is not below the minimum: it keeps the scene.
+        if self._first is None or torch.isin(cells, self._first).float().mean() < MIN_OVERLAP:
             self._first = cells
-            self.steps = self.updates = 0
+            self.steps = self.bn_updates = 0

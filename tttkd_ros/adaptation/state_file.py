@@ -27,8 +27,14 @@ _DAMAGED = "load another file, or save a new one"
 
 @dataclass(frozen=True)
 class Provenance:
-    """model: the checkpoint's file. node: who adapted it. steps: versions published since the checkpoint, most of them
-    by accepted steps. saved: ISO 8601."""
+    """Where adapted weights come from.
+
+    Args:
+        model: file of the checkpoint.
+        node: name of the node that adapted it.
+        steps: versions published since the checkpoint, most of them by accepted steps.
+        saved: time, ISO 8601.
+    """
 
     model: str
     node: str
@@ -45,9 +51,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Origin:
-    """The student that weights are adapted from, as far as a file must name it.
+    """Identifies the student that weights are adapted from.
 
-    digest: of all its tensors, projectors included. like: what adaptation changes, by name; shapes and types only.
+    Args:
+        config: of the student.
+        digest: SHA-256 of all its tensors, projectors included.
+        like: what adaptation changes, by name; shapes and types only.
     """
 
     config: StudentConfig
@@ -61,8 +70,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class State:
-    """What a file holds. optimiser: its name and the settings of adaptation when it was saved."""
+class SavedState:
+    """The content of a file. optimiser: its name and the settings of adaptation when the file was saved."""
 
     weights: Weights
     optimiser: Mapping[str, object]
@@ -72,9 +81,11 @@ class State:
 def save_state(
     path: str | Path, origin: Origin, weights: Weights, settings: TTTConfig, provenance: Provenance
 ) -> None:
-    """Write a file whole or not at all; an old one stays as it is until then.
+    """Write a file completely or not at all. An old file is replaced at the end.
 
-    Raises OSError where it cannot be written, ValueError where the weights are another model's or not finite.
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: the weights belong to another model, or are not finite.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     _check_tensors(tensors, origin, "the weights in use", "reset, then adapt anew")
@@ -91,11 +102,13 @@ def save_state(
     write_whole(path, save(tensors, metadata))
 
 
-def load_state(path: str | Path, origin: Origin) -> State:
-    """The state that `save_state` wrote, for the same student.
+def load_state(path: str | Path, origin: Origin) -> SavedState:
+    """Read what `save_state` wrote for the same student.
 
-    Raises FileNotFoundError where there is none, OSError where it cannot be read, and ValueError saying what is wrong
-    with it: damaged, of another class set or backbone, adapted from another checkpoint.
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+        ValueError: it is damaged, of another class set or backbone, or adapted from another checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,7 +117,7 @@ def load_state(path: str | Path, origin: Origin) -> State:
         with safe_open(path, framework="pt") as file:
             described = _description(path, file.metadata() or {})
             _check_origin(path, described, origin)
-            # Copies: the library's tensors are the file itself, mapped, which somebody may yet overwrite.
+            # Copied, because the library maps the file into memory and another process may overwrite it.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); {_DAMAGED}") from error
@@ -112,7 +125,7 @@ def load_state(path: str | Path, origin: Origin) -> State:
     if described["weights"] != _digest(tensors):
         raise ValueError(f"{path}: the weights are not those that were saved; {_DAMAGED}")
     weights = Weights(described["version"], MappingProxyType(tensors))
-    return State(weights, MappingProxyType(described["optimiser"]), described["provenance"])
+    return SavedState(weights, MappingProxyType(described["optimiser"]), described["provenance"])
 
 
 def _description(path: Path, metadata: Mapping[str, str]) -> dict:
@@ -136,20 +149,20 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict:
 
 
 def _check_origin(path: Path, described: dict, origin: Origin) -> None:
-    """Raise ValueError, naming what is different, for a file of another model."""
-    theirs, mine = described["config"], json.loads(json.dumps(asdict(origin.config)))  # tuples as the file has them
-    names, my_names = described["classes"], list(origin.config.classes.names)
+    """Raise ValueError, naming each difference, for a file of another model."""
+    theirs, ours = described["config"], json.loads(json.dumps(asdict(origin.config)))  # tuples become lists
+    names, our_names = described["classes"], list(origin.config.classes.names)
     adapted = f"{path}: adapted ({described['provenance']})"
-    if (theirs.get("class_set"), names) != (mine["class_set"], my_names):
+    if (theirs.get("class_set"), names) != (ours["class_set"], our_names):
         raise ValueError(
             f"{adapted} with class set {theirs.get('class_set')!r} {names}, but this model has "
-            f"{mine['class_set']!r} {my_names}; {_OTHER_MODEL}"
+            f"{ours['class_set']!r} {our_names}; {_OTHER_MODEL}"
         )
-    different = sorted(name for name in theirs.keys() | mine if theirs.get(name) != mine.get(name))
+    different = sorted(name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name))
     if different:
         raise ValueError(
             f"{adapted} with another model: "
-            + ", ".join(f"{name} {theirs.get(name)!r}, but here {mine.get(name)!r}" for name in different)
+            + ", ".join(f"{name} {theirs.get(name)!r}, but here {ours.get(name)!r}" for name in different)
             + f"; {_OTHER_MODEL}"
         )
     if described["student"] != origin.digest:
@@ -169,7 +182,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], origin: Origin, where: str, re
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes, types and values."""
+    """Return the SHA-256 of names, shapes, types and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())

@@ -1,4 +1,4 @@
-"""What the teacher says about the points of a frame."""
+"""The teacher's features at the points of a frame."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ from tttkd_ros.geometry.projection import patch_index, project
 
 
 class Teacher(Protocol):
-    """What adaptation needs of a teacher. dim: width of a feature. grid: rows and columns of patches."""
+    """A frozen 2D foundation model.
+
+    Attributes:
+        dim: width of a feature.
+        grid: rows and columns of the patches of an image.
+    """
 
     dim: int
     grid: tuple[int, int]
 
     def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        """(B, rows, columns, dim) float32 patch features of B images, each (H, W, 3) uint8 RGB."""
+        """Return (B, rows, columns, dim) float32 patch features of B images, each (H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """index: (M,) int64 ascending, the points that a camera sees. patch: (M,) int64, row of `table` for each of them.
+    """The M points of a frame that a camera sees, and their features.
 
-    table: (views x rows x columns, dim), the teacher's features. grid: rows and columns of patches of a view.
+    Args:
+        index: (M,) int64, ascending, which of the frame's points; on the CPU.
+        patch: (M,) int64, the row of `table` for each of them.
+        table: (views * rows * columns, dim), the teacher's features.
+        grid: rows and columns of the patches of a view.
     """
 
     index: Tensor
@@ -38,29 +47,34 @@ class Targets:
 
     @property
     def features(self) -> Tensor:
-        """(M, dim)"""
+        """(M, dim), the feature of each point."""
         return self.table[self.patch]
 
 
 def teacher_targets(
     frame: Frame, teacher: Teacher, generator: torch.Generator, *, occlusion: bool = True
 ) -> Targets:
-    """What the teacher says about a frame's points.
+    """Project the points of a frame on the teacher's patches.
 
-    Where several cameras see a point, one of them is drawn (DITR, section 3.1). The index is on the CPU, the rest on
-    the teacher's device. M is 0 for a frame without views; the teacher is not asked if no camera sees a point.
+    If several cameras see a point, one of them is drawn at random (DITR, arXiv 2503.18944, section 3.1).
+
+    Args:
+        frame: with or without views.
+        teacher: not called if no camera sees a point.
+        generator: of the draws.
+        occlusion: leave out points that others hide.
     """
-    points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
-    chosen = torch.full((len(points),), -1)  # row of the table
-    best = torch.full((len(points),), -1.0)
+    points = torch.tensor(frame.projectable)  # a copy: the arrays of a bag are read-only
     rows, columns = teacher.grid
+    chosen = torch.full((len(points),), -1)  # row of the table
+    highest = torch.full((len(points),), -1.0)
     for number, view in enumerate(frame.views):
         projection = project(points, view.camera, view.camera_from_lidar, occlusion=occlusion)
         patch = patch_index(projection, view.camera, teacher.grid)
-        lot = torch.rand(len(points), generator=generator)
-        wins = (patch >= 0) & (lot > best)
+        priority = torch.rand(len(points), generator=generator)
+        wins = (patch >= 0) & (priority > highest)
         chosen = torch.where(wins, patch + number * rows * columns, chosen)
-        best = torch.where(wins, lot, best)
+        highest = torch.where(wins, priority, highest)
     index = torch.nonzero(chosen >= 0)[:, 0]
     if not len(index):
         return Targets(index, index, torch.empty(0, teacher.dim), teacher.grid)

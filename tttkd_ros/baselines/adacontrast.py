@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from tttkd_ros.adaptation.batch_norm import follow
 from tttkd_ros.baselines.augmentation import strong_augmentation, weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
+from tttkd_ros.baselines.batch_norm import ema_update
 from tttkd_ros.segmenter.student import Student
 
 MOMENTUM = 0.999  # of the momentum encoder
@@ -72,7 +72,7 @@ class AdaContrast(Baseline[AdaContrastState]):
             features = student(weak_view)[sample]
             probabilities = student.logits(features).softmax(1)
             labels = vote_pseudo_labels(features, probabilities, state.features, state.probabilities)
-            follow(encoder.backbone, student.backbone, MOMENTUM, statistics=False)
+            ema_update(encoder.backbone, student.backbone, MOMENTUM, statistics=False)
             keys = normalize(encoder(key_view)[sample], dim=1)
         features = student(query_view)[sample]
         logits = student.logits(features)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tttkd_ros.adaptation.adapter import StepReport
-from tttkd_ros.adaptation.batch_norm import COARSE, deepest_voxel, has_statistics
+from tttkd_ros.adaptation.batch_norm import MIN_COARSE_VOXELS, deepest_voxel, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import CudaStream, wait_for_stream
@@ -145,7 +145,7 @@ class Baseline(ABC, Generic[S]):
             cause = explain_view(frame, max_range) if uses_images else explain_range(frame.points, max_range)
             return outcome | {"reason": with_cause(too_few, cause)}
         if not has_statistics(state.student, state.student.voxels(inputs.points)):
-            size = f"{COARSE} cubes of {deepest_voxel(state.student):g} m"
+            size = f"{MIN_COARSE_VOXELS} cubes of {deepest_voxel(state.student):g} m"
             return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}
         for number in range(config.steps):
             state.updates += 1

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.adaptation.batch_norm import follow, train_affine_only
 from tttkd_ros.baselines.baseline import IGNORED, AdaptationInput, BaselineState, CrossModalBaseline, gradient_step
+from tttkd_ros.baselines.batch_norm import ema_update, train_affine_only
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.image_head import ImageHead
 
@@ -58,8 +58,8 @@ class MMTTA(CrossModalBaseline[MMTTAState]):
             slow_3d = state.student.logits(state.student(inputs.points)[inputs.visible])
             labels = refine_pseudo_labels(slow_3d, logits_3d, state.head(inputs.features), logits_2d)
         value = gradient_step(cross_entropy(logits_3d, labels) + cross_entropy(logits_2d, labels), state.optimiser)
-        follow(state.student.backbone, state.fast.backbone, MOMENTUM, statistics=True)
-        follow(state.head, state.fast_head, MOMENTUM, statistics=True)
+        ema_update(state.student.backbone, state.fast.backbone, MOMENTUM, statistics=True)
+        ema_update(state.head, state.fast_head, MOMENTUM, statistics=True)
         return value
 
 

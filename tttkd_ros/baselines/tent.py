@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tttkd_ros.adaptation.batch_norm import train_affine_only, with_batch_statistics
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
+from tttkd_ros.baselines.batch_norm import train_affine_only, with_batch_statistics
 from tttkd_ros.segmenter.student import Student
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 
-from tttkd_ros.adaptation.batch_norm import train_affine_only
 from tttkd_ros.baselines.baseline import IGNORED, AdaptationInput, BaselineState, CrossModalBaseline, gradient_step
+from tttkd_ros.baselines.batch_norm import train_affine_only
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.image_head import ImageHead
 

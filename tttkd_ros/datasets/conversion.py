@@ -11,9 +11,10 @@ from pathlib import Path
 from tttkd_ros.bags.joining import join_bags
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.datasets.recording import Recording, log
-from tttkd_ros.digests import code_version, differences
+from tttkd_ros.digests import code, differences
 from tttkd_ros.files import write_whole
 
+CODE = ("bags", "datasets", "geometry", "messages", "classes.py", "frame.py")  # what decides a bag's content
 PART = 200  # sweeps in each of the bag's files: what an interruption costs at most
 
 
@@ -30,7 +31,7 @@ def write_bag(
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} exists: choose another name, or remove it")
-    work = _workplace(out, source | {"sweeps": len(recording), **recording.inputs, "code": code_version()})
+    work = _workplace(out, source | {"sweeps": len(recording), **recording.inputs, "code": code(CODE)})
     parts = []
     for number, first in enumerate(range(0, len(recording), PART)):
         parts.append(work / f"{out.name}_{number}")

@@ -1,8 +1,8 @@
-"""What the cameras sent last, kept encoded, and the frame that a training step asks for.
+"""The newest images of every camera, still encoded, and the frame of a sweep made from them.
 
-Messages arrive in the executor's thread, which only stashes them; of sweeps it stashes the stamps, so that a jump in
-time parts them from images in the order of arrival. A frame is made in the thread that trains: there the sweep's images
-are awaited for a bounded time, matched by stamp and decoded.
+Messages arrive in the executor's thread, which only stores them. It stores the stamps of sweeps as well, so that the
+matcher sees jumps in time in the order of arrival. A frame is made in the thread that needs it: it waits a bounded time
+for the images of the sweep, matches them by stamp and decodes them.
 """
 
 from __future__ import annotations
@@ -10,42 +10,58 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.compensation import Compensation
+from tttkd_ros.geometry.rig import RigCamera
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
-from tttkd_ros.monitoring.throttled_log import ThrottledLog
 
-if TYPE_CHECKING:  # messages are read without ROS, too
-    from tttkd_ros.ros.camera_setup import Extrinsics
-
-LARGEST_PIXEL = 8  # bytes, of rgba16
-HEADER_BYTES = 2**16  # more than all that is no pixel takes in a message
+MAX_PIXEL_BYTES = 8  # of rgba16
+MAX_HEADER_BYTES = 2**16  # of a message, without its pixels
 LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
 
+class Extrinsics(Protocol):
+    """Where the cameras are."""
+
+    def rig(self, camera: str) -> RigCamera | None:
+        """Return what a rig file says of a camera; None if there is no rig file."""
+
+    def camera_from_lidar(self, camera: str, camera_frame: str, lidar_frame: str, stamp: int) -> np.ndarray:
+        """Return camera_from_lidar (4, 4) at a time, nanoseconds. Not called for a camera of a rig file."""
+
+
 @dataclass(frozen=True)
-class _Encoded:
+class _EncodedImage:
     stamp: int
     cdr: bytes
 
 
-class Cameras:
-    """Safe to use from several threads, of which one makes frames.
+class CameraBuffer:
+    """Serves training and overlays. Any thread may call any method.
 
-    image_type: as "sensor_msgs/msg/Image". tolerance_ns: largest distance in stamp. depth, most_bytes: images kept per
-    camera, and the bytes that they may take. most_pixels: an image of more is refused as it arrives, or before it is
-    decoded. wait_s: how long `frame` waits for images that are still to come. offsets_ns: per camera, from a sweep's
-    stamp to that of the image that belongs to it; empty for none. channel_order: as for `decode_image`. rectified: the
-    cameras whose images are.
+    Args:
+        names: of the cameras.
+        extrinsics: of the cameras.
+        image_type: as "sensor_msgs/msg/Image".
+        warn: called with a source and a problem; it limits repetitions.
+        tolerance_ns: largest distance in stamp between a sweep and its image.
+        depth: images kept per camera.
+        wait_s: how long `frame` waits for images that are still to come.
+        max_bytes: of the images kept per camera.
+        max_pixels: a larger image is refused before it is kept or decoded.
+        channel_order: as for `decode_image`.
+        offsets_ns: per camera, from a sweep's stamp to that of its image; empty for none.
+        compensation: of the vehicle's motion.
+        rectified: the cameras whose images are rectified.
     """
 
     def __init__(
@@ -53,144 +69,143 @@ class Cameras:
         names: tuple[str, ...],
         extrinsics: Extrinsics,
         image_type: str,
-        warnings: ThrottledLog,
+        warn: Callable[[str, object], object],
         *,
         tolerance_ns: int,
         depth: int,
         wait_s: float,
-        most_bytes: int = IMAGE_BYTES,
-        most_pixels: int = IMAGE_PIXELS,
+        max_bytes: int = IMAGE_BYTES,
+        max_pixels: int = IMAGE_PIXELS,
         channel_order: str = "refuse",
         offsets_ns: tuple[int, ...] = (),
         compensation: Compensation | None = None,
         rectified: Collection[str] = (),
     ):
         self.names = names
-        self.images = dict.fromkeys(names, 0)  # received, by camera
-        self.problems = ""  # why the last frame has no view; empty if it has one
+        self.received = dict.fromkeys(names, 0)  # images, by camera
         self._extrinsics = extrinsics
         self._image_type = image_type
-        self._warnings = warnings
+        self._warn = warn
         self._compensation = compensation or Compensation()
         self._wait_s = wait_s
-        self._most_pixels = most_pixels
-        self._refused: dict[str, str] = {}  # camera -> why its newest image was refused on arrival
-        self._frame_ids: dict[str, str] = {}  # camera -> frame of the image of the last view
+        self._max_pixels = max_pixels
         self._channel_order = channel_order
+        self._frame_ids: dict[str, str] = {}  # camera -> frame id of the image of its last view
+        self._refused: dict[str, str] = {}  # camera -> why its newest image was refused on arrival
         self._cameras = {
             name: CalibratedCamera(extrinsics.rig(name), rectified=name in rectified) for name in names
         }
-        offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
-        self._offsets = offsets
-        self._matcher: StampMatcher[_Encoded] = StampMatcher(offsets, tolerance_ns, depth, most_bytes)
+        self._offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
+        self._matcher: StampMatcher[_EncodedImage] = StampMatcher(self._offsets, tolerance_ns, depth, max_bytes)
         self._arrived = threading.Condition()
-        self._awaited = set(names)  # not those that let a sweep wait in vain and have sent nothing since
+        self._awaited = set(names)  # without cameras that a frame awaited in vain and that have sent nothing since
 
     def add_sweep(self, stamp: int) -> ScanStamp:
-        """Note a sweep as soon as it arrives. Give what this returns to `frame`, in the order of arrival or not.
-
-        The sweep's images are kept for as long as somebody holds it.
-        """
+        """Record a sweep on arrival. Its images are kept for as long as the returned object is referenced."""
         return self._matcher.register(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
-        """cdr: the serialised message, of which only the stamp is read, and of a large one the size."""
+        """Store a serialised image. Only its stamp is read and, if it is large, its size."""
         try:
             stamp = stamp_of_raw(cdr)
-            if len(cdr) > self._most_pixels:  # with fewer bytes it holds fewer pixels, unless it is compressed
+            if len(cdr) > self._max_pixels:  # fewer bytes hold fewer pixels, unless they are compressed
                 self._check_large(cdr)
         except ValueError as error:
             self._refused[camera] = str(error)
-            self._warnings.warn(f"{camera}/image", error)
+            self._warn(f"{camera}/image", error)
             return
         self._refused.pop(camera, None)
         with self._arrived:
-            self.images[camera] += 1
-            self._matcher.add(camera, stamp, _Encoded(stamp, cdr), len(cdr))
+            self.received[camera] += 1
+            self._matcher.add(camera, stamp, _EncodedImage(stamp, cdr), len(cdr))
             self._awaited.add(camera)
             self._arrived.notify_all()
 
-    def _check_large(self, cdr: bytes) -> None:
-        """Raise ValueError for a message with too many pixels, or with more bytes than the largest pixels take."""
-        self._check_pixels(*image_size(read_raw_image(cdr, self._image_type)))
-        if len(cdr) > (most := self._most_pixels * LARGEST_PIXEL + HEADER_BYTES):
-            raise ValueError(f"image of {len(cdr)} bytes is refused: expected at most {most}; {LARGER_IMAGES}")
-
-    def _check_pixels(self, width: int, height: int) -> None:
-        if width * height > self._most_pixels:
-            raise ValueError(f"image of {width}x{height} is refused: expected at most {self._most_pixels} pixels; "
-                             f"{LARGER_IMAGES}")
-
     def add_info(self, camera: str, msg) -> None:
-        """The last info that can be used stays in force; one that cannot is warned of."""
+        """Use a CameraInfo from now on. One that cannot be used is warned about, and the last usable one stays."""
         try:
             self._cameras[camera].add(msg)
         except ValueError as error:
-            self._warnings.warn(f"{camera}/camera_info", error)
+            self._warn(f"{camera}/camera_info", error)
 
     def frame_id(self, camera: str) -> str:
-        """Of the image of the camera's last view, as its own header names it, else its CameraInfo; empty before one."""
+        """Return the frame id of the camera's last view: the image's own, else its CameraInfo's; empty before one."""
         return self._frame_ids.get(camera, "")
 
     def frame(
         self,
-        sweep: ScanStamp,
+        scan: ScanStamp,
         points: np.ndarray,
         lidar_frame: str,
         names: tuple[str, ...] | None = None,
         times: Callable[[], np.ndarray | None] = lambda: None,
         level: np.ndarray | None = None,
     ) -> Frame:
-        """The sweep with every usable view, of all cameras or those in `names`. times: as for `Compensation`. level: as
-        of `Frame`.
+        """Make the frame of a sweep, with every view that can be made.
 
-        Waits, so never call it where messages are received. Where there is no view, `problems` says why.
+        It waits for images, so never call it in the thread that receives messages.
+
+        Args:
+            scan: from `add_sweep`.
+            points: (N, 3) float32, metres, LiDAR frame.
+            lidar_frame: the sweep's frame id.
+            names: the cameras to use; all if None.
+            times: see `Compensation.deskewed`.
+            level: see `Frame`.
+
+        Returns:
+            The frame; `missing` says why a camera has no view.
         """
         names = self.names if names is None else names
-        self._await(sweep, names)
+        self._wait_for_images(scan, names)
         views, missing = [], {}
         for camera in names:
             try:
-                views.append(self._view(camera, sweep, lidar_frame))
+                views.append(self._view(camera, scan, lidar_frame))
             except ValueError as error:
                 missing[camera] = str(error)
-                self._warnings.warn(camera, f"not used for training: {error}")
-        self.problems = "" if views else "; ".join(f"{camera}: {reason}" for camera, reason in missing.items())
-        deskewed = self._compensation.deskewed(lidar_frame, sweep.stamp, points, times) if views else None
+                self._warn(camera, f"its image is not used: {error}")
+        deskewed = self._compensation.deskewed(lidar_frame, scan.stamp, points, times) if views else None
         return Frame(
-            sweep.stamp, points, tuple(views), deskewed=deskewed, level=level, frame_id=lidar_frame, missing=missing
+            scan.stamp, points, tuple(views), deskewed=deskewed, level=level, frame_id=lidar_frame, missing=missing
         )
 
-    def _await(self, sweep: ScanStamp, names: tuple[str, ...]) -> None:
-        """A camera that lets a sweep wait in vain costs the following ones no time until it sends again."""
+    def _check_large(self, cdr: bytes) -> None:
+        self._check_pixels(*image_size(read_raw_image(cdr, self._image_type)))
+        if len(cdr) > (limit := self._max_pixels * MAX_PIXEL_BYTES + MAX_HEADER_BYTES):
+            raise ValueError(f"image of {len(cdr)} bytes is refused: expected at most {limit}; {LARGER_IMAGES}")
 
-        def missing() -> set[str]:
-            return {name for name in names if name in self._awaited and self._matcher.expects(name, sweep)}
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise ValueError(f"image of {width}x{height} is refused: expected at most {self._max_pixels} pixels; "
+                             f"{LARGER_IMAGES}")
+
+    def _wait_for_images(self, scan: ScanStamp, names: tuple[str, ...]) -> None:
+        def expected() -> set[str]:
+            return {name for name in names if name in self._awaited and self._matcher.expects(name, scan)}
 
         with self._arrived:
-            if not self._arrived.wait_for(lambda: not missing(), self._wait_s):
-                self._awaited -= missing()
+            if not self._arrived.wait_for(lambda: not expected(), self._wait_s):
+                self._awaited -= expected()
 
-    def _view(self, camera: str, sweep: ScanStamp, lidar_frame: str) -> View:
+    def _view(self, camera: str, scan: ScanStamp, lidar_frame: str) -> View:
         try:
-            encoded = self._matcher.nearest(camera, sweep)
+            encoded = self._matcher.nearest(camera, scan)
         except Unmatched as unmatched:
             raise ValueError(self._refused.get(camera) or unmatched) from None
         message = read_raw_image(encoded.cdr, self._image_type)
         size = image_size(message)
-        if not all(size):
-            decode_image(message)  # which says why it cannot be
         self._check_pixels(*size)
         frame_id = message.header.frame_id
 
         def frame_from_lidar(frame: str) -> np.ndarray:
             return self._extrinsics.camera_from_lidar(camera, frame, lidar_frame, encoded.stamp)
 
-        # Before it is decoded: its size may not be that of its CameraInfo.
+        # The size is compared with CameraInfo's before the image is decoded.
         model, camera_from_lidar = self._cameras[camera].locate(encoded.stamp, size, frame_id, frame_from_lidar)
-        image = decode_image(message, channel_order=self._channel_order, max_pixels=self._most_pixels)
+        image = decode_image(message, channel_order=self._channel_order, max_pixels=self._max_pixels)
+        image_stamp = image_time(encoded.stamp, self._offsets[camera])
+        moved = self._compensation.between(lidar_frame, image_stamp, scan.stamp)
         self._frame_ids[camera] = frame_id or self._cameras[camera].frame_id
-        taken = image_time(encoded.stamp, self._offsets[camera])
-        moved = self._compensation.between(lidar_frame, taken, sweep.stamp)
-        named = "" if self._extrinsics.rig(camera) else self._frame_ids[camera]
+        named = "" if self._extrinsics.rig(camera) else self._frame_ids[camera]  # a rig does not go by frame ids
         return View(camera, encoded.stamp, image, model, camera_from_lidar @ moved, named)

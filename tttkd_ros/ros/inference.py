@@ -1,9 +1,10 @@
-"""The one thread that answers sweeps, in the order in which they came."""
+"""The thread that segments sweeps, in the order of their arrival."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.frame import upright
-from tttkd_ros.messages.camera_buffer import Cameras
+from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import ScanStamp
 from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
@@ -23,59 +24,90 @@ from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.outputs import labelled_cloud
-from tttkd_ros.ros.sweeps import SweepQueue
 from tttkd_ros.threads import join
 
-MANY_LOST = 3  # sweeps in a row without an answer: it is not by chance
+MIN_LOST = 3  # sweeps in a row without labels, from which they are not taken for chance
 
 
 @dataclass(frozen=True)
 class Sweep:
-    msg: object  # with the attributes of a PointCloud2
+    """A sweep that waits.
+
+    Args:
+        msg: an object with the attributes of a PointCloud2.
+        stamp: nanoseconds.
+        arrived: seconds, time.monotonic().
+        scan: keeps the sweep's images in the camera buffer; None without cameras.
+    """
+
+    msg: object
     stamp: int
-    arrived: float  # seconds, time.monotonic()
-    moment: ScanStamp | None  # as the cameras noted it: they keep its images for as long as it is here
+    arrived: float
+    scan: ScanStamp | None
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A sweep's points (N, 3) and labels (N,) after its answer was published. latency: seconds from its arrival.
-    times: as `Cameras.frame` takes them."""
+class LabelledSweep:
+    """A sweep whose labels are published.
 
-    stamp: int
+    Args:
+        scan: see `Sweep`.
+        frame_id: of the LiDAR.
+        points: (N, 3) float32, metres, LiDAR frame.
+        labels: (N,) uint8.
+        times: see `CameraBuffer.frame`.
+        level: see `Frame`.
+        latency_s: from its arrival to the published labels.
+    """
+
+    scan: ScanStamp | None
     frame_id: str
     points: np.ndarray
     labels: np.ndarray
-    latency: float
     times: Callable[[], np.ndarray | None]
+    level: np.ndarray | None
+    latency_s: float
 
 
-class Unreadable(ValueError):
-    """Why a cloud cannot be decoded."""
+class UnreadableCloud(ValueError):
+    """A cloud that cannot be decoded."""
 
 
 class Inference:
-    """Decode, segment, encode, publish; then `after` is told, for what may come later than the answer.
+    """Decodes, segments, encodes and publishes every sweep, then submits it for training.
 
-    The governor is told how long each took. Once adaptation has nothing left to give, a sweep that waited for longer
-    than the deadline makes way for newer ones, and is counted. A sweep that cannot be decoded has no points to answer
-    with: it is counted and complained about, as is one of more than `most_bytes`. Any other failure is reported and the
-    thread lives on with the next sweep.
+    A sweep that cannot be decoded, or is too large, is counted and warned about. Any other failure is reported, and the
+    thread continues with the next sweep. If adaptation has nothing left to give, a sweep that has waited longer than
+    the deadline is dropped for a newer one, and counted.
+
+    Args:
+        pipeline: segments and adapts.
+        palette: (256, 3) uint8, the colour of each label.
+        cameras: None without cameras.
+        publish: takes the labelled cloud.
+        on_labelled: called after the sweep was published.
+        statistics: counts and times.
+        warnings, failures: logs that limit repetitions.
+        queue_size: sweeps that may wait; beyond that the oldest is dropped.
+        max_bytes: a larger cloud is refused.
+        governor: chooses how much of the machine adaptation may take.
+        time_unit: see `point_times`.
+        level: gives the rotation (3, 3) that levels a LiDAR frame at a stamp, or None.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         palette: np.ndarray,
-        cameras: Cameras | None,
+        cameras: CameraBuffer | None,
         publish: Callable[[PointCloud2], object],
-        after: Callable[[Answered], object],
+        on_labelled: Callable[[LabelledSweep], object],
         statistics: Statistics,
         warnings: ThrottledLog,
         failures: ThrottledLog,
         *,
-        bound: int,
-        most_bytes: int = CLOUD_BYTES,
+        queue_size: int,
+        max_bytes: int = CLOUD_BYTES,
         governor: Governor,
         time_unit: str = "auto",
         level: Callable[[str, int], np.ndarray | None] = lambda frame, stamp: None,
@@ -84,119 +116,140 @@ class Inference:
         self._palette = palette
         self._cameras = cameras
         self._publish = publish
-        self._after = after
+        self._on_labelled = on_labelled
         self._statistics = statistics
         self._warnings = warnings
         self._failures = failures
-        self._most_bytes = most_bytes
-        self._lost = 0  # sweeps in a row that could not be answered
-        self._reason = ""  # why the last of them could not
+        self._max_bytes = max_bytes
         self._governor = governor
         self._time_unit = time_unit
         self._level = level
-        self.version = 0  # of the weights behind the last answer
+        self._lost, self._reason = 0, ""  # sweeps in a row without labels, and why the last one has none
+        self.version = 0  # of the weights that labelled the last sweep
         self.problem = ""  # why almost no point of that sweep was in range
-        self._queue: SweepQueue[Sweep] = SweepQueue(bound)
+        self._queue: deque[Sweep] = deque()
+        self._queue_size = queue_size
+        self._closed = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     @property
     def trouble(self) -> str:
-        """What keeps the sweeps from being answered; empty if one of the last few was."""
-        return f"the last {self._lost} sweeps got no answer: {self._reason}" if self._lost >= MANY_LOST else ""
+        """Why no sweep is labelled; empty if one of the last few was."""
+        return f"the last {self._lost} sweeps got no labels: {self._reason}" if self._lost >= MIN_LOST else ""
 
     def submit(self, cdr: bytes, read: Callable[[bytes], object] = read_cloud) -> None:
-        """cdr: a serialised cloud. read: makes of it an object with the attributes of a PointCloud2. Never waits."""
+        """Queue a serialised cloud; never wait. read: returns an object with the attributes of a PointCloud2."""
         self._statistics.count("sweeps in")
         try:
-            if len(cdr) > self._most_bytes:
-                raise ValueError(f"it has {len(cdr)} bytes, expected at most {self._most_bytes}; send single sweeps "
+            if len(cdr) > self._max_bytes:
+                raise ValueError(f"it has {len(cdr)} bytes, expected at most {self._max_bytes}; send single sweeps "
                                  "instead of maps, or raise the parameter limits.cloud_bytes")
             msg = read(cdr)
         except ValueError as error:
             self._refuse(error)
             return
         stamp = nanoseconds(msg.header.stamp)
-        moment = self._cameras.add_sweep(stamp) if self._cameras else None
-        if not self._queue.put(Sweep(msg, stamp, time.monotonic(), moment)):
+        scan = self._cameras.add_sweep(stamp) if self._cameras else None
+        with self._changed:
+            full = len(self._queue) >= self._queue_size
+            if full:
+                self._queue.popleft()
+            self._queue.append(Sweep(msg, stamp, time.monotonic(), scan))
+            self._changed.notify()
+        if full:
             self._drop()
 
     def close(self) -> None:
-        """Ends after the sweep in hand; sweeps still waiting are not answered, but counted as dropped."""
-        for _ in range(self._queue.close()):
+        """End after the current sweep. Sweeps that still wait are counted as dropped."""
+        with self._changed:
+            self._closed = True
+            dropped = len(self._queue)
+            self._queue.clear()
+            self._changed.notify()
+        for _ in range(dropped):
             self._statistics.count("sweeps dropped")
         join(self._thread)
 
+    def _next(self) -> Sweep | None:
+        """Wait for the oldest sweep. None after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            return None if self._closed else self._queue.popleft()
+
     def _run(self) -> None:
-        while (sweep := self._queue.take()) is not None:
-            if self._too_late(sweep):
+        while (sweep := self._next()) is not None:
+            waited = time.monotonic() - sweep.arrived
+            if self._governor.exhausted and self._queue and waited > self._governor.deadline_s:
                 self._drop()
                 continue
             try:
-                answered = self._answer(sweep)
-            except Unreadable as error:
+                labelled = self._label(sweep)
+            except UnreadableCloud as error:
                 self._refuse(error)
+                continue
             except Exception as error:
                 self._lose("failed", f"{type(error).__name__}: {error}")
                 self._failures.failed(f"sweep at {sweep.stamp}", error)
-            else:
-                self._statistics.count("sweeps out")
-                self._lost = 0
-                self._follow_up(sweep, answered)
+                continue
+            self._statistics.count("sweeps out")
+            self._lost = 0
+            try:
+                self._govern(sweep, labelled.latency_s)
+                self._adapt(sweep, labelled)
+                self._on_labelled(labelled)
+            except Exception as error:
+                self._failures.failed(f"work after the labels of the sweep at {sweep.stamp}", error)
+
+    def _label(self, sweep: Sweep) -> LabelledSweep:
+        """Decode, segment, encode and publish."""
+        times = [time.monotonic()]
+        try:
+            cloud = decode_cloud(sweep.msg)
+        except ValueError as error:
+            raise UnreadableCloud(str(error)) from error
+        times.append(time.monotonic())
+        frame_id = sweep.msg.header.frame_id
+        level = self._level(frame_id, sweep.stamp)
+        prediction = self._pipeline.segment(upright(cloud.points, level))
+        self.version, self.problem = prediction.version, prediction.problem
+        times.append(time.monotonic())
+        message = labelled_cloud(sweep.msg, cloud, prediction.labels, prediction.confidence, self._palette)
+        times.append(time.monotonic())
+        self._publish(message)
+        times.append(time.monotonic())
+        stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
+        latency = times[-1] - sweep.arrived
+        self._statistics.add_times({stage: end - start for stage, start, end in stages} | {"latency": latency})
+        point_stamps = partial(point_times, sweep.msg, unit=self._time_unit)  # read only if a frame needs them
+        return LabelledSweep(sweep.scan, frame_id, cloud.points, prediction.labels, point_stamps, level, latency)
+
+    def _govern(self, sweep: Sweep, latency_s: float) -> None:
+        before = self._governor.throttle
+        self._governor.observe(sweep.stamp, sweep.arrived, latency_s)
+        throttle = self._governor.throttle
+        if throttle.stride_factor > before.stride_factor:
+            self._warnings.warn("deadline", f"latency is near it: the stride is multiplied by {throttle.stride_factor}")
+        self._pipeline.throttle = throttle
+
+    def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
+        build_frame = None
+        if self._cameras:
+            build_frame = partial(
+                self._cameras.frame, labelled.scan, labelled.points, labelled.frame_id, times=labelled.times,
+                level=labelled.level,
+            )
+        self._pipeline.adapt(sweep.stamp, build_frame)
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))
-        self._warnings.warn("points", f"cloud cannot be read, and so not answered: {reason}")
+        self._warnings.warn("points", f"cloud cannot be read, so it gets no labels: {reason}")
 
     def _lose(self, outcome: str, reason: str) -> None:
         self._statistics.count(f"sweeps {outcome}")
         self._lost, self._reason = self._lost + 1, reason
 
-    def _too_late(self, sweep: Sweep) -> bool:
-        waited = time.monotonic() - sweep.arrived
-        return self._governor.exhausted and len(self._queue) > 0 and waited > self._governor.deadline_s
-
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
         self._warnings.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
-
-    def _answer(self, sweep: Sweep) -> Answered:
-        msg = sweep.msg
-        times = [time.monotonic()]
-        try:
-            cloud = decode_cloud(msg)
-        except ValueError as error:
-            raise Unreadable(str(error)) from error
-        times.append(time.monotonic())
-        stamp, frame_id, cameras = sweep.stamp, msg.header.frame_id, self._cameras
-        told_times = partial(point_times, msg, unit=self._time_unit)  # unread until a frame asks for them
-        level = self._level(frame_id, stamp)
-        make_frame = None
-        if cameras:
-            make_frame = partial(cameras.frame, sweep.moment, cloud.points, frame_id, times=told_times, level=level)
-        prediction = self._pipeline.process(stamp, upright(cloud.points, level), make_frame)
-        self.version, self.problem = prediction.version, prediction.problem
-        times.append(time.monotonic())
-        answer = labelled_cloud(msg, cloud, prediction.labels, prediction.confidence, self._palette)
-        times.append(time.monotonic())
-        self._publish(answer)
-        times.append(time.monotonic())
-        stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
-        latency = times[-1] - sweep.arrived
-        self._statistics.add_times({s: b - a for s, a, b in stages} | {"latency": latency})
-        return Answered(stamp, frame_id, cloud.points, prediction.labels, latency, told_times)
-
-    def _follow_up(self, sweep: Sweep, answered: Answered) -> None:
-        try:
-            self._govern(answered.stamp, sweep.arrived, answered.latency)
-            self._after(answered)
-        except Exception as error:
-            self._failures.failed(f"what follows the answer to the sweep at {answered.stamp}", error)
-
-    def _govern(self, stamp: int, arrived: float, latency: float) -> None:
-        before = self._governor.share
-        self._governor.observe(stamp, arrived, latency)
-        share = self._governor.share
-        if share.stretch > before.stretch:
-            self._warnings.warn("deadline", f"latency is near it: stride stretched to {share.stretch} times")
-        self._pipeline.shed(share)

@@ -166,8 +166,7 @@ class SegmenterNode(LifecycleNode):
 
 
 def _reset(runtime: Runtime) -> str:
-    runtime.state.reset()
-    return "; ".join(filter(None, ("the weights are the checkpoint's again", runtime.pipeline.revive())))
+    return "; ".join(filter(None, ("the weights are the checkpoint's again", runtime.state.reset())))
 
 
 def _pause(runtime: Runtime) -> str:

@@ -75,7 +75,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "alignment": report.alignment,
         "gradient_norm": report.gradient_norm,
         "rolled_back": report.rolled_back,
-        "bn_updated": report.followed,
+        "bn_updated": report.bn_updated,
         "paused": report.paused,
         "skipped": report.skipped,
         "points": report.points,

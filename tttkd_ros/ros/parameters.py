@@ -30,7 +30,7 @@ DESCRIPTIONS = {
     "max_gradient": "longest gradient, in times what is usual; longer ones are shortened to it",
     "patience": "objections in a row until the guard pauses adaptation, to go on by itself once all is well",
     "scene_steps": "steps on one scene, at most, before the guard has it change first: of use where the robot stands",
-    "pull": "share of the way back to the shipped weights after each step; 0 for none",
+    "source_anchoring": "share of the way back to the shipped weights after each step; 0 for none",
 }
 
 

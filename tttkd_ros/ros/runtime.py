@@ -24,7 +24,7 @@ from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
-from tttkd_ros.messages.camera_buffer import Cameras
+from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog, warn_with
 from tttkd_ros.names import is_rectified
@@ -86,17 +86,13 @@ class Runtime:
         poses = tf_poses(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
         compensation = Compensation(poses and poses.trajectory, partial(warnings.warn, "motion"), log.info)
         mounting = Mounting(mounted, settings.base_frame, tf and TfTransforms(tf.buffer).lookup, log.info)
-        # Training and overlays ask for different sweeps, each in order; both hold the same bytes.
-        self.cameras, drawn = (
-            Cameras(
-                settings.cameras, transforms, image_type, warnings,
+        self.cameras = CameraBuffer(
+                settings.cameras, transforms, image_type, warnings.warn,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
-                most_bytes=settings.history_bytes, most_pixels=settings.image_pixels,
+                max_bytes=settings.history_bytes, max_pixels=settings.image_pixels,
                 channel_order=settings.channel_order, compensation=compensation,
                 offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
                 rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
-            )
-            for _ in range(2)
         )
         self.adapts = bool(settings.cameras and settings.teacher)
 
@@ -111,12 +107,12 @@ class Runtime:
         self._close.append(self.state.close)
         if settings.load_at_start:
             self.state.restore()
-        self._overlays = Overlays(drawn, classes.palette, overlays, failures)
+        self._overlays = Overlays(self.cameras, classes.palette, overlays, failures)
         self._close.append(self._overlays.close)
         self._inference = Inference(
-            self.pipeline, classes.palette, self.cameras if self.adapts else None, labelled.publish,
-            self._overlays.submit, self._statistics, warnings, failures, bound=settings.queue,
-            most_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
+            self.pipeline, classes.palette, self.cameras if settings.cameras else None, labelled.publish,
+            self._overlays.submit, self._statistics, warnings, failures, queue_size=settings.queue,
+            max_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
             level=mounting.level,
         )
         self._close.append(self._inference.close)
@@ -133,11 +129,9 @@ class Runtime:
             types.watch_images(topics.image, image_type)
             subscribe(
                 Image if raw else CompressedImage, topics.image,
-                partial(_both, self.cameras.add_image, drawn.add_image, name), raw=True,
+                partial(self.cameras.add_image, name), raw=True,
             )
-            subscribe(
-                CameraInfo, topics.info, partial(_both, self.cameras.add_info, drawn.add_info, name), once=True
-            )
+            subscribe(CameraInfo, topics.info, partial(self.cameras.add_info, name), once=True)
         watch = node.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._close.append(partial(node.destroy_timer, watch))
 
@@ -153,11 +147,11 @@ class Runtime:
 
     def snapshot(self) -> Snapshot:
         """For /diagnostics."""
-        pipeline = self.pipeline
+        status = self.pipeline.status
         return Snapshot(
-            "active" if self.active else "inactive", pipeline.adaptation, pipeline.failed, pipeline.restarting,
-            self._inference.version, pipeline.in_force.stride, pipeline.counters, self.cameras.images,
-            problem=self._inference.problem, failing=pipeline.failing, trouble=self._inference.trouble,
+            "active" if self.active else "inactive", status.text, status.stopped, status.restarting,
+            self._inference.version, status.stride, status.counters, self.cameras.received,
+            problem=self._inference.problem, failing=status.failing, trouble=self._inference.trouble,
             inputs=tuple(topic.status() for topic in self._inputs),
         )
 
@@ -187,7 +181,7 @@ class Runtime:
         if torch.device(device).type == "cuda":
             return build
         weights = Weights.copied(0, student.backbone)
-        return partial(AdapterProcess, build, weights, patience_s=settings.worker_patience, cancel=cancel)
+        return partial(AdapterProcess, build, weights, timeout_s=settings.worker_patience, cancel=cancel)
 
     def _on_points(self, cdr: bytes, read: Callable[[bytes], object]) -> None:
         if self.active:
@@ -233,8 +227,3 @@ class Runtime:
     def _look(self) -> None:
         for topic in self._inputs:
             topic.check()
-
-
-def _both(first: Callable[[str, object], None], second: Callable[[str, object], None], camera: str, msg) -> None:
-    first(camera, msg)
-    second(camera, msg)

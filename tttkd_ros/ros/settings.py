@@ -6,7 +6,7 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from tttkd_ros.adaptation.process import PATIENCE_S
+from tttkd_ros.adaptation.process import STEP_TIMEOUT_S
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.encodings import CHANNEL_ORDERS
@@ -117,7 +117,7 @@ class Settings:
         low=1, high=256,
     )
     worker_patience: float = _parameter(
-        "worker.patience", PATIENCE_S, "seconds until a training step's process that gives no answer is killed, and "
+        "worker.patience", STEP_TIMEOUT_S, "seconds until a training step's process that gives no answer is killed, and "
         "another started", low=1.0, high=3600.0,
     )
     autosave: float = _parameter(

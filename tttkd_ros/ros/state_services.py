@@ -59,11 +59,11 @@ class AdaptedState:
         """Returns an awaitable `Outcome`. The loaded weights get the version after the published one."""
         return self._submit(self._load)
 
-    def reset(self) -> None:
+    def reset(self) -> str:
         """Publish the checkpoint's weights."""
         with self._lock:
-            self._pipeline.reset()
             self._base = 0, 0
+            return self._pipeline.reset()
 
     def restore(self) -> None:
         """Load the file at start, if there is one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -57,3 +57,10 @@ def overwrite(backbone: nn.Module, weights: Weights) -> None:
         raise ValueError(OTHER_BACKBONE)
     for name, tensor in weights.tensors.items():
         tensors[name].copy_(tensor)
+
+
+def total_norm(tensors: Iterable[Tensor]) -> float:
+    """Return the Euclidean norm of all elements of some tensors. It is not finite if one element is not."""
+    # In double precision: the square of a large float32 overflows.
+    parts = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors]
+    return torch.stack(parts).norm().item()

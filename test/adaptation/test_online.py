@@ -1,0 +1,475 @@
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.adaptation.batch_norm import norms
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.guard import MIN_HISTORY, Evidence
+from tttkd_ros.adaptation.online import OnlineTTTKD
+from tttkd_ros.segmenter.weights import Weights
+
+CONFIG = TTTConfig(stride=1, guard=False, bn_momentum=0.0)  # the toy teacher has nothing that neighbours differ in
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("momentum", [0.0, TTTConfig.bn_momentum])
+def test_the_loss_goes_down(student, teacher, make_frame, momentum):
+    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(CONFIG, bn_momentum=momentum)
+    losses = [adapter.step(make_frame(seed=seed), config).loss for seed in range(30)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+def test_frozen_statistics_and_projectors_never_change(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
+    for seed in range(5):
+        assert adapter.step(make_frame(seed=seed), CONFIG).accepted
+    after = adapter._student.state_dict()
+    trained = {f"backbone.{name}" for name, _ in adapter._student.backbone.named_parameters()}
+    frozen = before.keys() - trained
+    assert {"teacher_mean", "class_head.0.weight", "backbone.activation.0.running_var"} <= frozen
+    assert all(before[name].numpy().tobytes() == after[name].numpy().tobytes() for name in frozen)
+    affine = [name for name in trained if name.endswith("activation.0.weight")]
+    assert affine
+    assert any(not torch.equal(before[name], after[name]) for name in affine)
+
+
+UPDATING = dataclasses.replace(CONFIG, bn_momentum=0.2)
+
+
+def statistics(weights):
+    return {name: tensor for name, tensor in weights.tensors.items() if name.endswith(("running_mean", "running_var"))}
+
+
+def test_statistics_move_towards_those_of_the_sweep(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    seen = []
+    first = adapter._student.backbone.activation[0]
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    mean, variance = first.running_mean.clone(), first.running_var.clone()
+    report = adapter.step(make_frame(views=()), UPDATING)
+    share = 0.2 + 0.1 * 0.94
+    assert torch.allclose(first.running_mean, (1 - share) * mean + share * seen[0].mean(0), atol=1e-6)
+    assert torch.allclose(first.running_var, (1 - share) * variance + share * seen[0].var(0), atol=1e-6)
+    assert report.bn_updated
+
+
+def test_updated_statistics_leave_the_projectors_unchanged(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
+    adapter.step(make_frame(), UPDATING)
+    after = adapter._student.state_dict()
+    projectors = [name for name in before if not name.startswith("backbone.")]
+    assert projectors
+    assert all(torch.equal(before[name], after[name]) for name in projectors)
+
+
+def test_statistics_are_updated_and_published_without_an_image(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    before = adapter.weights()
+    report = adapter.step(make_frame(views=()), UPDATING)
+    after = adapter.weights()
+    assert (report.accepted, report.bn_updated, report.version) == (False, True, 1)
+    assert not same(statistics(before), statistics(after))
+    learnt = before.tensors.keys() - statistics(before)
+    assert learnt
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in learnt)
+
+
+def test_a_cloud_too_small_for_statistics_changes_nothing(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    frame = make_frame()
+    report = adapter.step(dataclasses.replace(frame, points=frame.points[:1]), UPDATING)
+    assert (report.bn_updated, report.version) == (False, 0)
+    assert same(adapter.weights().tensors, OnlineTTTKD(student, teacher).weights().tensors)
+
+
+def test_statistics_that_are_not_finite_are_undone(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    with torch.no_grad():
+        norms(adapter._student.backbone)[0].weight.fill_(3e38)
+    before = adapter.weights()
+    report = adapter.step(make_frame(), UPDATING)
+    assert (report.accepted, report.bn_updated, report.version) == (False, False, 0)
+    assert same(adapter.weights().tensors, before.tensors)
+
+
+def test_statistics_are_published_without_a_held_back_step(
+    student, teacher, make_frame
+):
+    adapter = OnlineTTTKD(student, teacher)
+    shipped = adapter.weights().tensors
+    config = dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
+    reports = [adapter.step(make_frame(), config)]
+    reports += [adapter.step(make_frame(seed=1, views=()), config) for _ in range(3)]
+    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (False, 1), (False, 2), (False, 3)]
+    published, own = adapter.weights(), own_weights(adapter)
+    assert same(statistics(published), statistics(own))
+    changed = {name for name, tensor in published.tensors.items() if not torch.equal(tensor, shipped[name])}
+    assert changed == statistics(published).keys()
+    assert not same(published.tensors, own.tensors)
+
+
+def test_a_held_back_step_is_published_with_the_next(student, teacher, make_frame):
+    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
+    for stamp, views in enumerate((None, (), None)):
+        frame = make_frame(stamp=stamp, seed=stamp, views=views)
+        adapter.step(fresh(frame) if frame.views else frame, config)
+    assert adapter.weights().version == 2
+    assert same(adapter.weights().tensors, own_weights(adapter).tensors)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_roll_back_takes_the_statistics_back(student, teacher, make_frame, turned):
+    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
+    adapter.step(make_frame(stamp=0), config)
+    before = statistics(own_weights(adapter))
+    report = adapter.step(make_frame(stamp=turned, seed=1, views=None if turned else ()), config)  # the same image
+    assert (report.rolled_back, report.bn_updated) == (turned, not turned)
+    assert same(statistics(own_weights(adapter)), before) == turned
+
+
+def test_the_given_student_is_not_changed(student, teacher, make_frame):
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    OnlineTTTKD(student, teacher).step(make_frame(), CONFIG)
+    assert same(before, student.state_dict())
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_a_reset_repeats_the_same_run(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher, seed=3)
+    shipped = adapter.weights()
+    few = dataclasses.replace(CONFIG, kd_points=50)  # so that chance has a part in it
+    runs = []
+    for _ in range(2):
+        for seed in range(3):
+            adapter.step(make_frame(seed=seed), few)
+        runs.append(adapter.weights())
+        adapter.load_weights(shipped)
+        assert same(adapter.weights().tensors, shipped.tensors)
+        assert adapter.weights().version == 0
+    assert same(runs[0].tensors, runs[1].tensors)
+    assert not same(runs[0].tensors, shipped.tensors)
+
+
+def test_two_adapters_of_the_same_seed_agree_bit_for_bit(student, teacher, make_frame):
+    adapters = [OnlineTTTKD(student, teacher, seed=1) for _ in range(2)]
+    for adapter in adapters:
+        adapter.step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
+    assert same(*(adapter.weights().tensors for adapter in adapters))
+
+
+def test_the_version_rises_with_accepted_steps_only(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    versions = [adapter.step(frame, CONFIG).version for frame in (make_frame(), make_frame(views=()), make_frame())]
+    assert versions == [1, 1, 2]
+
+
+def test_published_weights_do_not_change_with_later_steps(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    weights = adapter.weights()
+    copies = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+    adapter.step(make_frame(), CONFIG)
+    assert same(weights.tensors, copies)
+
+
+def test_a_report_describes_the_step(student, teacher, make_frame):
+    config = TTTConfig(stride=7, learning_rate=0.05, steps=3, guard=False)
+    report = OnlineTTTKD(student, teacher).step(make_frame(stamp=42), config)
+    assert (report.stamp, report.accepted, report.reason, report.version) == (42, True, "", 1)
+    assert (report.steps, report.learning_rate, report.stride, report.cameras) == (3, 0.05, 7, ("front",))
+    assert report.loss == -report.cosine
+    assert report.points > 100
+    assert report.seconds > 0
+
+
+class Spoilt:
+    """A teacher whose features are spoilt."""
+
+    def __init__(self, teacher, spoil):
+        self.dim, self.grid, self._teacher, self._spoil = teacher.dim, teacher.grid, teacher, spoil
+
+    def __call__(self, images):
+        return self._spoil(self._teacher(images))
+
+
+def spoil_gradient(value):
+    """Make one element of the gradient `value`, in the first weights that are trained."""
+
+    def hook(gradient):
+        gradient = gradient.clone()
+        gradient.view(-1)[0] = value
+        return gradient
+
+    return lambda adapter: adapter._algorithm.parameters[0].register_hook(hook).remove
+
+
+def spoil_features(adapter):
+    algorithm = adapter._algorithm
+    healthy, algorithm.teacher = algorithm.teacher, Spoilt(algorithm.teacher, lambda features: features * torch.nan)
+    return lambda: setattr(algorithm, "teacher", healthy)
+
+
+def spoil_nothing(_):
+    return lambda: None
+
+
+BAD_STEPS = {
+    "features": (spoil_features, CONFIG, "the loss is not finite"),
+    "gradient": (spoil_gradient(torch.inf), CONFIG, "the gradient is not finite"),
+    "weights": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0), "the weights are not finite"),
+    "second step": (spoil_gradient(3e38), dataclasses.replace(CONFIG, learning_rate=10.0, steps=5), "is not finite"),
+    "view": (
+        spoil_nothing, dataclasses.replace(CONFIG, min_points=100_000),
+        "points in view of a camera, expected at least 100000",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "config", "reason"), BAD_STEPS.values(), ids=BAD_STEPS)
+def test_a_rejected_step_leaves_no_trace(student, teacher, make_frame, spoil, config, reason):
+    good = dataclasses.replace(CONFIG, kd_points=50)  # so that a disturbed random state would show
+    tried, spared = OnlineTTTKD(student, teacher), OnlineTTTKD(student, teacher)
+    for adapter in (tried, spared):
+        assert adapter.step(make_frame(seed=1), good).accepted
+    cure = spoil(tried)
+    report = tried.step(make_frame(seed=5), config)
+    cure()
+    assert not report.accepted
+    assert reason in report.reason
+    assert report.version == 1
+    assert same(tried.weights().tensors, spared.weights().tensors)
+    for adapter in (tried, spared):
+        assert adapter.step(make_frame(seed=2), good).version == 2
+    assert same(tried.weights().tensors, spared.weights().tensors)
+
+
+def test_a_step_that_raises_leaves_no_trace(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, Spoilt(teacher, lambda features: features[..., :2]))
+    with pytest.raises(RuntimeError):
+        adapter.step(make_frame(), CONFIG)
+    assert same(adapter.weights().tensors, OnlineTTTKD(student, teacher).weights().tensors)
+
+
+def test_a_frame_without_an_image_is_rejected(student, teacher, make_frame):
+    report = OnlineTTTKD(student, teacher).step(make_frame(views=()), CONFIG)
+    assert (report.accepted, report.reason, report.points, report.cameras) == (False, "no camera image", 0, ())
+
+
+def test_points_out_of_range_do_not_disturb_a_step(student, teacher, make_frame):
+    frame = make_frame()
+    odd = np.array([[np.nan, 0, 0], [5, 0, np.inf], [1e8, 0, 0]], np.float32)
+    mixed = dataclasses.replace(frame, points=np.concatenate([odd, frame.points]))
+    adapters = [OnlineTTTKD(student, teacher) for _ in range(2)]
+    reports = [adapter.step(f, CONFIG) for adapter, f in zip(adapters, (frame, mixed), strict=True)]
+    assert reports[1].accepted
+    assert reports[0].loss == pytest.approx(reports[1].loss, abs=0.05)  # chance holds out other points
+    assert reports[0].points == reports[1].points
+
+
+def test_an_empty_sweep_is_rejected(student, teacher, make_frame):
+    frame = dataclasses.replace(make_frame(), points=np.empty((0, 3), np.float32))
+    assert "0 points in view" in OnlineTTTKD(student, teacher).step(frame, CONFIG).reason
+
+
+def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, monkeypatch):
+    sizes = []
+    predict = type(student).predict_teacher_features
+    record = lambda self, features: sizes.append(len(features)) or predict(self, features)  # noqa: E731
+    monkeypatch.setattr(type(student), "predict_teacher_features", record)
+    OnlineTTTKD(student, teacher).step(make_frame(), dataclasses.replace(CONFIG, kd_points=50, steps=2))
+    held, *drawn = sizes
+    assert drawn == [50, 50]
+    assert held > 50
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_without_the_guard_all_visible_points_are_trained_on(student, teacher, make_frame, monkeypatch, guard):
+    sizes = []
+    predict = type(student).predict_teacher_features
+    record = lambda self, features: sizes.append(len(features)) or predict(self, features)  # noqa: E731
+    monkeypatch.setattr(type(student), "predict_teacher_features", record)
+    config = dataclasses.replace(CONFIG, guard=guard, min_alignment=-2.0)
+    report = OnlineTTTKD(student, teacher).step(make_frame(), config)
+    held, drawn = sizes
+    assert drawn == (report.points - held if guard else report.points)
+
+
+def test_a_teacher_of_another_width_is_refused(student, teacher):
+    teacher.dim = 384
+    with pytest.raises(ValueError, match=r"384.*6 \(toy\)"):
+        OnlineTTTKD(student, teacher)
+
+
+GUARDED = TTTConfig(stride=1, min_alignment=0.02, bn_momentum=0.0)
+
+
+@pytest.fixture
+def run(student, teacher, make_frame, monkeypatch):
+    """run(*alignments): the reports of a step on each, and the weights before and after each. published: those that
+    are published, instead of the adapter's own."""
+
+    def run(*alignments, published=False):
+        adapter, reports = OnlineTTTKD(student, teacher), []
+        read = adapter.weights if published else partial(own_weights, adapter)
+        weights = [read()]
+        for stamp, value in enumerate(alignments):
+            monkeypatch.setattr("tttkd_ros.adaptation.online.measure", lambda *_, value=value: Evidence(value, 0.5))
+            reports.append(adapter.step(fresh(make_frame(stamp=stamp, seed=stamp)), GUARDED))
+            weights.append(read())
+        return reports, weights
+
+    return run
+
+
+def own_weights(adapter):
+    """The weights of the adapter, a held back step included."""
+    return Weights.copied(0, adapter._student.backbone)
+
+
+def fresh(frame):
+    """With another image, so that it is not frozen."""
+    view = frame.views[0]
+    return dataclasses.replace(frame, views=(dataclasses.replace(view, image=view.image + np.uint8(frame.stamp)),))
+
+
+def test_a_second_rejection_in_a_row_changes_nothing(run):
+    reports, weights = run(*[0.05] * MIN_HISTORY, -0.05, -0.05)
+    assert [report.accepted for report in reports] == [True] * MIN_HISTORY + [False] * 2
+    assert "alignment -0.050" in reports[-1].reason
+    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, MIN_HISTORY, False)
+    assert same(weights[-1].tensors, weights[-2].tensors)
+
+
+def test_the_first_rejection_publishes_the_mean_over_the_last_steps(run):
+    reports, weights = run(*[0.05] * MIN_HISTORY, -0.05)
+    assert (reports[-1].version, reports[-1].rolled_back) == (MIN_HISTORY, True)
+    *iterates, mean = weights[1:]
+    for name, tensor in mean.tensors.items():
+        assert torch.allclose(tensor, torch.stack([each.tensors[name] for each in iterates]).mean(0), atol=1e-6)
+
+
+def test_a_frozen_image_is_rejected_before_the_teacher_runs(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    for stamp in range(2):
+        report = adapter.step(make_frame(stamp=stamp), GUARDED)
+    assert "frozen" in report.reason
+    assert teacher.calls == 1
+
+
+def test_doubtful_steps_are_rolled_back_under_a_new_version(run):
+    reports, weights = run(*[0.05] * MIN_HISTORY, 0.01, -0.05)
+    assert [report.accepted for report in reports] == [True] * (MIN_HISTORY + 1) + [False]
+    assert (reports[-1].rolled_back, reports[-1].version) == (True, MIN_HISTORY + 1)
+    *_, before, doubtful, rolled_back = weights
+    assert same(rolled_back.tensors, before.tensors)
+    assert not same(doubtful.tensors, before.tensors)
+
+
+def test_the_first_step_is_held_back_until_a_second_confirms_it(run):
+    reports, weights = run(0.05, 0.05, 0.05, published=True)
+    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (True, 1), (True, 2)]
+    shipped, first, second, _ = (each.tensors for each in weights)
+    assert same(first, shipped)
+    assert not same(second, shipped)
+
+
+def test_an_unconfirmed_first_step_is_never_published(run):
+    reports, weights = run(0.05, -0.05)
+    assert (reports[1].rolled_back, reports[1].version) == (True, 0)
+    assert same(weights[2].tensors, weights[0].tensors)
+
+
+@pytest.mark.parametrize(("guard", "share"), [(True, 0.5 / (1 + MIN_HISTORY)), (False, 1.0)])
+def test_the_guard_shortens_gradients(student, teacher, make_frame, guard, share):
+    config = TTTConfig(stride=1, guard=guard, min_alignment=-2.0, max_gradient=0.5, bn_momentum=0.0)
+    adapter = OnlineTTTKD(student, teacher)
+    before = own_weights(adapter).tensors
+    report = adapter.step(make_frame(), config)
+    after = own_weights(adapter).tensors
+    moved = torch.stack([(after[name] - before[name]).norm() for name in before]).norm().item()
+    assert moved == pytest.approx(share * config.learning_rate * report.gradient_norm, rel=1e-3)
+
+
+def test_the_report_says_that_the_guard_paused(run):
+    reports, _ = run(*[-0.05] * GUARDED.patience)
+    assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
+
+
+LIMITED = TTTConfig(stride=1, min_alignment=-2.0, max_drop=2.0, scene_steps=3)
+
+
+def of_scene(make_frame, stamp, metres=0.0):
+    """A sweep some metres further on."""
+    frame = fresh(make_frame(stamp=stamp, seed=stamp))
+    return dataclasses.replace(frame, points=frame.points - np.float32([metres, 0, 0]))
+
+
+@pytest.fixture
+def limited(student, teacher, make_frame):
+    """An adapter at its scene limit, after three steps."""
+    adapter = OnlineTTTKD(student, teacher)
+    assert [adapter.step(of_scene(make_frame, stamp), LIMITED).accepted for stamp in range(3)] == [True] * 3
+    return adapter
+
+
+def test_steps_are_skipped_from_the_scene_limit_until_the_scene_changes(limited, teacher, make_frame):
+    before, version = own_weights(limited), limited.weights().version
+    for stamp in range(3, 6):
+        report = limited.step(of_scene(make_frame, stamp), LIMITED)
+        assert (report.accepted, report.skipped, report.bn_updated, report.version) == (False, True, False, version)
+        assert "enough learned from this scene: 3 steps" in report.reason
+    assert same(own_weights(limited).tensors, before.tensors)
+    assert teacher.calls == 3
+    report = limited.step(of_scene(make_frame, 6, metres=4.0), LIMITED)
+    assert (report.accepted, report.skipped, report.bn_updated, report.version) == (True, False, True, version + 1)
+
+
+def test_the_scene_limit_counts_steps(student, teacher, make_frame):
+    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(LIMITED, steps=2)
+    reports = [adapter.step(of_scene(make_frame, stamp), config) for stamp in range(3)]
+    assert [report.skipped for report in reports] == [False, False, True]
+
+
+def test_the_scene_limit_ignores_rejected_steps(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    for stamp in range(4):
+        frame = of_scene(make_frame, stamp)
+        assert not adapter.step(dataclasses.replace(frame, views=()), LIMITED).accepted
+    assert adapter.step(of_scene(make_frame, 4), LIMITED).accepted
+
+
+def test_the_scene_limit_holds_for_statistics(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    reports = [
+        adapter.step(dataclasses.replace(of_scene(make_frame, stamp), views=()), LIMITED) for stamp in range(5)
+    ]
+    assert [report.bn_updated for report in reports] == [True, True, True, False, False]
+    assert {report.reason for report in reports} == {"no camera image"}
+    assert not any(report.skipped for report in reports)
+
+
+def test_loaded_weights_restart_the_scene(limited, make_frame):
+    limited.load_weights(limited.weights())
+    assert limited.step(of_scene(make_frame, 3), LIMITED).accepted
+
+
+def test_a_higher_scene_limit_applies_at_once(limited, make_frame):
+    assert limited.step(of_scene(make_frame, 3), dataclasses.replace(LIMITED, scene_steps=4)).accepted
+
+
+def test_without_the_guard_there_is_no_scene_limit(student, teacher, make_frame):
+    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(LIMITED, guard=False)
+    assert all(adapter.step(of_scene(make_frame, stamp), config).accepted for stamp in range(6))
+
+
+def test_anchoring_leads_back_to_the_shipped_weights(student, teacher, make_frame):
+    adapter, shipped = OnlineTTTKD(student, teacher), OnlineTTTKD(student, teacher).weights()
+    adapter.step(make_frame(), dataclasses.replace(CONFIG, source_anchoring=1.0))
+    assert same(adapter.weights().tensors, shipped.tensors)
