@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image  # comes with matplotlib
 
-WIDTH = 1200  # pixels
-COLOURS = 128
+WIDTH = 900  # pixels
+COLOURS = 256
 
 for name in map(Path, sys.argv[1:]):
     with Image.open(name) as picture:
         scaled = picture.convert("RGB").resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.LANCZOS)
-    scaled.quantize(COLOURS).save(Path(__file__).parent / name.name, optimize=True)
+    scaled.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(Path(__file__).parent / name.name, optimize=True)
