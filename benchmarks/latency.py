@@ -112,9 +112,9 @@ class _Node:
         palette = student.config.classes.palette
         self.inference = Inference(
             self.pipeline, palette, self if build else None, self._publish, lambda _: None, Statistics(),
-            ThrottledLog(lambda _: None), ThrottledLog(self._errors.append), bound=1000, governor=Governor(60.0),
+            ThrottledLog(lambda _: None), ThrottledLog(self._errors.append), queue_size=1000, governor=Governor(60.0),
         )  # fmt: skip
-        while build and self.pipeline.adaptation == "starting":
+        while build and self.pipeline.status.text == "starting":
             time.sleep(0.05)
 
     # As the node's cameras: the frame that a training step asks for.
@@ -122,8 +122,8 @@ class _Node:
     def add_sweep(self, stamp: int) -> int:
         return stamp
 
-    def frame(self, moment: int, points: np.ndarray, frame_id: str, *, times: object) -> Frame:
-        return self._frames[moment]
+    def frame(self, scan: int, points: np.ndarray, frame_id: str, *, times: object, level: object) -> Frame:
+        return self._frames[scan]
 
     def submit(self, frame: Frame, cloud: bytes) -> None:
         self._frames[frame.stamp] = frame
@@ -158,7 +158,8 @@ def _run(
             node.submit(sweep, cloud)
         node.wait(len(sweeps))
         latency = np.array([node.answered[stamp] - at for stamp, at in sent.items()])
-        steps = node.pipeline.counters.accepted + node.pipeline.counters.rejected
+        counters = node.pipeline.status.counters
+        steps = counters.accepted + counters.rejected
         node.answered.clear()
         began = time.monotonic()
         for count, (sweep, cloud) in enumerate(zip(sweeps, clouds, strict=True), 1):

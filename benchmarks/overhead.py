@@ -73,7 +73,7 @@ def _rows(student: Student, points: np.ndarray, rounds: int) -> Rows:
     inference = Inference(
         pipeline, palette, None, serialize_message, lambda _: None, stages, ThrottledLog(errors.append),
         ThrottledLog(errors.append),
-        bound=1, governor=Governor(0.0),
+        queue_size=1, governor=Governor(0.0),
     )  # fmt: skip
     sweep, tensor = serialize_message(cloud_message(points)), torch.from_numpy(points)
     taken = []

@@ -67,7 +67,7 @@ def test_the_replay_matches_images_as_the_node_does(prepared, offset):
 
 def test_what_replay_does_not_follow_is_named(prepared):
     assert prepared(ttt__stride=7).unfollowed == ()
-    assert prepared(ttt__pull=0.5, ttt__steps=2).unfollowed == ("ttt.steps: 2", "ttt.source_anchoring: 0.5")
+    assert prepared(ttt__source_anchoring=0.5, ttt__steps=2).unfollowed == ("ttt.steps: 2", "ttt.source_anchoring: 0.5")
     assert prepared(state__load_at_start=True).unfollowed == ("state.load_at_start: True",)
 
 
