@@ -1,4 +1,4 @@
-"""What the node has from configure to cleanup: the pipeline, its threads, its subscriptions and its publishers."""
+"""All that the node has from configure to cleanup: pipeline, threads, subscriptions and publishers."""
 
 from __future__ import annotations
 
@@ -48,9 +48,19 @@ from tttkd_ros.teacher import check_teacher
 
 
 class Runtime:
-    """Raises ValueError or OSError where a file or the rig is missing or does not fit; then nothing is left behind.
+    """Builds everything, or nothing.
 
-    While `active` is false sweeps are let pass, unanswered; they are counted apart.
+    Args:
+        node: its parent.
+        settings: the fixed parameters.
+        config: the settings of adaptation at start.
+        statistics: outlives this object.
+
+    Attributes:
+        active: while it is false, sweeps are only counted.
+
+    Raises:
+        ValueError, OSError: a file or the rig is missing or does not fit. Nothing is left behind.
     """
 
     def __init__(self, node: Node, settings: Settings, config: TTTConfig, statistics: Statistics):
@@ -58,7 +68,7 @@ class Runtime:
         self._node = node
         self._statistics = statistics
         self._inputs: list[SensorTopic] = []
-        self._close: list[Callable[[], object]] = []  # in the order of making; undone from the end
+        self._close: list[Callable[[], object]] = []  # called from the last to the first
         try:
             self._make(node, settings, config)
         except BaseException:
@@ -73,19 +83,19 @@ class Runtime:
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
         rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
-        mounted = load_base_from_lidar(resolve_path(settings.rig)) if settings.rig else None
-        if mounted is not None:
-            rig = rig or None  # a rig may tell the LiDAR's mounting alone
+        base_from_lidar = load_base_from_lidar(resolve_path(settings.rig)) if settings.rig else None
+        if base_from_lidar is not None:
+            rig = rig or None  # a rig file may give the mounting of the LiDAR alone
         settings = with_cameras(settings, rig)
         sources = camera_topics(node, settings, rig)
         places_cameras = settings.cameras and (settings.fixed_frame or not rig)
-        tf = listen_to_tf(node) if places_cameras or (settings.base_frame and mounted is None) else None
+        tf = listen_to_tf(node) if places_cameras or (settings.base_frame and base_from_lidar is None) else None
         if tf:
             self._close.append(tf.close)
         transforms = choose_extrinsics({name: topics.image for name, topics in sources.items()}, rig, tf and tf.buffer)
         poses = tf_poses(tf and tf.buffer, settings.fixed_frame, log.info) if settings.cameras else None
         compensation = Compensation(poses and poses.trajectory, partial(warnings.warn, "motion"), log.info)
-        mounting = Mounting(mounted, settings.base_frame, tf and TfTransforms(tf.buffer).lookup, log.info)
+        mounting = Mounting(base_from_lidar, settings.base_frame, tf and TfTransforms(tf.buffer).lookup, log.info)
         self.cameras = CameraBuffer(
                 settings.cameras, transforms, image_type, warnings.warn,
                 tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
@@ -117,8 +127,8 @@ class Runtime:
         )
         self._close.append(self._inference.close)
 
-        # Clouds and images come serialised: what is too large is refused, and most images are never used. To make one a
-        # Python message holds up every other thread.
+        # Clouds and images arrive serialised. Too large ones are refused unread, and most images are never used. Making
+        # a Python message of one blocks every other thread.
         subscribe = partial(self._subscribe, settings)
         types = PublishedTypes(node, warnings.warn)
         self._close.append(types.close)
@@ -128,25 +138,24 @@ class Runtime:
         for name, topics in sources.items():
             types.watch_images(topics.image, image_type)
             subscribe(
-                Image if raw else CompressedImage, topics.image,
-                partial(self.cameras.add_image, name), raw=True,
+                Image if raw else CompressedImage, topics.image, partial(self.cameras.add_image, name), raw=True
             )
             subscribe(CameraInfo, topics.info, partial(self.cameras.add_info, name), once=True)
-        watch = node.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        watch = node.create_timer(1.0, self._check_inputs, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._close.append(partial(node.destroy_timer, watch))
 
     def close(self) -> None:
-        """Ends every thread and process, and takes every topic off the graph; takes seconds at most, but for a disk
-        that the last autosave waits for."""
+        """End every thread and process, and remove every topic. It takes seconds at most, unless a disk delays the
+        last autosave."""
         self.active = False
         while self._close:
             try:
                 self._close.pop()()
-            except Exception:  # the rest has to go all the same
+            except Exception:  # the rest has to be closed all the same
                 self._node.get_logger().error(f"while cleaning up:\n{traceback.format_exc()}")
 
     def snapshot(self) -> Snapshot:
-        """For /diagnostics."""
+        """Return what /diagnostics reports."""
         status = self.pipeline.status
         return Snapshot(
             "active" if self.active else "inactive", status.text, status.stopped, status.restarting,
@@ -157,21 +166,22 @@ class Runtime:
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
         device = resolve_device(settings.device)
-        # The segmenting and the training thread share the cores; with more threads each they only wait for each other.
+        # Inference and training share the cores. With more threads each, they would only wait for each other.
         torch.set_num_threads(settings.threads)
         model = resolve_path(settings.model)
         student = load_student(model, device, class_set=settings.class_set)
         cancel = Cancellation()
         build = self._adapter(settings, student, device, cancel) if self.adapts else None
-        doing = f"adapts in {'a thread' if torch.device(device).type == 'cuda' else 'a process of its own'}"
-        self._node.get_logger().info(f"student {model} on {device}; {doing if build else 'it only segments'}")
+        place = "a thread" if torch.device(device).type == "cuda" else "a process of its own"
+        mode = f"adapts in {place}" if build else "segments without adapting"
+        self._node.get_logger().info(f"student {model} on {device}; {mode}")
         pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
         return pipeline, Origin.of(student)
 
     def _adapter(
         self, settings: Settings, student: Student, device: str, cancel: Cancellation
     ) -> Callable[[], Adapter]:
-        """What makes the adapter, beside the first sweeps. Whatever can be told about its files by now is told now."""
+        """Return what builds the adapter while the first sweeps are segmented. A wrong teacher is an error now."""
         teacher = resolve_path(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
         build = partial(
@@ -199,8 +209,8 @@ class Runtime:
                 raise
 
     def _error(self, text: str) -> None:
-        """Of a thread that publishes. What fails because the node was interrupted meanwhile is none."""
-        if self._node.context.ok():
+        """Log an error of a thread that publishes."""
+        if self._node.context.ok():  # else the node was interrupted, and nothing is wrong
             self._node.get_logger().error(text)
 
     def _publisher(self, kind: type, topic: str, qos):
@@ -210,20 +220,20 @@ class Runtime:
         return publisher
 
     def _subscribe(self, settings: Settings, kind: type, topic: str, callback, **options) -> Callable[[], object]:
-        """What it returns ends the subscription before `close` does."""
-        received = SensorTopic(
+        """Subscribe, and return what ends the subscription before `close` does."""
+        subscription = SensorTopic(
             self._node, kind, topic, callback, reliability=settings.reliability, depth=settings.depth,
             warn=self._warnings.warn, **options,
         )
-        self._inputs.append(received)
-        self._close.append(received.close)
+        self._inputs.append(subscription)
+        self._close.append(subscription.close)
 
         def end() -> None:
-            received.close()
-            self._inputs.remove(received)
+            subscription.close()
+            self._inputs.remove(subscription)
 
         return end
 
-    def _look(self) -> None:
+    def _check_inputs(self) -> None:
         for topic in self._inputs:
             topic.check()
