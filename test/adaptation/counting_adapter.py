@@ -15,7 +15,7 @@ SHIPPED = Weights(0, MappingProxyType({"first": torch.zeros(2, 3), "second": tor
 
 
 class Counting:
-    """Adds 1 to its weights at every step; what it is told in place of a frame may be an order."""
+    """Adds 1 to its weights at every step. The frame may be a command."""
 
     def __init__(self, start: float = 0.0):
         self._tensors = {name: tensor.clone() + start for name, tensor in SHIPPED.tensors.items()}

@@ -56,7 +56,7 @@ def ended(pid):
     return False
 
 
-def test_steps_are_taken_in_another_process_and_their_weights_cross(child):
+def test_steps_run_in_another_process_and_return_their_weights(child):
     process = child()
     assert pid_of(process) != os.getpid()
     process.step("frame", TTTConfig())
@@ -66,13 +66,13 @@ def test_steps_are_taken_in_another_process_and_their_weights_cross(child):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks in the working directory first, always")
-def test_a_file_in_the_working_directory_does_not_take_a_modules_place(child, tmp_path, monkeypatch):
+def test_a_file_in_the_working_directory_replaces_no_module(child, tmp_path, monkeypatch):
     (tmp_path / "queue.py").write_text("raise ImportError('not the queue that was meant')")
     monkeypatch.chdir(tmp_path)
     assert child().step("frame", TTTConfig()).accepted
 
 
-def test_weights_that_were_handed_out_stay_as_they_are(child):
+def test_returned_weights_never_change(child):
     process = child()
     process.step("frame", TTTConfig())
     before = process.weights()
@@ -86,7 +86,7 @@ def test_a_rejected_step_is_reported_and_changes_nothing(child):
     assert (process.weights().version, sums(process.weights())) == (0, [[0.0], [0.0]])
 
 
-def test_adopted_weights_are_gone_on_from(child):
+def test_loaded_weights_are_adapted_further(child):
     process = child()
     fives = {name: torch.full_like(tensor, 5) for name, tensor in SHIPPED.tensors.items()}
     process.load_weights(Weights(40, MappingProxyType(fives)))
@@ -94,24 +94,24 @@ def test_adopted_weights_are_gone_on_from(child):
     assert (process.weights().version, sums(process.weights())) == (41, [[6.0], [6.0]])
 
 
-def test_what_is_raised_there_is_raised_here_and_the_child_lives_on(child):
+def test_an_exception_in_the_child_is_raised_here_and_the_child_continues(child):
     process = child()
     with pytest.raises(OSError, match="no such image"):
         process.step("raise", TTTConfig())
     assert process.step("frame", TTTConfig()).version == 1
 
 
-def test_an_adapter_that_cannot_be_built_says_why():
+def test_a_failed_build_raises_its_reason():
     with pytest.raises(ValueError, match="no teacher at 'nowhere'"):
         AdapterProcess(refuse, SHIPPED)
 
 
-def test_what_the_child_logs_is_logged_here(child, caplog):
+def test_log_records_of_the_child_are_logged_here(child, caplog):
     child().step("frame", TTTConfig(learning_rate=0.25))
     assert "a step at 0.25" in caplog.messages
 
 
-def test_a_crash_ends_the_child_alone_and_says_how(child):
+def test_a_crash_ends_only_the_child_and_is_named(child):
     process = child()
     with pytest.raises(AdapterDied, match="SIGSEGV"):
         process.step("die", TTTConfig())
@@ -119,7 +119,7 @@ def test_a_crash_ends_the_child_alone_and_says_how(child):
         process.step("frame", TTTConfig())
 
 
-def test_a_child_that_was_killed_between_two_steps_is_noticed(child):
+def test_a_child_killed_between_two_steps_is_noticed(child):
     process = child()
     os.kill(pid_of(process), signal.SIGKILL)
     with pytest.raises(AdapterDied, match="SIGKILL"):
@@ -134,7 +134,7 @@ def test_a_child_that_hangs_is_killed(child):
     assert ended(pid)
 
 
-def test_a_child_that_does_not_even_read_is_killed(child):
+def test_a_child_that_does_not_read_is_killed(child):
     process = child(timeout_s=3.0)
     pid = pid_of(process)
     os.kill(pid, signal.SIGSTOP)
@@ -143,7 +143,7 @@ def test_a_child_that_does_not_even_read_is_killed(child):
     assert ended(pid)
 
 
-def test_hanging_up_cuts_a_step_short(child):
+def test_cancelling_ends_a_step(child):
     cancel = Cancellation()
     process = child(cancel=cancel)
     pid_of(process)
@@ -152,14 +152,14 @@ def test_hanging_up_cuts_a_step_short(child):
         process.step("hang", TTTConfig())
 
 
-def test_hanging_up_cuts_a_build_short(child):
+def test_cancelling_ends_a_build(child):
     cancel = Cancellation()
     threading.Timer(0.5, cancel).start()
     with pytest.raises(AdapterDied, match="SIGKILL"):
         child(take_forever, cancel=cancel)
 
 
-def test_after_hanging_up_no_child_is_waited_for(child):
+def test_after_cancelling_no_child_is_waited_for(child):
     cancel = Cancellation()
     cancel()
     with pytest.raises(AdapterDied):
@@ -179,13 +179,13 @@ def test_dead_adapters_leave_no_file_open():
     assert opened[1] == opened[2]  # the first also opens what stays for all of them
 
 
-def test_a_child_is_in_no_group_that_a_terminal_interrupts(child):
+def test_a_terminal_does_not_interrupt_the_child(child):
     pid = pid_of(child())
     assert os.getpgid(pid) != os.getpgid(0)
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_what_a_service_manager_tells_all_processes_is_for_the_parent(child, asked):
+def test_the_child_ignores_the_signals_of_a_service_manager(child, asked):
     process = child()
     os.kill(pid_of(process), asked)
     assert process.step("frame", TTTConfig()).version == 2

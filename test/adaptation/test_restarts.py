@@ -22,22 +22,22 @@ def deaths(budget, now, *pauses):
     return allowed
 
 
-def test_three_deaths_in_a_row_are_made_good_and_the_fourth_is_not(budget, now):
+def test_three_deaths_in_a_row_are_allowed_and_the_fourth_is_not(budget, now):
     assert deaths(budget, now, 1, 1, 1, 1, 1) == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(("quiet", "earned"), [(599, 0), (600, 1), (1199, 1), (1200, 2), (1800, 3), (10**6, 3)])
-def test_each_span_without_a_death_earns_one_restart_back_up_to_all(budget, now, quiet, earned):
+def test_time_without_a_death_earns_restarts_back(budget, now, quiet, earned):
     deaths(budget, now, 1, 1, 1, 1)
     assert deaths(budget, now, quiet, 1, 1, 1).count(True) == earned
 
 
-def test_deaths_that_come_before_one_is_earned_use_the_restarts_up(budget, now):
+def test_early_deaths_use_the_restarts_up(budget, now):
     assert deaths(budget, now, 0, 599, 599, 599) == [True, True, True, False]
     assert deaths(budget, now, 599, 601) == [False, True]
 
 
-def test_what_is_left_to_wait_counts_from_the_last_death(budget, now):
+def test_the_wait_counts_from_the_last_death(budget, now):
     deaths(budget, now, 1, 1, 1, 1)
     assert budget.wait_s == 600
     now[0] += 250
@@ -46,14 +46,14 @@ def test_what_is_left_to_wait_counts_from_the_last_death(budget, now):
     assert budget.wait_s == 0
 
 
-def test_a_restart_that_was_waited_for_is_spent(budget, now):
+def test_a_restart_after_a_wait_is_spent(budget, now):
     deaths(budget, now, 1, 1, 1, 1)
     now[0] += 600
     budget.spend()
     assert deaths(budget, now, 1) == [False]
 
 
-def test_refilled_it_allows_all_restarts_again(budget, now):
+def test_refill_allows_all_restarts_again(budget, now):
     deaths(budget, now, 1, 1, 1, 1)
     budget.refill()
     assert deaths(budget, now, 1, 1, 1, 1) == [True, True, True, False]

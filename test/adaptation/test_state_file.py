@@ -64,14 +64,14 @@ def rewritten(path, tensors=None, **metadata):
     save_file(tensors(old) if tensors else old, path, stated)
 
 
-def test_what_was_saved_is_loaded_to_the_bit(shipped, origin, saved):
+def test_a_saved_file_is_loaded_bit_for_bit(shipped, origin, saved):
     loaded, expected = load_state(saved, origin), adapted(shipped)
     assert loaded.weights.version == expected.version == 12
     assert loaded.weights.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(tensor, expected.tensors[name]) for name, tensor in loaded.weights.tensors.items())
 
 
-def test_a_file_tells_its_optimiser_and_its_provenance(origin, saved):
+def test_a_file_holds_optimiser_and_provenance(origin, saved):
     loaded = load_state(saved, origin)
     assert (loaded.optimiser["name"], loaded.optimiser["learning_rate"]) == ("sgd", 0.3)
     assert loaded.provenance == PROVENANCE
@@ -82,7 +82,7 @@ def test_a_copy_of_the_checkpoint_is_the_same_origin(shipped, saved, tmp_path):
     load_state(saved, Origin.of(load_student(tmp_path / "student.safetensors")))
 
 
-def test_a_pipeline_goes_on_from_what_was_loaded(student, teacher, make_frame, tmp_path):
+def test_a_pipeline_continues_from_loaded_weights(student, teacher, make_frame, tmp_path):
     def pipeline():
         return Pipeline(student, partial(OnlineTTTKD, student, teacher), TTTConfig(stride=1, guard=False), background=False)
 
@@ -97,7 +97,7 @@ def test_a_pipeline_goes_on_from_what_was_loaded(student, teacher, make_frame, t
     assert second.weights.version == 2
 
 
-def test_what_is_loaded_before_the_adapter_is_built_is_gone_on_from(student, teacher, make_frame):
+def test_weights_loaded_before_the_adapter_is_built_are_adapted_further(student, teacher, make_frame):
     gate, frame, loaded = threading.Event(), make_frame(), adapted(student, 5)
 
     def build():
@@ -130,7 +130,7 @@ def test_a_truncated_file_is_refused(origin, saved, keep):
         load_state(saved, origin)
 
 
-def test_a_student_is_no_state(shipped, origin, tmp_path):
+def test_a_student_checkpoint_is_refused(shipped, origin, tmp_path):
     save_student(shipped, tmp_path / "student.safetensors", {})
     with pytest.raises(ValueError, match="'tttkd_ros student 1'.*no adapted weights"):
         load_state(tmp_path / "student.safetensors", origin)
@@ -223,7 +223,7 @@ def test_a_damaged_description_is_refused(origin, saved, metadata):
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_whatever_is_done_to_a_file_it_is_loaded_as_saved_or_refused(data, shipped, origin, tmp_path_factory):
+def test_a_damaged_file_is_loaded_as_saved_or_refused(data, shipped, origin, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
     save_state(path, origin, adapted(shipped), TTTConfig(), PROVENANCE)
     content = bytearray(path.read_bytes())

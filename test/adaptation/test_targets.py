@@ -33,7 +33,7 @@ def test_points_that_are_not_finite_are_left_out(make_frame, teacher):
     assert target.isfinite().all()
 
 
-def test_of_several_cameras_that_see_a_point_either_is_drawn(make_frame, teacher):
+def test_one_of_several_cameras_is_drawn(make_frame, teacher):
     frame = make_frame()
     view = frame.views[0]
     other = dataclasses.replace(view, image=np.zeros_like(view.image))
@@ -49,7 +49,7 @@ def test_the_same_seed_draws_the_same(make_frame, teacher):
     assert all(torch.equal(a, b) for a, b in zip(targets(frame, teacher), targets(frame, teacher), strict=True))
 
 
-def test_a_teacher_is_not_asked_where_no_point_is_seen(make_frame, teacher):
+def test_the_teacher_is_not_called_if_no_point_is_visible(make_frame, teacher):
     frame = make_frame()
     index, target = targets(dataclasses.replace(frame, points=-np.abs(frame.points)), teacher)
     assert (len(index), target.shape, teacher.calls) == (0, (0, teacher.dim), 0)

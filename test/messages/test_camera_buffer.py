@@ -22,16 +22,16 @@ POINTS = np.zeros((3, 3), np.float32)
 
 
 @pytest.fixture
-def said():
+def logged():
     return []
 
 
 @pytest.fixture
-def make(said):
+def make(logged):
     def make(names=("left",), extrinsics=None, **options):
         extrinsics = extrinsics or RigExtrinsics({name: RigCamera(np.eye(4)) for name in names})
         options = {"tolerance_ns": 50 * MILLISECOND, "depth": 5, "wait_s": 0.0} | options
-        return CameraBuffer(names, extrinsics, "sensor_msgs/msg/Image", ThrottledLog(said.append).warn, **options)
+        return CameraBuffer(names, extrinsics, "sensor_msgs/msg/Image", ThrottledLog(logged.append).warn, **options)
 
     return make
 
@@ -60,16 +60,16 @@ def test_the_nearest_image_within_tolerance_becomes_a_view(make, ros, serialised
     np.testing.assert_array_equal(view.image, sent)
 
 
-def test_a_camera_that_fails_leaves_the_others(make, ros, serialised, said):
+def test_a_camera_that_fails_leaves_the_others(make, ros, serialised, logged):
     cameras = make(("left", "right"))
     for name in ("left", "right"):
         cameras.add_info(name, ros.info())
     cameras.add_image("right", serialised(SWEEP))
     assert [view.name for view in cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views] == ["right"]
-    assert said == ["left: its image is not used: no image"]
+    assert logged == ["left: its image is not used: no image"]
 
 
-def test_without_any_view_every_camera_says_why(make, ros, serialised):
+def test_a_frame_without_views_says_why_for_each_camera(make, ros, serialised):
     cameras = make(("left", "right"))
     cameras.add_image("right", serialised(SWEEP))
     frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
@@ -88,7 +88,7 @@ def test_a_frame_waits_for_an_image_on_its_way(make, ros, serialised):
 
 
 @pytest.mark.parametrize(("offset", "taken"), [(0, 0), (40, 30), (-40, -30)])
-def test_a_cameras_offset_tells_which_image_belongs_to_a_sweep(make, ros, serialised, offset, taken):
+def test_the_offset_of_a_camera_selects_its_image(make, ros, serialised, offset, taken):
     cameras = make(("left", "right"), offsets_ns=(0, offset * MILLISECOND))
     for camera in cameras.names:
         cameras.add_info(camera, ros.info())
@@ -99,13 +99,13 @@ def test_a_cameras_offset_tells_which_image_belongs_to_a_sweep(make, ros, serial
 
 
 @pytest.mark.parametrize(("delay", "side"), [(-73, "too old"), (73, "from the future")])
-def test_a_complaint_tells_by_how_much_the_nearest_image_was_off(make, ros, serialised, said, delay, side):
+def test_the_distance_of_the_nearest_image_is_reported(make, ros, serialised, logged, delay, side):
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP + delay * MILLISECOND))
     frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
     reason = f"the nearest image is 0.073 s {side}, the tolerance 0.05 s: {REMEDY}"
-    assert problems(frame) == f"left: {reason}" and said == [f"left: its image is not used: {reason}"]
+    assert problems(frame) == f"left: {reason}" and logged == [f"left: its image is not used: {reason}"]
 
 
 @pytest.fixture
@@ -188,12 +188,12 @@ def test_a_rig_with_intrinsics_needs_no_camera_info(make, ros, serialised):
 
 
 @pytest.mark.parametrize("damage", [lambda cdr: cdr[:7], lambda cdr: cdr[:40]])
-def test_a_message_cut_short_is_a_problem_and_no_exception(make, ros, serialised, said, damage):
+def test_a_message_cut_short_is_a_problem_and_no_exception(make, ros, serialised, logged, damage):
     cameras = make()
     cameras.add_info("left", ros.info())
     cameras.add_image("left", damage(serialised(SWEEP)))
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views == ()
-    assert said
+    assert logged
 
 
 class Buffer:
@@ -231,7 +231,7 @@ def test_tf_is_asked_by_the_messages_frames_for_the_images_time(make, ros, seria
 
 
 @pytest.mark.parametrize("apart", [-37, 18, 90])
-def test_a_clock_that_is_apart_is_told_and_its_offset_mends_it(make, ros, serialised, apart):
+def test_a_clock_difference_is_reported_and_its_offset_repairs_it(make, ros, serialised, apart):
     def frames(**options):
         cameras = make(**options)
         cameras.add_info("left", ros.info())
@@ -267,26 +267,26 @@ def test_an_image_of_a_clock_that_is_apart_is_projected_at_its_time_by_the_sweep
     assert len(cameras.frame(cameras.add_sweep(late), POINTS, "lidar").views) == 1
     assert standing.asked == [asked * MILLISECOND]
 @pytest.mark.parametrize(("width", "height"), [(41, 25), (1000, 1000), (1, 1001)])
-def test_an_image_above_the_limit_is_refused_as_it_arrives_with_the_remedy(make, ros, serialised, said, width, height):
+def test_an_image_above_the_limit_is_refused_as_it_arrives_with_the_remedy(make, ros, serialised, logged, width, height):
     cameras = make(max_pixels=1000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP, width=width, height=height))
     reason = (f"image of {width}x{height} is refused: expected at most 1000 pixels; let the camera send smaller ones, "
               "or raise the parameter limits.image_pixels")
-    assert said == [f"left/image: {reason}"]
+    assert logged == [f"left/image: {reason}"]
     frame = cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar")
     assert problems(frame) == f"left: {reason}"
     assert cameras.received == {"left": 0}
 
 
-def test_an_image_that_hides_its_bytes_behind_a_small_size_is_refused(make, ros, said):
+def test_an_image_that_hides_its_bytes_behind_a_small_size_is_refused(make, ros, logged):
     from rclpy.serialization import serialize_message
 
     lie = ros.image(SWEEP, width=1000, height=1000)
     lie.width = lie.height = 4
     cameras = make(max_pixels=1000)
     cameras.add_image("left", serialize_message(lie))
-    assert len(said) == 1 and "bytes is refused: expected at most 73536; " in said[0]
+    assert len(logged) == 1 and "bytes is refused: expected at most 73536; " in logged[0]
 
 
 @pytest.fixture
@@ -331,10 +331,10 @@ def undecodable(monkeypatch):
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
 @pytest.mark.parametrize(("width", "height"), [(4000, 3000), (10_000, 300)])
 def test_a_compressed_image_above_the_limit_is_refused_before_it_is_decoded(
-    said, ros, compressed, undecodable, kind, width, height
+    logged, ros, compressed, undecodable, kind, width, height
 ):
     extrinsics = RigExtrinsics({"left": RigCamera(np.eye(4))})
-    cameras = CameraBuffer(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", ThrottledLog(said.append).warn,
+    cameras = CameraBuffer(("left",), extrinsics, "sensor_msgs/msg/CompressedImage", ThrottledLog(logged.append).warn,
                       tolerance_ns=50 * MILLISECOND, depth=5, wait_s=0.0, max_pixels=2_000_000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", compressed(width, height, kind))
@@ -379,7 +379,7 @@ def test_the_frame_of_a_view_is_that_of_its_image_though_no_info_came(make, ros,
 
 
 @pytest.mark.parametrize("first", ["published", "image"])
-def test_a_rigs_intrinsics_stay_when_a_camera_info_arrives(make, ros, serialised, first):
+def test_intrinsics_of_a_rig_override_camera_info(make, ros, serialised, first):
     model = CameraModel.from_info(ros.info(123.0))
     cameras = make(extrinsics=RigExtrinsics({"left": RigCamera(np.eye(4), model)}))
     steps = [lambda: cameras.add_info("left", ros.info(50.0)), lambda: cameras.add_image("left", serialised(SWEEP))]
@@ -388,7 +388,7 @@ def test_a_rigs_intrinsics_stay_when_a_camera_info_arrives(make, ros, serialised
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views[0].camera == model
 
 
-def test_a_model_that_changes_holds_from_its_stamp_on(make, serialised, published):
+def test_a_new_camera_model_applies_from_its_stamp_on(make, serialised, published):
     cameras = make()
     for index, focal in enumerate((50.0, 50.0, 70.0, 70.0)):
         cameras.add_info("left", published(SWEEP + index * 100 * MILLISECOND, focal))
@@ -400,17 +400,17 @@ def test_a_model_that_changes_holds_from_its_stamp_on(make, serialised, publishe
     assert seen == [50, 50, 70, 70]
 
 
-def test_a_camera_that_loses_its_calibration_goes_by_the_last_one_and_that_is_said(make, serialised, published, said):
+def test_a_lost_calibration_leaves_the_last_usable_one_with_a_warning(make, serialised, published, logged):
     cameras = make()
     cameras.add_info("left", published(SWEEP - 100 * MILLISECOND, 50.0))
     cameras.add_info("left", published(SWEEP, 0.0))
     cameras.add_image("left", serialised(SWEEP))
     assert cameras.frame(cameras.add_sweep(SWEEP), POINTS, "lidar").views[0].camera.fx == 50
-    (message,) = said
+    (message,) = logged
     assert "not calibrated" in message and "the last usable one stays in force" in message
 
 
-def test_a_camera_is_used_from_its_first_good_info_on(make, serialised, published, said):
+def test_a_camera_is_used_from_its_first_good_info_on(make, serialised, published, logged):
     cameras = make()
     for index, focal in enumerate((0.0, 0.0, 50.0)):
         stamp = SWEEP + index * 100 * MILLISECOND
@@ -418,10 +418,10 @@ def test_a_camera_is_used_from_its_first_good_info_on(make, serialised, publishe
         cameras.add_image("left", serialised(stamp))
         views = cameras.frame(cameras.add_sweep(stamp), POINTS, "lidar").views
         assert len(views) == (focal > 0)
-    assert "none that can be used came yet" in said[0]
+    assert "none that can be used came yet" in logged[0]
 
 
-def test_rectified_images_go_by_p(make, serialised, published):
+def test_rectified_images_use_p(make, serialised, published):
     p = [44.0, 0.0, 30.0, 0.0, 0.0, 44.0, 20.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     cameras = make(("left", "right"), rectified=["right"])
     for name in cameras.names:

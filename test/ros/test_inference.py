@@ -91,7 +91,7 @@ def test_a_slow_student_drops_the_oldest_sweeps_and_keeps_the_order(inference, p
     assert outcome["warnings"] == ["points: the student is slower than the sweeps: dropped the oldest that waited"]
 
 
-def test_a_sweep_is_levelled_before_the_student_sees_it(inference, pipeline, outcome, ros):
+def test_a_sweep_is_levelled_before_it_is_segmented(inference, pipeline, outcome, ros):
     pipeline.go.set()
     for stamp in (6, 7):
         inference.submit(serialize_message(ros.cloud(stamp)))

@@ -97,12 +97,12 @@ class Runtime:
         compensation = Compensation(poses and poses.trajectory, partial(warnings.warn, "motion"), log.info)
         mounting = Mounting(base_from_lidar, settings.base_frame, tf and TfTransforms(tf.buffer).lookup, log.info)
         self.cameras = CameraBuffer(
-                settings.cameras, transforms, image_type, warnings.warn,
-                tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
-                max_bytes=settings.history_bytes, max_pixels=settings.image_pixels,
-                channel_order=settings.channel_order, compensation=compensation,
-                offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
-                rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
+            settings.cameras, transforms, image_type, warnings.warn,
+            tolerance_ns=round(settings.tolerance * 1e9), depth=settings.history, wait_s=settings.wait,
+            max_bytes=settings.history_bytes, max_pixels=settings.image_pixels,
+            channel_order=settings.channel_order, compensation=compensation,
+            offsets_ns=tuple(round(offset * 1e9) for offset in settings.offsets),
+            rectified=[name for name, topics in sources.items() if is_rectified(topics.image)],
         )
         self.adapts = bool(settings.cameras and settings.teacher)
 
