@@ -1,4 +1,4 @@
-"""Class sets: the names, ids and colours that labels stand for."""
+"""Class sets: names and colours of the class ids."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-UNLABELLED = 255  # the highest uint8: no class, and ignored by losses and metrics
+UNLABELLED = 255  # no class; losses and metrics ignore it
 
 
 @dataclass(frozen=True)
 class ClassSet:
-    """Names in id order, and one RGB colour (0..255) for each."""
+    """Names in id order, and an RGB colour (0..255) for each."""
 
     name: str
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class ClassSet:
 
     @property
     def palette(self) -> np.ndarray:
-        """(256, 3) uint8: the colour of every label; ids without a class, `UNLABELLED` among them, are dark grey."""
+        """(256, 3) uint8 colours of all labels. Ids without a class, including `UNLABELLED`, are dark grey."""
         palette = np.full((256, 3), 40, np.uint8)
         palette[: len(self)] = self.colours
         return palette
@@ -38,18 +38,8 @@ class ClassSet:
 OUTDOOR = ClassSet(
     "outdoor10",
     ("car", "truck", "bike", "person", "road", "parking", "sidewalk", "building", "nature", "other-objects"),
-    (
-        (0, 110, 255),
-        (120, 40, 200),
-        (0, 220, 220),
-        (255, 40, 40),
-        (150, 90, 150),
-        (255, 150, 255),
-        (220, 30, 200),
-        (255, 200, 0),
-        (40, 170, 60),
-        (255, 120, 40),
-    ),
+    ((0, 110, 255), (120, 40, 200), (0, 220, 220), (255, 40, 40), (150, 90, 150), (255, 150, 255), (220, 30, 200),
+     (255, 200, 0), (40, 170, 60), (255, 120, 40)),
 )
 
 CLASS_SETS = {OUTDOOR.name: OUTDOOR}

@@ -1,4 +1,4 @@
-"""Folders as the data sets' downloads are laid out, with next to nothing in them."""
+"""Small folders in the layouts of the data sets' downloads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def semantickitti(tmp_path):
 
 @pytest.fixture
 def kitti_drive(tmp_path):
-    """A raw drive of three frames, without the sweep of the second, northwards at 10 m/s."""
+    """A raw drive of three frames, northwards at 10 m/s. The second frame has no sweep."""
     drive = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync"
     times = [f"2011-09-26 13:02:25.{index}00000001" for index in range(3)]
     for name, delay in (("velodyne_points", "1"), ("image_02", "3"), ("oxts", "2")):
@@ -63,7 +63,7 @@ def kitti_drive(tmp_path):
         if index != 1:
             write_sweep(drive / "velodyne_points" / "data" / f"{index:010}.bin", index)
         north = 49.0 + np.degrees(index / 6378137.0)
-        numbers = [north, 8.0, 116.0, 0.0, 0.0, np.pi / 2] + [0.0] * 24  # heading north: yaw is against east
+        numbers = [north, 8.0, 116.0, 0.0, 0.0, np.pi / 2] + [0.0] * 24  # heading north: yaw is relative to east
         (drive / "oxts" / "data" / f"{index:010}.txt").write_text(" ".join(f"{value:.12f}" for value in numbers))
     rectify = "1 0 0 0 1 0 0 0 1"
     (drive.parent / "calib_cam_to_cam.txt").write_text(
@@ -78,7 +78,7 @@ def kitti_drive(tmp_path):
 def nuscenes(tmp_path):
     """`nuscenes(scenes)`: tables and files of scenes with two keyframes each, two cameras and lidarseg.
 
-    The vehicle drives along its x axis at 10 m/s; cameras are 20 ms before the LiDAR. Between keyframes is a sweep.
+    The vehicle drives along its x axis at 10 m/s. Cameras are 20 ms before the LiDAR. One sweep is no keyframe.
     """
 
     def make(scenes: int = 1):
@@ -88,17 +88,17 @@ def nuscenes(tmp_path):
         names = ["noise", "vehicle.car", "flat.driveable_surface", "static.manmade", "vehicle.bus.rigid"]
         tables["category"] = [{"token": name, "name": name, "index": index} for index, name in enumerate(names)]
         channels = {"LIDAR_TOP": 0, "CAM_FRONT": -20_000, "CAM_BACK": -20_000}
-        turn = {"LIDAR_TOP": [1, 0, 0, 0], "CAM_FRONT": [0.5, -0.5, 0.5, -0.5], "CAM_BACK": [0.5, -0.5, -0.5, 0.5]}
+        rotations = {"LIDAR_TOP": [1, 0, 0, 0], "CAM_FRONT": [0.5, -0.5, 0.5, -0.5], "CAM_BACK": [0.5, -0.5, -0.5, 0.5]}
         for channel in channels:
             tables["sensor"].append({"token": f"sensor {channel}", "channel": channel})
             tables["calibrated_sensor"].append({
                 "token": f"place {channel}", "sensor_token": f"sensor {channel}", "translation": [1.0, 0.0, 1.5],
-                "rotation": turn[channel],
+                "rotation": rotations[channel],
                 "camera_intrinsic": [] if channel == "LIDAR_TOP" else [[5.0, 0, 4], [0, 5.0, 3], [0, 0, 1]],
             })
         for number in range(scenes):
             tables["scene"].append({"token": f"scene {number}", "name": f"scene-000{number}"})
-            for index, key in ((1, True), (0, True), (2, False)):  # tables are in no order
+            for index, key in ((1, True), (0, True), (2, False)):  # tables have no order
                 start = 1_532_402_927_647_951 + 20_000_000 * number + 500_000 * index
                 sample = f"sample {number} {min(index, 1)}"
                 if key:
@@ -133,8 +133,8 @@ def nuscenes(tmp_path):
 def a2d2(tmp_path):
     """A folder with one recording of two frames.
 
-    Six points are seen at columns 30 to 80 of row 40 of the undistorted image, 10 m away; the label image is red
-    ("Car 1") left of what is column 55 there, and magenta ("RD normal street") right of that.
+    Six points lie at columns 30 to 80 of row 40 of the undistorted image, 10 m away. The label image is red ("Car 1")
+    left of the undistorted column 55, and magenta ("RD normal street") right of it.
     """
     folder = tmp_path / "a2d2"
     recording = folder / "20180807_145028"
@@ -148,9 +148,9 @@ def a2d2(tmp_path):
     (folder / "cams_lidars.json").write_text(json.dumps({"cameras": {"front_center": camera}}))
     names = [name for group in A2D2.values() for name in group] + ["Sky"]
     colours = {"Car 1": 0xFF0000, "RD normal street": 0xFF00FF}
-    listed = {f"#{colours.get(name, 0x010101 * (index + 1)):06x}": name for index, name in enumerate(names)}
-    (folder / "class_list.json").write_text(json.dumps(listed))
-    # Column 55 of the undistorted image in the image as taken, at the row of the principal point.
+    class_list = {f"#{colours.get(name, 0x010101 * (index + 1)):06x}": name for index, name in enumerate(names)}
+    (folder / "class_list.json").write_text(json.dumps(class_list))
+    # Column 55 of the undistorted image in the raw image, at the row of the principal point.
     x = (55 - 60) / 100
     edge = 61 + 110 * x * (1 - 0.3 * x * x)
     label = np.full((height, width, 3), (255, 0, 255), np.uint8)

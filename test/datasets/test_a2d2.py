@@ -1,6 +1,5 @@
 import io
 import json
-import logging
 import zipfile
 
 import cv2
@@ -20,33 +19,33 @@ def first(folder, kind, suffix):
     return sorted((folder / "20180807_145028" / kind / "cam_front_center").glob(f"*{suffix}"))[0]
 
 
-def rewritten(path, change):
+def rewrite(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
-def test_a_recording_becomes_frames_at_the_images_stamps(a2d2):
+def test_frames_have_the_stamps_of_the_images(a2d2):
     recording = open_a2d2(a2d2)
     stamps = [recording[index].frame.stamp for index in range(len(recording))]
     assert stamps == [1_533_653_428_000_000_000, 1_533_653_428_100_000_000]
     assert recording[0].frame.intensity.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_points_have_the_label_of_their_pixel_before_undistortion(a2d2):
+def test_points_have_the_label_of_their_raw_pixel(a2d2):
     assert open_a2d2(a2d2)[0].frame.labels.tolist() == [CAR] * 3 + [ROAD] * 3
 
 
-def test_labels_are_not_mixed_at_their_edges(a2d2):
+def test_labels_are_not_interpolated_at_their_edges(a2d2):
     points = first(a2d2, "lidar", ".npz")
-    columns = np.arange(50.0, 60.0, 0.25)  # across the edge, where interpolation would make colours that none has
+    columns = np.arange(50.0, 60.0, 0.25)  # across the edge, where interpolation would give other colours
     rows = np.full(len(columns), 40.0)
     np.savez(points, points=np.column_stack([0 * rows + 10, -(columns - 60) / 10, 0 * rows]), row=rows, col=columns)
     recording = open_a2d2(a2d2)
     assert set(recording[0].frame.labels.tolist()) == {CAR, ROAD}
 
 
-def test_a_point_projects_to_the_pixel_that_the_data_set_says(a2d2, tmp_path):
+def test_a_point_projects_to_the_pixel_that_the_data_set_states(a2d2, tmp_path):
     write_bag(open_a2d2(a2d2), tmp_path / "bag", {})
     frame, _ = BagReader(tmp_path / "bag").frames()
     (view,) = frame.views
@@ -58,16 +57,16 @@ def test_a_point_projects_to_the_pixel_that_the_data_set_says(a2d2, tmp_path):
 
 def test_images_are_undistorted(a2d2):
     (view,) = open_a2d2(a2d2)[0].frame.views
-    taken = cv2.cvtColor(cv2.imread(str(first(a2d2, "camera", ".png"))), cv2.COLOR_BGR2RGB)
-    told = json.loads((a2d2 / "cams_lidars.json").read_text())["cameras"]["front_center"]
-    expected = cv2.undistort(taken, np.array(told["CamMatrixOriginal"]), np.array(told["Distortion"][0]),
-                             newCameraMatrix=np.array(told["CamMatrix"]))
+    raw = cv2.cvtColor(cv2.imread(str(first(a2d2, "camera", ".png"))), cv2.COLOR_BGR2RGB)
+    config = json.loads((a2d2 / "cams_lidars.json").read_text())["cameras"]["front_center"]
+    expected = cv2.undistort(raw, np.array(config["CamMatrixOriginal"]), np.array(config["Distortion"][0]),
+                             newCameraMatrix=np.array(config["CamMatrix"]))
     assert np.abs(view.image.astype(int) - expected).max() <= 3  # OpenCV rounds coordinates to 1/32 of a pixel
-    assert np.abs(view.image.astype(int) - taken).max() > 50
+    assert np.abs(view.image.astype(int) - raw).max() > 50
     assert (view.camera.fx, view.camera.fy, view.camera.distortion) == (100.0, 105.0, ())
 
 
-def test_the_undistorted_image_is_what_is_replayed(a2d2, tmp_path):
+def test_the_bag_has_the_undistorted_image(a2d2, tmp_path):
     recording = open_a2d2(a2d2)
     write_bag(recording, tmp_path / "bag", {})
     for index, frame in enumerate(BagReader(tmp_path / "bag").frames()):
@@ -95,7 +94,7 @@ def test_a_cloud_without_pixels_has_no_class_anywhere(a2d2):
     assert (open_a2d2(a2d2)[0].frame.labels == UNLABELLED).all()
 
 
-def test_the_longer_names_of_newer_files_are_known(a2d2):
+def test_the_longer_names_of_newer_files_are_read(a2d2):
     path = first(a2d2, "lidar", ".npz")
     with np.load(path) as arrays:
         names = {name: f"pcloud_{name}" if name == "points" else f"pcloud_attr.{name}" for name in arrays.files}
@@ -103,14 +102,13 @@ def test_the_longer_names_of_newer_files_are_known(a2d2):
     assert open_a2d2(a2d2)[0].frame.labels.tolist() == [CAR] * 3 + [ROAD] * 3
 
 
-def test_without_labels_there_is_no_truth_and_that_is_said(a2d2, caplog):
+def test_a_recording_without_labels_has_no_truth_and_a_warning_says_so(a2d2, caplog):
     (a2d2 / "20180807_145028" / "label").rename(a2d2 / "away")
-    with caplog.at_level(logging.WARNING):
-        assert open_a2d2(a2d2)[0].frame.labels is None
+    assert open_a2d2(a2d2)[0].frame.labels is None
     assert "no truth" in caplog.text
 
 
-def test_a_folder_above_asks_which_recording(a2d2):
+def test_a_folder_of_several_recordings_needs_a_scene(a2d2):
     (a2d2 / "20181108_091945").symlink_to(a2d2 / "20180807_145028")
     with pytest.raises(ValueError, match="has 2 recordings: name one with --scene"):
         open_a2d2(a2d2)
@@ -124,18 +122,18 @@ def test_a_missing_description_is_named(a2d2, name):
         open_a2d2(a2d2)
 
 
-def test_another_vehicle_s_calibration_is_found_out(a2d2):
+def test_another_vehicle_s_calibration_is_refused(a2d2):
     def change(content):
         content["cameras"]["front_center"]["CamMatrix"][0][2] += 20
 
-    rewritten(a2d2 / "cams_lidars.json", change)
+    rewrite(a2d2 / "cams_lidars.json", change)
     with pytest.raises(ValueError, match="20 pixels away .*is cams_lidars.json this vehicle's"):
         open_a2d2(a2d2)
 
 
 @pytest.mark.parametrize("key", ["Lens", "CamMatrix", "CamMatrixOriginal", "Distortion", "Resolution", "view"])
-def test_a_calibration_that_lacks_something_is_refused(a2d2, key):
-    rewritten(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].pop(key))
+def test_an_incomplete_calibration_is_refused(a2d2, key):
+    rewrite(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].pop(key))
     with pytest.raises(ValueError, match=f"does not describe the camera front_center.*{key}"):
         open_a2d2(a2d2)
 
@@ -155,30 +153,26 @@ def test_a_class_list_of_other_classes_is_refused(a2d2):
         ("label", ".png", "cannot be decoded as an image"),
     ],
 )
-def test_garbage_in_a_file_is_named(a2d2, kind, suffix, words):
+def test_a_damaged_file_is_named(a2d2, kind, suffix, words):
     path = first(a2d2, kind, suffix)
     path.write_bytes(b"garbage")
     with pytest.raises(ValueError, match=f"{path.name} {words}"):
         open_a2d2(a2d2)[0]
 
 
-def test_an_image_without_a_stamp_is_refused(a2d2):
+@pytest.mark.parametrize("change", [lambda content: content.pop("cam_tstamp"),
+                                    lambda content: content.update(cam_tstamp=float("inf"))])
+def test_an_image_without_a_valid_stamp_is_refused(a2d2, change):
     path = first(a2d2, "camera", ".json")
-    rewritten(path, lambda content: content.pop("cam_tstamp"))
-    with pytest.raises(ValueError, match=f"{path.name} does not tell when"):
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=f"{path.name} does not say when"):
         open_a2d2(a2d2)[0]
 
 
-def test_an_image_of_another_size_is_refused(a2d2):
-    path = first(a2d2, "camera", ".png")
-    cv2.imwrite(str(path), np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(ValueError, match="is 60x40, but cams_lidars.json says 120x80"):
-        open_a2d2(a2d2)[0]
-
-
-def test_a_label_image_of_another_size_is_refused(a2d2):
-    cv2.imwrite(str(first(a2d2, "label", ".png")), np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(ValueError, match="label_frontcenter_000000000.png is 60x40, but cams_lidars.json says 120x80"):
+@pytest.mark.parametrize("kind", ["camera", "label"])
+def test_an_image_of_another_size_is_refused(a2d2, kind):
+    cv2.imwrite(str(first(a2d2, kind, ".png")), np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"{kind}_frontcenter_0+.png is 60x40, but cams_lidars.json says 120x80"):
         open_a2d2(a2d2)[0]
 
 
@@ -187,8 +181,8 @@ def test_a_label_image_of_another_size_is_refused(a2d2):
     [("Resolution", [10**6, 10**6]), ("Resolution", [float("inf"), 80]), ("CamMatrix", [10**400] * 9),
      ("view", {"origin": [0, 0, 0], "x-axis": [0, 0, 0], "y-axis": [0, 1, 0]})],
 )  # fmt: skip
-def test_a_calibration_beyond_all_cameras_is_refused(a2d2, key, value):
-    rewritten(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].update({key: value}))
+def test_a_calibration_out_of_bounds_is_refused(a2d2, key, value):
+    rewrite(a2d2 / "cams_lidars.json", lambda content: content["cameras"]["front_center"].update({key: value}))
     with pytest.raises(ValueError, match="does not describe the camera front_center"):
         open_a2d2(a2d2)
 
@@ -208,14 +202,7 @@ def test_a_description_of_another_form_is_refused(a2d2, name, text, words):
         open_a2d2(a2d2)
 
 
-def test_an_image_with_a_stamp_beyond_all_times_is_refused(a2d2):
-    path = first(a2d2, "camera", ".json")
-    rewritten(path, lambda content: content.update(cam_tstamp=float("inf")))
-    with pytest.raises(ValueError, match=f"{path.name} does not tell when"):
-        open_a2d2(a2d2)[0]
-
-
-def test_a_cloud_that_says_to_be_larger_than_memory_is_refused(a2d2):
+def test_a_cloud_that_claims_to_be_larger_than_memory_is_refused(a2d2):
     path = first(a2d2, "lidar", ".npz")
     with io.BytesIO() as member, zipfile.ZipFile(path, "w") as archive:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (2**50, 3)})

@@ -20,23 +20,24 @@ def test_every_group_is_an_outdoor_class_and_no_name_is_in_two(groups):
         ((51, 80, 81, 99), "other-objects"),
     ],
 )  # fmt: skip
-def test_semantickitti_moving_or_not_is_of_one_class(ids, name):
+def test_semantickitti_maps_moving_objects_like_others(ids, name):
     assert set(semantic_kitti_classes(np.array(ids)).tolist()) == {OUTDOOR.names.index(name)}
 
 
-def test_semantickitti_classes_without_a_counterpart_are_unlabelled():
-    ignored = np.array([0, 1, 13, 16, 20, 49, 52, 256, 257, 259])
-    assert (semantic_kitti_classes(ignored) == UNLABELLED).all()
+def test_other_semantickitti_classes_are_unlabelled():
+    others = np.array([0, 1, 13, 16, 20, 49, 52, 256, 257, 259])
+    assert (semantic_kitti_classes(others) == UNLABELLED).all()
 
 
-def test_an_id_that_the_data_set_does_not_have_is_refused():
-    with pytest.raises(ValueError, match="label 7 stands for nothing"):
+def test_an_unknown_id_is_refused_or_unlabelled():
+    with pytest.raises(ValueError, match="label 7 is not one of the data set's 34"):
         semantic_kitti_classes(np.array([10, 7]))
+    assert ClassMap({10: "Car 1"}, A2D2, strict=False)(np.array([10, 7, 99])).tolist() == [0, UNLABELLED, UNLABELLED]
 
 
-def test_ids_are_looked_up_whatever_their_integer_type():
-    both = ClassMap({0: "noise", 31: "vehicle.car"}, NUSCENES)
-    assert both(np.array([31, 0], np.uint8)).tolist() == [0, UNLABELLED]
+def test_ids_may_have_any_integer_type():
+    class_map = ClassMap({0: "noise", 31: "vehicle.car"}, NUSCENES)
+    assert class_map(np.array([31, 0], np.uint8)).tolist() == [0, UNLABELLED]
 
 
 def test_no_points_have_no_classes():

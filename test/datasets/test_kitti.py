@@ -5,7 +5,8 @@ import torch
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
-from tttkd_ros.datasets.kitti import convert_kitti, kitti_raw_frames, open_kitti, read_calibration
+from tttkd_ros.datasets.conversion import write_bag
+from tttkd_ros.datasets.kitti import open_kitti
 from tttkd_ros.geometry.rig import load_rig
 
 CALIBRATION = """\
@@ -28,8 +29,13 @@ def sequence(tmp_path):
     return folder
 
 
+def frames_of(folder):
+    recording = open_kitti(folder)
+    return [recording[index].frame for index in range(len(recording))]
+
+
 def test_a_folder_becomes_frames_at_ten_hertz(sequence):
-    frames = list(kitti_raw_frames(sequence))
+    frames = frames_of(sequence)
     assert np.diff([frame.stamp for frame in frames]).tolist() == [10**8, 10**8]
     for index, frame in enumerate(frames):
         assert frame.points.dtype == np.float32 and (frame.points == index).all() and frame.points.shape == (5, 3)
@@ -40,32 +46,32 @@ def test_a_folder_becomes_frames_at_ten_hertz(sequence):
 
 
 def test_the_offset_of_the_colour_camera_is_part_of_the_extrinsics(sequence):
-    intrinsics, camera_from_lidar = read_calibration(sequence / "calib.txt")
-    np.testing.assert_array_equal(intrinsics, [[700, 0, 4], [0, 700, 3], [0, 0, 1]])
-    np.testing.assert_allclose(camera_from_lidar[:3, 3], [0.5 + 70 / 700, -0.1, -0.3])
+    (view,) = open_kitti(sequence)[0].frame.views
+    np.testing.assert_array_equal(view.camera.matrix, [[700, 0, 4], [0, 700, 3], [0, 0, 1]])
+    np.testing.assert_allclose(view.camera_from_lidar[:3, 3], [0.5 + 70 / 700, -0.1, -0.3])
 
 
-def test_a_sweep_without_a_picture_has_no_view(sequence):
+def test_a_sweep_without_an_image_has_no_view(sequence):
     (sequence / "0000000001.png").unlink()
-    assert [len(frame.views) for frame in kitti_raw_frames(sequence)] == [1, 0, 1]
+    assert [len(frame.views) for frame in frames_of(sequence)] == [1, 0, 1]
 
 
 def test_a_folder_without_sweeps_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no sweeps"):
-        next(kitti_raw_frames(tmp_path))
+        open_kitti(tmp_path)
 
 
 def test_a_sweep_cut_short_is_refused(sequence):
     path = sequence / "0000000000.bin"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="77 bytes, expected a multiple of 16"):
-        next(kitti_raw_frames(sequence))
+        frames_of(sequence)
 
 
-def test_a_damaged_picture_is_refused(sequence):
+def test_a_damaged_image_is_refused(sequence):
     (sequence / "0000000000.png").write_bytes(b"garbage")
     with pytest.raises(ValueError, match="0000000000.png cannot be decoded"):
-        next(kitti_raw_frames(sequence))
+        frames_of(sequence)
 
 
 @pytest.mark.parametrize(
@@ -78,21 +84,21 @@ def test_a_damaged_picture_is_refused(sequence):
         ("P2: 700", "P2: 0", "no projection of a pinhole camera"),
     ],
 )
-def test_a_calibration_that_is_not_whole_is_refused(sequence, old, new, words):
+def test_an_invalid_calibration_is_refused(sequence, old, new, words):
     (sequence / "calib.txt").write_text(CALIBRATION.replace(old, new))
     with pytest.raises(ValueError, match=words):
-        next(kitti_raw_frames(sequence))
+        frames_of(sequence)
 
 
 def test_a_missing_calibration_is_refused(sequence):
     (sequence / "calib.txt").unlink()
-    with pytest.raises(ValueError, match="no calibration at"):
-        next(kitti_raw_frames(sequence))
+    with pytest.raises(ValueError, match="calib.txt is missing: expected the lines P2, R0_rect"):
+        frames_of(sequence)
 
 
 def test_a_converted_sequence_projects_as_kitti_says(shared_data, tmp_path):
     folder = shared_data("kitti_raw_2011_09_26_seq")
-    convert_kitti(folder, tmp_path / "bag")
+    write_bag(open_kitti(folder), tmp_path / "bag", {})
     rows = dict(line.split(":") for line in (folder / "calib.txt").read_text().splitlines())
     calibration = {name: np.array(text.split(), np.float64) for name, text in rows.items()}
     rectify, velo = np.eye(4), np.eye(4)
@@ -102,7 +108,7 @@ def test_a_converted_sequence_projects_as_kitti_says(shared_data, tmp_path):
 
     frames = list(BagReader(tmp_path / "bag").frames())
     assert len(frames) == 12
-    for frame, source in zip(frames, kitti_raw_frames(folder), strict=True):
+    for frame, source in zip(frames, frames_of(folder), strict=True):
         np.testing.assert_array_equal(frame.points, source.points)
         (view,) = frame.views
         np.testing.assert_array_equal(view.image, source.views[0].image)
@@ -113,8 +119,8 @@ def test_a_converted_sequence_projects_as_kitti_says(shared_data, tmp_path):
         np.testing.assert_allclose(pixels[valid], np.column_stack([u, v])[valid] / scale[valid, None], atol=1e-3)
 
 
-def test_the_rig_that_ships_is_that_of_the_sequence(shared_data, request):
-    (frame, *_) = kitti_raw_frames(shared_data("kitti_raw_2011_09_26_seq"))
+def test_the_shipped_rig_is_that_of_the_sequence(shared_data, request):
+    frame = open_kitti(shared_data("kitti_raw_2011_09_26_seq"))[0].frame
     rig = load_rig(request.config.rootpath / "config/rigs/kitti.yaml")[frame.views[0].name]
     np.testing.assert_allclose(rig.camera_from_lidar, frame.views[0].camera_from_lidar, atol=1e-6)
     assert rig.camera == frame.views[0].camera
@@ -129,11 +135,11 @@ def test_a_drive_as_downloaded_has_the_sensors_own_stamps(kitti_drive):
     assert [int(frame.views[0].image[0, 0, 2]) for frame in frames] == [0, 2]
 
 
-def test_satellites_and_inertia_tell_where_the_lidar_was(kitti_drive):
+def test_oxts_files_give_the_poses_of_the_lidar(kitti_drive):
     recording = open_kitti(kitti_drive)
     (first,), (second,) = recording[0].poses, recording[1].poses
     np.testing.assert_allclose(first[1], np.eye(4), atol=1e-9)
-    np.testing.assert_allclose(second[1][:3, 3], [2, 0, 0], atol=1e-3)  # two frames northwards, which is ahead
+    np.testing.assert_allclose(second[1][:3, 3], [2, 0, 0], atol=1e-3)  # two frames northwards, that is ahead
     np.testing.assert_allclose(second[1][:3, :3], np.eye(3), atol=1e-9)
 
 
@@ -150,7 +156,7 @@ def test_a_drive_s_calibration_is_that_of_its_date(kitti_drive):
         open_kitti(kitti_drive)
 
 
-def test_a_date_s_folder_asks_which_drive(kitti_drive):
+def test_a_folder_of_several_drives_needs_a_scene(kitti_drive):
     assert len(open_kitti(kitti_drive.parent)) == 2
     (kitti_drive.parent / "2011_09_26_drive_0002_sync").symlink_to(kitti_drive)
     with pytest.raises(ValueError, match="has 2 drives: name one with --scene"):
@@ -174,17 +180,16 @@ def test_a_damaged_file_of_a_drive_is_named(kitti_drive, name, text, words):
         open_kitti(kitti_drive)[1]
 
 
-def test_a_drive_s_motion_reaches_the_bag(kitti_drive, tmp_path):
-    convert_kitti(kitti_drive, tmp_path / "bag")
+def test_the_bag_has_the_odometry_of_a_drive(kitti_drive, tmp_path):
+    write_bag(open_kitti(kitti_drive), tmp_path / "bag", {})
     frames = list(BagReader(tmp_path / "bag").frames())
-    # In the 2 ns between sweep and image the vehicle did not get far.
     assert len(frames) == 2 and all(len(frame.views) == 1 for frame in frames)
     with open_bag(tmp_path / "bag") as bag:
         assert bag.counts["/tf"] == 2
 
 
 @pytest.mark.parametrize("size", [(12, 16), (3, 4), (7, 8)], ids=["twice", "half", "a row more"])
-def test_images_of_another_size_than_the_rectified_one_are_refused_before_anything_is_written(
+def test_images_of_another_size_are_refused_before_anything_is_written(
     kitti_drive, tmp_path, size
 ):
     calibration = kitti_drive.parent / "calib_cam_to_cam.txt"
@@ -193,12 +198,12 @@ def test_images_of_another_size_than_the_rectified_one_are_refused_before_anythi
     for path in (kitti_drive / "image_02" / "data").glob("*.png"):
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
     with pytest.raises(ValueError, match=f"is {size[1]}x{size[0]}, but its calibration is for 8x6: .*a _sync drive"):
-        convert_kitti(kitti_drive, tmp_path / "bag")
+        write_bag(open_kitti(kitti_drive), tmp_path / "bag", {})
     assert not list(tmp_path.glob("*bag*"))
 
 
 @pytest.mark.parametrize("size", [(12, 16), (6, 16), (3, 8)])
-def test_images_whose_middle_is_not_that_of_the_calibration_are_refused(sequence, size):
+def test_images_are_refused_if_the_principal_point_is_far_from_their_middle(sequence, size):
     for path in sequence.glob("*.png"):
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
     with pytest.raises(ValueError, match=rf"is {size[1]}x{size[0]}, .*principal point at \(4.0, 3.0\), far from the"):

@@ -1,5 +1,4 @@
 import json
-import logging
 import re
 
 import numpy as np
@@ -30,11 +29,11 @@ def pose(row, matrix):
 
 @pytest.fixture
 def recorded(shared_data, tmp_path):
-    """The recorded keyframe with tables made for it, and its own account of how points get into each camera."""
+    """The recorded keyframe with tables made for it, and its published camera_from_lidar matrices."""
     source = shared_data("nuscenes_ca9a282c")
-    told = json.loads((source / "calib.json").read_text())
+    published = json.loads((source / "calib.json").read_text())
     folder = tmp_path / "recorded"
-    world, vehicle_from_lidar = np.array(told["ego2global"]), np.array(told["lidar"]["lidar2ego"])
+    world, vehicle_from_lidar = np.array(published["ego2global"]), np.array(published["lidar"]["lidar2ego"])
     tables = {"scene": [{"token": "s", "name": "scene-0103"}], "sensor": [], "calibrated_sensor": [], "ego_pose": [],
               "sample_data": [], "sample": [{"token": "f", "timestamp": 1532402927647951, "scene_token": "s"}]}
     expected = {}
@@ -52,8 +51,8 @@ def recorded(shared_data, tmp_path):
             "timestamp": stamp, "is_key_frame": True, "filename": f"samples/{channel}/{file}",
         })
 
-    add("LIDAR_TOP", told["lidar"]["lidar_path"], 1532402927647951, vehicle_from_lidar, world, [])
-    for channel, camera in told["cameras"].items():
+    add("LIDAR_TOP", published["lidar"]["lidar_path"], 1532402927647951, vehicle_from_lidar, world, [])
+    for channel, camera in published["cameras"].items():
         expected[channel] = np.array(camera["lidar2cam"])
         place = np.array(camera["cam2ego"])
         # Where the vehicle was when the image was taken follows from the compensated transform.
@@ -77,38 +76,37 @@ def test_keyframes_become_frames_in_order_of_time(nuscenes):
         assert frame.points.shape == (5, 3)
 
 
-def test_labels_go_by_the_names_of_the_table(nuscenes):
+def test_labels_are_mapped_by_the_names_of_the_table(nuscenes):
     names = [None if label == UNLABELLED else OUTDOOR.names[label] for label in NuScenes(nuscenes())[0].frame.labels]
     assert names == [None, "car", "road", "building", None]
 
 
-def test_without_lidarseg_there_is_no_truth_and_that_is_said(nuscenes, caplog):
+def test_a_scene_without_lidarseg_has_no_truth_and_a_warning_says_so(nuscenes, caplog):
     folder = nuscenes()
     (folder / "v1.0-mini" / "lidarseg.json").unlink()
-    with caplog.at_level(logging.WARNING):
-        assert NuScenes(folder)[0].frame.labels is None
+    assert NuScenes(folder)[0].frame.labels is None
     assert "no lidarseg.json" in caplog.text
 
 
-def test_poses_are_told_at_each_sensor_s_stamp(nuscenes):
+def test_there_is_a_pose_at_each_sensor_s_stamp(nuscenes):
     poses = NuScenes(nuscenes())[1].poses
     assert [stamp % 10**9 // 10**6 for stamp, _ in poses] == [127, 147]
     np.testing.assert_allclose(poses[1][1][:3, 3] - poses[0][1][:3, 3], [0.2, 0, 0], atol=1e-9)
 
 
-def test_a_replayed_view_is_where_the_vehicle_was_when_its_image_was_taken(nuscenes, tmp_path):
+def test_a_view_that_is_read_from_the_bag_is_motion_compensated(nuscenes, tmp_path):
     recording = NuScenes(nuscenes())
     write_bag(recording, tmp_path / "bag", {})
     for frame, index in zip(BagReader(tmp_path / "bag").frames(), range(2), strict=True):
-        for view, still in zip(frame.views, recording[index].frame.views, strict=True):
+        for view, recorded_view in zip(frame.views, recording[index].frame.views, strict=True):
             # What the camera sees now lay 0.2 m further ahead when the image was taken.
-            moved = view.camera_from_lidar @ inverse(still.camera_from_lidar)
+            moved = view.camera_from_lidar @ inverse(recorded_view.camera_from_lidar)
             np.testing.assert_allclose(abs(moved[2, 3]), 0.2, atol=1e-6)
 
 
-def test_several_scenes_ask_which(nuscenes):
+def test_a_folder_of_several_scenes_needs_a_scene(nuscenes):
     folder = nuscenes(2)
-    with pytest.raises(ValueError, match=r"several scenes: name one with --scene \(scene-0000, scene-0001\)"):
+    with pytest.raises(ValueError, match=r"has 2 scenes: name one with --scene \(scene-0000, scene-0001\)"):
         NuScenes(folder)
     assert len(NuScenes(folder, "scene-0001")) == 2
     with pytest.raises(ValueError, match="no scene 'scene-9999'"):
@@ -120,11 +118,11 @@ def test_a_folder_without_tables_is_refused(tmp_path):
         NuScenes(tmp_path)
 
 
-@pytest.mark.parametrize("block", [7, 100, 2**20])
-def test_tables_are_read_whole_whatever_the_pieces(nuscenes, monkeypatch, block):
+@pytest.mark.parametrize("block", [300, 1000, 2**20])
+def test_tables_are_read_completely_with_every_block_size(nuscenes, monkeypatch, block):
     folder = nuscenes()
     expected = json.loads((folder / "v1.0-mini" / "sample_data.json").read_text())
-    monkeypatch.setattr(module, "BLOCK", max(block, 300) if block < 300 else block)
+    monkeypatch.setattr(module, "BLOCK_SIZE", block)
     assert list(module._rows(folder / "v1.0-mini" / "sample_data.json")) == expected
 
 
@@ -174,13 +172,13 @@ def test_missing_files_are_named(nuscenes):
         NuScenes(folder)[1]
 
 
-def test_images_stay_the_files_that_they_are(nuscenes):
+def test_image_files_are_unchanged(nuscenes):
     folder = nuscenes()
     images = NuScenes(folder)[0].images
     assert images["camera_front"] == (folder / "samples" / "CAM_FRONT" / "0_0.jpg").read_bytes()
 
 
-def test_the_recorded_keyframe_replayed_has_the_published_transforms_of_all_six_cameras(recorded, tmp_path):
+def test_the_recorded_keyframe_has_the_published_transforms_of_all_six_cameras(recorded, tmp_path):
     folder, expected = recorded
     write_bag(NuScenes(folder), tmp_path / "bag", {})
     (frame,) = BagReader(tmp_path / "bag").frames()

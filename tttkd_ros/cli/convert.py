@@ -1,4 +1,4 @@
-"""`tttkd convert`: one drive of a recorded data set as a bag."""
+"""`tttkd convert`: write one drive of a recorded data set as a bag."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ def convert(
     *,
     scene: str | None = None,
 ) -> None:
-    """Write a bag with the clouds, images, calibration, truth and odometry that a data set's folder has.
+    """Convert a drive of a data set to an MCAP bag.
 
-    Labels become the ten outdoor classes. Images stay the PNG or JPEG files that they are (A2D2's are undistorted
-    first). What is finished of a conversion that was interrupted is kept: the same command goes on from there, unless
-    labels, images, calibration or poses are others by then, or the converter is.
+    The bag holds the clouds, images, calibration, labels and odometry that the folder has. Labels are mapped to the ten
+    outdoor classes. Images stay the PNG or JPEG files that they are; A2D2's are undistorted.
+
+    An interrupted conversion continues if the same command is run again. It starts over if labels, images, calibration,
+    poses or the converter have changed.
+
+    Example: `tttkd convert kitti 2011_09_26/2011_09_26_drive_0001_sync drive`, then `tttkd evaluate drive`.
 
     Args:
         dataset: semantickitti (KITTI's odometry layout with labels), kitti (a raw drive, or a folder of .bin, .png and
-            calib.txt), nuscenes (keyframes, with lidarseg where it is unpacked) or a2d2 (front centre camera).
+            calib.txt), nuscenes (keyframes, with lidarseg if it is unpacked) or a2d2 (front centre camera).
         folder: where the data set, or one drive of it, is unpacked.
-        out: the bag's directory; it must not exist.
-        scene: which drive, where the folder has several: SemanticKITTI's 00, KITTI's 2011_09_26_drive_0001_sync,
+        out: directory of the bag. It must not exist.
+        scene: name of the drive, if the folder has several: SemanticKITTI's 00, KITTI's 2011_09_26_drive_0001_sync,
             nuScenes' scene-0061, A2D2's 20180807_145028.
     """
     from tttkd_ros.datasets.a2d2 import open_a2d2
@@ -37,7 +41,7 @@ def convert(
 
     openers = {"semantickitti": open_semantickitti, "kitti": open_kitti, "nuscenes": NuScenes, "a2d2": open_a2d2}
     if not folder.is_dir():
-        raise ValueError(f"no folder at {folder}")
+        raise ValueError(f"no folder at {folder}: name the one where the data set is unpacked")
     recording = openers[dataset](folder, scene)
     source = {"dataset": dataset, "folder": str(folder.resolve()), "scene": scene}
     with progress() as bar:

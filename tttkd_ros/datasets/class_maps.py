@@ -1,16 +1,15 @@
-"""What the data sets' own classes are among the ten outdoor ones; all that is not named here is unlabelled.
+"""How the data sets' own classes map to the ten outdoor ones. Names that are not listed are unlabelled.
 
-SemanticKITTI and A2D2 as in TTT-KD's outdoor experiments, whose mapping is xMUDA's. nuScenes has none there; its
-classes go where their likes of the other two do, with two things to know: it has no class for parking areas, which are
-part of the driveable surface, and `static.manmade` is buildings with the poles, signs and fences before them. Vehicles
-that the other two ignore (buses, trailers, construction and emergency vehicles) and people on or with a device, which
-its own challenge ignores, are unlabelled.
+SemanticKITTI and A2D2 follow TTT-KD's outdoor experiments, whose mapping is xMUDA's. They have no nuScenes; its classes
+are mapped by analogy, with two exceptions. It has no class for parking areas, which are part of its driveable surface,
+and `static.manmade` is buildings together with poles, signs and fences. Vehicles that the other two ignore (buses,
+trailers, construction and emergency vehicles) and people on or with a device, which the nuScenes challenge ignores, are
+unlabelled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,9 +27,7 @@ SEMANTIC_KITTI_IDS = {
 SEMANTIC_KITTI = {
     "car": ("car", "moving-car"),
     "truck": ("truck", "moving-truck"),
-    "bike": (
-        "bicycle", "motorcycle", "bicyclist", "motorcyclist", "moving-bicyclist", "moving-motorcyclist",
-    ),
+    "bike": ("bicycle", "motorcycle", "bicyclist", "motorcyclist", "moving-bicyclist", "moving-motorcyclist"),
     "person": ("person", "moving-person"),
     "road": ("road", "lane-marking"),
     "parking": ("parking",),
@@ -81,29 +78,29 @@ NUSCENES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
 class ClassMap:
-    """From a data set's ids, each of which stands for a name, to class ids. groups: class -> the names it gathers."""
+    """Map a data set's ids to class ids.
 
-    names: Mapping[int, str]
-    groups: Mapping[str, tuple[str, ...]]
+    Args:
+        names: id -> the data set's name for it.
+        groups: class -> the data set's names in it. Other names become `UNLABELLED`.
+        strict: refuse ids that are not in `names`; otherwise they become `UNLABELLED`.
+    """
 
-    def __post_init__(self):
-        known = np.array(sorted(self.names), np.int64)
-        classes = {name: OUTDOOR.names.index(group) for group, names in self.groups.items() for name in names}
-        object.__setattr__(self, "_ids", known)
-        object.__setattr__(
-            self, "_classes", np.array([classes.get(self.names[key], UNLABELLED) for key in known.tolist()], np.uint8)
-        )
+    def __init__(self, names: Mapping[int, str], groups: Mapping[str, tuple[str, ...]], *, strict: bool = True):
+        self.names, self._strict = names, strict
+        classes = {name: OUTDOOR.names.index(group) for group, members in groups.items() for name in members}
+        self._ids = np.array(sorted(names), np.int64)
+        self._classes = np.array([classes.get(names[key], UNLABELLED) for key in self._ids.tolist()], np.uint8)
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
-        """ids (N,) of any integer type -> (N,) uint8. Raises ValueError for an id that the data set does not have."""
+        """ids (N,) of any integer type -> (N,) uint8 class ids. Raises ValueError for an unknown id if strict."""
         ids = ids.astype(np.int64)
         places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        strange = ids[self._ids[places] != ids]
-        if len(strange):
-            raise ValueError(f"label {strange[0]} stands for nothing among the {len(self._ids)} that there are")
-        return self._classes[places]
+        known = self._ids[places] == ids
+        if self._strict and not known.all():
+            raise ValueError(f"label {ids[~known][0]} is not one of the data set's {len(self._ids)}")
+        return np.where(known, self._classes[places], np.uint8(UNLABELLED))
 
 
 semantic_kitti_classes = ClassMap(SEMANTIC_KITTI_IDS, SEMANTIC_KITTI)

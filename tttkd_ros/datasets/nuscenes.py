@@ -1,8 +1,8 @@
-"""nuScenes: the keyframes of one scene, HDL-32E sweeps with six cameras, and lidarseg's labels where they are.
+"""nuScenes: the keyframes of one scene, HDL-32E sweeps with six cameras, and lidarseg's labels if they are there.
 
-<folder>/v1.0-*/ holds the tables, samples/ the files. Sensors keep their own stamps, and the vehicle's pose is told at
-each of them, so that a sweep is projected on an image where it was when that was taken. The LiDAR's axes are x right,
-y forward and z up.
+<folder>/v1.0-*/ holds the tables, samples/ the files. Sensors keep their own stamps. The vehicle's pose is known at
+each of them, so a sweep can be projected on an image with the motion between the two. The LiDAR's axes are x right, y
+forward and z up.
 """
 
 from __future__ import annotations
@@ -16,14 +16,23 @@ from pathlib import Path
 import numpy as np
 
 from tttkd_ros.datasets.class_maps import NUSCENES, ClassMap
-from tttkd_ros.datasets.recording import Recorded, inside, log, read_image, read_labels, read_sweep, require_size
+from tttkd_ros.datasets.recording import (
+    RecordedSweep,
+    check_image_size,
+    choose_drive,
+    log,
+    path_inside,
+    pinhole,
+    read_image,
+    read_labels,
+    read_sweep,
+)
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import inverse, transform
 
 LIDAR, CAMERA = "LIDAR_TOP", "CAM_"
 MICROSECOND = 1000  # nanoseconds
-BLOCK = 2**20  # characters of a table that are read at a time
+BLOCK_SIZE = 2**20  # characters of a table that are read at a time
 SEPARATORS = (",", " ", "\t", "\r", "\n")
 REMEDY = "unpack the metadata of the data set here"
 COLUMNS = {
@@ -44,20 +53,28 @@ COLUMNS = {
 
 
 class NuScenes:
-    """One scene. Only what belongs to it is kept of the tables, which are as long as the data set."""
+    """One scene. Of the tables, which cover the whole data set, only its rows are kept.
+
+    Args:
+        folder: with v1.0-*/ and samples/.
+        scene: its name, if the data set has several.
+    Raises: ValueError if a table is missing or damaged, or an image does not match its calibration.
+    """
 
     def __init__(self, folder: Path, scene: str | None = None):
         self._folder = folder
         self._tables = _tables(folder)
-        token = self._scene(scene)
+        scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
+        token = choose_drive(self._tables, scene, scenes, "scene", "rows in scene.json")
         samples = self._rows("sample", "scene_token", {token})
         data = self._rows("sample_data", "sample_token", {row["token"] for row in samples})
         data = [row for row in data if row["is_key_frame"]]
         calibrations = self._by_token("calibrated_sensor", {row["calibrated_sensor_token"] for row in data})
         sensors = self._by_token("sensor", {row["sensor_token"] for row in calibrations.values()})
-        self._places = self._poses("calibrated_sensor", calibrations)  # vehicle from sensor
+        self._vehicle_from_sensor = self._poses("calibrated_sensor", calibrations)
         self._intrinsics = {key: row["camera_intrinsic"] for key, row in calibrations.items()}
-        self._vehicle = self._poses("ego_pose", self._by_token("ego_pose", {row["ego_pose_token"] for row in data}))
+        ego_poses = self._by_token("ego_pose", {row["ego_pose_token"] for row in data})
+        self._map_from_vehicle = self._poses("ego_pose", ego_poses)
         channels: dict[str, dict[str, dict]] = {row["token"]: {} for row in samples}
         for row in data:
             channel = sensors[calibrations[row["calibrated_sensor_token"]]["sensor_token"]]["channel"]
@@ -65,47 +82,49 @@ class NuScenes:
         self._keyframes = [channels[row["token"]] for row in sorted(samples, key=lambda row: row["timestamp"])]
         self._keyframes = [keyframe for keyframe in self._keyframes if LIDAR in keyframe]
         if not self._keyframes:
-            raise ValueError(f"{self._tables} tells of no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
+            raise ValueError(f"{self._tables} has no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
         for channel in self._cameras(self._keyframes[0]):
             row = self._keyframes[0][channel]
             if isfile(self._file("sample_data", row["filename"])):
-                self._image(channel, row)  # what does not fit is refused before anything is written
-        self._labels, self._classes = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
+                self._read_image(channel, row)  # refuses an image that does not match, before anything is written
+        self._labels, self._class_map = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
 
     @property
     def inputs(self) -> dict[str, object]:
-        rows = [self._keyframes, self._labels, self._intrinsics, None if self._classes is None else self._classes.names]
-        places = [[token, place.tolist()] for table in (self._places, self._vehicle) for token, place in table.items()]
-        tables = json.dumps([rows, places], sort_keys=True).encode()
-        return {"labels": self._classes is not None, "tables": hashlib.sha256(tables).hexdigest()}
+        names = None if self._class_map is None else self._class_map.names
+        rows = [self._keyframes, self._labels, self._intrinsics, names]
+        poses = [[token, pose.tolist()] for table in (self._vehicle_from_sensor, self._map_from_vehicle)
+                 for token, pose in table.items()]
+        tables = json.dumps([rows, poses], sort_keys=True).encode()
+        return {"labels": self._class_map is not None, "tables": hashlib.sha256(tables).hexdigest()}
 
     def __len__(self) -> int:
         return len(self._keyframes)
 
-    def __getitem__(self, index: int) -> Recorded:
+    def __getitem__(self, index: int) -> RecordedSweep:
         keyframe = self._keyframes[index]
         lidar = keyframe[LIDAR]
         points = read_sweep(self._file("sample_data", lidar["filename"]), columns=5)
-        vehicle_from_lidar = self._places[lidar["calibrated_sensor_token"]]
+        vehicle_from_lidar = self._vehicle_from_sensor[lidar["calibrated_sensor_token"]]
         views, images = [], {}
         for channel in self._cameras(keyframe):
             view, images[view.name] = self._view(channel, keyframe[channel], vehicle_from_lidar)
             views.append(view)
         poses = {
-            row["timestamp"] * MICROSECOND: self._vehicle[row["ego_pose_token"]] @ vehicle_from_lidar
+            row["timestamp"] * MICROSECOND: self._map_from_vehicle[row["ego_pose_token"]] @ vehicle_from_lidar
             for channel, row in keyframe.items() if channel == LIDAR or channel.startswith(CAMERA)
         }
         labels = self._truth(lidar["token"], len(points))
         stamp = lidar["timestamp"] * MICROSECOND
         frame = Frame(stamp, points[:, :3].copy(), tuple(views), points[:, 3].copy(), labels)
-        return Recorded(frame, images, sorted(poses.items()))
+        return RecordedSweep(frame, images, sorted(poses.items()))
 
     @staticmethod
     def _cameras(keyframe: dict[str, dict]) -> list[str]:
         return sorted(channel for channel in keyframe if channel.startswith(CAMERA))
 
-    def _image(self, channel: str, row: dict) -> tuple[bytes, np.ndarray, np.ndarray]:
-        """The file, its pixels (H, W, 3), and the intrinsics (3, 3) for them."""
+    def _read_image(self, channel: str, row: dict) -> tuple[bytes, np.ndarray, np.ndarray]:
+        """The file's content, its pixels (H, W, 3), and the intrinsics (3, 3)."""
         path = self._file("sample_data", row["filename"])
         content, image = read_image(path)
         try:
@@ -113,21 +132,20 @@ class NuScenes:
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{self._tables}/calibrated_sensor.json has no 3x3 camera_intrinsic for {channel}: "
                              f"{REMEDY}") from error
-        sides = row.get("width"), row.get("height")
-        stated = sides if all(type(side) is int and side > 0 for side in sides) else None
-        require_size(path, image, intrinsics, stated, "unpack the original images")
+        size = row.get("width"), row.get("height")
+        size = size if all(type(side) is int and side > 0 for side in size) else None
+        check_image_size(path, image, intrinsics, size, "unpack the original images")
         return content, image, intrinsics
 
     def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
-        content, image, intrinsics = self._image(channel, row)
-        fx, fy, cx, cy = (float(intrinsics[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        camera = CameraModel(image.shape[1], image.shape[0], fx, fy, cx, cy)
+        content, image, intrinsics = self._read_image(channel, row)
         name = "camera_" + channel.removeprefix(CAMERA).lower()
-        place = inverse(self._places[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
-        return View(name, row["timestamp"] * MICROSECOND, image, camera, place), content
+        camera = pinhole(intrinsics, image.shape[1], image.shape[0])
+        camera_from_lidar = inverse(self._vehicle_from_sensor[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
+        return View(name, row["timestamp"] * MICROSECOND, image, camera, camera_from_lidar), content
 
     def _truth(self, token: str, size: int) -> np.ndarray | None:
-        if self._classes is None:
+        if self._class_map is None:
             return None
         if token not in self._labels:
             raise ValueError(f"{self._tables}/lidarseg.json has no labels for sweep {token}: unpack nuScenes-lidarseg "
@@ -135,15 +153,16 @@ class NuScenes:
         path = self._file("lidarseg", self._labels[token])
         labels = read_labels(path, "u1", size)
         try:
-            return self._classes(labels)
+            return self._class_map(labels)
         except ValueError as error:
-            raise ValueError(f"{path}: {error} in {self._tables}/category.json") from error
+            raise ValueError(f"{path}: {error} in {self._tables}/category.json: unpack nuScenes-lidarseg "
+                             "again") from error
 
     def _file(self, table: str, name: str) -> Path:
-        return inside(self._folder, name, self._tables / f"{table}.json")
+        return path_inside(self._folder, name, self._tables / f"{table}.json")
 
     def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
-        """Sweep -> its file of labels, and what these mean."""
+        """Token of a sweep -> its label file, and the map from labels to classes."""
         if not (self._tables / "lidarseg.json").is_file():
             log.warning("%s has no lidarseg.json (nuScenes-lidarseg): the bag has no truth", self._tables)
             return {}, None
@@ -154,19 +173,8 @@ class NuScenes:
             raise ValueError(f"{self._tables}/category.json has no indices: unpack nuScenes-lidarseg's own over it")
         return labels, ClassMap({row["index"]: row["name"] for row in categories}, NUSCENES)
 
-    def _scene(self, name: str | None) -> str:
-        """The token of the scene that is meant."""
-        scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
-        if name is None and len(scenes) == 1:
-            return next(iter(scenes.values()))
-        if name not in scenes:
-            known = ", ".join(sorted(scenes)[:8]) + (", ..." if len(scenes) > 8 else "")
-            meant = "several scenes: name one with --scene" if name is None else f"no scene {name!r}"
-            raise ValueError(f"{self._tables} has {meant} ({known or 'it has none'})")
-        return scenes[name]
-
     def _poses(self, table: str, rows: dict[str, dict]) -> dict[str, np.ndarray]:
-        """Token -> (4, 4); nuScenes writes quaternions w x y z."""
+        """Token -> (4, 4) parent from child. nuScenes writes quaternions w x y z."""
         poses = {}
         for token, row in rows.items():
             try:
@@ -197,13 +205,13 @@ def _tables(folder: Path) -> Path:
 
 
 def _rows(path: Path) -> Iterator[dict]:
-    """The objects of a JSON file that is one list of them, read a piece at a time: such files reach gigabytes."""
+    """The objects of a JSON list, read piece by piece: such files may have gigabytes."""
     if not path.is_file():
         raise ValueError(f"{path} is missing: {REMEDY}")
     columns = COLUMNS[path.stem]
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8", errors="replace") as file:
-        text, at = file.read(BLOCK).lstrip().removeprefix("["), 0
+        text, at = file.read(BLOCK_SIZE).lstrip().removeprefix("["), 0
         while True:
             while text[at : at + 1] in SEPARATORS:
                 at += 1
@@ -212,8 +220,8 @@ def _rows(path: Path) -> Iterator[dict]:
             try:
                 row, end = decoder.raw_decode(text, at)
             except (ValueError, RecursionError) as error:
-                block = file.read(BLOCK)
-                if not block or len(text) - at > BLOCK:
+                block = file.read(BLOCK_SIZE)
+                if not block or len(text) - at > BLOCK_SIZE:
                     raise ValueError(f"{path} is cut short or no table of nuScenes: {REMEDY}") from error
                 text, at = text[at:] + block, 0
                 continue

@@ -1,6 +1,6 @@
-"""What every data set gives: sweep after sweep of one drive, each as the one frame type with its poses and image files.
+"""What every data set's reader gives, one sweep at a time, and the checks that the readers share.
 
-Recordings are read by index, a sweep at a time, so that converting one takes little memory and can go on in the middle.
+Recordings are read by index, so that a conversion needs little memory and can continue in the middle.
 """
 
 from __future__ import annotations
@@ -8,28 +8,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os.path import isfile, relpath  # pathlib's raise OSError for a name that is too long, as a damaged table may have
+from os.path import isfile, relpath  # pathlib's raise OSError for a name that is too long, as in a damaged table
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame
+from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.messages.image import decode_image
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-OFF_CENTRE = 0.12  # share of a side: of KITTI's and nuScenes' images it is up to 0.05, of KITTI's unrectified ones 0.16
+MAX_OFF_CENTRE = 0.12  # share of a side: up to 0.05 in KITTI and nuScenes, 0.16 in KITTI's unrectified images
 
 
 @dataclass(frozen=True, eq=False)
-class Recorded:
-    """One sweep. images: camera -> the PNG or JPEG file that its view's image was decoded from. poses: stamp in
-    nanoseconds and where the LiDAR was then, (4, 4), in a frame that stays.
+class RecordedSweep:
+    """One sweep with its image files and poses.
 
-    Raises ValueError for transforms that are not finite: numbers that are beyond all reason overflow on their way here.
+    images: camera -> the PNG or JPEG file that its view's image was decoded from. poses: stamp in nanoseconds, and
+    (4, 4) fixed frame from LiDAR at that time.
+
+    Raises: ValueError for transforms that are not finite; damaged numbers may overflow on their way here.
     """
 
     frame: Frame
@@ -37,19 +41,19 @@ class Recorded:
     poses: Sequence[tuple[int, np.ndarray]] = ()
 
     def __post_init__(self):
-        places = [(f"{view.name}'s place", view.camera_from_lidar) for view in self.frame.views]
-        places += [(f"the LiDAR's pose at {stamp}", pose) for stamp, pose in self.poses]
-        for name, matrix in places:
+        transforms = [(f"the transform of {view.name}", view.camera_from_lidar) for view in self.frame.views]
+        transforms += [(f"the LiDAR's pose at {stamp}", pose) for stamp, pose in self.poses]
+        for name, matrix in transforms:
             if not np.isfinite(matrix).all():
                 raise ValueError(f"sweep {self.frame.stamp}: {name} is not finite: {matrix.tolist()}; fetch its "
                                  "calibration and poses again")
 
 
 class Recording(Protocol):
-    """A drive, read a sweep at a time.
+    """A drive, read one sweep at a time.
 
-    inputs: plain values that change with what its frames follow from, be it one more folder or another calibration;
-    not with a sweep's file that was at fault and has been replaced.
+    inputs: plain values that change with everything that the frames depend on, such as the calibration or another
+    folder of labels. They do not change if a damaged file of a single sweep is replaced.
     """
 
     @property
@@ -57,43 +61,54 @@ class Recording(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Recorded: ...
+    def __getitem__(self, index: int) -> RecordedSweep: ...
+
+
+def pinhole(matrix: np.ndarray, width: int, height: int) -> CameraModel:
+    """The camera of intrinsics `matrix` (3, 3) without distortion; sizes in pixels."""
+    fx, fy, cx, cy = (float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return CameraModel(width, height, fx, fy, cx, cy)
 
 
 def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
-    """Name, as from the folder, -> digest; None where there is no such file. The first of many sweeps' files may stand
-    for them all: where it was at fault, nothing had been finished that could be kept.
+    """Digest files: name relative to the folder -> digest, None if the file does not exist.
+
+    The first sweep's files may represent those of all sweeps: if they were damaged, no part has been finished.
     """
     return {relpath(path, folder): digest(path) if isfile(path) else None for path in files}
 
 
-def inside(folder: Path, name: str, table: Path) -> Path:
-    """The file that a table of the data set names. Raises ValueError for a name that leads out of the folder."""
+def path_inside(folder: Path, name: str, table: Path) -> Path:
+    """The file `name` in the folder. Raises ValueError if the name, which `table` gives, leads out of it."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
         raise ValueError(f"{table} names the file {name!r}, which is not in {folder}: fetch the table again")
     return folder / name
 
 
-def require_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):
-    """Raise ValueError if an image (H, W, 3) is not one that the calibration is for.
+def check_image_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):
+    """Raise ValueError if the calibration is for images of another size.
 
-    intrinsics: (3, 3). size: the calibration's (width, height); without one, the principal point must lie near the
-    image's middle.
+    Args:
+        path: of the image, for the error.
+        image: (H, W, 3).
+        intrinsics: (3, 3).
+        size: the calibration's (width, height). If None, the principal point must lie near the image's middle.
+        remedy: for the error.
     """
     height, width = image.shape[:2]
     if size is not None and size != (width, height):
         raise ValueError(f"{path} is {width}x{height}, but its calibration is for {size[0]}x{size[1]}: {remedy}")
     x, y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
-    if not max(abs(x / width - 0.5), abs(y / height - 0.5)) <= OFF_CENTRE:
+    if not max(abs(x / width - 0.5), abs(y / height - 0.5)) <= MAX_OFF_CENTRE:
         raise ValueError(f"{path} is {width}x{height}, but its calibration has the principal point at ({x:.1f}, "
                          f"{y:.1f}), far from the middle: {remedy}")
 
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray]:
-    """The file as it is, and its pixels (H, W, 3) uint8 RGB."""
+    """Read an image: the file's content, and its pixels (H, W, 3) uint8 RGB."""
     if not isfile(path):
-        raise ValueError(f"no image at {path}")
+        raise ValueError(f"no image at {path}: unpack all of them")
     content = path.read_bytes()
     try:
         return content, decode_image(SimpleNamespace(format=path.suffix[1:], data=content))
@@ -102,18 +117,18 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray]:
 
 
 def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
-    """(N, columns) float32: x, y, z in metres, intensity and what else there is."""
+    """Read a sweep: (N, columns) float32, x, y, z in metres, intensity and further values."""
     if not isfile(path):
-        raise ValueError(f"no sweep at {path}")
+        raise ValueError(f"no sweep at {path}: unpack all of them")
     size = path.stat().st_size
     if size % (4 * columns):
         raise ValueError(f"{path} holds {size} bytes, expected a multiple of {4 * columns} ({columns} float32 a "
-                         "point): it is cut short, or of another data set")
+                         "point): it is cut short, or from another data set")
     return np.fromfile(path, "<f4").reshape(-1, columns)
 
 
 def read_labels(path: Path, dtype: str, size: int) -> np.ndarray:
-    """(size,) as they are in the file."""
+    """Read a sweep's labels: (size,) of `dtype`."""
     if not isfile(path):
         raise ValueError(f"no labels at {path}: unpack all of them, or move their folder away to convert without truth")
     labels = np.fromfile(path, dtype)
@@ -124,26 +139,33 @@ def read_labels(path: Path, dtype: str, size: int) -> np.ndarray:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """remedy: where such a file is to be had."""
+    """Read a text file. remedy: where to get such a file, for the error."""
     if not path.is_file():
         raise ValueError(f"{path} is missing: {remedy}")
     return path.read_text(errors="replace")
 
 
-def numbered(folder: Path, suffix: str) -> list[Path]:
-    """The files whose names are numbers, in their order."""
-    files = [path for path in folder.glob(f"*{suffix}") if path.name.removesuffix(suffix).isdigit()]
-    return sorted(files, key=lambda path: int(path.name.removesuffix(suffix)))
+def numbered_files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
+    """The files whose names are numbers: (number, file) in ascending order."""
+    names = ((path.name.removesuffix(suffix), path) for path in folder.glob(f"*{suffix}"))
+    return sorted((int(name), path) for name, path in names if name.isdigit())
 
 
-def drive_folder(folder: Path, scene: str | None, drives: Mapping[str, Path], what: str, layout: str) -> Path:
-    """The drive that is meant of those that are there. drives: name -> its folder. what: the data set's word for one.
-    layout: a file that every drive has."""
-    known = ", ".join(sorted(drives)[:8]) + (", ..." if len(drives) > 8 else "")
+def choose_drive(folder: Path, scene: str | None, drives: Mapping[str, T], kind: str, expected: str) -> T:
+    """Choose the drive to read.
+
+    Args:
+        folder: that holds the drives, for the error.
+        scene: name of the drive, optional if there is only one.
+        drives: by name.
+        kind: the data set's word for a drive.
+        expected: what the folder should hold, for the error.
+    """
+    names = ", ".join(sorted(drives)[:8]) + (", ..." if len(drives) > 8 else "")
     if not drives:
-        raise ValueError(f"{folder} has no {what} in it: expected folders with {layout}")
+        raise ValueError(f"{folder} has no {kind} in it: expected {expected}")
     if scene is None and len(drives) > 1:
-        raise ValueError(f"{folder} has {len(drives)} {what}s: name one with --scene ({known})")
+        raise ValueError(f"{folder} has {len(drives)} {kind}s: name one with --scene ({names})")
     if scene is not None and scene not in drives:
-        raise ValueError(f"{folder} has no {what} {scene!r}, only {known}")
+        raise ValueError(f"{folder} has no {kind} {scene!r}, only {names}")
     return next(iter(drives.values())) if scene is None else drives[scene]

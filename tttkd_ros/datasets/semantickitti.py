@@ -1,6 +1,6 @@
 """SemanticKITTI: sequences of KITTI's odometry benchmark with a label for every point.
 
-sequences/<nn>/ with velodyne/<n>.bin, calib.txt (P2, Tr), times.txt and, where there, labels/<n>.label, image_2/<n>.png
+sequences/<nn>/ with velodyne/<n>.bin, calib.txt (P2, Tr) and times.txt; optionally labels/<n>.label, image_2/<n>.png
 and poses.txt. The sweeps of this data set are already compensated for the vehicle's motion.
 """
 
@@ -13,127 +13,115 @@ from pathlib import Path
 import numpy as np
 
 from tttkd_ros.datasets.class_maps import semantic_kitti_classes
-from tttkd_ros.datasets.kitti import CAMERA, START, camera_view, check_first, matrices, split_projection
-from tttkd_ros.datasets.recording import (
-    Recorded,
-    drive_folder,
-    file_digests,
-    log,
-    numbered,
-    read_labels,
-    read_sweep,
-    read_text,
-)  # fmt: skip
+from tttkd_ros.datasets.kitti import START, KittiRecording
+from tttkd_ros.datasets.kitti_files import read_matrices, rigid, split_projection
+from tttkd_ros.datasets.recording import choose_drive, log, numbered_files, read_labels, read_text
 from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
 REMEDY = "it is in data_odometry_calib.zip of KITTI's odometry benchmark"
-LARGEST = 2**31  # seconds that a stamp can hold; nor is there a place so many metres away
-STAMPS_FROM = 10**15  # files with numbers from here on are named for stamps in nanoseconds: 10**15 is in January 1970
+MAX_NUMBER = 2**31  # seconds that a stamp can hold, and more metres than there are places
+MIN_STAMP = 10**15  # file names from here on are stamps in nanoseconds: 10**15 is in January 1970
 
 
-class SemanticKitti:
-    """One sequence. A sequence without labels (the benchmark's test) has no truth, one without images no camera."""
+def open_semantickitti(folder: Path, scene: str | None = None) -> KittiRecording:
+    """Open a sequence. Without labels (the benchmark's test) it has no truth, without images no camera.
 
-    def __init__(self, sequence: Path):
-        self._sweeps = numbered(sequence / "velodyne", ".bin")
-        if not self._sweeps:
-            raise ValueError(f"{sequence}/velodyne holds no sweeps: expected files such as 000000.bin")
-        self._folder = sequence
-        self._labels = sequence / "labels" if (sequence / "labels").is_dir() else None
-        self._images = sequence / "image_2" if (sequence / "image_2").is_dir() else None
-        if self._labels is None:
-            log.warning("%s has no folder labels: the bag has no truth", sequence)
-        if self._images is None:
-            log.warning("%s has no folder image_2 (data_odometry_color.zip): the bag has no camera", sequence)
-        values = matrices(sequence / "calib.txt", {"P2": (3, 4), "Tr": (3, 4)}, REMEDY)
-        reference = np.eye(4)
-        reference[:3] = values["Tr"]
-        self._intrinsics, self._camera_from_lidar = split_projection(values["P2"], reference, sequence / "calib.txt")
-        if self._images is not None:
-            check_first((self._images / f"{path.stem}.png" for path in self._sweeps[:1]), self._intrinsics)
-        self._seconds = _table(sequence / "times.txt", (), REMEDY)
-        poses = sequence / "poses.txt"
-        self._poses = _lidar_poses(_table(poses, (3, 4)), reference) if poses.is_file() else None
-        for name, rows in (("times.txt", self._seconds), ("poses.txt", self._poses)):
-            last = int(self._sweeps[-1].stem)
-            if rows is not None and len(rows) <= last:
-                raise ValueError(f"{sequence / name} has {len(rows)} lines, but there is a sweep {last}: fetch it "
-                                 "again")
+    Args:
+        folder: of a sequence, or one above it.
+        scene: name of the sequence ("00"), if the folder has several.
+    Raises: ValueError if there is no sequence, or its files are something else.
+    """
+    if scene is None and (folder / "velodyne").is_dir():
+        return _open_sequence(folder)
+    above = (path for pattern in ("*", "sequences/*", "dataset/sequences/*") for path in folder.glob(pattern))
+    sequences = {path.name: path for path in above if (path / "velodyne").is_dir()}
+    return _open_sequence(choose_drive(folder, scene, sequences, "sequence", "folders with velodyne/000000.bin"))
 
-    @property
-    def inputs(self) -> dict[str, object]:
-        first = self._sweeps[0].stem
-        names = ("calib.txt", "times.txt", "poses.txt", f"velodyne/{first}.bin", f"image_2/{first}.png",
-                 f"labels/{first}.label")
-        return {
-            "labels": self._labels is not None, "images": self._images is not None, "poses": self._poses is not None,
-            "files": file_digests(self._folder, [self._folder / name for name in names]),
-        }  # fmt: skip
 
-    def __len__(self) -> int:
-        return len(self._sweeps)
+def _open_sequence(folder: Path) -> KittiRecording:
+    sweeps = numbered_files(folder / "velodyne", ".bin")
+    if not sweeps:
+        raise ValueError(f"{folder}/velodyne holds no sweeps: expected files such as 000000.bin")
+    has_labels, has_images = ((folder / name).is_dir() for name in ("labels", "image_2"))
+    if not has_labels:
+        log.warning("%s has no folder labels: the bag has no truth", folder)
+    if not has_images:
+        log.warning("%s has no folder image_2 (data_odometry_color.zip): the bag has no camera", folder)
+    values = read_matrices(folder / "calib.txt", {"P2": (3, 4), "Tr": (3, 4)}, REMEDY)
+    reference = rigid(values["Tr"][:, :3], values["Tr"][:, 3])
+    seconds = _read_table(folder / "times.txt", (), REMEDY)
+    camera_poses = _read_table(folder / "poses.txt", (3, 4)) if (folder / "poses.txt").is_file() else None
+    last = sweeps[-1][0]
+    for name, rows in (("times.txt", seconds), ("poses.txt", camera_poses)):
+        if rows is not None and len(rows) <= last:
+            raise ValueError(f"{folder / name} has {len(rows)} lines, but there is a sweep {last}: fetch it again")
 
-    def __getitem__(self, index: int) -> Recorded:
-        path = self._sweeps[index]
-        number = int(path.stem)
-        stamp = START + round(self._seconds[number] * SECOND)
-        points = read_sweep(path)
-        views, images = (), {}
-        if self._images is not None:
-            view, content = camera_view(
-                self._images / f"{path.stem}.png", stamp, self._intrinsics, self._camera_from_lidar
-            )
-            views, images = (view,), {CAMERA: content}
-        labels = None if self._labels is None else label_file(self._labels / f"{path.stem}.label", len(points))
-        poses = () if self._poses is None else ((stamp, self._poses[number]),)
-        return Recorded(Frame(stamp, points[:, :3].copy(), views, points[:, 3].copy(), labels), images, poses)
+    def stamp(number: int) -> int:
+        return START + round(seconds[number] * SECOND)
+
+    def labels(number: int, size: int) -> np.ndarray:
+        return read_classes(folder / "labels" / f"{stems[number]}.label", size)
+
+    poses, stems = {}, {number: path.stem for number, path in sweeps}
+    if camera_poses is not None:
+        # The file has poses of the reference camera from its first one.
+        camera_poses = np.array([rigid(pose[:, :3], pose[:, 3]) for pose in camera_poses])
+        lidar_poses = inverse(reference) @ camera_poses @ reference
+        poses = {number: (stamp(number), lidar_poses[number]) for number in stems}
+    images = {number: folder / "image_2" / f"{stem}.png" for number, stem in stems.items()} if has_images else {}
+    first = sweeps[0][1].stem
+    names = ("calib.txt", "times.txt", "poses.txt", f"velodyne/{first}.bin", f"image_2/{first}.png",
+             f"labels/{first}.label")
+    return KittiRecording(
+        folder, sweeps, split_projection(values["P2"], reference, folder / "calib.txt"), stamp, stamp, images,
+        files=[folder / name for name in names],
+        counts={"labels": has_labels, "images": has_images, "poses": camera_poses is not None}, poses=poses,
+        labels=labels if has_labels else None,
+    )
 
 
 class LabelFiles:
     """The truth of a drive's sweeps in a folder of .label files.
 
     Files that are named for nanoseconds (<stamp>.label) belong to the sweeps of these stamps, and sweeps without one
-    have no truth; else the first file belongs to the first sweep, and so on, and there must be one for each of the
-    `sweeps`. whole: a drive that is cut short, and so is not, has more files than sweeps.
+    have no truth. Otherwise files belong to sweeps in order.
+
+    Args:
+        folder: of the files.
+        sweeps: how many the drive has. There must be a file for each.
+        whole: False for a drive that is cut short, which may have more files than sweeps.
     """
 
     def __init__(self, folder: Path, sweeps: int, *, whole: bool = True):
         self._folder = folder
-        self._files = numbered(folder, ".label")
+        self._files = numbered_files(folder, ".label")
         if not self._files:
             raise ValueError(f"{folder} holds no labels: expected files such as 000000.label")
-        self._by_stamp = int(self._files[0].stem) >= STAMPS_FROM
+        self._by_stamp = self._files[0][0] >= MIN_STAMP
         found = len(self._files)
         if not self._by_stamp and (found < sweeps or whole and found != sweeps):
             raise ValueError(f"{folder} holds labels of {found} sweeps, but the bag has {sweeps}: give those of this "
                              "drive, or name each file for its sweep's stamp in nanoseconds (<stamp>.label)")
 
     def truth(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """The frames from a drive's first on, with these labels in place of their own."""
-        stamped = {int(path.stem): path for path in self._files} if self._by_stamp else None
-        found = None
+        """Replace the labels of a drive's frames, from the first one on, with those of the files."""
+        files = dict(self._files) if self._by_stamp else dict(enumerate(path for _, path in self._files))
+        any_found = False
         for index, frame in enumerate(frames):
-            path = self._files[index] if stamped is None else stamped.get(frame.stamp)
-            found = found or path
-            labels = None if path is None else label_file(path, len(frame.points))
-            yield replace(frame, labels=None if labels is None else truth_of_returns(labels, frame.points))
-        if found is None:
+            path = files.get(frame.stamp if self._by_stamp else index)
+            any_found = any_found or path is not None
+            labels = None
+            if path is not None:
+                labels = truth_of_returns(read_classes(path, len(frame.points)), frame.points)
+            yield replace(frame, labels=labels)
+        if not any_found:
             raise ValueError(f"no file in {self._folder} is named for the stamp of a sweep: expected nanoseconds")
 
 
-def open_semantickitti(folder: Path, scene: str | None = None) -> SemanticKitti:
-    """folder: a sequence's, or one above it, of whose sequences `scene` names one ("00")."""
-    if scene is None and (folder / "velodyne").is_dir():
-        return SemanticKitti(folder)
-    above = (path for pattern in ("*", "sequences/*", "dataset/sequences/*") for path in folder.glob(pattern))
-    sequences = {path.name: path for path in above if (path / "velodyne").is_dir()}
-    return SemanticKitti(drive_folder(folder, scene, sequences, "sequence", "velodyne/000000.bin"))
-
-
-def label_file(path: Path, size: int) -> np.ndarray:
-    """(size,) uint8 class ids. The file: uint32, the lower half the class, the upper half an instance."""
+def read_classes(path: Path, size: int) -> np.ndarray:
+    """Read (size,) uint8 class ids from a .label file of uint32: the lower half is the class, the upper an instance."""
     labels = read_labels(path, "<u4", size)
     try:
         return semantic_kitti_classes(labels & 0xFFFF)
@@ -141,23 +129,15 @@ def label_file(path: Path, size: int) -> np.ndarray:
         raise ValueError(f"{path}: {error}; is it SemanticKITTI's?") from error
 
 
-def _lidar_poses(poses: np.ndarray, camera_from_lidar: np.ndarray) -> np.ndarray:
-    """(K, 3, 4), first from later reference camera -> (K, 4, 4), first from later LiDAR."""
-    whole = np.tile(np.eye(4), (len(poses), 1, 1))
-    whole[:, :3] = poses
-    return inverse(camera_from_lidar) @ whole @ camera_from_lidar
-
-
-def _table(path: Path, shape: tuple[int, ...], remedy: str = "fetch it again") -> np.ndarray:
-    """(K, *shape): a file of numbers, one item to a line."""
+def _read_table(path: Path, shape: tuple[int, ...], remedy: str = "fetch it again") -> np.ndarray:
+    """(K, *shape) float64 of a text file with one item per line."""
     lines = read_text(path, remedy).splitlines()
     try:
         rows = [[float(value) for value in line.split()] for line in lines if line.strip()]
         table = np.array(rows, np.float64).reshape(len(rows), *shape)
-        if not (np.abs(table) < LARGEST).all():
-            raise ValueError("one is too large, or none")
+        if not (np.abs(table) < MAX_NUMBER).all():
+            raise ValueError("one is too large, or not a number")
         return table
     except ValueError as error:
-        expected = int(np.prod(shape))
-        number = f"number{'s' * (expected > 1)}"
-        raise ValueError(f"{path} is not {expected} {number} to a line ({error}): {remedy}") from error
+        expected = "12 numbers" if shape else "1 number"
+        raise ValueError(f"{path} is not {expected} to a line ({error}): {remedy}") from error

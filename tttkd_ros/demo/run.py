@@ -148,13 +148,14 @@ def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]
 
 
 def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
-    from tttkd_ros.datasets.kitti import convert_kitti
+    from tttkd_ros.datasets.conversion import write_bag
+    from tttkd_ros.datasets.kitti import open_kitti
     from tttkd_ros.demo.pictures import kitti_pictures
     from tttkd_ros.evaluation.live_recordings import steps
     from tttkd_ros.geometry.rig import RigCamera, save_rig
 
     bag, folder = out / "kitti", out / "runs" / "kitti"
-    convert_kitti(kitti, bag)
+    write_bag(open_kitti(kitti), bag, {"dataset": "kitti", "folder": str(kitti.resolve())})
     frames = list(BagDrive(bag))
     views = frames[0].views
     save_rig(jobs.rig_path(bag), {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in views})
