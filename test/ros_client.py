@@ -1,4 +1,4 @@
-"""A client of the node over DDS, and makers of the messages that it sends. Needs rclpy."""
+"""A client of the node over DDS, makers of the messages that it sends, and two nodes for tests. Needs rclpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import array
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import rclpy
@@ -23,18 +22,45 @@ RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-@dataclass
-class Heard:
-    """What the node published, by topic, in the order of arrival."""
+class TwoNodes:
+    """A node under test, which spins, and another one, in contexts of their own as two processes have."""
 
-    messages: dict[str, list] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self):
+        self._contexts = [rclpy.Context(), rclpy.Context()]
+        for context in self._contexts:
+            rclpy.init(context=context)
+        self.node, self.other = (
+            rclpy.create_node(name, context=context)
+            for name, context in zip(("tested", "other"), self._contexts, strict=True)
+        )
+        self.executor = SingleThreadedExecutor(context=self._contexts[0])
+        self.executor.add_node(self.node)
+        self.received: list = []
+        self.warnings: list[tuple[str, str]] = []
 
-    def __getitem__(self, topic: str) -> list:
-        return self.messages[topic]
+    def warn(self, topic: str, problem: str) -> None:
+        self.warnings.append((topic, problem))
+
+    def until(self, condition: Callable[[], object], each: Callable[[], object] = lambda: None) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            each()
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        for node, context in zip((self.node, self.other), self._contexts, strict=True):
+            node.destroy_node()
+            rclpy.try_shutdown(context=context)
 
 
 class Talker:
-    """Publishes sweeps and images, listens to what comes back, calls services; everything within `until`."""
+    """Publishes sweeps and images, receives what comes back, calls services; it spins within `until` only."""
 
     def __init__(self, name: str = "segmenter"):
         self.context = rclpy.Context()
@@ -43,7 +69,7 @@ class Talker:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.name = name
-        self.heard = Heard()
+        self.heard: dict[str, list] = defaultdict(list)  # messages by topic, in the order of arrival
         self.points = self.node.create_publisher(PointCloud2, "/lidar/points", RELIABLE)
         self.images = self.node.create_publisher(Image, "/camera_front/image", RELIABLE)
         self.infos = self.node.create_publisher(CameraInfo, "/camera_front/camera_info", RELIABLE)
@@ -108,8 +134,8 @@ def set_header(message, stamp: int, frame: str):
 
 def points(count: int = 500, seed: int = 0) -> np.ndarray:
     """(count, 4) float32 x, y, z, intensity before the camera."""
-    draw = np.random.default_rng(seed)
-    return draw.uniform((3, -4, -1.5, 0), (20, 4, 1.5, 1), (count, 4)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    return generator.uniform((3, -4, -1.5, 0), (20, 4, 1.5, 1), (count, 4)).astype(np.float32)
 
 
 def cloud(stamp: int, data: np.ndarray | None = None, names=("x", "y", "z", "intensity"), frame="lidar") -> PointCloud2:

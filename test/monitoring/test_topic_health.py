@@ -24,15 +24,17 @@ def clock():
 
 @pytest.fixture
 def health(clock):
-    return TopicHealth("enlarge the buffer", clock=clock)
+    return TopicHealth("/points", "enlarge the buffer", clock=clock)
 
 
 def after(clock, health, seconds, *publishers):
     """The problem after so many seconds with a check in each."""
     for _ in range(seconds):
-        problem = health.problem(publishers)
+        health.check(publishers)
         clock.now += 1
-    return health.problem(publishers) or problem
+    problem = health.problem
+    health.check(publishers)
+    return health.problem or problem
 
 
 @pytest.mark.parametrize("publishers", [(RELIABLE,), (BEST_EFFORT,), ()])
@@ -54,7 +56,7 @@ def test_silence_is_reported_with_the_publishers_and_the_remedy(clock, health, p
 
 
 def test_a_topic_that_has_fallen_silent_is_reported_with_the_size_of_its_messages(clock, health):
-    health.problem((BEST_EFFORT,))
+    health.check((BEST_EFFORT,))
     for _ in range(3):
         health.add_message(1_900_000)
         clock.now += 0.1
@@ -64,18 +66,21 @@ def test_a_topic_that_has_fallen_silent_is_reported_with_the_size_of_its_message
 def test_a_message_ends_the_problem(clock, health):
     assert after(clock, health, 6, RELIABLE)
     health.add_message(100)
-    assert health.problem((RELIABLE,)) == ""
+    health.check((RELIABLE,))
+    assert health.problem == ""
 
 
 @pytest.mark.parametrize("period", [4, 10, 60])
 def test_messages_that_are_seldom_sent_are_waited_for(clock, health, period):
-    health.problem((RELIABLE,))
+    health.check((RELIABLE,))
     for _ in range(2):
         health.add_message(100)
         clock.now += period
-    assert health.problem((RELIABLE,)) == ""
+    health.check((RELIABLE,))
+    assert health.problem == ""
     clock.now += 3 * period + 5
-    assert health.problem((RELIABLE,))
+    assert health.check((RELIABLE,)) and health.problem
+    assert not health.check((RELIABLE,)) and health.problem  # it has not just begun
 
 
 def test_a_new_publisher_gets_time_to_send(clock, health):
@@ -86,12 +91,12 @@ def test_a_new_publisher_gets_time_to_send(clock, health):
 
 def test_without_a_publisher_other_topics_of_the_type_are_named(clock, health):
     assert "nobody has published it for 6 s: start the driver, and compare ROS_DOMAIN_ID" in after(clock, health, 6)
-    problem = health.problem((), lambda: ["/velodyne_points", "/ouster/points"])
-    assert "remap it to one that is published (/velodyne_points, /ouster/points)" in problem
+    health.check((), lambda: ["/velodyne_points", "/ouster/points"])
+    assert "remap it to one that is published (/velodyne_points, /ouster/points)" in health.problem
 
 
 def test_one_calibration_message_is_enough(clock):
-    health = TopicHealth("", once=True, clock=clock)
+    health = TopicHealth("/info", "", once=True, clock=clock)
     assert after(clock, health, 60) == ""
     assert after(clock, health, 6, RELIABLE)
     health.add_message(400)

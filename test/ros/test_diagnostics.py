@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 
-pytest.importorskip("rclpy")
+from tttkd_ros.adaptation.adapter import StepReport
+from tttkd_ros.adaptation.worker import Counters
+from tttkd_ros.monitoring.statistics import MIN_STEPS, Statistics
+from tttkd_ros.monitoring.topic_health import TopicHealth
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
+from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-
-from tttkd_ros.adaptation.adapter import StepReport  # noqa: E402
-from tttkd_ros.adaptation.worker import Counters  # noqa: E402
-from tttkd_ros.monitoring.statistics import MIN_STEPS, Statistics  # noqa: E402
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVING  # noqa: E402
-from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot  # noqa: E402
-from tttkd_ros.ros.sensor_topic import TopicStatus  # noqa: E402
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
 @pytest.fixture
@@ -20,79 +19,83 @@ def statistics():
 
 
 @pytest.fixture
-def logged():
+def log():
     return []
 
 
 @pytest.fixture
-def look(statistics, logged):
+def statuses(statistics, log):
+    """`statuses(state, ...)`: level and message of each status; `statuses.values`: those of the last adaptation."""
     diagnostics = Diagnostics(
-        "segmenter", statistics, lambda text: logged.append(("warn", text)), lambda text: logged.append(("info", text))
+        "segmenter", statistics, lambda text: log.append(("warn", text)), lambda text: log.append(("info", text))
     )
 
-    def look(state="active", adaptation="running", failed=False, restarting=False, **more):
+    def statuses(state="active", **fields):
         jobs = Counters(submitted=9, replaced=2)
-        return diagnostics.statuses(Snapshot(state, adaptation, failed, restarting, 4, 10, jobs, {"left": 7}, **more))
+        fields = {"adaptation": "running", "version": 4, "jobs": jobs, "images": {"left": 7}} | fields
+        found = diagnostics.statuses(Snapshot(state, **fields))
+        statuses.values = {pair.key: pair.value for pair in found[1].values}
+        return [(status.level, status.message) for status in found]
 
-    return look
+    return statuses
 
 
-def test_a_running_node_is_well(statistics, look):
+def refused(reason, **fields):
+    return StepReport(stamp=0, version=0, accepted=False, reason=reason, **fields)
+
+
+def test_a_running_node_is_ok(statistics, statuses):
     statistics.count("sweeps in")
     statistics.count("sweeps out")
-    assert [(s.level, s.message) for s in look()] == [(DiagnosticStatus.OK, "active"), (DiagnosticStatus.OK, "running")]
+    assert statuses() == [(OK, "active"), (OK, "running")]
 
 
-def test_a_dropped_sweep_is_a_warning_until_the_next_look(statistics, look):
+def test_a_dropped_sweep_is_a_warning_once(statistics, statuses):
+    for event in ("sweeps in", "sweeps dropped"):
+        statistics.count(event)
+    assert statuses()[0] == (WARN, "1 sweeps dropped")
     statistics.count("sweeps in")
-    statistics.count("sweeps dropped")
-    first = look()[0]
-    assert (first.level, first.message) == (DiagnosticStatus.WARN, "1 sweeps dropped")
-    statistics.count("sweeps in")
-    assert look()[0].level == DiagnosticStatus.OK
+    assert statuses()[0] == (OK, "active")
 
 
-def test_an_active_node_without_sweeps_is_a_warning(look):
-    assert (look()[0].level, look()[0].message) == (DiagnosticStatus.WARN, "active, but no sweep came")
+def test_an_active_node_without_sweeps_and_an_inactive_node_are_warnings(statuses):
+    assert statuses()[0] == (WARN, "active, but no sweep came")
+    assert statuses("inactive")[0] == (WARN, "inactive")
 
 
-def test_an_inactive_node_is_a_warning(look):
-    assert (look("inactive")[0].level, look("inactive")[0].message) == (DiagnosticStatus.WARN, "inactive")
-
-
-def test_rejected_steps_are_a_warning_with_their_reasons(statistics, look):
-    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="the loss is not finite"))
-    status = look()[1]
-    assert (status.level, status.message) == (DiagnosticStatus.WARN, "1 steps rejected")
-    values = {pair.key: pair.value for pair in status.values}
+def test_rejected_steps_are_a_warning_with_their_reasons(statistics, statuses):
+    statistics.add_step(refused("the loss is not finite"))
+    assert statuses()[1] == (WARN, "1 steps rejected")
+    values = statuses.values
     assert values["rejected: the loss is not finite"] == "1"
     assert (values["jobs"], values["replaced"], values["version"], values["images of left"]) == ("9", "2", "4", "7")
 
 
-def test_rest_is_no_warning(statistics, look):
-    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="enough learnt", skipped=True))
-    status = look(adaptation="resting: enough learnt")[1]
-    assert (status.level, status.message) == (DiagnosticStatus.OK, "resting: enough learnt")
-    assert not any(pair.key.startswith("rejected:") for pair in status.values)
+def test_a_skipped_step_is_no_warning(statistics, statuses):
+    statistics.add_step(refused("enough learnt", skipped=True))
+    assert statuses(adaptation="resting: enough learnt")[1] == (OK, "resting: enough learnt")
+    assert not any(key.startswith("rejected:") for key in statuses.values)
 
 
-def test_adaptation_that_is_over_is_an_error_with_its_reason(look):
-    status = look(adaptation="failed: it died, after 3 restarts", failed=True)[1]
-    assert (status.level, status.message) == (DiagnosticStatus.ERROR, "failed: it died, after 3 restarts")
+@pytest.mark.parametrize(
+    ("field", "level"), [("failed", ERROR), ("restarting", WARN), ("failing", WARN)],
+)
+def test_adaptation_that_is_broken_is_reported_with_its_reason_as_long_as_it_is(statistics, statuses, field, level):
+    statistics.add_step(refused("OSError: cut short"))
+    for _ in range(2):
+        assert statuses(adaptation="reason", **{field: True})[1] == (level, "reason")
 
 
-def test_adaptation_that_is_starting_again_is_a_warning_with_the_reason(look):
-    status = look(adaptation="starting: it died", restarting=True)[1]
-    assert (status.level, status.message) == (DiagnosticStatus.WARN, "starting: it died")
-
-
-def test_clouds_that_are_out_of_range_are_a_warning_for_as_long_as_they_come(statistics, look):
+@pytest.mark.parametrize(
+    ("field", "text"), [("problem", "0.0 % of the points are in range"), ("trouble", "the last 5 sweeps got no answer")]
+)
+def test_sweeps_without_labels_are_a_warning_as_long_as_they_come(statistics, statuses, field, text):
     for _ in range(3):
         statistics.count("sweeps in")
-        status = look(problem="0.0 % of the points are in range: they look like millimetres")[0]
-        assert status.level == DiagnosticStatus.WARN and "millimetres" in status.message
+        level, message = statuses(**{field: text})[0]
+        assert level == WARN and text in message
     statistics.count("sweeps in")
-    assert look()[0].level == DiagnosticStatus.OK
+    assert statuses()[0][0] == OK
 
 
 @pytest.mark.parametrize(
@@ -103,62 +106,54 @@ def test_clouds_that_are_out_of_range_are_a_warning_for_as_long_as_they_come(sta
         f"{GUARD_PAUSE}: cosine 0.1 on held-out points",
     ],
 )
-def test_adaptation_that_is_held_up_is_a_steady_warning_and_logged_at_the_change(look, logged, adaptation):
+def test_adaptation_that_is_blocked_is_a_steady_warning_and_logged_at_each_change(statuses, log, adaptation):
     for _ in range(3):
-        status = look(adaptation=adaptation)[1]
-        assert status.level == DiagnosticStatus.WARN and status.message.startswith(adaptation)
-    assert look()[1].level == DiagnosticStatus.OK
-    assert [(level, text.startswith(f"adaptation: {adaptation}")) for level, text in logged] == [
+        level, message = statuses(adaptation=adaptation)[1]
+        assert level == WARN and message.startswith(adaptation)
+    assert statuses()[1][0] == OK
+    assert [(level, text.startswith(f"adaptation: {adaptation}")) for level, text in log] == [
         ("warn", True), ("info", False)
     ]
 
 
-def test_a_starved_adaptation_tells_how_many_steps_it_got(statistics, look):
+def test_starving_adaptation_is_reported_with_its_number_of_steps(statistics, statuses):
     for _ in range(2):
         statistics.add_step(StepReport(stamp=0, version=1, accepted=True))
-    assert look(adaptation=f"{STARVING}: of sweeps")[1].message == f"{STARVING}: of sweeps (2 steps in the last minute)"
+    assert statuses(adaptation=f"{STARVING}: of sweeps")[1] == (
+        WARN, f"{STARVING}: of sweeps (2 steps in the last minute)"
+    )
 
 
-def test_steps_that_are_all_refused_are_a_steady_warning_and_logged_once(statistics, look, logged):
+def test_steps_that_are_all_refused_are_a_steady_warning_and_logged_once(statistics, statuses, log):
     for number in range(MIN_STEPS + 3):
-        statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason=f"image {number} s late"))
-        look()
-    status = look()[1]  # without another step in between
-    message = f"{MIN_STEPS + 3} of {MIN_STEPS + 3} steps were refused: image {MIN_STEPS + 2} s late"
-    assert (status.level, status.message) == (DiagnosticStatus.WARN, message)
-    assert logged == [("warn", f"adaptation: {MIN_STEPS} of {MIN_STEPS} steps were refused: image {MIN_STEPS - 1} s late")]
-def test_steps_that_fail_in_a_row_are_a_warning_that_stays(statistics, look):
-    reason = "failing: the last 4 steps failed: OSError: cut short"
-    statistics.add_step(StepReport(stamp=0, version=0, accepted=False, reason="OSError: cut short"))
-    for _ in range(3):
-        status = look(adaptation=reason, failing=True)[1]
-        assert (status.level, status.message) == (DiagnosticStatus.WARN, reason)
+        statistics.add_step(refused(f"image {number} s late"))
+        statuses()
+    steps = MIN_STEPS + 3
+    assert statuses()[1] == (WARN, f"{steps} of {steps} steps were refused: image {steps - 1} s late")
+    first = f"{MIN_STEPS} of {MIN_STEPS} steps were refused: image {MIN_STEPS - 1} s late"
+    assert log == [("warn", f"adaptation: {first}")]
 
 
-def test_sweeps_that_get_no_answer_in_a_row_are_a_warning_that_stays(statistics, look):
-    trouble = "the last 5 sweeps got no answer: RuntimeError: out of memory"
-    for _ in range(3):
-        statistics.count("sweeps in")
-        status = look(trouble=trouble)[0]
-        assert (status.level, status.message) == (DiagnosticStatus.WARN, trouble)
-    statistics.count("sweeps in")
-    assert look()[0].level == DiagnosticStatus.OK
+def topic(received, lost, problem=""):
+    health = TopicHealth("/points", "")
+    health.received, health.lost, health.problem = received, lost, problem
+    return health
+
+
 @pytest.mark.parametrize(
-    ("topic", "level", "message"),
-    [(TopicStatus("/points", 3, 0, ""), DiagnosticStatus.OK, "all topics bring messages"),
-     (TopicStatus("/points", 0, 0, "nothing comes"), DiagnosticStatus.WARN, "/points: nothing comes"),
-     (TopicStatus("/points", 3, 2, ""), DiagnosticStatus.WARN, "/points: 2 messages lost on the way")],
+    ("health", "expected"),
+    [(topic(3, 0), (OK, "all topics bring messages")),
+     (topic(0, 0, "nothing comes"), (WARN, "/points: nothing comes")),
+     (topic(3, 2), (WARN, "/points: 2 messages lost on the way"))],
 )
-def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, topic, level, message):
-    diagnostics = Diagnostics("segmenter", statistics)
-    (status,) = diagnostics.statuses(Snapshot("active", inputs=(topic,)))[2:]
-    assert (status.level, status.message) == (level, message)
+def test_a_topic_that_is_silent_or_loses_messages_is_a_warning(statistics, health, expected):
+    status = Diagnostics("segmenter", statistics, print, print).statuses(Snapshot("active", inputs=(health,)))[2]
+    assert (status.level, status.message) == expected
     assert {pair.key: pair.value for pair in status.values} == {
-        "/points received": str(topic.received), "/points lost": str(topic.lost)
+        "/points received": str(health.received), "/points lost": str(health.lost)
     }
 
 
-def test_losses_are_a_warning_until_the_next_look(statistics):
-    diagnostics = Diagnostics("segmenter", statistics)
-    looks = [diagnostics.statuses(Snapshot("active", inputs=(TopicStatus("/points", 3, 2, ""),)))[2] for _ in range(2)]
-    assert [status.level for status in looks] == [DiagnosticStatus.WARN, DiagnosticStatus.OK]
+def test_lost_messages_are_a_warning_once(statuses):
+    inputs = (topic(3, 2),)
+    assert [statuses(inputs=inputs)[2][0] for _ in range(2)] == [WARN, OK]

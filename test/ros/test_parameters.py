@@ -13,7 +13,7 @@ rclpy = pytest.importorskip("rclpy")
 from rclpy.exceptions import InvalidParameterValueException  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
-from tttkd_ros.adaptation.config import TTTConfig  # noqa: E402
+from tttkd_ros.adaptation.config import TTTConfig, paper_config  # noqa: E402
 from tttkd_ros.ros import parameters  # noqa: E402
 from tttkd_ros.ros.settings import Settings  # noqa: E402
 from tttkd_ros.teacher.engines import ENGINES  # noqa: E402
@@ -63,7 +63,7 @@ def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_neares
     parameters.declare(node)
     assert parameters.unknown_parameters(node) == [
         "no parameter is called map, its value is ignored",
-        "no parameter is called ttt.strid, its value is ignored: ttt.stride?",
+        "no parameter is called ttt.strid, its value is ignored; did you mean ttt.stride?",
     ]
 
 
@@ -76,7 +76,7 @@ def test_of_known_ones_nothing_is_told(make_node):
 def test_defaults_are_those_of_the_dataclasses(make_node):
     node = make_node()
     assert parameters.declare(node) == Settings()
-    assert parameters.read_config(node) == TTTConfig()
+    assert parameters.read_config(node, Settings()) == TTTConfig()
 
 
 def test_every_dynamic_parameter_has_a_description(make_node):
@@ -90,7 +90,7 @@ def test_first_values_are_taken_over(make_node):
     node = make_node(cameras=["left", "right"], ttt__stride=7, qos__depth=3)
     settings = parameters.declare(node)
     assert (settings.cameras, settings.depth) == (("left", "right"), 3)
-    assert parameters.read_config(node) == TTTConfig(stride=7)
+    assert parameters.read_config(node, Settings()) == TTTConfig(stride=7)
 
 
 @pytest.mark.parametrize("none", ["[]", "['']"])
@@ -134,11 +134,20 @@ def test_every_engine_can_be_chosen():
         assert Settings(engine=engine).engine == engine
 
 
+def test_the_papers_settings_override_the_parameters(make_node):
+    node = make_node(paper=True, ttt__stride=7, ttt__guard=True)
+    settings = parameters.declare(node)
+    config = parameters.read_config(node, settings)
+    assert config == paper_config(TTTConfig(stride=7))
+    changed = parameters.changed_config(config, settings, [Parameter("ttt.bn_momentum", value=0.1)])
+    assert changed == config != TTTConfig(stride=7)
+
+
 def test_only_dynamic_parameters_change_the_config():
-    changed = parameters.changed_config(TTTConfig(), [Parameter("ttt.steps", value=3), Parameter("seed", value=9)])
+    changed = parameters.changed_config(TTTConfig(), Settings(), [Parameter("ttt.steps", value=3), Parameter("seed", value=9)])
     assert changed == TTTConfig(steps=3)
 
 
 def test_a_config_that_does_not_hold_is_refused_whole():
     with pytest.raises(ValueError, match="stride"):
-        parameters.changed_config(TTTConfig(), [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)])
+        parameters.changed_config(TTTConfig(), Settings(), [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)])

@@ -26,14 +26,19 @@ class TopicHealth:
     """Counts one topic's messages and says what is wrong with it.
 
     Args:
+        topic: its name.
         loss_remedy: what to do about the loss of large messages.
         once: one message is enough, and there need not be a publisher.
         clock: current time, seconds.
     """
 
-    def __init__(self, loss_remedy: str, *, once: bool = False, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, topic: str, loss_remedy: str, *, once: bool = False, clock: Callable[[], float] = time.monotonic
+    ):
+        self.topic = topic
         self.received = 0
         self.lost = 0
+        self.problem = ""  # why nothing comes; empty if all is well
         self._size = 0  # bytes of the last message; 0 before the first
         self._loss_remedy = loss_remedy
         self._once = once
@@ -58,15 +63,19 @@ class TopicHealth:
         details = f" (sent by {' or '.join(map(str, publishers))}{size})" if publishers else ""
         return f"{count} message{'s' if count > 1 else ''} lost on the way{details}: {self._loss_remedy}"
 
-    def problem(
+    def check(
         self, publishers: Sequence[PublisherInfo], find_alternatives: Callable[[], Sequence[str]] = tuple
-    ) -> str:
-        """Why nothing has come for too long; empty if all is well.
+    ) -> bool:
+        """Update `problem`. Returns whether a problem has just begun.
 
         Args:
             publishers: the topic's, at present.
             find_alternatives: finds other topics on which its type is published.
         """
+        before, self.problem = self.problem, self._problem(publishers, find_alternatives)
+        return bool(self.problem) and not before
+
+    def _problem(self, publishers: Sequence[PublisherInfo], find_alternatives: Callable[[], Sequence[str]]) -> str:
         now = self._clock()
         if bool(publishers) != self._published:  # a new publisher gets time to send
             self._published = bool(publishers)

@@ -11,9 +11,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.diagnosis import kind_of
 from tttkd_ros.monitoring.statistics import Statistics
+from tttkd_ros.monitoring.topic_health import TopicHealth
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
 from tttkd_ros.ros.outputs import status
-from tttkd_ros.ros.sensor_topic import TopicStatus
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
 # Each sweep in ends as one of out or lost; those let pass came while the node was inactive.
@@ -35,7 +35,7 @@ class Snapshot:
     problem: str = ""  # why almost no point of the last sweep was in range
     failing: bool = False  # the last steps have all failed
     trouble: str = ""  # why the last sweeps got no answer
-    inputs: Sequence[TopicStatus] = ()  # the topics that the node subscribes to
+    inputs: Sequence[TopicHealth] = ()  # the topics that the node subscribes to
 
 
 class Diagnostics:
@@ -49,11 +49,7 @@ class Diagnostics:
     """
 
     def __init__(
-        self,
-        name: str,
-        statistics: Statistics,
-        warn: Callable[[str], object] = lambda text: None,
-        info: Callable[[str], object] = lambda text: None,
+        self, name: str, statistics: Statistics, warn: Callable[[str], object], info: Callable[[str], object]
     ):
         self._name = name
         self._statistics = statistics
@@ -119,7 +115,7 @@ class Diagnostics:
                 self._info(f"adaptation: {now.adaptation}")
         return block
 
-    def _inputs(self, inputs: Sequence[TopicStatus]) -> DiagnosticStatus:
+    def _inputs(self, inputs: Sequence[TopicHealth]) -> DiagnosticStatus:
         lost = Counter({topic.topic: topic.lost for topic in inputs})
         newly_lost, self._lost = lost - self._lost, lost
         problems = [f"{topic.topic}: {topic.problem}" for topic in inputs if topic.problem]

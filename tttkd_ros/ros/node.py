@@ -40,7 +40,6 @@ from tttkd_ros.ros.runtime import Runtime
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ACTIVE = "active: waiting for sweeps"
-UNCONFIGURED = "not configured: configure the node first"
 
 
 def _logs_failure(transition: Callable) -> Callable:
@@ -60,6 +59,25 @@ def _logs_failure(transition: Callable) -> Callable:
     return wrapped
 
 
+def _reset(runtime: Runtime) -> str:
+    return "; ".join(filter(None, ("the weights are the checkpoint's again", runtime.state.reset())))
+
+
+def _pause(runtime: Runtime) -> str:
+    runtime.pipeline.pause()
+    return "adaptation is paused; sweeps are still labelled"
+
+
+# Each returns what it has done, or a future of success and message. ValueError: the reason why it cannot.
+SERVICES: dict[str, Callable[[Runtime], str | Future]] = {
+    "reset": _reset,
+    "pause": _pause,
+    "resume": lambda runtime: runtime.pipeline.resume(),
+    "save": lambda runtime: runtime.state.save(),
+    "load": lambda runtime: runtime.state.load(),
+}
+
+
 class SegmenterNode(LifecycleNode):
     """The node, unconfigured.
 
@@ -76,7 +94,7 @@ class SegmenterNode(LifecycleNode):
         self.settings = parameters.declare(self)
         for warning in parameters.unknown_parameters(self):
             log.warning(warning)
-        self._config = parameters.read_config(self)
+        self._config = parameters.read_config(self, self.settings)
         self._runtime: Runtime | None = None
         self._statistics = Statistics()
         self._warnings = ThrottledLog(warn_with(log))
@@ -87,11 +105,10 @@ class SegmenterNode(LifecycleNode):
         )
         # With use_sim_time the node's own clock stands still while no bag plays.
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        for name, action in {"reset": _reset, "pause": _pause, "resume": _resume}.items():
-            self.create_service(Trigger, f"~/{name}", partial(self._serve, action))
-        group = MutuallyExclusiveCallbackGroup()  # while these wait for a disk, all other callbacks go on
-        self.create_service(Trigger, "~/save", self._on_save, callback_group=group)
-        self.create_service(Trigger, "~/load", self._on_load, callback_group=group)
+        disk = MutuallyExclusiveCallbackGroup()  # while its callbacks wait for a disk, all others go on
+        for name, action in SERVICES.items():
+            group = disk if name in ("save", "load") else None
+            self.create_service(Trigger, f"~/{name}", partial(self._serve, action), callback_group=group)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     @_logs_failure
@@ -126,33 +143,23 @@ class SegmenterNode(LifecycleNode):
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
-            self._config = parameters.changed_config(self._config, changed)
+            self._config = parameters.changed_config(self._config, self.settings, changed)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._runtime is not None:
             self._runtime.pipeline.config = self._config
         return SetParametersResult(successful=True)
 
-    def _serve(self, action: Callable[[Runtime], str], request, response: Trigger.Response) -> Trigger.Response:
-        """action: returns what it has done, or raises ValueError with the reason why it cannot."""
-        response.message = UNCONFIGURED
+    async def _serve(
+        self, action: Callable[[Runtime], str | Future], request, response: Trigger.Response
+    ) -> Trigger.Response:
+        response.success, response.message = False, "not configured: configure the node first"
         if self._runtime is not None:
             try:
-                response.success, response.message = True, action(self._runtime)
+                result = action(self._runtime)
+                response.success, response.message = await result if isinstance(result, Future) else (True, result)
             except ValueError as error:
-                response.success, response.message = False, str(error)
-        return response
-
-    async def _on_save(self, request, response: Trigger.Response) -> Trigger.Response:
-        return await self._await(response, lambda runtime: runtime.state.save())
-
-    async def _on_load(self, request, response: Trigger.Response) -> Trigger.Response:
-        return await self._await(response, lambda runtime: runtime.state.load())
-
-    async def _await(self, response: Trigger.Response, action: Callable[[Runtime], Future]) -> Trigger.Response:
-        response.message = UNCONFIGURED
-        if self._runtime is not None:
-            response.success, response.message = await action(self._runtime)
+                response.message = str(error)
         return response
 
     def _publish_diagnostics(self) -> None:
@@ -163,19 +170,6 @@ class SegmenterNode(LifecycleNode):
         snapshot = Snapshot("unconfigured") if self._runtime is None else self._runtime.snapshot()
         statuses = self._diagnostics.statuses(snapshot)
         self._diagnostics_publisher.publish(outputs.diagnostics(self.get_clock().now().to_msg(), statuses))
-
-
-def _reset(runtime: Runtime) -> str:
-    return "; ".join(filter(None, ("the weights are the checkpoint's again", runtime.state.reset())))
-
-
-def _pause(runtime: Runtime) -> str:
-    runtime.pipeline.pause()
-    return "adaptation is paused; sweeps are still labelled"
-
-
-def _resume(runtime: Runtime) -> str:
-    return runtime.pipeline.resume()
 
 
 def _release_memory() -> None:

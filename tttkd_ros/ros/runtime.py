@@ -161,7 +161,7 @@ class Runtime:
             "active" if self.active else "inactive", status.text, status.stopped, status.restarting,
             self._inference.version, status.stride, status.counters, self.cameras.received,
             problem=self._inference.problem, failing=status.failing, trouble=self._inference.trouble,
-            inputs=tuple(topic.status() for topic in self._inputs),
+            inputs=tuple(topic.health for topic in self._inputs),
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:

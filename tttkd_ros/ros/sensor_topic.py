@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from rclpy.node import Node
@@ -20,18 +19,8 @@ from tttkd_ros.ros.qos import UnsupportedEventTypeError, sensor_qos, subscriptio
 RELIABLE, BEST_EFFORT = RELIABILITIES = "reliable", "best_effort"
 
 
-@dataclass(frozen=True)
-class TopicStatus:
-    """A topic as /diagnostics shows it. problem: why nothing comes; empty if all is well."""
-
-    topic: str
-    received: int
-    lost: int
-    problem: str
-
-
 class SensorTopic:
-    """Hands each message of a topic to a callback. All methods are for the executor's thread.
+    """Hands each message of a topic to a callback and monitors its `health`. All methods are for the executor's thread.
 
     With the reliability "auto" there is always a reliable subscription. It misses best-effort publishers, so there is a
     best-effort one beside it as long as there are such publishers. That one also receives from reliable publishers:
@@ -50,7 +39,7 @@ class SensorTopic:
         self, node: Node, kind: type, topic: str, callback: Callable, *, reliability: str, depth: int,
         warn: Callable[[str, object], object], raw: bool = False, once: bool = False,
     ):
-        self.name = node.resolve_topic_name(topic)
+        self._name = node.resolve_topic_name(topic)
         self._node = node
         self._kind = kind
         self._topic = topic
@@ -59,8 +48,7 @@ class SensorTopic:
         self._warn = warn
         self._raw = raw
         self._auto = reliability == "auto"
-        self._health = TopicHealth(loss_remedy(get_rmw_implementation_identifier()), once=once)
-        self._problem = ""
+        self.health = TopicHealth(self._name, loss_remedy(get_rmw_implementation_identifier()), once=once)
         self._duplicates: DuplicateFilter | None = None
         self._unused_checks = 0  # checks in a row that found no publisher for the best-effort subscription
         self._subscriptions: dict[str, Subscription] = {}
@@ -71,12 +59,8 @@ class SensorTopic:
         """Adapt to the present publishers and warn of silence. Call this once a second."""
         publishers = self._publishers()
         self._follow(publishers)
-        before, self._problem = self._problem, self._health.problem(publishers, self._alternatives)
-        if self._problem and not before:
-            self._warn(self.name, self._problem)
-
-    def status(self) -> TopicStatus:
-        return TopicStatus(self.name, self._health.received, self._health.lost, self._problem)
+        if self.health.check(publishers, self._alternatives):
+            self._warn(self._name, self.health.problem)
 
     def close(self) -> None:
         while self._subscriptions:
@@ -113,7 +97,7 @@ class SensorTopic:
             sensor_qos(reliability, self._depth), raw=True,  # for its size, and to recognise duplicates
         )
         events = subscription_events(
-            self.name, self._warn, on_loss=partial(self._on_loss, reliability),
+            self._name, self._warn, on_loss=partial(self._on_loss, reliability),
             on_best_effort=self._add_best_effort if self._auto else None,
         )
         try:
@@ -124,14 +108,14 @@ class SensorTopic:
     def _on_message(self, reliability: str, data: bytes) -> None:
         if self._duplicates is not None and not self._duplicates.is_new(RELIABILITIES.index(reliability), data):
             return
-        self._health.add_message(len(data))
+        self.health.add_message(len(data))
         self._callback(data if self._raw else deserialize_message(data, self._kind))
 
     def _on_loss(self, reliability: str, count: int) -> None:
         publishers = self._publishers()
         if self._auto and reliability == BEST_EFFORT and any(publisher.reliable for publisher in publishers):
             return  # the other subscription may have received it
-        self._warn(self.name, self._health.add_losses(count, publishers))
+        self._warn(self._name, self.health.add_losses(count, publishers))
 
     def _alternatives(self) -> list[str]:
         """Other topics of this type that other nodes publish."""
@@ -139,6 +123,6 @@ class SensorTopic:
         own = self._node.get_fully_qualified_name()
         return [
             topic for topic, kinds in self._node.get_topic_names_and_types()
-            if wanted in kinds and topic != self.name and not topic.startswith(f"{own}/")
+            if wanted in kinds and topic != self._name and not topic.startswith(f"{own}/")
             and self._node.count_publishers(topic)
         ]

@@ -60,7 +60,7 @@ class AdaptedState:
         return self._submit(self._load)
 
     def reset(self) -> str:
-        """Publish the checkpoint's weights."""
+        """Publish the checkpoint's weights; returns what else that did."""
         with self._lock:
             self._base = 0, 0
             return self._pipeline.reset()

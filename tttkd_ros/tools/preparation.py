@@ -105,7 +105,8 @@ def read_node(
             "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file), *remappings],
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
-        settings, config = parameters.declare(node), parameters.read_config(node)
+        settings = parameters.declare(node)
+        config = parameters.read_config(node, settings)
         rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
         settings = with_cameras(settings, rig)
         return settings, config, camera_topics(node, settings, rig)
