@@ -144,10 +144,11 @@ def test_the_papers_settings_override_the_parameters(make_node):
 
 
 def test_only_dynamic_parameters_change_the_config():
-    changed = parameters.changed_config(TTTConfig(), Settings(), [Parameter("ttt.steps", value=3), Parameter("seed", value=9)])
-    assert changed == TTTConfig(steps=3)
+    change = [Parameter("ttt.steps", value=3), Parameter("seed", value=9)]
+    assert parameters.changed_config(TTTConfig(), Settings(), change) == TTTConfig(steps=3)
 
 
 def test_a_config_that_does_not_hold_is_refused_whole():
+    change = [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)]
     with pytest.raises(ValueError, match="stride"):
-        parameters.changed_config(TTTConfig(), Settings(), [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)])
+        parameters.changed_config(TTTConfig(), Settings(), change)

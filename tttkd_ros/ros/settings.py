@@ -88,8 +88,8 @@ class Settings:
     threads: int = _parameter(
         "threads", 1, "CPU threads of each of the two models, the one that segments and the one that trains", 1, 256)
     worker_patience: float = _parameter(
-        "worker.patience", STEP_TIMEOUT_S, "seconds until a training process that does not respond is killed and replaced",
-        1.0, 3600.0)
+        "worker.patience", STEP_TIMEOUT_S, "seconds until a training process that does not respond is killed and "
+        "replaced", 1.0, 3600.0)
     autosave: float = _parameter(
         "state.autosave", 0.0, "seconds between saves of adapted weights to state.file, which are also saved at the "
         "end; 0: never", 0.0, 86400.0)
