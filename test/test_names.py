@@ -10,7 +10,7 @@ from tttkd_ros.names import camera_name, info_topic, is_rectified, parse_camera,
     ("/rgb/compressed", "rgb", "/camera_info"),
     ("front/image", "front", "front/camera_info"),
 ])
-def test_the_namespace_names_the_camera_and_holds_its_camera_info(topic, name, info):
+def test_namespace_is_the_camera_name_and_has_its_camera_info(topic, name, info):
     assert (camera_name(topic), info_topic(topic)) == (name, info)
 
 
@@ -19,7 +19,7 @@ def test_the_namespace_names_the_camera_and_holds_its_camera_info(topic, name, i
     ("/a/left_rectified", True), ("/a/rect", True), ("/a/image_raw", False), ("/a/image", False),
     ("/a/image_corrected", False), ("/a/direct", False), ("/rect/image_raw", False),
 ])  # fmt: skip
-def test_the_last_part_of_the_name_says_whether_images_are_rectified(topic, rectified):
+def test_last_part_of_the_topic_decides_whether_images_are_rectified(topic, rectified):
     assert is_rectified(topic) is rectified
 
 
@@ -28,7 +28,7 @@ def test_the_last_part_of_the_name_says_whether_images_are_rectified(topic, rect
     ("/front/image_raw", "front", "/front/image_raw"), ("front/image_raw", "front", "/front/image_raw"),
     ("front/image_rect/compressed", "front", "/front/image_rect"), ("/image_raw", "image_raw", None),
 ])  # fmt: skip
-def test_a_camera_may_be_called_by_name_namespace_or_topic(written, name, topic):
+def test_camera_is_parsed_from_name_namespace_or_topic(written, name, topic):
     assert parse_camera(written) == (name, topic)
 
 
@@ -41,10 +41,10 @@ def test_a_camera_may_be_called_by_name_namespace_or_topic(written, name, topic)
     ("lidar", {"front_lidar", "lidar2"}, "lidar"),
     ("", {"robot1/"}, ""),
 ])
-def test_a_tf_prefix_may_stand_on_one_side_only(frame, known, expected):
+def test_tf_prefix_may_be_on_one_side_only(frame, known, expected):
     assert resolve_frame(frame, known) == expected
 
 
-def test_a_frame_that_could_be_several_is_refused_with_them():
+def test_frame_that_matches_several_is_refused_with_them():
     with pytest.raises(ValueError, match="'lidar' could be any of robot1/lidar, robot2/lidar"):
         resolve_frame("lidar", {"robot1/lidar", "robot2/lidar"})

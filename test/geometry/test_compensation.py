@@ -1,4 +1,4 @@
-"""What is projected where the motion is known, and what where it is not."""
+"""Motion compensation with and without known motion."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TIMES = np.array([0.0, 0.1])
 
 
 @pytest.fixture
-def said():
+def logged():
     return []
 
 
 @pytest.fixture
-def make(said):
-    return lambda trajectory: Compensation(trajectory, said.append, said.append)
+def make(logged):
+    return lambda trajectory: Compensation(trajectory, logged.append, logged.append)
 
 
 def ahead(frame: str, stamps) -> Trajectory:
@@ -42,38 +42,38 @@ def damaged():
     raise ValueError("a time is not finite")
 
 
-def test_points_are_brought_to_the_images_time(make):
+def test_between_compensates_the_motion_up_to_the_image(make):
     np.testing.assert_allclose(make(ahead).between("lidar", START + 50_000_000, START)[:3, 3], (-0.5, 0, 0), atol=1e-9)
 
 
-def test_points_are_brought_to_the_stamp(make, said):
+def test_points_are_deskewed_to_the_stamp(make, logged):
     moved = make(ahead).deskewed("lidar", START, POINTS, lambda: TIMES)
     np.testing.assert_allclose(moved, POINTS + [[0, 0, 0], [1, 0, 0]], atol=1e-3)
-    assert said == ["motion: the clouds have a time for each point; they are deskewed before projection"]
+    assert logged == ["motion: the clouds have a time for each point; they are deskewed before projection"]
 
 
-def test_a_vehicle_whose_motion_is_not_known_stands_and_the_reason_is_told(make, said):
+def test_unknown_motion_counts_as_standing_with_a_warning(make, logged):
     compensation = make(unknown)
     np.testing.assert_array_equal(compensation.between("lidar", START + 1, START), np.eye(4))
-    assert said == ["projected at the cloud's time, not the image's: no 'lidar' in TF"]
+    assert logged == ["projected at the cloud's time, not the image's: no 'lidar' in TF"]
     assert compensation.deskewed("lidar", START, POINTS, lambda: TIMES) is None
-    assert said[-1] == "points not deskewed: no 'lidar' in TF"
+    assert logged[-1] == "points not deskewed: no 'lidar' in TF"
 
 
-def test_without_odometry_nothing_is_asked(make, said):
+def test_nothing_is_compensated_without_odometry(make, logged):
     compensation = make(None)
     np.testing.assert_array_equal(compensation.between("lidar", START + 1, START), np.eye(4))
     assert compensation.deskewed("lidar", START, POINTS, damaged) is None
-    assert said == []
+    assert logged == []
 
 
-def test_clouds_without_times_are_left_and_that_is_told_once(make, said):
+def test_clouds_without_times_are_not_deskewed_and_logged_once(make, logged):
     compensation = make(ahead)
     for _ in range(2):
         assert compensation.deskewed("lidar", START, POINTS, untold) is None
-    assert said == ["motion: the clouds have no field with each point's time; they are not deskewed"]
+    assert logged == ["motion: the clouds have no field with each point's time; they are not deskewed"]
 
 
-def test_times_that_cannot_be_read_leave_the_points(make, said):
+def test_invalid_times_leave_the_points_as_they_are(make, logged):
     assert make(ahead).deskewed("lidar", START, POINTS, damaged) is None
-    assert said == ["points not deskewed: a time is not finite"]
+    assert logged == ["points not deskewed: a time is not finite"]

@@ -41,7 +41,7 @@ def wall(distance, half_width=math.inf):
 
 @pytest.mark.parametrize("rings, span, step", [(64, (-24.8, 2), 0.17), (32, (-30, 10), 0.33), (128, (-25, 15), 0.2)])
 @pytest.mark.parametrize("height", [1.2, 1.7])
-def test_the_ground_is_visible_however_grazing(rings, span, step, height):
+def test_ground_is_visible_at_grazing_angles(rings, span, step, height):
     points = scan(ground(height), rings, span, step, above=0.3)
     seen, inside = project(points, CAMERA, AHEAD), project(points, CAMERA, AHEAD, occlusion=False)
     assert inside.depth[inside.visible].max() > 25
@@ -51,7 +51,7 @@ def test_the_ground_is_visible_however_grazing(rings, span, step, height):
 @pytest.mark.parametrize("rings, span, step", [(64, (-24.8, 2), 0.17), (32, (-30, 10), 0.33)])
 @pytest.mark.parametrize("camera", [CAMERA, CameraModel(1600, 900, 1266.0, 1266.0, 816.0, 491.0),
                                     CameraModel(392, 140, 240.0, 240.0, 196.0, 60.0)], ids=lambda c: f"{c.width} wide")
-def test_a_wall_hides_what_is_behind_it(camera, rings, span, step):
+def test_wall_hides_points_behind_it(camera, rings, span, step):
     front, back = scan(wall(8.0, 2.0), rings, span, step), scan(wall(20.0), rings, span, step)
     behind = back[(back[:, 1].abs() < 20 * 1.5 / 8) & (back[:, 2].abs() < 0.3)]
     seen = project(torch.cat((front, behind)), camera, AHEAD).visible
@@ -60,7 +60,7 @@ def test_a_wall_hides_what_is_behind_it(camera, rings, span, step):
     assert not seen[len(front) :].any()
 
 
-def test_what_is_beside_a_wall_is_visible():
+def test_points_beside_a_wall_are_visible():
     front, back = scan(wall(8.0, 2.0)), scan(wall(20.0))
     beside = back[back[:, 1].abs() > 20 * 2.2 / 8]
     seen = project(torch.cat((front, beside)), CAMERA, AHEAD).visible[len(front) :]
@@ -68,7 +68,7 @@ def test_what_is_beside_a_wall_is_visible():
     assert seen.sum() > 500
 
 
-def test_a_surface_does_not_hide_its_own_unevenness():
+def test_uneven_surface_does_not_hide_itself():
     points = scan(wall(30.0))
     points[:, 0] += torch.rand(len(points), generator=torch.Generator().manual_seed(0)) * 0.4
     assert torch.equal(project(points, CAMERA, AHEAD).visible, project(points, CAMERA, AHEAD, occlusion=False).visible)
@@ -82,7 +82,7 @@ def test_points_that_are_not_finite_are_not_visible_and_hide_nothing():
     assert torch.equal(seen[3:], project(points, CAMERA, AHEAD).visible)
 
 
-def test_an_empty_cloud_projects_to_nothing():
+def test_empty_cloud_is_projected():
     empty = project(torch.empty(0, 3), CAMERA, AHEAD)
     assert empty.pixels.shape == (0, 2)
     assert patch_index(empty, CAMERA, (10, 28)).shape == (0,)
@@ -95,7 +95,7 @@ def test_points_outside_the_image_have_no_depth():
     assert depth[1].isnan()
 
 
-def test_patches_are_counted_row_by_row_and_the_unseen_have_none():
+def test_patch_index_is_row_major_and_minus_one_if_not_visible():
     pixels = torch.tensor([[0.0, 0.0], [13.99, 13.99], [14.0, 13.99], [391.99, 139.99], [391.9999999, 139.9999999],
                            [200.0, 70.0], [math.nan, math.nan]])
     visible = torch.tensor([True] * 5 + [False, False])
@@ -104,7 +104,7 @@ def test_patches_are_counted_row_by_row_and_the_unseen_have_none():
     assert index.tolist() == [0, 0, 1, 279, 279, -1, -1]
 
 
-def test_patches_cover_the_whole_image_whatever_its_size():
+def test_patches_cover_the_whole_image():
     points = scan(ground(1.7))
     projection = project(points, CAMERA, AHEAD)
     index = patch_index(projection, CAMERA, (10, 28))[projection.visible]
@@ -114,6 +114,6 @@ def test_patches_cover_the_whole_image_whatever_its_size():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_sees_what_the_cpu_sees():
+def test_projection_on_gpu_equals_cpu():
     points = torch.cat((scan(wall(8.0, 2.0)), scan(wall(20.0)), scan(ground(1.7))))
     assert (project(points.cuda(), CAMERA, AHEAD).visible.cpu() != project(points, CAMERA, AHEAD).visible).sum() < 5

@@ -31,7 +31,7 @@ def camera_and_extrinsics(p2, camera_from_velodyne, image):
     return camera, offset @ camera_from_velodyne
 
 
-def test_sun_rgbd_points_land_on_pixels_of_their_own_colour(shared_data):
+def test_sun_rgbd_points_project_to_pixels_of_their_colour(shared_data):
     folder = shared_data("sunrgbd_000017")
     calibration = json.loads((folder / "calib.json").read_text())["images"]["CAM0"]
     cloud = np.fromfile(folder / "000017.bin", np.float32).reshape(-1, 6)
@@ -52,7 +52,7 @@ def test_sun_rgbd_points_land_on_pixels_of_their_own_colour(shared_data):
     assert np.corrcoef((image[v, u] / 255).ravel(), cloud[seen, 3:].ravel())[0, 1] > 0.9999
 
 
-def test_kitti_points_land_where_its_own_matrices_put_them(shared_data):
+def test_kitti_points_project_as_by_its_matrices(shared_data):
     folder = shared_data("kitti_raw_2011_09_26_seq")
     calibration = kitti_calibration(folder / "calib.txt")
     rectify, velodyne = np.eye(4), np.eye(4)
@@ -74,7 +74,7 @@ def test_kitti_points_land_where_its_own_matrices_put_them(shared_data):
 
 
 @pytest.mark.parametrize("camera, count", [("CAM_FRONT", 3067), ("CAM_BACK", 4826)])
-def test_nuscenes_cameras_see_the_points_that_are_known_to_be_theirs(shared_data, camera, count):
+def test_nuscenes_cameras_see_the_known_number_of_points(shared_data, camera, count):
     folder = shared_data("nuscenes_ca9a282c")
     calibration = json.loads((folder / "calib.json").read_text())
     cloud = np.fromfile(folder / calibration["lidar"]["lidar_path"], np.float32).reshape(-1, 5)[:, :3].copy()
@@ -89,7 +89,7 @@ def test_nuscenes_cameras_see_the_points_that_are_known_to_be_theirs(shared_data
     assert 0.85 * count < seen.sum() < count
 
 
-def test_labels_explain_more_of_the_colours_once_hidden_points_are_left_out(shared_data):
+def test_occlusion_raises_the_colour_variance_explained_by_labels(shared_data):
     folder = shared_data("semantickitti_00_000000")
     calibration = kitti_calibration(folder / "calib.txt")
     image = cv2.imread(str(folder / "image_2_000000.png"))

@@ -1,4 +1,4 @@
-"""Which CameraInfo, which frame and which word of a rig an image goes by."""
+"""Which CameraInfo, frame and rig entry is used for an image."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def zooming():
 
 
 @pytest.mark.parametrize("stamp, expected", [(100, 50), (150, 50), (200, 50), (300, 70), (350, 70), (400, 70)])
-def test_an_image_goes_by_the_info_in_force_at_its_stamp(zooming, stamp, expected):
+def test_info_in_force_at_the_image_stamp_is_used(zooming, stamp, expected):
     assert focal(zooming, stamp, received=0) == expected
 
 
 @pytest.mark.parametrize("stamp, received, expected", [(250, 305, 50), (250, 315, 70), (10**15, 250, 50), (7, 900, 70)])
-def test_an_image_of_another_clock_goes_by_the_order_of_receipt(zooming, stamp, received, expected):
+def test_image_of_another_clock_uses_the_order_of_receipt(zooming, stamp, received, expected):
     assert focal(zooming, stamp, received) == expected
 
 
-def test_an_image_from_before_the_first_info_goes_by_that_one(zooming):
+def test_image_before_the_first_info_uses_it(zooming):
     assert focal(zooming, 50, received=60) == 50
 
 
 @pytest.mark.parametrize("received", [[0, 0, 0], [10, 20, 30]])
-def test_infos_without_stamps_hold_from_their_receipt_on(received):
+def test_infos_without_stamps_are_used_from_their_receipt(received):
     camera = CalibratedCamera()
     for time, value in zip(received, (50.0, 60.0, 70.0), strict=True):
         camera.add(info(0, value), time)
@@ -65,12 +65,12 @@ def test_infos_without_stamps_hold_from_their_receipt_on(received):
     assert focal(camera, 10**9, received[1]) == (70 if received[1] == 0 else 60)
 
 
-def test_after_a_jump_back_in_time_the_infos_from_before_it_do_not_count(zooming):
+def test_infos_from_before_a_jump_back_are_not_used(zooming):
     zooming.add(info(100, 90.0), received=500)
     assert [focal(zooming, stamp, received=600) for stamp in (100, 250, 350)] == [90, 90, 90]
 
 
-def test_an_info_that_cannot_be_used_leaves_the_last_one_in_force_and_says_so(zooming):
+def test_unusable_info_leaves_the_last_one_in_force(zooming):
     with pytest.raises(ValueError, match="fx=0.0.*the last usable one stays in force"):
         zooming.add(info(500, 0.0), received=510)
     assert focal(zooming, 500, received=520) == 70
@@ -78,42 +78,42 @@ def test_an_info_that_cannot_be_used_leaves_the_last_one_in_force_and_says_so(zo
         CalibratedCamera().add(info(500, 0.0))
 
 
-def test_an_info_that_changes_all_the_time_costs_bounded_memory():
+def test_number_of_kept_infos_is_bounded():
     camera = CalibratedCamera()
-    for index in range(10 * MAX_SPANS):
+    for index in range(2 * MAX_SPANS):
         camera.add(info(index, 50.0 + index), index)
-    newest = 10 * MAX_SPANS - 1
+    newest = 2 * MAX_SPANS - 1
     assert focal(camera, newest) == 50 + newest
     assert focal(camera, newest - MAX_SPANS + 1) == 50 + newest - MAX_SPANS + 1
     assert len(camera._spans) == MAX_SPANS
 
 
-@pytest.mark.parametrize("image_frame, info_frame, asked", [
+@pytest.mark.parametrize("image_frame, info_frame, expected", [
     ("image", "info", ["image"]), ("", "info", ["info"]), ("unknown", "info", ["unknown", "info"]),
     ("same", "same", ["same"]),
 ])  # fmt: skip
-def test_the_images_frame_goes_before_its_infos(image_frame, info_frame, asked):
-    camera, heard = CalibratedCamera(), []
+def test_frame_of_the_image_takes_precedence_over_its_infos(image_frame, info_frame, expected):
+    camera, requested = CalibratedCamera(), []
     camera.add(info(1, 50.0, info_frame))
 
     def frame_from_lidar(frame: str) -> np.ndarray:
-        heard.append(frame)
+        requested.append(frame)
         if frame == "unknown":
             raise ValueError("not in TF")
         return np.eye(4)
 
     camera.locate(1, SIZE, image_frame, frame_from_lidar)
-    assert heard == asked
+    assert requested == expected
 
 
-def test_no_frame_at_all_is_refused_with_the_remedy():
+def test_missing_frame_id_is_refused_with_the_remedy():
     camera = CalibratedCamera()
     camera.add(info(1, 50.0, ""))
     with pytest.raises(ValueError, match="neither the image nor its CameraInfo has a frame id.*rig file"):
         camera.locate(1, SIZE, "", identity)
 
 
-def test_the_shift_of_a_stereo_camera_is_in_its_place():
+def test_shift_of_a_stereo_camera_is_in_its_pose():
     camera = CalibratedCamera(rectified=True)
     camera.add(info(1, 50.0, tx=-6.0))
     place = np.eye(4)
@@ -133,7 +133,7 @@ def rig():
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_a_rigs_intrinsics_go_before_the_published_ones(rig, published):
+def test_rig_intrinsics_take_precedence_over_published_ones(rig, published):
     camera = CalibratedCamera(rig, rectified=True)
     if published:
         camera.add(info(1, 50.0, tx=-6.0))
@@ -141,13 +141,13 @@ def test_a_rigs_intrinsics_go_before_the_published_ones(rig, published):
     assert model is rig.camera and place is rig.camera_from_lidar
 
 
-def test_a_rig_without_intrinsics_has_the_published_ones_and_its_own_place(rig):
+def test_rig_without_intrinsics_uses_the_published_ones(rig):
     camera = CalibratedCamera(RigCamera(rig.camera_from_lidar), rectified=True)
     camera.add(info(1, 50.0, tx=-6.0))
     model, place = camera.locate(1, SIZE, "cam", never)
     assert model.fx == 50 and place is rig.camera_from_lidar
 
 
-def test_an_image_that_is_not_of_the_rigs_size_is_refused_with_the_remedy(rig):
+def test_image_of_another_size_than_the_rigs_is_refused(rig):
     with pytest.raises(ValueError, match="image is 32x24, the rig's camera_info says 64x48.*remove it"):
         CalibratedCamera(rig).locate(1, (32, 24), "cam", never)

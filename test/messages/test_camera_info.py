@@ -1,4 +1,4 @@
-"""CameraInfo to camera models: which matrix, which part of the sensor, which frame."""
+"""CameraInfo to camera models: the matrix, the part of the sensor and the frame that are used."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def numbers(model: CameraModel) -> tuple:
     return model.width, model.height, model.fx, model.fy, model.cx, model.cy
 
 
-def test_raw_images_have_k_and_d():
+def test_raw_images_use_k_and_d():
     model = Calibration.read(info()).model(640, 480)
     assert model == CameraModel(640, 480, 510.0, 505.0, 330.0, 250.0, "plumb_bob", PLUMB)
 
 
-def test_rectified_images_have_p_and_no_distortion():
+def test_rectified_images_use_p_without_distortion():
     model = Calibration.read(info(), rectified=True).model(640, 480)
     assert model == CameraModel(640, 480, 420.0, 420.0, 310.0, 236.0)
 
 
 @pytest.mark.parametrize("p", [np.zeros(12), np.diag([0, 0, 1.0, 0])[:3]])
-def test_rectified_images_have_k_without_distortion_if_p_is_not_filled_in(p):
+def test_rectified_images_use_k_if_p_is_not_filled_in(p):
     model = Calibration.read(info(p=np.ravel(p)), rectified=True).model(640, 480)
     assert model == CameraModel(640, 480, 510.0, 505.0, 330.0, 250.0)
 
 
 @pytest.mark.parametrize("fourth", [(-50.4, 0, 0), (0, -50.4, 0), (44.85728, 0.2163791, 0.002745884)])
 @pytest.mark.parametrize("angle", [0.0, 0.02])
-def test_a_point_of_the_frame_is_where_p_projects_it_and_where_k_does_after_r(fourth, angle):
+def test_points_project_as_p_says_and_as_k_does_after_r(fourth, angle):
     """The right camera of a stereo pair, one below the other, and KITTI's second camera."""
     p, r = P.copy(), Rotation.from_euler("y", angle).as_matrix()
     p[:, 3] = fourth
@@ -73,7 +73,7 @@ def test_a_point_of_the_frame_is_where_p_projects_it_and_where_k_does_after_r(fo
     np.testing.assert_allclose((u / w, v / w), pixel[0], atol=1e-9)
 
 
-def test_an_r_of_zeros_is_no_rotation():
+def test_r_of_zeros_is_no_rotation():
     np.testing.assert_array_equal(Calibration.read(info(r=np.zeros(9))).optical_from_frame, np.eye(4))
 
 
@@ -99,12 +99,12 @@ def test_binning_and_region_of_interest_are_as_in_rep_104(size, binning, roi, ex
     ((320, 240), 2, (120, 90, 400, 200), (320, 240, 255, 252.5, 165, 125)),
     ((400, 200), 2, (120, 90, 400, 200), (400, 200, 510, 505, 210, 160)),
 ])  # fmt: skip
-def test_the_images_size_tells_what_was_done_to_it(size, binning, roi, expected):
+def test_image_size_decides_on_binning_and_region(size, binning, roi, expected):
     model = Calibration.read(info(binning_x=binning, binning_y=binning, roi=roi)).model(*size)
     assert numbers(model) == pytest.approx(expected)
 
 
-def test_ps_principal_point_moves_with_the_region_and_its_shift_does_not():
+def test_region_moves_the_principal_point_of_p_but_not_its_shift():
     p = P.copy()
     p[0, 3] = -50.4
     calibration = Calibration.read(info(p=p.ravel(), roi=(120, 90, 400, 200), binning_x=2, binning_y=2), rectified=True)
@@ -112,22 +112,22 @@ def test_ps_principal_point_moves_with_the_region_and_its_shift_does_not():
     assert calibration.optical_from_frame[0, 3] == pytest.approx(-0.12)
 
 
-@pytest.mark.parametrize("size, changes, said", [
+@pytest.mark.parametrize("size, changes, message", [
     ((320, 240), {}, "image is 320x240, its CameraInfo allows 640x480: publish"),
     ((640, 481), dict(binning_x=2, binning_y=2), "allows 640x480 or 320x240: publish"),
     ((100, 100), dict(binning_x=2, binning_y=2, roi=(0, 0, 400, 200)),
      "allows 640x480 or 200x100 or 400x200 or 320x240: publish"),
     ((320, 240), dict(binning_x=2, binning_y=2, roi=(9, 9, 320, 240)), "both the region of interest .* and the whole"),
 ])
-def test_a_size_that_fits_no_reading_or_two_is_refused_with_the_remedy(size, changes, said):
-    with pytest.raises(ValueError, match=f"{said}.*give a rig file"):
+def test_image_size_that_fits_no_or_two_ways_is_refused(size, changes, message):
+    with pytest.raises(ValueError, match=f"{message}.*give a rig file"):
         Calibration.read(info(**changes)).model(*size)
 
 
 @pytest.mark.parametrize("name", ["plumb_bob", "rational_polynomial", "", "none", "pinhole", "radtan", "Brown Conrady"])
 @pytest.mark.parametrize("d", [PLUMB[:4], PLUMB, RATIONAL, PRISM], ids=len)
-@pytest.mark.parametrize("zeros", [0, 1, 2, 6])
-def test_a_perspective_lens_distorts_as_its_coefficients_do_in_opencv(name, d, zeros):
+@pytest.mark.parametrize("zeros", [0, 6])
+def test_perspective_distortion_equals_opencvs(name, d, zeros):
     model = CameraModel.from_info(info(distortion_model=name, d=(*d, *[0.0] * zeros)))
     points = np.random.default_rng(len(d)).uniform((-0.4, -0.3, 1), (0.4, 0.3, 1), (200, 3))
     expected = cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, np.array(d))[0][:, 0]
@@ -136,18 +136,18 @@ def test_a_perspective_lens_distorts_as_its_coefficients_do_in_opencv(name, d, z
 
 @pytest.mark.parametrize("name", ["equidistant", "fisheye", "Kannala-Brandt"])
 @pytest.mark.parametrize("zeros", [0, 1, 4])
-def test_a_fisheye_may_have_zeros_behind_its_coefficients(name, zeros):
+def test_fisheye_may_have_zeros_after_its_coefficients(name, zeros):
     model = CameraModel.from_info(info(distortion_model=name, d=(*FISHEYE, *[0.0] * zeros)))
     assert (model.distortion_model, model.distortion) == ("equidistant", FISHEYE)
 
 
 @pytest.mark.parametrize("name, count", [("plumb_bob", 5), ("rational_polynomial", 8), ("plumb_bob", 14), ("", 0),
                                          ("rational_polynomial", 0), ("none", 1)])
-def test_a_lens_of_zeros_does_not_distort(name, count):
+def test_coefficients_of_zero_are_no_distortion(name, count):
     assert CameraModel.from_info(info(distortion_model=name, d=[0.0] * count)).distortion == ()
 
 
-@pytest.mark.parametrize("name, d, said", [
+@pytest.mark.parametrize("name, d, message", [
     ("plumb_bob", (0.1, 0.2, 0.3), "'plumb_bob' has 3 coefficients .*expected 4 or 5 or 8 or 12"),
     ("rational_polynomial", (*PLUMB, 0.2), "has 6 coefficients"),
     ("equidistant", (*FISHEYE, 0.1), "'equidistant' has 5 coefficients .*expected 4, and only zeros"),
@@ -156,12 +156,12 @@ def test_a_lens_of_zeros_does_not_distort(name, count):
     ("rational_polynomial", (*PRISM, 0.0, 0.01), "tilt the sensor"),
     ("double_sphere", (0.1, 0.2), "'double_sphere' is unknown"),
 ])
-def test_a_lens_that_cannot_be_modelled_is_refused(name, d, said):
-    with pytest.raises(ValueError, match=said):
+def test_unsupported_distortion_is_refused(name, d, message):
+    with pytest.raises(ValueError, match=message):
         CameraModel.from_info(info(distortion_model=name, d=d))
 
 
-@pytest.mark.parametrize("changes, said", [
+@pytest.mark.parametrize("changes, message", [
     (dict(k=np.zeros(9)), "fx=0.0.*not calibrated"),
     (dict(k=np.zeros(9), p=np.zeros(12)), "fx=0.0"),
     (dict(k=[500.0, 0, 320, 0, -1, 240, 0, 0, 1]), "fy=-1"),
@@ -175,8 +175,8 @@ def test_a_lens_that_cannot_be_modelled_is_refused(name, d, said):
     (dict(width=0), "0x480"),
     (dict(height=2**70), "32 bits"),
 ])
-def test_a_camera_info_that_no_camera_has_is_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_camera_info_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         Calibration.read(info(**changes))
 
 

@@ -22,35 +22,35 @@ def explained(lag, offset=0.0, stamp=NOW):
         (99.98, "100.0 s ahead of the sweeps, the tolerance", "100"),
     ],
 )
-def test_how_far_clocks_are_apart_is_told_with_its_name_and_the_offset(lag, words, offset):
-    told = explained(lag)
-    assert f"images are {words}" in told
-    assert f"--offset {offset}, for the node matching.offsets: [{offset}" in told
+def test_clock_difference_has_its_name_and_the_offset(lag, words, offset):
+    text = explained(lag)
+    assert f"images are {words}" in text
+    assert f"--offset {offset}, for the node matching.offsets: [{offset}" in text
 
 
 @pytest.mark.parametrize(("lag", "offset", "mended"), [(-74, 37, "-37"), (-1, -36, "-37"), (10, 8, "18")])
-def test_the_offset_in_force_is_counted_in(lag, offset, mended):
-    told = explained(lag, offset)
-    assert f"the offset in force is {offset} s" in told and f"--offset {mended}," in told
+def test_present_offset_is_included(lag, offset, mended):
+    text = explained(lag, offset)
+    assert f"the offset in force is {offset} s" in text and f"--offset {mended}," in text
 
 
 @pytest.mark.parametrize(("lag", "words"), [(-1.5, "matching.wait: 1.6 if images"), (2.5, "larger matching.depth")])
-def test_a_lag_that_transport_may_cause_names_that_remedy_too(lag, words):
+def test_short_lag_has_the_remedy_for_slow_transport_too(lag, words):
     assert words in explained(lag) and "matching." not in explained(20 * lag).partition("matching.offsets")[2]
 
 
 @pytest.mark.parametrize("stamp", [12 * SECOND, 86400 * SECOND, NOW - 10**7 * SECOND])
-def test_a_clock_that_was_never_set_is_told_with_its_date(stamp):
-    told = explained((NOW - stamp) / SECOND, stamp=stamp)
-    assert "one clock is not set" in told and "images of 2023-11-14 22:13:20" in told and "synchronise" in told
+def test_clock_that_was_never_set_is_reported_with_its_date(stamp):
+    text = explained((NOW - stamp) / SECOND, stamp=stamp)
+    assert "one clock is not set" in text and "images of 2023-11-14 22:13:20" in text and "synchronise" in text
 
 
 @pytest.mark.parametrize(("offset", "shift"), [(SECOND // 20, 0), (-SECOND // 2, 0), (-37 * SECOND, 37 * SECOND)])
-def test_an_offset_of_seconds_is_a_difference_of_clocks_and_a_short_one_is_time(offset, shift):
+def test_long_offset_is_a_clock_difference_and_a_short_one_is_not(offset, shift):
     assert image_time(NOW, offset) == NOW + shift
 
 
-def test_the_lag_is_the_median_of_the_last_sweeps():
+def test_lag_is_the_median_of_the_last_scans():
     lag = Lag()
     for number, each in enumerate([5.0, 5.1, 5.9, 5.1, 5.2]):
         lag.add(number, round(each * SECOND))
@@ -58,7 +58,7 @@ def test_the_lag_is_the_median_of_the_last_sweeps():
 
 
 @pytest.mark.parametrize("lags", [(0.0, 0.1), (3.0, 9.0, 15.0), (-0.9, -0.8)], ids=["together", "unsteady", "near"])
-def test_clocks_are_not_apart_if_the_lag_is_short_or_unsteady(lags):
+def test_short_or_unsteady_lag_is_no_clock_difference(lags):
     lag = Lag()
     for number, each in enumerate(lags):
         lag.add(number, round(each * SECOND))
@@ -66,7 +66,7 @@ def test_clocks_are_not_apart_if_the_lag_is_short_or_unsteady(lags):
 
 
 @pytest.mark.parametrize(("period", "apart"), [(0.2, None), (1.0, None), (2.0, None), (1.0, -4.0)])
-def test_slow_images_that_come_after_their_sweeps_are_not_of_another_clock(period, apart):
+def test_period_of_slow_images_is_no_clock_difference(period, apart):
     lag = Lag()
     for number in range(5):
         behind = apart or -period

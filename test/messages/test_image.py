@@ -40,28 +40,17 @@ def alpha(pixels):
         ("RGB8", RGB),
     ],
 )
-def test_colours_come_out_as_rgb_without_row_padding(encoding, pixels, padding):
+def test_colour_images_are_decoded_to_rgb(encoding, pixels, padding):
     decoded = decode_image(image(pixels, encoding, padding=padding))
     np.testing.assert_array_equal(decoded, RGB)
     assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous and decoded.flags.writeable
 
 
-def test_a_grey_image_has_three_equal_channels():
-    decoded = decode_image(image(RGB[..., 0].copy(), "mono8", padding=2))
-    np.testing.assert_array_equal(decoded, np.repeat(RGB[..., :1], 3, axis=-1))
-
-
 @pytest.mark.parametrize(("big_endian", "kind"), [(0, "<u2"), (1, ">u2")])
-def test_sixteen_bits_are_scaled_to_eight_in_either_byte_order(big_endian, kind):
+def test_sixteen_bits_are_scaled_to_eight_in_both_byte_orders(big_endian, kind):
     wide = (RGB.astype(np.uint16) * 257).astype(kind)
     decoded = decode_image(image(wide, "rgb16", padding=4, big_endian=big_endian))
     np.testing.assert_allclose(decoded, RGB, atol=1)
-
-
-def test_planar_yuv_has_half_as_many_rows_again_as_the_image():
-    grey = np.full((6, 6), 128, np.uint8)
-    decoded = decode_image(image(grey, "nv12", height=4, width=6))
-    assert decoded.shape == (4, 6, 3) and np.ptp(decoded) == 0
 
 
 @pytest.mark.parametrize("encoding", PIXEL_BYTES)
@@ -72,7 +61,7 @@ def test_every_listed_encoding_is_decoded(encoding):
 
 
 @pytest.mark.parametrize("container", [bytes, lambda b: array.array("B", b)])
-def test_data_in_every_container_that_messages_use(container):
+def test_every_data_container_is_read(container):
     message = image(RGB, "rgb8")
     message.data = container(message.data.tobytes())
     decoded = decode_image(message)
@@ -81,7 +70,7 @@ def test_data_in_every_container_that_messages_use(container):
 
 
 @pytest.mark.parametrize("encoding", ["", "rgb", "h264", "yuv420", "8UC2", "32FC3"])
-def test_an_unknown_encoding_is_refused(encoding):
+def test_unknown_encoding_is_refused(encoding):
     with pytest.raises(ValueError, match=f"encoding is {encoding!r}, expected one of .*rgb8"):
         decode_image(image(RGB, encoding))
 
@@ -91,6 +80,7 @@ def test_an_unknown_encoding_is_refused(encoding):
     [
         ({"width": 0}, "0x4, expected at least one pixel"),
         ({"height": 0}, "6x0, expected at least one pixel"),
+        ({"height": -1}, "6x-1, expected at least one pixel"),
         ({"width": 7}, "step is 18, expected at least 21"),
         ({"height": 5}, "72 bytes, expected 90"),
         ({"step": 0, "data": bytes(80)}, "step is 0, expected at least 18"),
@@ -100,7 +90,7 @@ def test_an_unknown_encoding_is_refused(encoding):
         ({"width": 2**20, "step": 2**22, "height": 2**31}, "72 bytes, expected"),
     ],
 )
-def test_a_size_that_does_not_fit_is_refused(change, words):
+def test_size_that_does_not_fit_the_data_is_refused(change, words):
     message = image(RGB, "rgb8")
     vars(message).update(change)
     with pytest.raises(ValueError, match=words):
@@ -108,7 +98,7 @@ def test_a_size_that_does_not_fit_is_refused(change, words):
 
 
 @pytest.mark.parametrize(("encoding", "shape"), [("nv12", (6, 5)), ("nv21", (4, 6)), ("yuv422", (4, 10))])
-def test_a_subsampled_image_of_odd_size_is_refused(encoding, shape):
+def test_subsampled_image_of_odd_size_is_refused(encoding, shape):
     pixels = np.zeros(shape, np.uint8)
     with pytest.raises(ValueError, match=encoding):
         decode_image(image(pixels, encoding, height=3 if encoding != "nv12" else 4, width=5))
@@ -119,11 +109,7 @@ def compressed(kind, data=None):
     return SimpleNamespace(format=f"rgb8; {kind} compressed bgr8", data=data)
 
 
-def test_a_png_comes_out_as_it_went_in():
-    np.testing.assert_array_equal(decode_image(compressed("png")), RGB)
-
-
-def test_a_grey_jpeg_has_three_channels():
+def test_grey_jpeg_has_three_channels():
     grey = cv2.imencode(".jpg", np.full((16, 24), 90, np.uint8))[1].tobytes()
     np.testing.assert_array_equal(decode_image(compressed("jpeg", grey)), np.full((16, 24, 3), 90))
 
@@ -141,25 +127,25 @@ def serialised(type_name, **fields):
     return bytes(store.serialize_cdr(store.types[type_name](header=header, **fields), type_name))
 
 
-def test_a_serialised_image_is_decoded():
+def test_serialised_image_is_decoded():
     cdr = serialised("sensor_msgs/msg/Image", **vars(image(RGB, "rgb8")))
     np.testing.assert_array_equal(decode_image(read_raw_image(cdr, "sensor_msgs/msg/Image")), RGB)
 
 
-def test_a_serialised_compressed_image_is_decoded():
+def test_serialised_compressed_image_is_decoded():
     message = compressed("png")
     cdr = serialised("sensor_msgs/msg/CompressedImage", format=message.format, data=message.data.reshape(-1))
     np.testing.assert_array_equal(decode_image(read_raw_image(cdr, "sensor_msgs/msg/CompressedImage")), RGB)
 
 
-def test_every_way_to_cut_a_serialised_image_short_is_refused():
+def test_truncated_serialised_image_is_refused_at_every_length():
     cdr = serialised("sensor_msgs/msg/Image", **vars(image(RGB, "rgb8")))
     for length in range(len(cdr)):
         with pytest.raises(ValueError):
             decode_image(read_raw_image(cdr[:length], "sensor_msgs/msg/Image"))
 
 
-def test_a_type_that_is_no_image_is_refused():
+def test_type_other_than_image_is_refused():
     with pytest.raises(ValueError, match="expected one of sensor_msgs/msg/Image"):
         read_raw_image(b"", "sensor_msgs/msg/PointCloud2")
 
@@ -189,27 +175,16 @@ def test_jpeg_size_is_read_past_fill_bytes_and_thumbnails(before):
     assert decode_image(SimpleNamespace(format="jpeg", data=data[:2] + before + data[2:])).shape == RGB.shape
 
 
-@pytest.mark.parametrize("kind", [".bmp", ".tiff", ".webp"])
-def test_another_format_is_refused(kind):
-    with pytest.raises(ValueError, match="no JPEG or PNG"):
-        decode_image(SimpleNamespace(format=kind, data=cv2.imencode(kind, RGB)[1]))
-
-
-def test_a_negative_size_is_refused():
-    with pytest.raises(ValueError, match="at least one pixel"):
-        decode_image(image(RGB, "rgb8", height=-1))
-
-
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (640, 480), (10_000, 10_000), (2**32 - 1, 3)])
-def test_the_size_of_a_serialised_image_is_read_without_its_pixels(width, height):
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (2**32 - 1, 3)])
+def test_size_of_serialised_image_is_read_without_its_pixels(width, height):
     claim = image(RGB, "rgb8", width=width, height=height)
     cdr = serialised("sensor_msgs/msg/Image", **vars(claim))
     assert image_size(read_raw_image(cdr, "sensor_msgs/msg/Image")) == (width, height)
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
-@pytest.mark.parametrize(("width", "height"), [(3, 5), (333, 222), (1600, 40)])
-def test_the_size_of_a_compressed_image_is_read_from_its_header(kind, width, height):
+@pytest.mark.parametrize(("width", "height"), [(3, 5), (1600, 40)])
+def test_size_of_compressed_image_is_read_from_its_header(kind, width, height):
     data = np.frombuffer(cv2.imencode(kind, np.zeros((height, width, 3), np.uint8))[1], np.uint8)
     cdr = serialised("sensor_msgs/msg/CompressedImage", format=kind, data=data)
     assert image_size(read_raw_image(cdr, "sensor_msgs/msg/CompressedImage")) == (width, height)
@@ -223,7 +198,7 @@ def test_long_damaged_header_is_refused_quickly():
 
 
 @pytest.mark.parametrize("step", [0, 6, 24])
-def test_data_without_padding_are_read_whatever_the_step_says(step):
+def test_wrong_step_of_data_without_padding_is_ignored(step):
     message = image(RGB, "rgb8")
     message.step = step
     np.testing.assert_array_equal(decode_image(message), RGB)
@@ -252,7 +227,7 @@ def colours_of(decoded):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_mosaic_becomes_the_scene_in_colour(pattern):
+def test_bayer_image_is_debayered(pattern):
     for sites, bits in ((mosaic(pattern, COLOURS), 8), (mosaic(pattern, COLOURS.astype(np.uint16) * 257), 16)):
         message = image(sites, f"bayer_{pattern}{bits}", height=16, width=24, padding=2)
         np.testing.assert_allclose(colours_of(decode_image(message)), COLOURS, atol=1)
@@ -266,7 +241,7 @@ def test_a_mosaic_becomes_the_scene_in_colour(pattern):
         ("png", "16; png compressed "),
     ],
 )  # fmt: skip
-def test_a_compressed_mosaic_becomes_the_scene_in_colour(pattern, kind, codec):
+def test_compressed_bayer_image_is_debayered(pattern, kind, codec):
     colours = COLOURS.astype(np.uint16) * 257 if codec.startswith("16") else COLOURS
     data = cv2.imencode(f".{kind}", mosaic(pattern, colours, (64, 96)), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
     message = SimpleNamespace(format=f"bayer_{pattern}{codec}", data=data)
@@ -275,14 +250,14 @@ def test_a_compressed_mosaic_becomes_the_scene_in_colour(pattern, kind, codec):
 
 
 @pytest.mark.parametrize("original", ["bayer_rggb8", "bayer_gbrg16", "bayer_bggr8"])
-def test_a_compressed_mosaic_that_is_in_colour_already_stays_so(original):
+def test_compressed_bayer_image_in_colour_is_not_debayered(original):
     message = compressed("png")
     message.format = f"{original}; jpeg compressed bgr8"
     np.testing.assert_array_equal(decode_image(message), RGB)
 
 
 @pytest.mark.parametrize("original", ["bayer_rggb8", "bayer_gbrg16", "yuv422_yuy2"])
-def test_what_the_transport_has_made_grey_stays_grey(original):
+def test_bayer_image_that_the_transport_made_grey_stays_grey(original):
     grey = cv2.imencode(".png", RGB[..., 0])[1]
     decoded = decode_image(SimpleNamespace(format=f"{original}; jpeg compressed mono8", data=grey))
     np.testing.assert_array_equal(decoded, np.repeat(RGB[..., :1], 3, axis=-1))
@@ -292,7 +267,7 @@ DEPTHS = ["16UC1", "32FC1", "16SC1", "64FC1", "32SC1", "16uc1"]
 
 
 @pytest.mark.parametrize("encoding", DEPTHS)
-def test_depth_is_no_picture(encoding):
+def test_depth_is_refused(encoding):
     raw = image(np.zeros((4, 48), np.uint8), encoding)
     packed = SimpleNamespace(format=f"{encoding}; png compressed ", data=cv2.imencode(".png", RGB[..., 0])[1])
     for message in (raw, packed):
@@ -300,7 +275,7 @@ def test_depth_is_no_picture(encoding):
             decode_image(message)
 
 
-def test_sixteen_grey_bits_without_an_encoding_are_not_taken_for_a_picture():
+def test_sixteen_bit_png_without_encoding_is_refused():
     data = cv2.imencode(".png", RGB[..., 0].astype(np.uint16) * 200)[1]
     with pytest.raises(ValueError, match="one channel of 16 bits, grey or depth"):
         decode_image(SimpleNamespace(format="png", data=data))
@@ -312,7 +287,7 @@ UNORDERED = {"8UC3": RGB, "8UC4": alpha(RGB), "16UC3": RGB.astype(np.uint16) * 2
 
 
 @pytest.mark.parametrize("encoding", UNORDERED)
-def test_channels_without_an_order_need_to_be_told_one(encoding):
+def test_unordered_channels_need_a_channel_order(encoding):
     message = image(UNORDERED[encoding], encoding)
     with pytest.raises(ValueError, match=f"{encoding!r}, which does not tell red from blue: set images.channel_order"):
         decode_image(message)
@@ -320,7 +295,7 @@ def test_channels_without_an_order_need_to_be_told_one(encoding):
     np.testing.assert_allclose(decode_image(message, channel_order="bgr"), RGB[..., ::-1], atol=1)
 
 
-def test_stored_channels_without_an_order_need_to_be_told_one():
+def test_unordered_channels_in_a_png_need_a_channel_order():
     message = compressed("png", cv2.imencode(".png", RGB)[1])  # as if its first channel were blue
     message.format = "8UC3; png compressed "
     with pytest.raises(ValueError, match="does not tell red from blue"):
@@ -329,18 +304,20 @@ def test_stored_channels_without_an_order_need_to_be_told_one():
     np.testing.assert_array_equal(decode_image(message, channel_order="bgr"), RGB[..., ::-1])
 
 
-def test_an_order_that_is_none_is_refused():
+def test_unknown_channel_order_is_refused():
     with pytest.raises(ValueError, match="channel order is 'grb', expected one of refuse, bgr, rgb"):
         decode_image(image(RGB, "8UC3"), channel_order="grb")
 
 
-def test_one_channel_needs_no_order():
-    np.testing.assert_array_equal(decode_image(image(RGB[..., 0].copy(), "8UC1"))[..., 1], RGB[..., 0])
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
+def test_grey_image_has_three_equal_channels(encoding):
+    decoded = decode_image(image(RGB[..., 0].copy(), encoding, padding=2))
+    np.testing.assert_array_equal(decoded, np.repeat(RGB[..., :1], 3, axis=-1))
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_rggb16"])
-def test_a_camera_of_fewer_bits_than_sixteen_gets_the_whole_range(bits, encoding):
+def test_ten_to_sixteen_bits_are_scaled_to_the_whole_range(bits, encoding):
     full = np.full((4, 6 * PIXEL_BYTES[encoding] // 2), 2**bits - 1, np.uint16)
     half = full // 2
     half[0, 0] = full[0, 0]
@@ -348,17 +325,13 @@ def test_a_camera_of_fewer_bits_than_sixteen_gets_the_whole_range(bits, encoding
     assert 127 <= np.median(decode_image(image(half, encoding))) <= 128
 
 
-def test_bits_that_are_at_the_upper_end_of_sixteen_are_not_scaled():
-    grey = np.full((4, 6), 4095 << 4, np.uint16)
-    assert decode_image(image(grey, "mono16")).min() == 255
-
-
-def test_the_noise_of_a_dark_image_stays_dark():
-    assert decode_image(image(np.full((4, 6), 20, np.uint16), "mono16")).max() < 8
+@pytest.mark.parametrize(("value", "expected"), [(4095 << 4, 255), (20, 5)], ids=["upper bits", "dark image"])
+def test_sixteen_bits_keep_their_brightness(value, expected):
+    assert (decode_image(image(np.full((4, 6), value, np.uint16), "mono16")) == expected).all()
 
 
 @pytest.mark.parametrize("kind", ["nv12", "nv21", "nv24"])
-def test_planar_colours_come_out_as_rgb(kind):
+def test_planar_images_are_decoded_to_rgb(kind):
     """Red, in BT.601: Y 81, Cb 90, Cr 240."""
     chroma = (240, 90) if kind == "nv21" else (90, 240)
     rows = 4 if kind == "nv24" else 2
@@ -368,7 +341,7 @@ def test_planar_colours_come_out_as_rgb(kind):
     np.testing.assert_allclose(decoded.reshape(-1, 3), np.tile([255, 0, 0], (32, 1)), atol=2)
 
 
-def test_padded_rows_of_planes_are_left_out():
+def test_row_padding_of_planes_is_skipped():
     """nv24: the rows of its second plane are twice as long, and so is their padding."""
     planes = np.full(4 * 3 * 10, 0xAB, np.uint8)
     planes[:40].reshape(4, 10)[:, :8] = 81
@@ -379,13 +352,13 @@ def test_padded_rows_of_planes_are_left_out():
 
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.99])
 @pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_an_image_that_is_cut_short_is_refused(kind, share):
+def test_truncated_image_is_refused(kind, share):
     data = cv2.imencode(f".{kind}", np.tile(RGB, (20, 20, 1)))[1].tobytes()
     with pytest.raises(ValueError, match="cut short"):
         decode_image(SimpleNamespace(format=kind, data=data[: int(len(data) * share)]))
 
 
-def test_bytes_behind_a_jpeg_do_no_harm():
+def test_bytes_after_a_jpeg_are_ignored():
     data = cv2.imencode(".jpg", RGB)[1].tobytes()
     assert decode_image(SimpleNamespace(format="jpeg", data=data + bytes(100))).shape == RGB.shape
 
@@ -403,15 +376,16 @@ def test_bytes_behind_a_jpeg_do_no_harm():
         ("zstd", b"\x06\0\0\0", "zstd_image_transport: ros2 run image_transport republish.*in_transport:=zstd"),
         ("rgb8; tiff compressed ", b"II*\0\x08", "TIFF.*<topic>.compressed.format"),
         ("webp", b"RIFF\0\0\0\0WEBP", "WebP, no JPEG or PNG"),
+        ("bmp", b"BM\0\0", "BMP, no JPEG or PNG"),
     ],
 )
-def test_what_is_decoded_elsewhere_is_named(kind, data, words):
+def test_undecoded_formats_are_refused_with_the_remedy(kind, data, words):
     with pytest.raises(ValueError, match=words):
         decode_image(SimpleNamespace(format=kind, data=data))
 
 
 @pytest.mark.parametrize("limit", [RGB[..., 0].size - 1, 1])
-def test_an_image_of_more_pixels_than_allowed_is_refused(limit):
+def test_image_above_the_pixel_limit_is_refused(limit):
     for message in (image(RGB, "rgb8"), compressed("png"), compressed("jpg")):
         with pytest.raises(ValueError, match=f"is 6x4, expected at most {limit} pixels"):
             decode_image(message, max_pixels=limit)
@@ -431,7 +405,7 @@ class Bridge:
         return np.full((message.height, message.width, 3), 7, np.uint16 if target == "rgb16" else np.uint8)
 
 
-def test_cv_bridge_converts_where_it_is_installed(monkeypatch):
+def test_cv_bridge_converts_if_it_is_installed(monkeypatch):
     bridge = Bridge(("bgr8", "mono16"))
     monkeypatch.setattr(encodings, "cv_bridge", lambda: bridge)
     assert (decode_image(image(RGB, "bgr8", padding=5)) == 7).all()
@@ -439,7 +413,7 @@ def test_cv_bridge_converts_where_it_is_installed(monkeypatch):
     assert bridge.asked == [("bgr8", "rgb8"), ("mono16", "rgb16")]
 
 
-def test_an_encoding_that_cv_bridge_does_not_know_is_converted_all_the_same(monkeypatch):
+def test_encoding_that_cv_bridge_lacks_is_converted_without_it(monkeypatch):
     expected = decode_image(image(np.full((4, 12), 128, np.uint8), "uyvy"))
     monkeypatch.setattr(encodings, "cv_bridge", lambda: Bridge(()))
     np.testing.assert_array_equal(decode_image(image(np.full((4, 12), 128, np.uint8), "uyvy")), expected)
@@ -447,10 +421,10 @@ def test_an_encoding_that_cv_bridge_does_not_know_is_converted_all_the_same(monk
 
 @pytest.mark.skipif(encodings.cv_bridge() is None, reason="cv_bridge is not installed")
 @pytest.mark.parametrize("encoding", PIXEL_BYTES)
-def test_cv_bridge_and_our_own_path_agree(encoding, monkeypatch):
+def test_cv_bridge_and_rosbags_image_agree(encoding, monkeypatch):
     rows, columns = int(16 * encodings.PLANES.get(encoding, 1)), 24 * PIXEL_BYTES[encoding]
     noise = np.random.default_rng(1).integers(0, 256, (rows, columns), dtype=np.uint8)
     message = image(noise, encoding, height=16, width=24, padding=8)
-    theirs = decode_image(message)
+    by_cv_bridge = decode_image(message)
     monkeypatch.setattr(encodings, "cv_bridge", lambda: None)
-    np.testing.assert_allclose(theirs.astype(int), decode_image(message), atol=1)
+    np.testing.assert_allclose(by_cv_bridge.astype(int), decode_image(message), atol=1)

@@ -46,7 +46,7 @@ POINTS = [(1.5, -2.0, 0.25, 10, 0), (3.0, 4.0, 5.0, 255, 50_000_000), (-7.0, 8.5
 
 @pytest.mark.parametrize("frame", ["", "l", "livox_frame", "base/livox_front", "seven77"])
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
-def test_a_custom_message_is_a_cloud(frame, size):
+def test_custom_message_is_decoded_to_a_cloud(frame, size):
     message = decode_livox(serialised(POINTS[:size], frame))
     cloud = decode_cloud(message)
     expected = np.array(POINTS[:size], np.float32).reshape(-1, 5)
@@ -65,22 +65,22 @@ def test_a_custom_message_is_a_cloud(frame, size):
         ("my_msgs/msg/CustomMsg", False), ("sensor_msgs/msg/PointCloud2", False),
     ],
 )  # fmt: skip
-def test_a_custom_message_is_told_by_its_type(kind, right):
+def test_custom_message_is_recognised_by_its_type(kind, right):
     assert is_livox(kind) is right
 
 
-def test_every_way_to_cut_a_custom_message_short_is_refused():
+def test_truncated_custom_message_is_refused_at_every_length():
     whole = serialised(POINTS)
     for length in range(len(whole)):
         with pytest.raises(ValueError, match="CustomMsg of Livox's"):
             decode_livox(whole[:length])
 
 
-def test_the_points_count_rather_than_their_number():
+def test_wrong_point_num_is_ignored():
     assert len(decode_cloud(decode_livox(serialised(POINTS, point_num=9))).points) == 3
 
 
-def test_a_bag_of_custom_messages_has_sweeps(tmp_path):
+def test_bag_of_custom_messages_is_read(tmp_path):
     with Writer(tmp_path / "bag", version=8) as writer:
         connection = writer.add_connection("/livox/lidar", KIND, typestore=STORE)
         for index in range(3):

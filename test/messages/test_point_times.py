@@ -58,7 +58,7 @@ def cloud(name: str, datatype: int, values, x=1.0) -> SimpleNamespace:
         pytest.param("time", FLOAT32, [0, 0, 0], [0, 0, 0], id="all at once"),
     ],
 )
-def test_a_drivers_times_are_seconds_from_the_stamp(name, datatype, values, expected):
+def test_times_of_drivers_become_seconds_from_the_stamp(name, datatype, values, expected):
     np.testing.assert_allclose(point_times(cloud(name, datatype, values)), expected, atol=1e-6)
 
 
@@ -70,17 +70,17 @@ def test_a_drivers_times_are_seconds_from_the_stamp(name, datatype, values, expe
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("nothing", [0.0, np.nan, np.inf])
-def test_the_time_of_a_point_without_a_return_does_not_count(name, datatype, values, nothing):
+def test_time_of_a_point_without_return_is_ignored(name, datatype, values, nothing):
     times = point_times(cloud(name, datatype, values, x=[2.0, nothing, 3.0]))
     np.testing.assert_allclose(times, [0, 0, 0.05], atol=1e-6)
 
 
-def test_a_cloud_without_any_return_has_times_of_zero():
+def test_cloud_without_returns_has_times_of_zero():
     np.testing.assert_array_equal(point_times(cloud("t", UINT32, [5, 6, 2**32 - 1], x=0.0)), [0, 0, 0])
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)])
-def test_a_unit_that_is_told_holds(unit, scale):
+def test_given_unit_is_used(unit, scale):
     short = np.array([0.0, 0.25, 0.5])
     np.testing.assert_allclose(point_times(cloud("t", FLOAT64, short), unit=unit), short * scale, atol=1e-12)
     slow = np.array([0.0, 2.0, 4.0]) / scale
@@ -89,31 +89,31 @@ def test_a_unit_that_is_told_holds(unit, scale):
         point_times(cloud("t", FLOAT64, slow * 4), unit=unit)
 
 
-def test_a_unit_that_is_none_is_refused():
+def test_unknown_unit_is_refused():
     with pytest.raises(ValueError, match="unit of point times is 'min', expected one of auto, s, ms, us, ns"):
         point_times(cloud("t", UINT32, [1]), unit="min")
 
 
-def test_a_date_that_its_type_rounds_to_minutes_is_refused():
+def test_date_in_float32_is_refused():
     with pytest.raises(ValueError, match="'timestamp' holds"):
         point_times(cloud("timestamp", FLOAT32, np.full(3, STAMP * 1e-9)))
 
 
-def test_clocks_that_are_apart_are_told_with_their_distance():
+def test_clock_difference_is_refused_with_its_value():
     with pytest.raises(ValueError, match="as s it has times from 37 to 37.1 s .* one clock"):
         point_times(cloud("timestamp", FLOAT64, STAMP * 1e-9 + 37 + np.array([0.0, 0.05, 0.1])))
 
 
-def test_a_cloud_that_tells_no_times_has_none():
+def test_cloud_without_time_field_has_no_times():
     assert point_times(cloud("ring", UINT32, [1, 2, 3])) is None
 
 
-def test_an_empty_cloud_has_no_times_to_doubt():
+def test_empty_cloud_has_empty_times():
     assert point_times(cloud("t", UINT32, [])).shape == (0,)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_a_time_that_is_not_finite_is_refused(wrong):
+def test_time_that_is_not_finite_is_refused(wrong):
     with pytest.raises(ValueError, match="'time' holds a time that is not finite"):
         point_times(cloud("time", FLOAT32, [0.0, wrong]))
 
@@ -127,7 +127,7 @@ def test_a_time_that_is_not_finite_is_refused(wrong):
         pytest.param("timestamp", FLOAT64, [STAMP * 1e-9, 0.0], id="one of another time"),
     ],
 )
-def test_times_that_belong_to_no_sweep_of_that_stamp_are_refused(name, datatype, values):
+def test_times_too_far_from_the_stamp_are_refused(name, datatype, values):
     with pytest.raises(ValueError, match=f"{name!r} holds .* has times from .* one clock"):
         point_times(cloud(name, datatype, values))
 
@@ -141,11 +141,11 @@ def test_written_times_are_read_back():
 
 
 @pytest.mark.parametrize("times", [OFFSETS[:2], OFFSETS - 0.01, np.full(3, np.nan)])
-def test_times_that_the_field_cannot_hold_are_not_written(times):
+def test_times_of_another_shape_or_range_are_not_written(times):
     with pytest.raises(ValueError, match="times have shape"):
         with_times(encode_points(np.zeros((3, 3), np.float32)), times)
 
 
-def test_times_in_whole_numbers_are_not_written():
+def test_integer_times_are_not_written():
     with pytest.raises(ValueError, match="times are uint8, expected float64"):
         with_times(encode_points(np.zeros((3, 3), np.float32)), np.zeros(3, np.uint8))
