@@ -21,7 +21,6 @@ def shared_files(*folders):
 
 
 REQUIRES = [
-    "apsw>=3.43",
     "backports.zstd>=1.0",
     "jinja2>=3",
     "lz4>=4",

@@ -77,7 +77,7 @@ def test_messages_are_read_by_the_standard_definitions_whatever_the_bag_says(bag
 def test_a_topic_of_two_types_is_refused():
     connections = [Connection("/a", kind, 1) for kind in (topics.CLOUD, topics.IMAGE)]
     with pytest.raises(ValueError, match="/a holds both .*PointCloud2 and .*Image"):
-        Bag(Path("bag"), SimpleNamespace(connections=connections))
+        Bag(Path("bag"), {Path("bag"): SimpleNamespace(connections=connections, damage=None)})
 
 
 @pytest.mark.parametrize("change", ["messages SET data = 'text'", "messages SET data = NULL",

@@ -81,7 +81,7 @@ def test_an_image_topic_without_messages_does_not_count_where_another_has_some()
     ],
 )  # fmt: skip
 def test_a_bag_with_packets_only_is_told_what_to_do_with_them(kind):
-    words = f"only what clouds are made of elsewhere: /packets .{kind}.; play them to the LiDAR's driver"
+    words = f"only packets or compressed clouds: /packets .{kind}.; play them to the LiDAR's driver"
     with pytest.raises(ValueError, match=words):
         points_topic({"/packets": kind, "/front/image": IMAGE, "/points": CLOUD}, each(["/packets", "/front/image"]))
     with pytest.raises(ValueError, match=words):

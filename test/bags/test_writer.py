@@ -145,22 +145,23 @@ import resource, sys
 import numpy as np
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.frame import Frame
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-random = np.random.default_rng(0)
-try:
-    with BagWriter(sys.argv[1], storage=sys.argv[2]) as bag:
-        for stamp in range(20):
-            bag.write_frame(Frame(stamp, random.normal(size=(20_000, 3)).astype(np.float32)))
-except OSError as error:
-    print(error, end="")
+points = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+for storage in ("mcap", "sqlite3"):
+    for limit in (10_000, 1_000_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        try:
+            with BagWriter(sys.argv[1], storage=storage) as bag:
+                for stamp in range(20):
+                    bag.write_frame(Frame(stamp, points))
+        except OSError as error:
+            print(error)
 """
 
 
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-@pytest.mark.parametrize("limit", [10_000, 1_000_000])
-def test_a_disk_that_takes_no_more_is_told_with_the_path_and_nothing_is_left(tmp_path, storage, limit):
-    command = [sys.executable, "-c", LIMITED, tmp_path / "bag", storage, str(limit)]
+def test_a_full_disk_is_reported_with_the_path_and_nothing_is_left(tmp_path):
+    command = [sys.executable, "-c", LIMITED, tmp_path / "bag"]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert child.stdout.startswith(f"{tmp_path / 'bag'} cannot be written (")
+    lines = child.stdout.splitlines()
+    assert len(lines) == 4 and all(line.startswith(f"{tmp_path / 'bag'} cannot be written (") for line in lines)
     assert child.stderr == ""
     assert list(tmp_path.iterdir()) == []

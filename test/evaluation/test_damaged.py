@@ -37,7 +37,7 @@ def write(path, *topics, source=None):
     ("topics", "message"),
     [([], "the bag has no topics: nothing was recorded"),
      ([("/lidar/points", CLOUD)], "holds no message on /lidar/points"),
-     ([("/velodyne_packets", SCAN)], "only what clouds are made of elsewhere: /velodyne_packets .*play them to"),
+     ([("/velodyne_packets", SCAN)], "only packets or compressed clouds: /velodyne_packets .*play them to"),
      ([("/secret", SECRET)], f"no topic could be the sweeps: .*the bag has /secret .{SECRET}.")],
 )  # fmt: skip
 def test_a_bag_without_sweeps_is_told_what_it_lacks(run, tmp_path, topics, message):

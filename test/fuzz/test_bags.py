@@ -186,8 +186,8 @@ def test_bags_of_damaged_messages(fuzz, bags, monkeypatch):
                 if connections[record.topic] in wanted:
                     yield connections[record.topic], record.time, record.data
 
-        whole = SimpleNamespace(connections=list(connections.values()), messages=read, damage=None, notes=())
-        monkeypatch.setattr(storage, "open_files", lambda path: nullcontext(whole))
+        source = SimpleNamespace(connections=list(connections.values()), messages=read, damage=None, start=0)
+        monkeypatch.setattr(storage, "open_files", lambda path: nullcontext(({path: source}, [])))
         take_bag(bags["mcap"])
 
     fuzz(messages, take)

@@ -1,4 +1,4 @@
-"""The cameras of a bag: their topics, what a rig file says of them, and whether they can be used."""
+"""The cameras of a bag: their topics, their entries in a rig file, and whether they can be used."""
 
 from __future__ import annotations
 
@@ -22,13 +22,22 @@ from tttkd_ros.names import info_topic, is_rectified, parse_camera
 
 log = logging.getLogger(__name__)
 
-FIRST_MESSAGES = 100  # of a topic, in which a frame is looked for that TF ties to another: two LiDARs take turns
+FIRST_MESSAGES = 100  # of a topic, in which to look for frames that TF connects: two LiDARs may take turns
 
 
 @dataclass(frozen=True)
 class BagCamera:
-    """infos: the topic of its CameraInfo, None if a rig tells the model. paired: whether each image has one of its own.
-    first: the first CameraInfo that can be used, and when it was received (ns)."""
+    """A camera that can be used.
+
+    Attributes:
+        name: its namespace.
+        topic: its images.
+        rig: its entry in the rig file.
+        infos: the topic of its CameraInfo; None if the rig has the intrinsics.
+        paired: each image has a CameraInfo of its own.
+        first: the first usable CameraInfo, and its receipt (ns). It also holds for the images before it.
+        channel_order: see `decode_image`.
+    """
 
     name: str
     topic: str
@@ -36,10 +45,10 @@ class BagCamera:
     infos: str | None = None
     paired: bool = False
     first: tuple[Any, int] | None = None
-    channel_order: str = "refuse"  # as for `decode_image`
+    channel_order: str = "refuse"
 
     def start(self) -> CalibratedCamera:
-        """For one reading of the bag. What was recorded before the first usable CameraInfo goes by that one."""
+        """Make the calibration for one pass through the bag."""
         camera = CalibratedCamera(self.rig, rectified=is_rectified(self.topic))
         if self.first is not None:
             camera.add(*self.first)
@@ -49,10 +58,17 @@ class BagCamera:
         self, camera: CalibratedCamera, message, received: int, frame_from_lidar: Callable[[str, int], np.ndarray],
         moved: np.ndarray,
     ) -> View:
-        """Of an image message.
+        """Decode an image message.
 
-        frame_from_lidar: gives (4, 4) for a frame and a stamp. moved: (4, 4), what stands still, from the LiDAR frame
-        of the sweep to that of the image. Raises ValueError if the image cannot be decoded or located.
+        Args:
+            camera: what `start` returned.
+            message: an Image or CompressedImage.
+            received: its receipt, ns.
+            frame_from_lidar: gives (4, 4) for a frame id and a stamp.
+            moved: (4, 4), static points from the LiDAR frame of the sweep to that of the image.
+
+        Raises:
+            ValueError: the image cannot be decoded or located.
         """
         stamp = nanoseconds(message.header.stamp)
         pixels = decode_image(message, channel_order=self.channel_order)
@@ -89,55 +105,65 @@ def find_cameras(
     bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: Mapping[str, RigCamera], transforms: Transforms,
     channel_order: str = "refuse",
 ) -> tuple[list[BagCamera], dict[str, str]]:
-    """The usable cameras, and the reasons why the others are not.
+    """Find the cameras that can be used.
 
-    Raises ValueError if a wanted camera is not there, not in the rig or not usable; where none is named, if an entry of
-    the rig is no camera's.
+    Args:
+        bag: an open bag.
+        points_topic: the sweeps.
+        wanted: cameras by name, by topic or by their name in the rig; None for all.
+        rig: the entries of a rig file, by name.
+        transforms: connect the cameras that have no entry to the LiDAR.
+        channel_order: see `decode_image`.
+
+    Returns:
+        The usable cameras, and name -> reason for the others.
+
+    Raises:
+        ValueError: a wanted camera is not in the bag, not in the rig or not usable; or nothing is wanted, and the rig
+            has an entry for no camera of the bag.
     """
     preferred = {entry.topic for entry in rig.values() if entry.topic is not None}
     images = topics.camera_topics(bag.types, bag.counts, preferred)
-    undecoded = topics.undecoded_cameras(bag.types, bag.counts)
-    entries, strangers = match_cameras(rig, images)
+    unusable = topics.undecoded_cameras(bag.types, bag.counts)
+    entries, unmatched = match_cameras(rig, images)
     known = ", ".join(f"{name} ({topic})" for name, topic in images.items()) or "none"
-    known += "".join(f"; {reason}" for reason in undecoded.values())
-    if wanted is not None:
-        wanted = _chosen(bag, wanted, images, entries, known)
-        strangers = ()
-        if rig and (lacking := [name for name in wanted if name not in entries]):
-            raise ValueError(f"the rig has no camera {', '.join(lacking)} of bag {bag.path}; it has {', '.join(rig)}: "
-                             "name it so in the rig, or give the rig's entry its topic")
-    if strangers:
-        raise ValueError(f"the rig names camera {', '.join(strangers)}, which bag {bag.path} does not have, only "
+    known += "".join(f"; {reason}" for reason in unusable.values())
+    names = list(images) if wanted is None else _find_wanted(bag, wanted, images, entries, known)
+    if wanted is None and unmatched:
+        raise ValueError(f"the rig names camera {', '.join(unmatched)}, which bag {bag.path} does not have, only "
                          f"{known}: name them so in the rig, give the entry its topic, or say which cameras to use")
-    usable, unusable = [], undecoded if wanted is None else {}
-    for name in images if wanted is None else wanted:
+    if wanted is not None and rig and (lacking := [name for name in names if name not in entries]):
+        raise ValueError(f"the rig has no camera {', '.join(lacking)} of bag {bag.path}; it has {', '.join(rig)}: "
+                         "name it so in the rig, or give the rig's entry its topic")
+    usable = []
+    for name in names:
         try:
             entry = rig[entries[name]] if name in entries else None
-            camera = _usable(bag, points_topic, name, images[name], entry, transforms)
+            camera = _find_calibration(bag, points_topic, name, images[name], entry, transforms)
             usable.append(replace(camera, channel_order=channel_order))
         except ValueError as error:
             if wanted is not None:
                 raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
             unusable[name] = str(error)
-    return usable, unusable
+    return usable, unusable if wanted is None else {}
 
 
-def _chosen(
+def _find_wanted(
     bag: Bag, wanted: Sequence[str], images: Mapping[str, str], entries: Mapping[str, str], known: str
 ) -> list[str]:
-    """The bag's names of wanted cameras, which may be called as a rig calls them, or by topic."""
-    calls = {entry: name for name, entry in entries.items()} | {name: name for name in images}
-    found = {each: calls.get(each) or calls.get(parse_camera(each)[0]) for each in wanted}
+    """The bag's names of the wanted cameras."""
+    names = {entry: name for name, entry in entries.items()} | {name: name for name in images}
+    found = {each: names.get(each) or names.get(parse_camera(each)[0]) for each in wanted}
     missing = [each for each, name in found.items() if name is None]
     if missing:
         raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of {known}")
     return list(dict.fromkeys(found.values()))
 
 
-def _usable(
+def _find_calibration(
     bag: Bag, points_topic: str, name: str, topic: str, rig: RigCamera | None, transforms: Transforms
 ) -> BagCamera:
-    """Raises ValueError with the reason and the remedy if the camera cannot be used."""
+    """Raises ValueError with the remedy if the intrinsics or extrinsics are not known."""
     if not bag.counts[topic]:
         raise ValueError(f"no message on {topic} or any other of its image topics")
     if rig is not None and rig.camera is not None:
@@ -149,7 +175,7 @@ def _usable(
     camera = BagCamera(name, topic, rig, infos, paired, _first_usable(bag, infos, is_rectified(topic)))
     if rig is None:
         try:
-            _check_tied(bag, points_topic, camera, transforms)
+            _check_connected(bag, points_topic, camera, transforms)
         except ValueError as error:
             raise ValueError(f"{error}: give a rig file with its camera_from_lidar") from error
     return camera
@@ -167,8 +193,8 @@ def _first_usable(bag: Bag, infos: str, rectified: bool) -> tuple[Any, int]:
     raise problem or ValueError(f"no CameraInfo on {infos}, although the bag counts {bag.counts[infos]}")
 
 
-def _check_tied(bag: Bag, points_topic: str, camera: BagCamera, transforms: Transforms) -> None:
-    """Raises ValueError if no frame of the first images is tied to one of the first sweeps."""
+def _check_connected(bag: Bag, points_topic: str, camera: BagCamera, transforms: Transforms) -> None:
+    """Raise ValueError if TF connects no frame of the first images to one of the first sweeps."""
     problem = None
     for lidar in _frame_ids(bag, points_topic):
         for frame in (*_frame_ids(bag, camera.topic, 1), *_frame_ids(bag, camera.infos)):
@@ -180,10 +206,10 @@ def _check_tied(bag: Bag, points_topic: str, camera: BagCamera, transforms: Tran
     raise problem or ValueError("neither its images nor its CameraInfo have a frame id")
 
 
-def _frame_ids(bag: Bag, topic: str, most: int = FIRST_MESSAGES) -> Iterator[str]:
+def _frame_ids(bag: Bag, topic: str, limit: int = FIRST_MESSAGES) -> Iterator[str]:
     """The different frame ids of the first messages, in their order."""
     seen = {""}
-    for record in islice(bag.messages([topic]), most):
+    for record in islice(bag.messages([topic]), limit):
         frame = frame_id_of_raw(record.data)
         if frame not in seen:
             seen.add(frame)

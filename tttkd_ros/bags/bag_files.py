@@ -1,4 +1,4 @@
-"""The files of a bag: which they are, of what kind, and all of them as one source of messages.
+"""The files of a bag: which they are, and of what kind.
 
 metadata.yaml repeats what the files hold, and people edit, copy and lose it. Only the names of the files are used. If
 it contradicts the files, the files decide.
@@ -7,102 +7,88 @@ it contradicts the files, the files decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import partial
 from os.path import isfile  # pathlib's raises OSError for a name that is too long
 from pathlib import Path, PureWindowsPath
 from shlex import quote
 
 import yaml
 
-from tttkd_ros.bags.compression import unpacked_file
-from tttkd_ros.bags.connections import Connection, Source, in_time_order
-from tttkd_ros.bags.errors import BagError, damage_named, with_remedy
-from tttkd_ros.bags.file_kinds import MCAP, SQLITE, ZSTD, file_kind
-from tttkd_ros.bags.mcap_file import McapFile
-from tttkd_ros.bags.sqlite_file import SqliteFile
+from tttkd_ros.bags.compression import ZSTD, unpacked_file
+from tttkd_ros.bags.connections import Source
+from tttkd_ros.bags.errors import BagError, damage_named
+from tttkd_ros.bags.mcap_file import MCAP, McapFile
+from tttkd_ros.bags.sqlite_file import SQLITE, SqliteFile
 
 STORED = (".mcap", ".db3")
 PACKED = (".zstd", ".zst")
 READERS = {MCAP: McapFile, SQLITE: SqliteFile}
 
+UNPACK = "is an archive: unpack it first, with `{}`, and give the bag in it"
+# Start of files that are mistaken for bags -> what to do with them.
+OTHERS = {
+    b"#ROSBAG V": "is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst {stem}`, and give {stem}",
+    b"version https://git-lfs": "is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
+    b"PK\x03\x04": UNPACK.format("unzip {path}"),
+    b"\x1f\x8b": UNPACK.format("tar xzf {path}` or `gunzip {path}"),
+    b"BZh": UNPACK.format("tar xjf {path}` or `bunzip2 {path}"),
+    b"\xfd7zXZ\0": UNPACK.format("tar xJf {path}` or `unxz {path}"),
+    b"7z\xbc\xaf\x27\x1c": UNPACK.format("7z x {path}"),
+    b"<!DOCTYPE": "is a web page, not a bag: the download went wrong",
+    b"<html": "is a web page, not a bag: the download went wrong",
+}
+TAR_MAGIC_OFFSET = 257  # of b"ustar" in a tar archive
 
-class Files:
-    """Several files as one `Source`.
 
-    Args:
-        sources: The files, in their order.
-        notes: What the user should know of metadata.yaml.
+@contextmanager
+def open_files(path: Path) -> Iterator[tuple[dict[Path, Source], list[str]]]:
+    """Open the files of the bag at `path`.
+
+    Returns:
+        The files in their order, and how metadata.yaml contradicts them.
 
     Raises:
-        BagError: A file before the last one is cut short.
+        BagError: there is no bag, or a file is damaged.
     """
-
-    def __init__(self, sources: Collection[Source], notes: Collection[str]):
-        *others, last = sources
-        for source in others:
-            if source.damage is not None:  # messages in the midst of the bag are missing
-                raise BagError(f"{source.damage}; only the last file of a bag is read as far as it goes")
-        self._sources = sources
-        self.damage = last.damage
-        self.notes = (*notes, *([] if last.damage is None else [f"{last.damage}; it is read up to there"]))
-        self.connections = [connection for source in sources for connection in source.connections]
-        self.start = min(source.start for source in sources)
-
-    def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """See `Source`."""
-        return in_time_order(
-            (source.start, partial(source.messages, own))
-            for source in self._sources
-            if (own := [connection for connection in source.connections if connection in connections])
-        )
-
-
-@contextmanager
-def open_files(path: Path) -> Iterator[Files]:
-    """Open the bag at `path`. Raises BagError if there is none, or it is damaged."""
     with ExitStack() as stack:
         metadata = _read_metadata(path)
-        files = _find_files(path, metadata)
-        sources = [stack.enter_context(_open_file(file)) for file in files]
-        yield Files(sources, tuple(_contradictions(path, metadata, files, sources)))
+        sources = {}
+        for file in _find_files(path, metadata):
+            with damage_named(file):
+                sources[file] = _open_file(file, stack)
+        yield sources, list(_contradictions(path, metadata, sources))
 
 
-@contextmanager
-def _open_file(path: Path) -> Iterator[Source]:
-    with ExitStack() as stack:
-        with damage_named(path):
-            kind = file_kind(path)
-            if kind == ZSTD:
-                unpacked = stack.enter_context(unpacked_file(path))
-                kind = file_kind(unpacked)
-                if kind == ZSTD:
-                    raise ValueError("it is compressed twice")
-                source = READERS[kind](unpacked)
-            else:
-                source = READERS[kind](path)
-            stack.enter_context(closing(source))
-        yield _NamedSource(path, source)
+def _open_file(path: Path, stack: ExitStack) -> Source:
+    kind = _file_kind(path)
+    if kind == ZSTD:
+        path = stack.enter_context(unpacked_file(path))
+        kind = _file_kind(path)
+        if kind == ZSTD:
+            raise ValueError("it is compressed twice")
+    return stack.enter_context(closing(READERS[kind](path)))
 
 
-class _NamedSource:
-    """A source whose errors and damage name the file; some damage shows only when the messages are read."""
+def _file_kind(path: Path) -> bytes:
+    """Find out how files of the file's kind start: MCAP, SQLITE or ZSTD.
 
-    def __init__(self, path: Path, source: Source):
-        self._path, self._source = path, source
-        self.connections, self.start = source.connections, source.start
-        self.damage = source.damage and with_remedy(f"{path} is cut short ({source.damage})", path)
-
-    def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        with damage_named(self._path):
-            messages = iter(self._source.messages(connections))
-        while True:
-            with damage_named(self._path):
-                message = next(messages, None)
-            if message is None:
-                return
-            yield message
+    Raises BagError with the remedy if it is no bag, ValueError if its kind is unknown.
+    """
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise BagError(f"bag {path} is damaged or cut short: it is empty. Record or copy it again")
+    for kind in (MCAP, SQLITE, ZSTD):
+        if start.startswith(kind):
+            return kind
+    for kind, problem in OTHERS.items():
+        if start.startswith(kind):
+            problem = problem.format(path=quote(str(path)), stem=quote(str(path.with_suffix(""))))
+            raise BagError(f"{path} {problem}")
+    if start[TAR_MAGIC_OFFSET:].startswith(b"ustar"):
+        raise BagError(f"{path} {UNPACK.format(f'tar xf {quote(str(path))}')}")
+    raise ValueError(f"it starts with {start[:8]!r}, expected an MCAP or SQLite file")
 
 
 def _find_files(path: Path, metadata: Mapping) -> list[Path]:
@@ -154,15 +140,14 @@ def _files_named(path: Path, metadata: Mapping) -> dict[str, Path | None]:
     return found
 
 
-def _contradictions(
-    path: Path, metadata: Mapping, files: Collection[Path], sources: Collection[Source]
-) -> Iterator[str]:
-    read = {_bare(file) for file in files}
+def _contradictions(path: Path, metadata: Mapping, sources: Mapping[Path, Source]) -> Iterator[str]:
+    read = {_bare(file) for file in sources}
     others = sorted(file.name for file in path.glob("*") if _is_stored(file) and _bare(file) not in read)
     if others:
         command = f"ros2 bag reindex {quote(str(path))}"
         yield f"metadata.yaml does not name {', '.join(others)}: not read (`{command}` adds what is missing)"
-    counted, found = metadata.get("message_count"), sum(c.msgcount for source in sources for c in source.connections)
+    counted = metadata.get("message_count")
+    found = sum(connection.msgcount for source in sources.values() for connection in source.connections)
     if isinstance(counted, int) and counted != found:
         yield f"metadata.yaml counts {counted} messages, but the files hold {found}: all of these are read"
 
@@ -172,7 +157,7 @@ def _nothing_in(path: Path) -> str:
         if file.is_file() and file.suffix in (".bag", ".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z"):
             with suppress(ValueError, OSError):
                 try:
-                    file_kind(file)
+                    _file_kind(file)
                 except BagError as error:
                     return str(error)
     inner = sorted(bag.parent.name for bag in path.glob("*/metadata.yaml"))

@@ -15,6 +15,7 @@ from lz4.frame import LZ4FrameFile
 
 from tttkd_ros.bags.errors import BagError
 
+ZSTD = b"\x28\xb5\x2f\xfd"  # start of compressed data; no serialised message starts so
 LIMIT = 2**30  # bytes of an unpacked chunk or message
 MAX_RATIO = 200  # of a file's size to its compressed size, if beyond LIMIT; point clouds stay below 20
 PIECE = 2**20  # bytes
@@ -25,12 +26,12 @@ def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes
     """Unpack an MCAP chunk.
 
     Args:
-        data: The chunk's content as stored.
+        data: the chunk's content as stored.
         compression: "zstd", "lz4" or "" for none.
-        size: Bytes that the chunk claims to unpack to.
+        size: bytes that the chunk claims to unpack to.
 
     Raises:
-        ValueError: The compression is unknown, or the size is wrong or beyond LIMIT.
+        ValueError: the compression is unknown, or the size is wrong or beyond LIMIT.
     """
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from shlex import quote
 
@@ -27,15 +28,16 @@ def damage_named(path: Path, where: str = "") -> Iterator[None]:
     errors. Here all of them mean the same.
 
     Args:
-        path: The file that is read.
-        where: The part of it, for the error message.
+        path: the file that is read.
+        where: the part of it, for the error message.
     """
     try:
         yield
     except BagError:
         raise
     except OSError as error:
-        raise BagError(f"bag {path}{where} cannot be read: {error.strerror or error}") from error
+        remedy = ": set TMPDIR to a folder on a larger disk" if error.errno == ENOSPC else ""
+        raise BagError(f"bag {path}{where} cannot be read: {error.strerror or error}{remedy}") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         what = f"bag {path}{where} is damaged or cut short, or of an unknown kind ({reason})"

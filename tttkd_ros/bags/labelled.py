@@ -1,7 +1,8 @@
-"""Recorded predictions: the labelled clouds of a bag."""
+"""Reads recorded predictions: the labelled clouds of a bag."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
 from tttkd_ros.messages.stamps import nanoseconds, stamp_of_raw
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """One ~/points_labeled as recorded, at the time `arrived`. stamp, arrived: nanoseconds.
+class RecordedPrediction:
+    """A message of ~/points_labeled.
 
-    points: (N, 3) float32, metres. labels: (N,) uint8. confidence: (N,) float32.
+    stamp, arrived: of the sweep and of the recording, ns. points: (N, 3) float32, metres. labels: (N,) uint8.
+    confidence: (N,) float32.
     """
 
     stamp: int
@@ -29,9 +33,19 @@ class Answer:
     confidence: np.ndarray
 
 
-def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[Answer]:
-    """Each recorded ~/points_labeled, in the order of recording. topic: where the bag has several that could be it."""
+def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[RecordedPrediction]:
+    """Yield the recorded predictions of a bag in the order of recording.
+
+    Args:
+        path: the bag.
+        topic: needed if the bag has several topics of predictions.
+
+    Raises:
+        ValueError: the bag cannot be read, or has no predictions.
+    """
     with open_bag(path) as bag:
+        if bag.damage is not None:
+            log.warning("recording %s: %s", path, bag.damage)
         topic = topic or topics.labelled_topic(bag.types)
         topics.require(bag.types, topic, topics.CLOUD)
         for record in bag.messages([topic]):
@@ -44,12 +58,12 @@ def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[Answer
                 raise ValueError(f"bag {path}, {topic} stamped {stamp}: {error}") from error
             if labels.dtype != np.uint8:
                 raise ValueError(f"bag {path}, {topic} stamped {stamp}: labels are {labels.dtype}, expected uint8")
-            yield Answer(
+            yield RecordedPrediction(
                 stamp, record.time, message.header.frame_id, cloud.points, labels.copy(), confidence.astype(np.float32)
             )
 
 
 def labelled_stamps(path: Path | str) -> list[int]:
-    """Stamps (ns) of what `read_labelled` reads, in its order; the clouds stay undecoded."""
+    """The stamps (ns) of what `read_labelled` yields, in its order, without decoding the clouds."""
     with open_bag(path) as bag:
         return [stamp_of_raw(record.data) for record in bag.messages([topics.labelled_topic(bag.types)])]

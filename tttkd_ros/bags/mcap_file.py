@@ -19,18 +19,16 @@ from mcap.summary import Summary
 
 from tttkd_ros.bags.compression import unpack_chunk
 from tttkd_ros.bags.connections import Connection, in_time_order, ros2_type
-from tttkd_ros.bags.file_kinds import MCAP
 
+MCAP = b"\x89MCAP0\r\n"  # start and end of a file
 HEAD = struct.Struct("<BQ")  # of a record: opcode, length of its content
 RUN_BYTES = 2**22  # messages outside chunks are read in runs of about this length
 
 
 @dataclass
 class _Block:
-    """A chunk, or a run of records outside chunks.
-
-    channels: ids of those whose messages it holds; None if unknown. start: recording time of its first message, ns.
-    """
+    """A chunk, or a run of records outside chunks. channels: ids of those with messages in it; None if unknown.
+    start: recording time of its first message, ns."""
 
     place: int
     length: int  # in the file
@@ -40,12 +38,10 @@ class _Block:
 
 
 class McapFile:
-    """An open .mcap file; a `Source`.
-
-    A file that was cut short, as by a recorder that was killed, is read up to the cut.
+    """An open .mcap file; a `Source`. A file that was cut short, as by a killed recorder, is read up to the cut.
 
     Raises:
-        ValueError: The file is damaged, or nothing is left of it. The mcap library also raises other errors for that.
+        ValueError: the file is damaged, or nothing is left of it. The mcap library also raises other errors for that.
     """
 
     def __init__(self, path: Path):
@@ -55,7 +51,9 @@ class McapFile:
             self._size = path.stat().st_size
             self._channels: dict[int, Connection] = {}
             self._blocks: list[_Block] = []
-            summary = self._read_summary()
+            summary = None
+            with suppress(Exception):  # the library raises whatever the bytes of a damaged file make it raise
+                summary = SeekingReader(self._file, record_size_limit=self._size).get_summary()
             if summary is not None and _is_complete(summary):
                 self._use_summary(summary)
             else:
@@ -67,18 +65,15 @@ class McapFile:
         self.start = min((block.start for block in self._blocks), default=0)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield connection, recording time in nanoseconds and content of each message, in the order of time."""
+        """See `Source`."""
         wanted = {key: channel for key, channel in self._channels.items() if channel in connections}
 
         def read(block: _Block) -> Callable[[], list]:
             return lambda: sorted(
-                (
-                    (wanted[record.channel_id], record.log_time, record.data)
-                    for record in self._records(block)
-                    if isinstance(record, Message) and record.channel_id in wanted
-                ),
+                ((wanted[record.channel_id], record.log_time, record.data) for record in self._records(block)
+                 if isinstance(record, Message) and record.channel_id in wanted),
                 key=lambda message: message[1],
-            )
+            )  # fmt: skip
 
         return in_time_order(
             (block.start, read(block))
@@ -104,12 +99,6 @@ class McapFile:
         # The library unpacks whatever a chunk becomes; `unpack_chunk` refuses more than the chunk claims.
         data = unpack_chunk(chunk.data, chunk.compression, chunk.uncompressed_size)
         return breakup_chunk(replace(chunk, data=data, compression=""), validate_crc=True)
-
-    def _read_summary(self) -> Summary | None:
-        # The library raises whatever the bytes of a damaged file make its unpacking raise.
-        with suppress(Exception):
-            return SeekingReader(self._file, record_size_limit=self._size).get_summary()
-        return None
 
     def _use_summary(self, summary: Summary) -> None:
         counts = summary.statistics.channel_message_counts

@@ -45,28 +45,28 @@ class BagReader:
     `CalibratedCamera`, `Transforms`). Without truth, frames have no labels; without cameras, no views.
 
     Args:
-        path: A rosbag2 folder or file.
-        points_topic: The sweeps' topic; needed if the bag has several.
-        cameras: Names (namespaces) of cameras that must be usable. By default all usable ones; the others are logged.
-        truth_topic: See `find_truth`.
-        rig: A rig file, or what `load_rig` returns. It overrides CameraInfo and TF. The bag must have its cameras.
-        tolerance_ns: Largest distance in stamp between a sweep and its image.
-        offsets_ns: From a sweep's stamp to its image's: one for all cameras or one for each; () for none.
-        fixed_frame: The odometry frame on /tf. Views and deskewed points follow its motion; empty: no motion.
-        base_frame: A frame with z up, which levels the sweeps by TF unless the rig does; empty: none.
+        path: a rosbag2 folder or file.
+        points_topic: the sweeps' topic; needed if the bag has several.
+        cameras: names (namespaces) of cameras that must be usable. By default all usable ones; the others are logged.
+        truth_topic: see `find_truth`.
+        rig: a rig file, or what `load_rig` returns. It overrides CameraInfo and TF. The bag must have its cameras.
+        tolerance_ns: largest distance in stamp between a sweep and its image.
+        offsets_ns: from a sweep's stamp to its image's: one for all cameras or one for each; () for none.
+        fixed_frame: the odometry frame on /tf. Views and deskewed points follow its motion; empty: no motion.
+        base_frame: a frame with z up, which levels the sweeps by TF unless the rig does; empty: none.
         truth: False leaves all labels unread.
-        channel_order: See `decode_image`.
-        time_unit: See `point_times`.
+        channel_order: see `decode_image`.
+        time_unit: see `point_times`.
 
     Attributes:
-        cameras: Names of the cameras that are used.
-        unusable: Name -> reason, of the other cameras.
-        truth: Where the labels come from, in words; None if there are none.
-        lidar_frame: Frame id of the first sweep.
-        damage: What is missing of a bag that was cut short; None if it is complete.
+        cameras: names of the cameras that are used.
+        unusable: name -> reason, of the other cameras.
+        truth: where the labels come from, in words; None if there are none.
+        lidar_frame: frame id of the first sweep.
+        damage: what is missing of a bag that was cut short; None if it is complete.
 
     Raises:
-        ValueError: The bag cannot be read, or an argument does not fit it.
+        ValueError: the bag cannot be read, or an argument does not fit it.
     """
 
     def __init__(

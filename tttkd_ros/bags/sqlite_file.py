@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import apsw
 
 from tttkd_ros.bags.connections import Connection, ros2_type
 from tttkd_ros.bags.errors import BagError
 
+SQLITE = b"SQLite format 3\0"  # start of a file
 JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # start of a rollback journal that is not rolled back yet
 
 
@@ -20,11 +20,11 @@ class SqliteFile:
     """An open .db3 file; a `Source`. Nothing is written beside the file.
 
     Raises:
-        BagError: A write to the file was not finished.
-        ValueError: The file is damaged. SQLite also raises other errors for that.
+        BagError: a write to the file was not finished.
+        ValueError: the file is damaged. SQLite also raises other errors for that.
     """
 
-    damage = None  # SQLite refuses a file that was cut short
+    damage = None  # a file that was cut short is refused
 
     def __init__(self, path: Path):
         with ExitStack() as stack:
@@ -51,7 +51,7 @@ class SqliteFile:
         self.start = min(starts, default=0)
 
     def messages(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield connection, recording time in nanoseconds and content of each message, in the order of time."""
+        """See `Source`."""
         keys = [key for key, topic in self._topics.items() if topic in connections]
         query = (f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({', '.join('?' * len(keys))}) "
                  "ORDER BY timestamp, id")
@@ -63,61 +63,16 @@ class SqliteFile:
         self._stack.close()
 
 
-def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
+def _connect(path: Path, stack: ExitStack) -> sqlite3.Connection:
     """Open a database without changing it. path: without symbolic links, as the log lies beside the file itself."""
     journal, log = path.with_name(f"{path.name}-journal"), path.with_name(f"{path.name}-wal")
     if journal.is_file() and journal.open("rb").read(len(JOURNAL)) == JOURNAL:
         raise BagError(f"bag {path} was left in the midst of a write, with {journal.name}: copy both, and restore the "
                        f"copy with `sqlite3 {path.name} 'PRAGMA integrity_check'`")
-    if log.is_file() and log.stat().st_size:
-        return _connect_with_log(path, log, stack)
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    database = apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags)
-    stack.callback(database.close)
-    return database
-
-
-def _connect_with_log(path: Path, log: Path, stack: ExitStack) -> apsw.Connection:
-    """Open a database with a copy of its log.
-
-    SQLite writes to a log and its index, even to read them. With an exclusive lock it keeps the index in memory.
-    """
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="tttkd_bag_")))
-    name = folder / "bag.db3"
-    name.touch()  # the log gets its permissions
-    shutil.copyfile(log, folder / "bag.db3-wal")
-    system = _Redirected(str(name), str(path))
-    stack.callback(system.unregister)
-    database = apsw.Connection(str(name), flags=apsw.SQLITE_OPEN_READONLY, vfs=system.name)
-    stack.callback(database.close)
-    database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    return database
-
-
-class _Redirected(apsw.VFS):
-    """The default file system, except that `name` opens the file at `path`, for reading and without a lock."""
-
-    def __init__(self, name: str, path: str):
-        self.name = f"redirected {name}"
-        self._from, self._to = name, path
-        super().__init__(self.name, "")
-
-    def xFullPathname(self, name: str) -> str:  # noqa: N802
-        return name  # the default follows links, and looks for the log beside the file itself
-
-    def xOpen(self, name, flags: list[int]):  # noqa: N802
-        if name is not None and flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
-            return _Unlocked("", self._to, flags)
-        return apsw.VFSFile("", name, flags)
-
-
-class _Unlocked(apsw.VFSFile):
-    def xLock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xUnlock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
-        return False
+    uri = f"{path.as_uri()}?immutable=1"
+    if log.is_file() and log.stat().st_size:  # SQLite writes to a log even to read it
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tttkd_bag_")))
+        shutil.copyfile(path, folder / "bag.db3")
+        shutil.copyfile(log, folder / "bag.db3-wal")
+        uri = (folder / "bag.db3").as_uri()
+    return stack.enter_context(closing(sqlite3.connect(uri, uri=True, check_same_thread=False)))

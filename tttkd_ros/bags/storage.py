@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tttkd_ros.bags.bag_files import open_files
-from tttkd_ros.bags.compression import unpack_message
-from tttkd_ros.bags.connections import Source, ros2_type, split_by_encoding
-from tttkd_ros.bags.errors import BagError, damage_named
-from tttkd_ros.bags.file_kinds import ZSTD
+from tttkd_ros.bags.compression import ZSTD, unpack_message
+from tttkd_ros.bags.connections import CDR, Connection, Source, in_time_order
+from tttkd_ros.bags.errors import BagError, damage_named, with_remedy
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.livox import decode_livox, is_livox
 
@@ -30,45 +30,74 @@ class Bag:
     """An open bag.
 
     Args:
-        path: Its name in error messages.
-        source: Where the messages come from.
-        damage: What is missing of a bag that was cut short; None if it is complete.
-        notes: What the user should know, the damage included.
+        path: its name in error messages.
+        sources: its files in their order, by path.
+        notes: what the user should know.
 
     Attributes:
-        types: Topic -> message type.
-        counts: Topic -> number of messages.
-        left_out: Topic -> why its messages are not read.
+        types: topic -> message type.
+        counts: topic -> number of messages.
+        left_out: topic -> why its messages are not read.
+        damage: where the last file is cut short; None if it is complete.
+        notes: as given, and the damage.
 
     Raises:
-        BagError: A topic has two types, or no topic has ROS 2 messages.
+        BagError: a topic has two types, no topic has ROS 2 messages, or a file before the last one is cut short.
     """
 
-    def __init__(self, path: Path, source: Source, damage: str | None = None, notes: tuple[str, ...] = ()):
+    def __init__(self, path: Path, sources: Mapping[Path, Source], notes: Iterable[str] = ()):
         self.path = path
-        self.damage, self.notes = damage, notes
-        self._source = source
-        self._connections, self.left_out = split_by_encoding(path, source.connections)
+        self._sources = sources
+        self._readable: set[Connection] = set()
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
-        for entry in self._connections:
-            kind = ros2_type(entry.msgtype)
-            if self.types.setdefault(entry.topic, kind) != kind:
-                both = f"{self.types[entry.topic]} and {kind}"
-                raise BagError(f"bag {path}: topic {entry.topic} holds both {both}: record each on a topic of its own")
-            self.counts[entry.topic] += entry.msgcount
+        self.left_out: dict[str, str] = {}
+        for connection in (connection for source in sources.values() for connection in source.connections):
+            self._add(connection)
+        if self.left_out and not self.types:
+            topic, reason = next(iter(self.left_out.items()))
+            raise BagError(f"bag {path} holds no ROS 2 messages ({topic}: {reason}): record it with `ros2 bag record`")
+        cut = {file: with_remedy(f"{file} is cut short ({source.damage})", file)
+               for file, source in sources.items() if source.damage is not None}
+        *before, last = sources
+        for file in before:
+            if file in cut:
+                raise BagError(f"{cut[file]}; only the last file of a bag is read as far as it goes")
+        self.damage = cut.get(last)
+        self.notes = (*notes, *(f"{problem}; it is read up to there" for problem in cut.values()))
+
+    def _add(self, connection: Connection) -> None:
+        topic, kind = connection.topic, connection.msgtype
+        if connection.encoding == "ros1":
+            raise BagError(f"bag {self.path} holds ROS 1 messages: convert the ROS 1 bag that it was made from, with "
+                           f"`rosbags-convert --src in.bag --dst out` (it does not read MCAP files of ROS 1)")
+        if connection.encoding != CDR:
+            self.left_out[topic] = f"its messages are encoded as {connection.encoding or 'nothing'}, expected cdr"
+        elif not kind:
+            self.left_out[topic] = "the file does not name its message type"
+        elif self.types.setdefault(topic, kind) != kind:
+            raise BagError(f"bag {self.path}: topic {topic} holds both {self.types[topic]} and {kind}: record each on "
+                           "a topic of its own")
+        else:
+            self.counts[topic] += connection.msgcount
+            self._readable.add(connection)
 
     def messages(self, topics: Iterable[str]) -> Iterator[Record]:
         """Yield the messages of these topics in the order of recording, read as they are asked for."""
-        wanted = set(topics)
-        connections = [connection for connection in self._connections if connection.topic in wanted]
-        for connection, time, data in self._source.messages(connections) if connections else ():
+        topics = set(topics)
+        wanted = {connection for connection in self._readable if connection.topic in topics}
+        messages = in_time_order(
+            (source.start, partial(_read_file, file, source, wanted))
+            for file, source in self._sources.items()
+            if not wanted.isdisjoint(source.connections)
+        )
+        for connection, time, data in messages:
             with damage_named(self.path, f", message on {connection.topic} recorded at {time!r}"):
                 if not (isinstance(time, int) and isinstance(data, bytes)):  # SQLite's cells are of any type
                     raise ValueError(f"its content is {type(data).__name__}")
                 if data.startswith(ZSTD):  # as rosbag2 compresses each message by itself
                     data = unpack_message(data)
-            yield Record(connection.topic, self.types[connection.topic], time, data)
+            yield Record(connection.topic, connection.msgtype, time, data)
 
     def first(self, topic: str):
         """Decode the topic's first message. Raises BagError if there is none."""
@@ -96,11 +125,16 @@ class Bag:
 def open_bag(path: Path | str) -> Iterator[Bag]:
     """Open the bag at path.
 
-    An MCAP file that was cut short is read up to the cut (`Bag.damage`).
+    If the last file is MCAP and was cut short, it is read up to the cut (`Bag.damage`).
 
     Raises:
-        ValueError: There is no bag, or it is damaged in any other way.
+        ValueError: there is no bag, or it is damaged in any other way.
     """
     path = Path(path)
-    with open_files(path) as files:
-        yield Bag(path, files, files.damage, files.notes)
+    with open_files(path) as (sources, notes):
+        yield Bag(path, sources, notes)
+
+
+def _read_file(path: Path, source: Source, wanted: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+    with damage_named(path):  # some damage shows only here
+        yield from source.messages(wanted)

@@ -1,4 +1,4 @@
-"""The topics of a bag: what `BagWriter` calls them, and how those of any other bag are found by type."""
+"""The topics of a bag: the names that `BagWriter` uses, and the search by type in any other bag."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ POINTS_TOPIC = "/lidar/points"
 TRUTH_TOPIC = "/truth/points_labeled"
 STATIC_TOPIC = "/tf_static"
 MOVING_TOPIC = "/tf"
-LABELLED = "points_labeled"  # how the node's output topic ends, and the truth's
-# Unrectified first: it is what the camera took, and nothing is cut off it.
+LABELLED = "points_labeled"  # the end of the node's output topic and of the truth topic
+# Unrectified first: rectification cuts off the edges.
 IMAGE_NAMES = (
     "image", "image_raw", "image_color", "color", "rgb", "image_rect", "image_rect_color", "image_rect_raw",
     "image_mono",
 )  # fmt: skip
-# What a camera may send beside its images.
-NO_PICTURES = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
+# Other images that a camera may publish.
+NO_COLOUR = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
 
 
 def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
-    """The topic of the sweeps, of a bag whose topics have these types and numbers of messages.
+    """Choose the topic of the sweeps; one without messages only if no other has any.
 
-    One without messages is taken only where no other has any. Raises ValueError where it is not plain.
+    Args:
+        types: topic -> message type.
+        counts: topic -> number of messages.
+
+    Raises:
+        ValueError: no topic or several could be it.
     """
     if not types:
         raise ValueError("the bag has no topics: nothing was recorded")
@@ -46,23 +51,23 @@ def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
 
 
 def require_sweeps(types: Mapping[str, str], topic: str) -> None:
-    """Raise ValueError unless the bag has the topic with a type that sweeps are read from."""
+    """Raise ValueError unless the bag has the topic, with a type that holds sweeps."""
     if not is_livox(types.get(topic, "")):
         _refuse_undecoded({topic: types[topic]} if topic in types else {})
         require(types, topic, CLOUD)
 
 
 def _refuse_undecoded(types: Mapping[str, str]) -> None:
-    """Raise ValueError with the remedy if one of these topics carries packets or clouds that are decoded elsewhere."""
+    """Raise ValueError with the remedy if one of these topics has packets or compressed clouds."""
     remedies = {topic: cloud_remedy(kind, topic) for topic, kind in types.items()}
     found = {topic: types[topic] for topic, remedy in remedies.items() if remedy}
     if found:
-        raise ValueError(f"the bag holds no {CLOUD}, only what clouds are made of elsewhere: {described(found)}; "
+        raise ValueError(f"the bag holds no {CLOUD}, only packets or compressed clouds: {described(found)}; "
                          f"{remedies[min(found)]}, and record these")
 
 
 def labelled_topic(types: Mapping[str, str]) -> str:
-    """The topic of recorded predictions. Raises ValueError where it is not plain."""
+    """Choose the topic of recorded predictions. Raises ValueError if no topic or several could be it."""
     clouds = [topic for topic, kind in types.items() if kind == CLOUD and topic.endswith(LABELLED)]
     return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
 
@@ -70,10 +75,18 @@ def labelled_topic(types: Mapping[str, str]) -> str:
 def camera_topics(
     types: Mapping[str, str], counts: Mapping[str, int], preferred: Collection[str] = ()
 ) -> dict[str, str]:
-    """Camera name, as `camera_name` gives it -> image topic.
+    """Choose an image topic for each camera.
 
-    Of several image topics in one namespace one with messages counts, a preferred one (named without `/compressed`)
-    before the one as the camera took it, uncompressed before compressed.
+    Of several topics in one namespace, one with messages comes first, then a preferred one, then an unrectified one,
+    then an uncompressed one.
+
+    Args:
+        types: topic -> message type.
+        counts: topic -> number of messages.
+        preferred: topics without `/compressed`.
+
+    Returns:
+        Camera name (see `camera_name`) -> image topic.
     """
     found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
     for topic, kind in types.items():
@@ -83,7 +96,7 @@ def camera_topics(
         namespace, _, last = base.rpartition("/")
         rank = IMAGE_NAMES.index(last) if last in IMAGE_NAMES else len(IMAGE_NAMES)
         found.setdefault(namespace, []).append((
-            not counts[topic], base not in preferred, NO_PICTURES.search(last) is not None, rank, kind == COMPRESSED,
+            not counts[topic], base not in preferred, NO_COLOUR.search(last) is not None, rank, kind == COMPRESSED,
             topic,
         ))  # fmt: skip
     chosen = [min(topics)[-1] for topics in found.values()]
@@ -91,7 +104,7 @@ def camera_topics(
 
 
 def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, str]:
-    """Camera name -> why there are no images of it: the bag has them only in a form that is decoded elsewhere."""
+    """The cameras whose images this package cannot decode: name -> what to do."""
     decoded = camera_topics(types, counts)
     reasons = {}
     for topic, kind in sorted(types.items()):
@@ -103,9 +116,9 @@ def undecoded_cameras(types: Mapping[str, str], counts: Mapping[str, int]) -> di
 
 
 def transform_topics(types: Mapping[str, str], name: str, beside: str) -> list[str]:
-    """The topics called `name` ("tf" or "tf_static") in any namespace, in the order in which they hold.
+    """The topics called `name` ("tf" or "tf_static") in any namespace, in their order of precedence.
 
-    First those of the topic `beside`, the nearest namespace before its parents and the root, then all others.
+    The nearest namespace of the topic `beside` comes first, then its parents and the root, then all others.
     """
     found = [topic for topic, kind in types.items() if kind == TRANSFORMS and topic.rpartition("/")[2] == name]
     above = {topic: topic.removesuffix(name) for topic in found}
@@ -114,14 +127,14 @@ def transform_topics(types: Mapping[str, str], name: str, beside: str) -> list[s
 
 
 def require(types: Mapping[str, str], topic: str, kind: str) -> str:
-    """The topic, if the bag has it with that type; else ValueError."""
+    """Return the topic. Raises ValueError unless the bag has it with that type."""
     if types.get(topic) != kind:
         raise ValueError(f"the bag has no {kind} topic {topic!r}; it has {described(types)}")
     return topic
 
 
 def described(types: Mapping[str, str]) -> str:
-    """What a bag holds, for an error message."""
+    """List the topics with their types, for an error message."""
     return ", ".join(f"{topic} ({kind})" for topic, kind in sorted(types.items())) or "no topics"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,8 +21,7 @@ from tttkd_ros.names import resolve_frame, without_slash
 
 log = logging.getLogger(__name__)
 
-Pose = np.ndarray | Trajectory  # parent_from_child: (4, 4), or one that moves
-Links = Mapping[str, tuple[str, Pose]]  # child -> its parent, and parent_from_child
+Pose = np.ndarray | Trajectory  # (4, 4), or one that moves
 
 
 class Received(NamedTuple):
@@ -33,13 +32,14 @@ class Received(NamedTuple):
 
 
 class _Link(NamedTuple):
-    """A geometry_msgs/TransformStamped. stamp, received: nanoseconds."""
-
     child: str
     parent: str
-    parent_from_child: np.ndarray
-    stamp: int
-    received: int
+    parent_from_child: Pose
+    stamp: int  # ns
+    received: int  # ns
+
+
+Links = Mapping[str, _Link]  # by child
 
 
 class Transforms:
@@ -54,12 +54,12 @@ class Transforms:
     one parent for good; it interpolates along a screw, and tf2 does not.
 
     Args:
-        bag: An open bag. Its static transforms are read here.
-        reopen: Opens the bag again. /tf is read when it is first needed.
-        points_topic: The topic of the sweeps.
+        bag: an open bag. Its static transforms are read here.
+        reopen: opens the bag again. /tf is read when it is first needed.
+        points_topic: the topic of the sweeps.
 
     Raises:
-        ValueError: A static transform is not rigid.
+        ValueError: a static transform is not rigid.
     """
 
     def __init__(self, bag: Bag, reopen: Callable[[], AbstractContextManager[Bag]], points_topic: str):
@@ -73,8 +73,7 @@ class Transforms:
             last = history[-1] if history else None
             if last is None or last.parent != link.parent or (last.parent_from_child != link.parent_from_child).any():
                 history.append(link)
-        links = [link for history in self._static.values() for link in history]
-        self._static_frames = {*self._static, *(link.parent for link in links)}
+        self._static_frames = _frames(link for history in self._static.values() for link in history)
         self._changes = sorted(link.received for history in self._static.values() for link in history[1:])
         self._cached_trajectory = lru_cache(maxsize=16)(self._make_trajectory)
 
@@ -82,16 +81,16 @@ class Transforms:
         """Look up target_from_source.
 
         Args:
-            target: Frame id.
-            source: Frame id.
-            stamp: Time of the pose on /tf, ns; clamped to the time over which /tf connects the two frames.
-            received: Receipt of the message in question, ns; selects the static transforms.
+            target: frame id.
+            source: frame id.
+            stamp: time of the pose on /tf, ns; clamped to the time over which /tf connects the two frames.
+            received: receipt of the message in question, ns; selects the static transforms.
 
         Returns:
             (4, 4) float64.
 
         Raises:
-            ValueError: No transforms connect the frames, or a frame id is ambiguous.
+            ValueError: no transforms connect the frames, or a frame id is ambiguous.
         """
         try:
             down, up = self._connect(self._resolve(target), self._resolve(source), received, {})
@@ -108,12 +107,12 @@ class Transforms:
         It has a pose at every stamp of every moving link between the two; the other links are interpolated.
 
         Args:
-            target: Frame id.
-            source: Frame id.
-            received: Selects the static transforms, ns.
+            target: frame id.
+            source: frame id.
+            received: selects the static transforms, ns.
 
         Raises:
-            ValueError: No transforms connect the frames, or they do not move, or time jumps back on /tf.
+            ValueError: no transforms connect the frames, or they do not move, or time jumps back on /tf.
         """
         index = bisect_right(self._changes, received)
         since = self._changes[index - 1] if index else 0
@@ -123,7 +122,7 @@ class Transforms:
         """Make a `Compensation` whose LiDAR frames are `Received`.
 
         Args:
-            fixed_frame: The odometry frame; empty to treat the vehicle as standing.
+            fixed_frame: the odometry frame; empty to treat the vehicle as standing.
         """
         warned: set[str] = set()
 
@@ -155,7 +154,7 @@ class Transforms:
         above_target, above_source = (self._ancestors(frame, received, moving) for frame in (target, source))
         common = next((frame for frame in above_source if frame in above_target), None)
         if common is None:
-            known = ", ".join(sorted({*self._static_frames, *_frames(moving)}))
+            known = ", ".join(sorted(self._static_frames | _frames(moving.values())))
             raise ValueError(f"no transform connects {source!r} to {target!r}, only to {list(above_source)[-1]!r}; "
                              f"known frames: {known or 'none'}")
         return above_target[common], above_source[common]
@@ -164,24 +163,22 @@ class Transforms:
         """Ancestor -> the links from the frame up to it; from the frame itself to its root."""
         found: dict[str, list[Pose]] = {frame: []}
         while (link := moving.get(frame) or self._static_link(frame, received)) is not None:
-            parent, pose = link
-            if parent in found:
-                raise ValueError(f"transforms go in a circle through {parent!r}")
-            found[parent] = [*found[frame], pose]
-            frame = parent
+            if link.parent in found:
+                raise ValueError(f"transforms go in a circle through {link.parent!r}")
+            found[link.parent] = [*found[frame], link.parent_from_child]
+            frame = link.parent
         return found
 
-    def _static_link(self, frame: str, received: int) -> tuple[str, Pose] | None:
-        if frame not in self._static:
+    def _static_link(self, frame: str, received: int) -> _Link | None:
+        history = self._static.get(frame)
+        if history is None:
             return None
-        index = bisect_right(self._static[frame], received, key=lambda link: link.received) - 1
-        link = self._static[frame][max(index, 0)]
-        return link.parent, link.parent_from_child
+        return history[max(bisect_right(history, received, key=lambda link: link.received) - 1, 0)]
 
     def _resolve(self, frame: str) -> str:
         known = self._static_frames
         if without_slash(frame) not in known and self._moving_topics:
-            known = {*known, *_frames(self._moving_links())}
+            known = known | _frames(self._moving_links().values())
         return resolve_frame(frame, known)
 
     def _moving_links(self) -> Links:
@@ -195,7 +192,7 @@ class Transforms:
         return self._moving
 
     def _read_moving(self) -> Links:
-        links: dict[str, list[_Link]] = {}
+        links: dict[str, list[_Link]] = {}  # child -> its links to its last parent
         with self._reopen() as bag:
             for link in _read_links(bag, self._moving_topics):
                 history = links.setdefault(link.child, [])
@@ -206,8 +203,9 @@ class Transforms:
                     raise ValueError(f"time jumps back by {back:.1f} s on /tf: a stamp has two poses")
                 history.append(link)
         return {
-            child: (history[-1].parent,
-                    Trajectory([link.stamp for link in history], [link.parent_from_child for link in history]))
+            child: history[-1]._replace(parent_from_child=Trajectory(
+                [link.stamp for link in history], [link.parent_from_child for link in history]
+            ))
             for child, history in links.items()
         }  # fmt: skip
 
@@ -219,7 +217,7 @@ def parse_transform(stamped) -> tuple[str, str, np.ndarray]:
         Child frame, parent frame and parent_from_child, (4, 4) float64.
 
     Raises:
-        ValueError: It is not a rotation and a translation.
+        ValueError: it is not a rotation and a translation.
     """
     move, rotation = stamped.transform.translation, stamped.transform.rotation
     matrix = transform((move.x, move.y, move.z), (rotation.x, rotation.y, rotation.z, rotation.w))
@@ -244,8 +242,8 @@ def _read_links(bag: Bag, ranked_topics: Sequence[str]) -> Iterator[_Link]:
         placed |= here
 
 
-def _frames(links: Links) -> set[str]:
-    return {*links, *(parent for parent, _ in links.values())}
+def _frames(links: Iterable[_Link]) -> set[str]:
+    return {frame for link in links for frame in (link.child, link.parent)}
 
 
 def _compose(poses: Sequence[Pose], stamps: np.ndarray | Sequence[int] = ()) -> np.ndarray:

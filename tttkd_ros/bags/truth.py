@@ -21,13 +21,13 @@ def find_truth(bag: Bag, points_topic: str, first_sweep, requested: str | None =
     Labels in any other layout may have any meaning. They are logged and not used.
 
     Args:
-        bag: An open bag.
-        points_topic: The topic of the sweeps.
-        first_sweep: A PointCloud2.
-        requested: The topic to use. The sweeps' own topic stands for their field `label`.
+        bag: an open bag.
+        points_topic: the topic of the sweeps.
+        first_sweep: a PointCloud2.
+        requested: the topic to use. The sweeps' own topic stands for their field `label`.
 
     Raises:
-        ValueError: The requested topic has no labels.
+        ValueError: the requested topic has no labels.
     """
     topic = requested or (topics.TRUTH_TOPIC if bag.counts[topics.TRUTH_TOPIC] else None)
     if topic is None:
@@ -64,7 +64,7 @@ def read_labels(cloud) -> np.ndarray:
         (N,) uint8.
 
     Raises:
-        ValueError: The labels are not whole numbers from 0 to 255.
+        ValueError: the labels are not whole numbers from 0 to 255.
     """
     labels = decode_field(cloud, "label")
     if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):
