@@ -4,6 +4,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
@@ -66,6 +67,12 @@ def test_a_long_recording_is_one_bag_of_several_files(semantickitti, tmp_path):
     with open_bag(tmp_path / "bag") as bag:
         messages = list(bag.messages(bag.types))
         assert bag.counts.total() == len(messages)
+    metadata = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["message_count"] == len(messages)
+    assert metadata["starting_time"]["nanoseconds_since_epoch"] == messages[0].time
+    assert metadata["duration"]["nanoseconds"] == messages[-1].time - messages[0].time
+    topics = metadata["topics_with_message_count"]
+    assert {topic["topic_metadata"]["name"]: topic["message_count"] for topic in topics} == bag.counts
 
 
 def test_an_interrupted_conversion_leaves_no_bag_and_continues_to_the_same(semantickitti, tmp_path):
@@ -98,10 +105,19 @@ def test_files_that_were_joined_before_an_interruption_are_reused(semantickitti,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "join_bags", join_one_and_stop)
+        patch.setattr(conversion, "_join", join_one_and_stop)
         interrupt(recording, tmp_path / "bag", {}, at=None)
     assert resume(recording, tmp_path / "bag", {}) == []
     assert len(list(BagReader(tmp_path / "bag").frames())) == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"rosbag2_bagfile_information: {}", b"\0: ["])
+def test_a_damaged_description_of_a_part_is_refused_with_the_remedy(semantickitti, tmp_path, content):
+    recording = open_semantickitti(semantickitti(3))
+    interrupt(recording, tmp_path / "bag", {}, at=2)
+    (tmp_path / ".bag.conversion" / "bag_0" / "metadata.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match="metadata.yaml in .*/.bag.conversion is damaged .*: remove that folder"):
+        write_bag(recording, tmp_path / "bag", {})
 
 
 def test_another_source_starts_over_and_is_named(semantickitti, tmp_path, caplog):

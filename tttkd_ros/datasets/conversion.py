@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tttkd_ros.bags.joining import join_bags
+import yaml
+
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.datasets.recording import Recording, log
 from tttkd_ros.digests import code, differences
@@ -53,7 +54,7 @@ def write_bag(
                     bag.write_pose(pose, stamp)
                 bag.write_frame(sweep.frame, encoded=sweep.images)
                 on_sweeps(1)
-    join_bags(parts, work / out.name)
+    _join(parts, work / out.name)
     (work / out.name).rename(out)
     shutil.rmtree(work)
 
@@ -71,6 +72,39 @@ def _prepare_folder(out: Path, source: dict[str, object]) -> Path:
     for unfinished in work.glob(".*.partial"):  # left by a writer that was killed
         shutil.rmtree(unfinished)
     return work
+
+
+def _join(parts: list[Path], out: Path) -> None:
+    """Move the files of the parts to the folder `out`, and describe them in one metadata.yaml.
+
+    It can be repeated after an interruption: the parts keep their metadata.yaml, and that of `out` is written last.
+    """
+    key = "rosbag2_bagfile_information"
+    try:
+        infos = [yaml.safe_load((part / "metadata.yaml").read_text())[key] for part in parts]
+        begins = [info["starting_time"]["nanoseconds_since_epoch"] for info in infos]
+        ends = [begin + info["duration"]["nanoseconds"] for begin, info in zip(begins, infos, strict=True)]
+        topics: dict[str, dict] = {}
+        for entry in (entry for info in infos for entry in info["topics_with_message_count"]):
+            topic = topics.setdefault(entry["topic_metadata"]["name"], entry | {"message_count": 0})
+            topic["message_count"] += entry["message_count"]
+        joined = infos[0] | {
+            "relative_file_paths": [name for info in infos for name in info["relative_file_paths"]],
+            "files": [file for info in infos for file in info["files"]],
+            "starting_time": {"nanoseconds_since_epoch": min(begins)},
+            "duration": {"nanoseconds": max(ends) - min(begins)},
+            "message_count": sum(info["message_count"] for info in infos),
+            "topics_with_message_count": list(topics.values()),
+        }
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"a metadata.yaml in {out.parent} is damaged ({error!r}): remove that folder, and convert "
+                         "again") from error
+    out.mkdir(exist_ok=True)
+    for part, info in zip(parts, infos, strict=True):
+        for name in info["relative_file_paths"]:
+            if (part / name).exists():
+                (part / name).rename(out / name)
+    write_whole(out / "metadata.yaml", yaml.safe_dump({key: joined}).encode())
 
 
 def _changes(record: Path, source: dict[str, object]) -> list[str]:
