@@ -23,15 +23,15 @@ from multiprocessing import get_context
 
 import numpy as np
 from common import Rows, command, table
+from hostile import KINDS, Hostile
+from rich.progress import track
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.drives import Drive
-from tttkd_ros.evaluation.hostile import KINDS, Hostile
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.evaluation.replay import Method, replay
-from tttkd_ros.progress import progress
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.teacher import Teacher
@@ -67,12 +67,10 @@ def run(
     # A seed's tasks come one after the other, so that a process has its drive at hand.
     tasks = [_Task(*case, guard, seed, sweeps, stride) for seed in seeds for case in cases for guard in guards]
     with ExitStack() as stack:
-        bar = stack.enter_context(progress())
         each = map
         if jobs > 1:
             each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"))).map
-        task = bar.add_task("drives", total=len(tasks), note="")
-        figures = list(bar.track(each(_figures, tasks), task_id=task))
+        figures = list(track(each(_figures, tasks), "drives", len(tasks)))
     found = dict(zip(tasks, figures, strict=True))
     return list(_rows(found))
 
@@ -104,7 +102,7 @@ def _figures(task: _Task) -> dict[str, float]:
     first = WHEN[task.when] * third
     if task.kind != "none":
         drive = Hostile(drive, task.kind, first, first + third)
-    result = replay(drive, student, teacher, Method(config=TTTConfig(stride=task.stride, guard=task.guard)))
+    result = replay(drive, student, teacher, RunConfig(config=TTTConfig(stride=task.stride, guard=task.guard)))
     adapted = result.matrices.sum(1)
 
     def gain(start: int, end: int) -> float:
@@ -127,7 +125,7 @@ def _models() -> tuple[Student, Teacher]:
 def _drive(seed: int, sweeps: int) -> tuple[Drive, np.ndarray]:
     """And the frozen student's matrices on it, (sweeps, classes, classes + 1)."""
     drive = list(frames("kitti", seed, sweeps))
-    return drive, replay(drive, _models()[0], method=Method("frozen")).matrices.sum(1)
+    return drive, replay(drive, _models()[0], run=RunConfig("frozen")).matrices.sum(1)
 
 
 def _rows(found: dict[_Task, dict[str, float]]) -> Iterator[dict]:

@@ -27,12 +27,11 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
 from tttkd_ros.adaptation.process import AdapterProcess
-from tttkd_ros.evaluation.models import STUDENT, TEACHER
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
-from tttkd_ros.paths import shipped_path
+from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.segmenter.checkpoint import load_student

@@ -16,15 +16,15 @@ from multiprocessing import get_context
 
 import numpy as np
 from common import Rows, command, table
+from rich.progress import track
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
-from tttkd_ros.pools import start_worker
-from tttkd_ros.progress import progress
+from tttkd_ros.subprocesses import init_pool_worker
 from tttkd_ros.simulation.drive import DriveProfile, frames
 
 RATE = 10  # Hz, of the simulated LiDAR
@@ -53,13 +53,11 @@ def run(
         seeds, minutes, jobs = seeds[:1], (0.2,), 1
     tasks = list(product(minutes, seeds))
     with ExitStack() as stack:
-        bar = stack.enter_context(progress())
         each = map
         if jobs > 1:
-            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), start_worker)).map
-        task = bar.add_task("drives", total=len(tasks), note="")
+            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), init_pool_worker)).map
         settings = [stride] * len(tasks), [scene_steps] * len(tasks)
-        figures = list(bar.track(each(_figures, *zip(*tasks, strict=True), *settings), task_id=task))
+        figures = list(track(each(_figures, *zip(*tasks, strict=True), *settings), "drives", len(tasks)))
     return list(_rows(minutes, seeds, scene_steps, figures))
 
 
@@ -78,8 +76,8 @@ def _figures(minutes: float, seed: int, stride: int, scene_steps: tuple[int, ...
     student, teacher = load_models()
     stopped = round(minutes * 60 * RATE)
     drive = list(frames("kitti", seed, 2 * LEG + stopped, DriveProfile(stop=(LEG / RATE, (LEG + stopped) / RATE))))
-    frozen = replay(drive, student, method=Method("frozen")).matrices.sum(1)
-    methods = [Method(config=TTTConfig(stride=stride, scene_steps=steps)) for steps in scene_steps]
+    frozen = replay(drive, student, run=RunConfig("frozen")).matrices.sum(1)
+    methods = [RunConfig(config=TTTConfig(stride=stride, scene_steps=steps)) for steps in scene_steps]
     results = [replay(drive, student, teacher, method) for method in methods]
     moving = np.r_[:LEG, LEG + stopped : len(drive)]
     never = replay([drive[number] for number in moving], student, teacher, methods[0]).matrices.sum(1)

@@ -14,7 +14,7 @@ from PIL import Image
 from tttkd_ros.demo.demo_bags import latencies, percentiles
 from tttkd_ros.demo.processes import Child, ChildError
 from tttkd_ros.demo.run import MODES, run_demo
-from tttkd_ros.evaluation.live_recordings import steps
+from tttkd_ros.evaluation.live_recordings import read_steps
 from tttkd_ros.frame import Frame
 
 SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "miou_adapted_second_half",
@@ -131,7 +131,7 @@ def test_the_whole_demo_in_small(tmp_path, models):
     assert summary["every_run_answered_in_full"]
     live = summary["drives"][0]["live"]
     assert set(live) == set(MODES)
-    taken = {mode: steps(out / "runs" / f"5_{mode}" / "recording") for mode in live}
+    taken = {mode: read_steps(out / "runs" / f"5_{mode}" / "recording") for mode in live}
     for mode, run in live.items():  # tried, not accepted: the guard objects to random models, rightly
         assert run["steps_accepted"] + sum(run["rejections"].values()) == len(taken[mode])
     # The strides in force: a busy machine may stretch them later.
@@ -147,7 +147,7 @@ def test_the_whole_demo_in_small(tmp_path, models):
 def test_interrupting_the_demo_leaves_no_process_behind(tmp_path, models):
     pytest.importorskip("rclpy")
     script = (
-        "from pathlib import Path\nfrom tttkd_ros.demo import demo\nif __name__ == '__main__':\n"
+        "from pathlib import Path\nfrom tttkd_ros.cli.demo import demo\nif __name__ == '__main__':\n"
         f"    demo(out=Path({str(tmp_path / 'out')!r}), seeds=(5,), sweeps=60, kitti=Path('none'),\n"
         f"         model=Path({str(models['model'])!r}), teacher=Path({str(models['teacher'])!r}))\n"
     )

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tttkd_ros.evaluation.models import STUDENT
 from tttkd_ros.methods import METHODS
-from tttkd_ros.paths import shipped_path
+from tttkd_ros.paths import STUDENT, shipped_path
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.weights import Weights
 

@@ -1,18 +1,23 @@
-"""What a result depends on, files and the project's own code, as digests that can be kept beside it and compared."""
+"""Digests of the files that a result depends on, and the version of the code that computed it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import tttkd_ros
+from tttkd_ros.paths import shipped_path
 
-EDGE = 1 << 20  # bytes at each end of a file that stand for a large one; an .mcap's index, which counts all, is there
+EDGE = 1 << 20  # bytes read at each end of a large file; the index of an .mcap file, which counts everything, is there
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files below a folder, with their names."""
+    """SHA-256 of a file, or of all files below a folder and their names."""
     found = hashlib.sha256()
     for name, file in _files(path):
         found.update(f"{name} {file.stat().st_size}\n".encode())
@@ -22,8 +27,8 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def edges(path: Path) -> dict[str, str]:
-    """Name -> SHA-256 of the size and of both ends, of a file or of each file below a folder."""
+def edge_digests(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the size and both ends of a file, or of each file below a folder."""
     found = {}
     for name, file in _files(path):
         size = file.stat().st_size
@@ -34,27 +39,41 @@ def edges(path: Path) -> dict[str, str]:
     return found
 
 
-def code(names: Sequence[str]) -> str:
-    """SHA-256 of the project's modules of these names, folders and files of tttkd_ros."""
-    root = Path(tttkd_ros.__file__).parent
-    found = hashlib.sha256()
-    for name in names:
-        for file in sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]:
-            found.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
-    return found.hexdigest()
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Version of this package, and in a git checkout the last commit that changed its code.
+
+    Uncommitted changes have no name. The time of the first call stands for them, so that another process never takes
+    its code for this one's. Without git, or if git cannot read the checkout, the version stands alone.
+    """
+    version = ElementTree.parse(shipped_path("package.xml")).getroot().findtext("version")
+    folder = Path(tttkd_ros.__file__).parent
+    commit = _git(folder, "log", "-1", "--format=%h", "--abbrev=12", "--", ".")
+    if not commit:
+        return version
+    changes = f" with uncommitted changes of {datetime.now()}" if _git(folder, "status", "--porcelain", ".") else ""
+    return f"{version}, commit {commit}{changes}"
 
 
-def differences(then: Mapping, now: Mapping) -> list[str]:
-    """What both tell of and tell differently, as "name: this then, that now"."""
-    before, after = dict(_flat(then)), dict(_flat(now))
-    return [f"{name}: {_short(before[name])} then, {_short(after[name])} now" for name in before
-            if name in after and before[name] != after[name]]
+def differences(before: Mapping, now: Mapping) -> list[str]:
+    """Entries of two nested mappings that are in both and differ, as "name: old value then, new value now"."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return [f"{name}: {_short(old[name])} then, {_short(new[name])} now" for name in old
+            if name in new and old[name] != new[name]]
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     return [(file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()]
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Output of a git command, "" if it fails."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _flat(values: object, name: str = "") -> Iterator[tuple[str, object]]:
@@ -67,4 +86,4 @@ def _flat(values: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:16]}..."
+    return text if len(text) <= 80 else f"{text[:16]}..."

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever interrupts the writing."""
+"""Writing files that are complete or absent, even if the write is interrupted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REMEDIES = {errno.ENOSPC: FREE_SPACE, errno.EDQUOT: FREE_SPACE}
 
 
 class Unwritable(OSError):
-    """Why a file cannot be written, with its path and the remedy."""
+    """A file cannot be written. The message has its path, the reason and what to do."""
 
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Turn an OSError into `Unwritable`: the system's own for a full disk does not name the file."""
+    """Turn an OSError into `Unwritable`, because the system's error for a full disk does not name the file."""
     try:
         yield
     except Unwritable:
@@ -34,7 +34,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise ValueError, saying what to do, where `write_whole` could put no file at `path`; nothing is left there."""
+    """Raise ValueError if `write_whole` could not write a file at `path`. Leaves nothing there."""
     path = Path(os.path.realpath(path))
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
@@ -46,18 +46,21 @@ def require_writable(path: str | Path) -> None:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Put a file in place of what is at `path`; parents are made. A symbolic link stays, its target is replaced.
+    """Replace a file atomically and durably. Missing parent folders are made.
 
-    Whatever happens until this returns (an error, a kill, a power cut), `path` holds all of its old content or all of
-    the new one, and once it has returned, the new one. Of several writers at once, the last one's content stays. What
-    a killed writer left beside it is removed. Raises Unwritable, leaving the old file and nothing else.
+    Whatever happens before this returns (an error, a kill, a power cut), the file has either all of its old content or
+    all of the new. After it returns, the new content is on disk. If several processes write at once, the last one wins.
+    A symbolic link stays, and its target is replaced. Leftovers of killed writers are removed.
+
+    Raises:
+        Unwritable: the write failed. The old file is unchanged.
     """
-    path = Path(os.path.realpath(path))  # the unfinished file must be on the file system of the finished one
+    path = Path(os.path.realpath(path))  # the temporary file must be on the file system of the final one
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
             _remove_abandoned(left)
-        unfinished, file = _unfinished(path)
+        unfinished, file = _open_unfinished(path)
         try:
             with file:
                 file.write(content)
@@ -68,14 +71,14 @@ def write_whole(path: str | Path, content: bytes) -> None:
 
 
 def put_in_place(finished: Path, path: Path) -> None:
-    """Give a file another name, in the same folder, under which it is whole even after a power cut."""
-    _sync(finished)  # else the new name may come to have none of the content
+    """Rename a finished file within its folder such that it is whole under the new name even after a power cut."""
+    _sync(finished)  # without this, the new name could exist before the content does
     finished.replace(path)
     _sync(path.parent)  # the new name itself
 
 
-def _unfinished(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside `path`, locked for as long as it is open: another process sees that it is not abandoned."""
+def _open_unfinished(path: Path) -> tuple[Path, BinaryIO]:
+    """Create a file beside `path`. Its lock shows other processes that it is not abandoned."""
     while True:
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         file = unfinished.open("xb")
@@ -83,11 +86,11 @@ def _unfinished(path: Path) -> tuple[Path, BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return unfinished, file
-        file.close()  # another process took it for abandoned before it was locked
+        file.close()  # another process removed it as abandoned before it was locked
 
 
 def _remove_abandoned(unfinished: Path) -> None:
-    """Remove a file that no living process writes: the lock ends with its process, however that ends."""
+    """Remove a file unless a living process writes it. A lock ends with its process."""
     with suppress(OSError), unfinished.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unfinished.unlink()

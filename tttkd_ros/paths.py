@@ -1,17 +1,22 @@
-"""Where the files that ship beside the code lie: models, configuration, launch files."""
+"""Where the files that ship with the code are: models, configuration, launch files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+STUDENT = "models/student/student.safetensors"
+TEACHER = "models/teacher"
+
 
 def shipped_path(relative: str | Path) -> Path:
     """Absolute path of a shipped file or folder, e.g. shipped_path("config/rigs/demo.yaml").
 
-    The code's own source tree comes first, so that code and files are of one version even where an editable install
-    has left copies in its prefix. Otherwise both were installed under one prefix (a colcon workspace, a virtual
-    environment, the user's or the system's): it is the nearest folder above the code with a share/tttkd_ros.
-    Raises FileNotFoundError if there is none, saying what to do, or if it lacks the file.
+    The source tree of the code comes first, so that code and files have the same version even if an editable install
+    has left copies in its prefix. Otherwise code and files were installed under one prefix (a colcon workspace, a
+    virtual environment, the user's or the system's). That is the nearest folder above the code with share/tttkd_ros.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it lacks the file.
     """
     module = Path(__file__).resolve()  # a symlinked install leads back to its source tree
     source, *above = module.parents[1:]
@@ -24,7 +29,7 @@ def shipped_path(relative: str | Path) -> Path:
         )
     path = root / relative
     if not path.exists():
-        raise FileNotFoundError(f"{relative} is not in {root}, where the files that ship with tttkd_ros lie")
+        raise FileNotFoundError(f"{relative} is not in {root}, the folder of the files that ship with tttkd_ros")
     return path
 
 

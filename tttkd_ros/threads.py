@@ -1,4 +1,4 @@
-"""The end of a thread."""
+"""Waiting for a thread to end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import threading
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 
-def join(thread: threading.Thread, patience_s: float = PATIENCE_S) -> None:
-    """Wait for a thread that was told to end. One that does not is left behind, with an error in the log: nothing can
-    end it, and to wait on would only hang the caller, too. It has to be a daemon, so as not to outlive the process."""
-    thread.join(patience_s)
+def join(thread: threading.Thread, timeout_s: float = TIMEOUT_S) -> None:
+    """Wait for a thread that was asked to end, and log an error if it does not.
+
+    Nothing can end a stuck thread, and waiting longer would block the caller too. It must be a daemon thread, or it
+    would keep the process alive.
+    """
+    thread.join(timeout_s)
     if thread.is_alive():
-        log.error("the thread %r did not end within %g s and is left behind", thread.name, patience_s)
+        log.error("the thread %r did not end within %g s and is left behind", thread.name, timeout_s)

@@ -14,7 +14,7 @@ import pytest
 from tttkd_ros.cli.benchmark import benchmark
 from tttkd_ros.evaluation import trials
 from tttkd_ros.evaluation.leaderboard import Leaderboard
-from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
 from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, run_trials
@@ -22,7 +22,7 @@ from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.simulation.shifts import shifted_frames
 
 SWEEPS = 4
-METHODS = (Method("frozen"), Method("tent"))
+RUNS = (RunConfig("frozen"), RunConfig("tent"))
 TRIALS = [Trial("kitti", 7), Trial("fog", 7)]
 
 
@@ -33,7 +33,7 @@ def inline(monkeypatch):
 
 @pytest.fixture
 def setup(tiny):
-    return Setup(METHODS, SWEEPS, tiny.model, str(tiny.teacher), engine="eager")
+    return Setup(RUNS, SWEEPS, tiny.model, str(tiny.teacher), engine="eager")
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def contents(folder) -> dict[str, bytes]:
 def test_a_trial_is_every_method_on_the_drive_of_that_shift_and_seed(setup, make_store, tiny):
     (found,) = run_trials(TRIALS[1:], setup, make_store("out"), 1).values()
     drive = list(shifted_frames("fog", 7, SWEEPS))
-    for result, method in zip(found, METHODS, strict=True):
-        alone = replay(drive, load_student(tiny.model), method=method)
+    for result, method in zip(found, RUNS, strict=True):
+        alone = replay(drive, load_student(tiny.model), run=method)
         assert np.array_equal(result.matrices, alone.matrices)
 
 
@@ -98,7 +98,7 @@ def test_with_a_method_more_only_that_one_is_run_and_written(command, tmp_path, 
     ran, written, replayed, write = [], [], trials.replay, Store.write
 
     def spy(drive, student, teacher, method, **hooks):
-        ran.append(method.name)
+        ran.append(method.method)
         return replayed(drive, student, teacher, method, **hooks)
 
     with monkeypatch.context() as patch:
@@ -146,7 +146,7 @@ def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, mak
         run_trials(TRIALS, setup, make_store("out"), 1, on_trial=leave)
     assert set(active_children()) <= before
     assert finished == TRIALS[:1]
-    kept = [make_store("out").read(TRIALS[0].name, method.title) for method in METHODS]
+    kept = [make_store("out").read(TRIALS[0].name, method.title) for method in RUNS]
     assert all(np.array_equal(mine.matrices, theirs.matrices) for mine, theirs in zip(inline, kept, strict=True))
 
 
@@ -216,9 +216,9 @@ def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
 
 
 def test_a_duel_counts_the_shifts_on_which_ours_is_above_and_the_cost_at_home():
-    (duel,) = FOUND.duels()
-    assert (duel.above, duel.below) == (("near",), ("far",))
-    np.testing.assert_allclose([duel.away, duel.home], [(5.5, 5.5), (-1, 0)])
+    (comparison,) = FOUND.comparisons()
+    assert (comparison.above, comparison.below) == (("near",), ("far",))
+    np.testing.assert_allclose([comparison.away, comparison.home], [(5.5, 5.5), (-1, 0)])
 
 
 def test_the_rows_on_which_ours_is_not_above_are_named():

@@ -7,7 +7,7 @@ import pytest
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.evaluation.live_recordings import live_names, score_recording, steps
+from tttkd_ros.evaluation.live_recordings import live_names, read_steps, score_recording
 from tttkd_ros.frame import Frame
 
 TOLD = {"accepted": "true", "reason": "", "loss": "0.5", "seconds": "0.25", "stride": "5", "learning_rate": "0.1"}
@@ -68,7 +68,7 @@ def test_answers_are_compared_with_what_the_frozen_student_says(tmp_path, record
 
 def test_a_recording_of_another_bag_is_refused(tmp_path, record_answers):
     other = [Frame(f.stamp + 10**6, f.points, labels=f.labels) for f in sweeps(2)]
-    with pytest.raises(ValueError, match="holds 2 answers, but none to a sweep of the drive"):
+    with pytest.raises(ValueError, match="holds 2 predictions, but none for a sweep of the drive"):
         scored(sweeps(2), record_answers(tmp_path / "bag", other))
 
 
@@ -99,11 +99,11 @@ def test_steps_for_sweeps_beyond_the_limit_do_not_count(tmp_path, record_answers
 )
 def test_a_report_that_does_not_say_what_became_of_the_step_is_refused(tmp_path, record_answers, told, complaint):
     with pytest.raises(ValueError, match=complaint):
-        steps(record_answers(tmp_path / "bag", sweeps(1), reports=[(1000, told)]))
+        read_steps(record_answers(tmp_path / "bag", sweeps(1), reports=[(1000, told)]))
 
 
 def test_a_recording_without_reports_has_no_steps(tmp_path, record_answers):
-    assert steps(record_answers(tmp_path / "bag", sweeps(1))) == []
+    assert read_steps(record_answers(tmp_path / "bag", sweeps(1))) == []
 
 
 def test_several_recordings_are_told_apart_and_what_is_none_is_refused(tmp_path, record_answers):

@@ -26,7 +26,7 @@ HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>&$x_$\"'"
 SWEEPS = 12
 INPUTS = {
     "settings": {"seed": 0, "points_topic": None}, "device": "cpu", "threads": 1, "libraries": {"numpy": "2"},
-    "code": "c" * 64, "files": {"bag": {"bag.mcap": "f" * 64}},
+    "code": "1.0.0, commit abc", "files": {"bag": {"bag.mcap": "f" * 64}},
 }
 # Nothing is to be asked of the world by the browser itself.
 BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

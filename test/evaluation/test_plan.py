@@ -11,7 +11,7 @@ LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.005,)
 
 
 def planned(*names, common=None, **lists):
-    return plan(names, common or Method(config=TTTConfig(kd_points=50), seed=3, rotations=4), **(LISTS | lists))
+    return plan(names, common or RunConfig(config=TTTConfig(kd_points=50), seed=3, rotations=4), **(LISTS | lists))
 
 
 def titles(*names, **lists):
@@ -42,7 +42,7 @@ def test_momenta_are_of_ttt_kd():
 def test_what_all_runs_share_is_in_each():
     runs = planned("all")
     assert {(run.config.kd_points, run.seed, run.rotations) for run in runs} == {(50, 3, 4)}
-    assert {run.name for run in runs} == {*METHODS} - {SOURCE_ONLY}
+    assert {run.method for run in runs} == {*METHODS} - {SOURCE_ONLY}
 
 
 def test_a_source_only_student_is_run_where_there_is_one():
@@ -50,7 +50,7 @@ def test_a_source_only_student_is_run_where_there_is_one():
 
 
 def test_controls_and_numbers_of_images_are_of_methods_that_look_at_images():
-    runs = planned("tent", "ttt-kd-o", common=Method(control="other-image"), images=(1, 2), strides=(5,),
+    runs = planned("tent", "ttt-kd-o", common=RunConfig(control="other-image"), images=(1, 2), strides=(5,),
                    learning_rates=(1.0,))  # fmt: skip
     assert [run.title for run in runs] == [
         "frozen", "tent, stride 5", "ttt-kd-o, stride 5, lr 1.0, images 1, other-image",

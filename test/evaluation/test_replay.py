@@ -9,7 +9,7 @@ import torch
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.evaluation.replay import Method, replay
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.tally import visible_points
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
@@ -59,7 +59,7 @@ def student(drive):
 
 def run(drive, student, name="ttt-kd-o", **settings):
     config = TTTConfig(**{"stride": 1, "min_points": 10, "guard": False} | settings.pop("config", {}))
-    return replay(drive, student, ColourTeacher(), Method(name, config, **settings))
+    return replay(drive, student, ColourTeacher(), RunConfig(name, config, **settings))
 
 
 def test_every_point_with_truth_is_counted_once_and_split_by_what_the_camera_sees(drive, student):
@@ -138,27 +138,27 @@ def test_figures_derive_from_the_sweeps_matrices(drive, student):
 
 @pytest.mark.parametrize(
     ("settings", "complaint"),
-    [({"name": "eata"}, "method is 'eata'"), ({"name": "frozen", "control": "other-image"}, "learns from no image"),
-     ({"name": "tent", "images": 1}, "learns from no image"), ({"rotations": 0}, "rotations is 0"),
+    [({"method": "eata"}, "method is 'eata'"), ({"method": "frozen", "control": "other-image"}, "learns from no image"),
+     ({"method": "tent", "images": 1}, "learns from no image"), ({"rotations": 0}, "rotations is 0"),
      ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan"),
      ({"images": 0}, "images is 0, expected at least 1")],
 )
 def test_methods_that_make_no_sense_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Method(**settings)
+        RunConfig(**settings)
 
 
 @pytest.mark.parametrize("name", ["tent", "dua", "adacontrast"])
 def test_methods_that_need_no_images_learn_from_every_strided_sweep(drive, student, name):
     blind = [replace(frame, views=()) for frame in drive]
-    method = Method(name, TTTConfig(stride=2, min_points=10))
+    method = RunConfig(name, TTTConfig(stride=2, min_points=10))
     result, frozen = replay(blind, student, None, method), run(drive, student, "frozen")
     assert result.steps_accepted == 3 and not result.matrices[:, 1].any()
     assert (result.matrices.sum(1)[1:] != frozen.matrices.sum(1)[1:]).any()
 
 
 def test_tent_answers_with_each_sweep_s_own_statistics_from_the_first_one_on(drive, student):
-    first = replay(drive[:1], student, None, Method("tent")).predicted
+    first = replay(drive[:1], student, None, RunConfig("tent")).predicted
     assert (first != run(drive[:1], student, "frozen").predicted).any()
 
 
@@ -183,9 +183,9 @@ def test_rotations_are_for_every_method(drive, student):
 
 def test_labels_are_compared_with_those_of_the_frozen_student(drive, student):
     labels = {}
-    frozen = replay(drive, student, method=Method("frozen"),
+    frozen = replay(drive, student, run=RunConfig("frozen"),
                     on_sweep=lambda frame, prediction: labels.update({frame.stamp: prediction.labels}))  # fmt: skip
-    again = replay(drive, student, method=Method("frozen"), reference=lambda frame: labels[frame.stamp])
+    again = replay(drive, student, run=RunConfig("frozen"), reference=lambda frame: labels[frame.stamp])
     assert frozen.agreement is None
     assert again.agreement.tolist() == [[600, 600]] * 6
 
@@ -213,4 +213,4 @@ def test_what_cannot_be_scored_is_refused(drive, student):
     with pytest.raises(ValueError, match="needs a teacher"):
         replay(drive, student)
     with pytest.raises(ValueError, match="no sweep"):
-        replay([], student, method=Method("frozen"))
+        replay([], student, run=RunConfig("frozen"))

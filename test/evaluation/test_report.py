@@ -2,7 +2,7 @@ import numpy as np
 from rich.console import Console
 
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.evaluation.report import class_table, notes, table, tables, timing_table
+from tttkd_ros.evaluation.report import class_table, notes, result_table, tables, timing_table
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 
@@ -24,7 +24,7 @@ def printed(shown) -> str:
 
 def test_twenty_methods_fit_a_terminal_of_80_columns():
     results = [result(stride=stride, learning_rate=0.001) for stride in range(1, 21)]
-    for shown in (table(results), timing_table(results)):
+    for shown in (result_table(results), timing_table(results)):
         lines = printed(shown).splitlines()
         assert [sum(f"{number} ttt-kd-o, stride {number}, lr 0.001" in line for line in lines)
                 for number in range(1, 21)] == [1] * 20  # fmt: skip
@@ -34,7 +34,7 @@ def test_twenty_methods_fit_a_terminal_of_80_columns():
 
 
 def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
-    text = printed(table([result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)]))
+    text = printed(result_table([result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)]))
     assert "…" not in text and "299/300" in text and "mean-features" in text
 
 

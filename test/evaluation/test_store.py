@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tttkd_ros.evaluation.result import Result, Timing
-from tttkd_ros.evaluation.store import Store, encoded
+from tttkd_ros.evaluation.store import Store, encode
 from tttkd_ros.files import Unwritable
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.segmenter import Prediction
 
-INPUTS = {"bags": ["a"], "settings": {"seed": 0}}
+INPUTS = {"code": "1.0", "bags": ["a"], "settings": {"seed": 0}}
 
 
 def result(**more):
@@ -41,7 +41,7 @@ def store(tmp_path):
 def test_a_result_is_read_as_it_was_written(store):
     store.write("a", result())
     read = store.read("a", "tent, stride 5")
-    assert encoded(read) == encoded(result())
+    assert encode(read, "1") == encode(result(), "1")
     assert read.summary() == result().summary() and read.timing.summary() == result().timing.summary()
     assert {stamp: labels.tolist() for stamp, labels in read.samples.items()} == {
         10**18: [0, 1, 2, 3, 4], 10**18 + 2: [0, 1]
@@ -55,7 +55,7 @@ def test_what_a_result_lacks_it_lacks_when_read(store):
 
 
 def test_times_leave_a_result_s_bytes_alone():
-    assert encoded(result())[0] == encoded(result(timing=None))[0]
+    assert encode(result(), "1")[0] == encode(result(timing=None), "1")[0]
 
 
 def test_there_is_no_result_until_it_is_written(store):
@@ -85,7 +85,7 @@ def test_the_same_inputs_and_more_are_welcome(tmp_path, store):
 
 def test_other_inputs_are_refused_by_name(tmp_path, store):
     with pytest.raises(ValueError, match=r"settings\.seed: 0 then, 1 now"):
-        Store(tmp_path / "out", {"bags": ["a"], "settings": {"seed": 1}})
+        Store(tmp_path / "out", INPUTS | {"settings": {"seed": 1}})
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -11,10 +11,10 @@ import torch
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.cli.evaluate import evaluate
-from tttkd_ros.evaluation.replay import Method
+from tttkd_ros.evaluation.replay import RunConfig
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.runs import BagResults
-from tttkd_ros.evaluation.viewer import method_to_show
+from tttkd_ros.evaluation.viewer import run_to_show
 from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.simulation.drive import frames
@@ -58,10 +58,10 @@ def test_every_sweep_is_recorded_with_cloud_image_and_labels(files, tmp_path, me
 
 
 def test_the_frozen_student_is_shown_where_nothing_adapts_however_its_run_is_called():
-    methods = [Method("frozen", shift_z=1.0), Method("tent", shift_z=1.0)]
+    methods = [RunConfig("frozen", shift_z=1.0), RunConfig("tent", shift_z=1.0)]
     frozen = Result("frozen", ("a",), np.arange(1), np.zeros((1, 2, 1, 2), np.int64), {"shift_z": 1.0})
     assert frozen.title == "frozen, z shift 1.0"
-    assert method_to_show(BagResults("bag", 1, (frozen,)), methods) is methods[0]
+    assert run_to_show(BagResults("bag", 1, (frozen,)), methods) is methods[0]
 
 
 def test_a_shifted_frozen_student_is_recorded(files, tmp_path):

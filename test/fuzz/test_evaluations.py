@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tttkd_ros.evaluation.result import Result, Timing
-from tttkd_ros.evaluation.store import Store, encoded
+from tttkd_ros.evaluation.store import Store, encode
 
 INPUTS = {"code": "0ab1", "bags": ["bag"], "settings": {"limit": None, "seed": 0}}
 
@@ -30,7 +30,7 @@ def test_inputs_of_evaluations(fuzz_files):
 def test_finished_runs(fuzz_files, folder, finished):
     store = Store(folder / "files", INPUTS)
     path = store.path("bag", finished.title).relative_to(folder / "files")
-    about, timing = encoded(finished)
+    about, timing = encode(finished, INPUTS["code"])
 
     def take(_) -> None:
         found = store.read("bag", finished.title)

@@ -24,7 +24,7 @@ from tttkd_ros.bags.topics import POINTS_TOPIC  # noqa: E402
 from tttkd_ros.bags.writer import BagWriter  # noqa: E402
 from tttkd_ros.evaluation.drives import BagDrive  # noqa: E402
 from tttkd_ros.evaluation.models import load_models  # noqa: E402
-from tttkd_ros.evaluation.replay import Method, replay  # noqa: E402
+from tttkd_ros.evaluation.replay import RunConfig, replay  # noqa: E402
 from tttkd_ros.geometry.rig import RigCamera, save_rig  # noqa: E402
 from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
 from tttkd_ros.messages.stamps import nanoseconds  # noqa: E402
@@ -72,7 +72,7 @@ def replayed(files, models) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]
     for name in METHODS:
         answers = runs[name] = {}
         result = replay(
-            BagDrive(files.bag, rig=files.rig), student, teacher, Method(name, CONFIG, seed=SEED),
+            BagDrive(files.bag, rig=files.rig), student, teacher, RunConfig(name, CONFIG, seed=SEED),
             on_sweep=lambda frame, said, answers=answers: answers.update({frame.stamp: (said.labels, said.confidence)}),
         )
     assert [stamp for stamp, _ in result.losses] == list(answers)[:: CONFIG.stride]

@@ -15,12 +15,12 @@ from pathlib import Path
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from tttkd_ros.demo.processes import interruptible
 from tttkd_ros.fastdds import use_profile
 from tttkd_ros.files import write_whole
-from tttkd_ros.progress import progress
 
 from .clouds import USUAL
 from .run import Result, soak
@@ -42,11 +42,11 @@ def main(
     use_profile()
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
-    with interruptible(), tempfile.TemporaryDirectory() as folder, progress() as bar:
-        task = bar.add_task("sweeps", total=sweeps, note="")
+    with interruptible(), tempfile.TemporaryDirectory() as folder, Progress() as bar:
+        task = bar.add_task("sweeps", total=sweeps)
 
         def tell(done: int, act: str) -> None:
-            bar.update(task, completed=min(done, sweeps), note=act)
+            bar.update(task, completed=min(done, sweeps), description=act)
 
         result = soak(sweeps, rate, seed, points, Path(folder), out / "soak.log", tell)
     write_whole(out / "soak.json", (json.dumps(asdict(result), indent=2) + "\n").encode())

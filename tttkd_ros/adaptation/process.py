@@ -31,8 +31,8 @@ from torch import Tensor
 from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
-from tttkd_ros.pools import interpreter
 from tttkd_ros.segmenter.weights import Weights
+from tttkd_ros.subprocesses import start_python
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class AdapterProcess:
             os.ftruncate(memory, 4 * sum(tensor.numel() for tensor in shipped.tensors.values()))
             self._shared = _views(mmap.mmap(memory, 0), shipped.tensors)
             _copy(shipped.tensors, self._shared)
-            self._process = interpreter(
+            self._process = start_python(
                 "-m", __name__, str(theirs.fileno()), str(memory), str(os.getpid()),
                 pass_fds=(theirs.fileno(), memory), stdin=subprocess.DEVNULL,
             )

@@ -1,4 +1,4 @@
-"""The `tttkd` command: what can be done without a running node, and the demo."""
+"""The `tttkd` command and its subcommands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tttkd_ros.training.teacher_training import train_teacher
 
 
 def _one_of(commands: dict[str, Any]) -> Any:
-    """The type that tyro reads a choice of functions from."""
+    """Type from which tyro builds a choice of subcommands."""
     return Union[tuple(Annotated[Any, subcommand(name, constructor=f)] for name, f in commands.items())]  # noqa: UP007
 
 
@@ -38,7 +38,7 @@ COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
 
 
 def main() -> None:
-    """Run the command that the arguments name; a mistake in its input ends with one line, not a traceback."""
+    """Run the subcommand that the arguments name. Bad input ends with a one-line message, not a traceback."""
     try:
         tyro.cli(
             COMMANDS,
@@ -46,16 +46,16 @@ def main() -> None:
             description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
         )
     except (ValueError, OSError, FloatingPointError) as error:
-        told = f"tttkd: {_told(error)}"
-        Console(stderr=True).print(told, style="bold red", markup=False, highlight=False, soft_wrap=True)
+        message = f"tttkd: {_message(error)}"
+        Console(stderr=True).print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("tttkd: interrupted", style="yellow")
         sys.exit(130)
 
 
-def _told(error: Exception) -> str:
-    """The system's own errors name the file, but not what to do."""
+def _message(error: Exception) -> str:
+    """Text of an error. To errors of the operating system, which name the file only, it adds what to do."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used ({error.strerror}): name another file or folder"
     return str(error)

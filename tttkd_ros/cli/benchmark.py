@@ -1,4 +1,4 @@
-"""`tttkd benchmark`: methods x simulated target shifts x seeds, in parallel, resumable."""
+"""`tttkd benchmark`: compare methods on simulated shifts, in parallel and resumable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import MethodName
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
 
-ONLINE = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o")
+DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o")
 
 
 def benchmark(
     out: Annotated[Path, tyro.conf.Positional],
     *,
     shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),
-    method: tuple[MethodName, ...] = ONLINE,
+    method: tuple[MethodName, ...] = DEFAULT_METHODS,
     seeds: tuple[int, ...] = (401, 402, 403, 404, 405),
     sweeps: int = 300,
     stride: tuple[int, ...] = (TTTConfig.stride,),
@@ -34,40 +34,41 @@ def benchmark(
     jobs: int = os.cpu_count() or 1,
     ray: str | None = None,
 ) -> None:
-    """Compare methods on simulated drives under every target shift, and print mean and spread over the seeds.
+    """Compare methods on simulated drives under every target shift. Print mean and spread over the seeds.
 
-    Each trial (a shift and a seed) is a drive simulated anew, with all methods run on it, lossless. What is finished is
-    kept in `out`: the same command goes on from there, and with more shifts, seeds or methods runs only what is new.
+    A trial is a shift and a seed: one simulated drive, on which every method runs, lossless. Finished runs are kept in
+    `out`. The same command continues an interrupted benchmark, and with more shifts, seeds or methods it runs only what
+    is new. Runs of another version, commit or uncommitted code are run again.
 
     Args:
         out: folder for table.md, results.json and every finished run.
-        shift: those to run; `tttkd simulate --help` says what each of them is. All if not given.
-        method: frozen, the student as it is, is run in any case.
+        shift: shifts to run, all by default. `tttkd simulate --help` describes each.
+        method: methods to compare, as in `tttkd evaluate --help`. Frozen, the student without adaptation, always runs.
         seeds: of the drives.
-        sweeps: of each drive.
-        stride: online methods take a step on every stride-th sweep; of several, a run for each.
-        learning_rate: of ttt-kd-o and ttt-kd; of several, a run for each.
-        bn_momentum: least share by which BatchNorm's running statistics go towards each sweep's in ttt-kd-o and ttt-kd;
-            0, as in the paper, freezes them; of several, a run for each.
-        steps: of ttt-kd on each sweep; of several, a run for each.
-        rotations: about the vertical, over which logits are accumulated.
-        model: student checkpoint; the one that ships if not given.
-        source_only: checkpoint of a student that was trained without the teacher, to be run as it is beside the others.
-        teacher: teacher directory or hub name; the one that ships if not given.
-        engine: what runs the teacher; auto takes the fastest that agrees with eager.
-        jobs: processes, of one thread each.
-        ray: address of a Ray cluster that is to run the trials ("auto" for the one that this machine belongs to).
+        sweeps: length of each drive.
+        stride: online methods take a step on every stride-th sweep. Several values give a run each.
+        learning_rate: of ttt-kd-o and ttt-kd. Several values give a run each.
+        bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
+            paper. Several values give a run each.
+        steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
+        rotations: about the vertical axis, over which logits are averaged.
+        model: student checkpoint, the shipped one by default.
+        source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
+        teacher: teacher directory or hub name, the shipped one by default.
+        engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
+        jobs: number of processes, each with one computing thread.
+        ray: address of a Ray cluster to run the trials on ("auto" for the one this machine belongs to).
     """
     from rich.console import Console
+    from rich.progress import Progress
 
     from tttkd_ros.evaluation.leaderboard import Leaderboard
     from tttkd_ros.evaluation.plan import plan
-    from tttkd_ros.evaluation.replay import Method
+    from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import write_json
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, check, run_trials
     from tttkd_ros.files import write_whole
-    from tttkd_ros.progress import progress
 
     for name, value in (("jobs", jobs), ("sweeps", sweeps)):
         if value < 1:
@@ -77,29 +78,26 @@ def benchmark(
             raise ValueError(f"{name} is {values}: expected at least one, and each once")
     if min(seeds) < 0:
         raise ValueError(f"seeds is {seeds}: expected none below 0")
-    methods = plan(
-        method, Method("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
+    runs = plan(
+        method, RunConfig("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
         bn_momenta=bn_momentum, steps=steps, source_only=source_only is not None,
     )  # fmt: skip
-    setup = Setup(tuple(methods), sweeps, model, teacher, source_only, engine)
-    # Seed by seed, so that one that was interrupted has compared all shifts alike.
+    setup = Setup(tuple(runs), sweeps, model, teacher, source_only, engine)
+    # Seed by seed, so that an interrupted benchmark has run all shifts equally often.
     trials = [Trial(name, seed) for seed in seeds for name in shift]
-    check(trials, setup)  # before the folder is made, which would hold to these inputs
+    check(trials, setup)  # before the folder is made, which is bound to its inputs
     store = Store(out, benchmark_inputs(setup))
-    with progress() as bar:
-        task = bar.add_task("trials", total=len(trials), note="")
+    with Progress() as bar:
+        task = bar.add_task("trials", total=len(trials))
         try:
-            results = run_trials(
-                trials, setup, store, jobs, ray=ray,
-                on_trial=lambda trial: bar.update(task, advance=1, note=trial.name),
-            )  # fmt: skip
+            results = run_trials(trials, setup, store, jobs, ray=ray, on_trial=lambda trial: bar.advance(task))
         except KeyboardInterrupt:
-            told = f"finished trials are in {out}: the same command goes on from there"
-            Console(stderr=True).print(told, markup=False)
+            message = f"finished trials are in {out}: the same command continues from there"
+            Console(stderr=True).print(message, markup=False)
             raise
-    standings = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
-    write_json(out / "results.json", standings.content())
-    write_whole(out / "table.md", standings.markdown().encode())
-    Console().print(standings.table())
-    for sentence in standings.verdict():
+    leaderboard = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
+    write_json(out / "results.json", leaderboard.content())
+    write_whole(out / "table.md", leaderboard.markdown().encode())
+    Console().print(leaderboard.table())
+    for sentence in leaderboard.verdict():
         Console().print(sentence, markup=False, highlight=False)

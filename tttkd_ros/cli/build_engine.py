@@ -13,23 +13,20 @@ def build_engine(
     engine: Literal["auto", "eager", "openvino", "tensorrt"] = "auto",
     device: str = "auto",
 ) -> None:
-    """Build what is to run the teacher on this machine and keep it, so that the node need not; say where it lies.
+    """Build the engine that runs the teacher on this machine, so that the node finds it ready. Print its path.
 
     Args:
-        model: student checkpoint, which gives the size of the images; the one that ships if not given.
-        teacher: the teacher's directory; the one that ships if not given.
-        engine: auto takes the fastest that this machine has.
+        model: student checkpoint, which determines the image size; the shipped one by default.
+        teacher: teacher directory, the shipped one by default.
+        engine: auto takes the fastest engine on this machine.
         device: auto, cpu, cuda, cuda:0, ...
     """
     import logging
 
     from tttkd_ros.adaptation import loading
     from tttkd_ros.devices import resolve_device
-    from tttkd_ros.evaluation.models import STUDENT, TEACHER
-    from tttkd_ros.paths import shipped_path
+    from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    told = loading.build_engine(
-        model or shipped_path(STUDENT), teacher or shipped_path(TEACHER), engine=engine, device=resolve_device(device), threads=1
-    )
-    print(told)
+    print(loading.build_engine(model or shipped_path(STUDENT), teacher or shipped_path(TEACHER), engine=engine,
+                               device=resolve_device(device), threads=1))

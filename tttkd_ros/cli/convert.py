@@ -32,18 +32,19 @@ def convert(
         scene: name of the drive, if the folder has several: SemanticKITTI's 00, KITTI's 2011_09_26_drive_0001_sync,
             nuScenes' scene-0061, A2D2's 20180807_145028.
     """
+    from rich.progress import Progress
+
     from tttkd_ros.datasets.a2d2 import open_a2d2
     from tttkd_ros.datasets.conversion import write_bag
     from tttkd_ros.datasets.kitti import open_kitti
     from tttkd_ros.datasets.nuscenes import NuScenes
     from tttkd_ros.datasets.semantickitti import open_semantickitti
-    from tttkd_ros.progress import progress
 
     openers = {"semantickitti": open_semantickitti, "kitti": open_kitti, "nuscenes": NuScenes, "a2d2": open_a2d2}
     if not folder.is_dir():
         raise ValueError(f"no folder at {folder}: name the one where the data set is unpacked")
     recording = openers[dataset](folder, scene)
     source = {"dataset": dataset, "folder": str(folder.resolve()), "scene": scene}
-    with progress() as bar:
-        task = bar.add_task(f"{dataset} {scene or folder.name}", total=len(recording), note="")
+    with Progress() as bar:
+        task = bar.add_task(f"{dataset} {scene or folder.name}", total=len(recording))
         write_bag(recording, out, source, on_sweeps=lambda count: bar.advance(task, count))

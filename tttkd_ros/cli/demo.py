@@ -16,25 +16,25 @@ def demo(
     processes: int = 2,
     point_step: int = 0,
 ) -> None:
-    """Run the node on drives that it has never seen, frozen and adapting, and show what adaptation brings.
+    """Run the node on new drives, frozen and adapting, and show what adaptation gains.
 
-    For every seed a drive through the simulated target world is recorded into a bag and played in real time, over DDS,
-    to the real node, each as a process of its own: once frozen, once adapting with the default stride and learning
-    rate, once with a step on every sweep. What the node answers is recorded and scored against the truth. The same
-    drives are then run with controls, which show what of the gain is not the images' doing: without images (BatchNorm's
-    statistics alone), with another sweep's, with one mean feature map, frozen with the cloud shifted to the source's
-    mount height. Where the recorded KITTI sequence is at hand, the node runs on it too. Leaves summary.json, pictures,
-    and the first drive's bags in the output folder.
+    For every seed, a drive through the simulated target world is recorded as a bag. The bag is played in real time,
+    over DDS, to the real node in a process of its own: once frozen, once adapting with the default settings, and once
+    with a step on every sweep. The node's predictions are recorded and scored against the truth. Controls on the same
+    drives then show how much of the gain does not come from the images: adapting without images (BatchNorm statistics
+    only), with another sweep's images or with one mean feature map, and frozen with the cloud moved to the mounting
+    height of the training data. If the recorded KITTI sequence is there, the node runs on it too. The output folder has
+    summary.json, pictures and the first drive's bags.
 
     Args:
-        out: the output folder; replaced if it is that of an earlier demo.
-        seeds: one drive each; none of them was used in training or in choosing settings.
+        out: output folder. An earlier demo's is replaced.
+        seeds: one drive each. None was used in training or for choosing settings.
         sweeps: length of each drive, at 10 Hz.
-        kitti: folder of a raw KITTI sequence with calib.txt; left out where it is absent.
-        model: student checkpoint; the one that ships if not given.
-        teacher: teacher's directory; the one that ships if not given.
-        processes: how many drives are simulated, or controls run, at a time.
-        point_step: bytes of each point in the simulated clouds, 0 for those of its fields; 128 makes clouds of 1.8 MB.
+        kitti: folder of a raw KITTI sequence with calib.txt; skipped if it does not exist.
+        model: student checkpoint, the shipped one by default.
+        teacher: teacher directory, the shipped one by default.
+        processes: number of drives simulated, or controls run, at a time.
+        point_step: bytes per point in the simulated clouds; 0 for the size of its fields. 128 gives clouds of 1.8 MB.
     """
     import sys
 
@@ -42,8 +42,7 @@ def demo(
 
     from tttkd_ros.demo.processes import ChildError, interruptible
     from tttkd_ros.demo.run import run_demo
-    from tttkd_ros.evaluation.models import STUDENT, TEACHER
-    from tttkd_ros.paths import shipped_path
+    from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds are {seeds}, expected at least one and none twice")
@@ -56,8 +55,8 @@ def demo(
     try:
         with interruptible():
             run_demo(
-                out, seeds, sweeps, kitti, model=model or shipped_path(STUDENT), teacher=teacher or shipped_path(TEACHER),
-                processes=processes, point_step=point_step,
+                out, seeds, sweeps, kitti, model=model or shipped_path(STUDENT),
+                teacher=teacher or shipped_path(TEACHER), processes=processes, point_step=point_step,
             )
     except ChildError as error:
         Console(stderr=True).print(f"demo: {error}", style="red", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""`tttkd evaluate`: methods and controls side by side on bags, lossless and in process, without ROS."""
+"""`tttkd evaluate`: compare methods and controls on bags, lossless and in process, without ROS."""
 
 from __future__ import annotations
 
@@ -56,69 +56,70 @@ def evaluate(
     rerun: Path | None = None,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
-    """Replay bags through the pipeline and print what each method makes of them.
+    """Replay bags and print how well each method segments them.
 
-    Every sweep is answered and every due step is taken, between predictions, so the figures do not depend on the
-    machine's speed: the same bags, weights and seed give the same tables and the same files, byte for byte; what was
-    timed is apart. All points that have a class in the truth count, each once; classes without truth are left out of
-    the mean. A bag that cannot be read and a run that cannot be are left out with their reasons.
+    Every sweep is predicted and every due step is taken, between predictions, so the figures do not depend on the
+    machine's speed. The same bags, weights and seed give the same tables and the same files, byte for byte; measured
+    times are in files of their own. All points whose truth has a class count, each once. Classes without truth are left
+    out of the mean. A bag that cannot be read, or a run that is impossible, is left out with the reason.
 
     Args:
-        bag: the bags to replay, each anew from the shipped weights. Methods that learn from images need some; IoU and
+        bag: bags to replay, each from the shipped weights. Methods that learn from images need images; IoU and
             calibration need truth. A bag that was cut short is replayed up to the cut.
-        method: one or more of ttt-kd-o (online, updates kept), ttt-kd (offline, each sweep by itself), tent, dua,
-            adacontrast, xmuda, mm-tta (online), and all. Frozen, the student as it is, is run in any case.
-        control: learn from another sweep's images, from one mean feature map, or without images (BatchNorm's
-            statistics alone); applies to the methods that learn from images.
-        stride: online methods take a step on every stride-th sweep; of several, a run for each.
-        learning_rate: of ttt-kd-o's and ttt-kd's SGD, the other methods have their own; of several, a run for each.
-        bn_momentum: least share by which BatchNorm's running statistics go towards each sweep's in ttt-kd-o and ttt-kd;
-            0, as in the paper, freezes them; of several, a run for each.
-        steps: gradient steps of ttt-kd on each sweep; of several, a run for each.
-        images: of a sweep that are learnt from, at most; of several, a run for each; all if not given.
-        kd_points: points per step, at most.
-        guard: a step needs the evidence of points held out of it; never in force for ttt-kd, or for a control.
-        rotations: about the vertical, over which logits are accumulated (the paper: 4 outdoor, 8 indoor).
+        method: methods to compare. ttt-kd-o adapts online and keeps its updates. ttt-kd adapts to each sweep alone,
+            offline. tent, dua, adacontrast, xmuda and mm-tta are online baselines. all runs every method. Frozen, the
+            student without adaptation, always runs as the baseline.
+        control: learn from another sweep's images, from one mean feature map, or without images (BatchNorm statistics
+            only). A gain that remains does not come from the images. For methods that learn from images.
+        stride: online methods take a step on every stride-th sweep. Several values give a run each.
+        learning_rate: of the SGD of ttt-kd-o and ttt-kd; other methods have their own. Several values give a run each.
+        bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
+            paper. Several values give a run each.
+        steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
+        images: maximum number of images per sweep to learn from, all by default. Several values give a run each.
+        kd_points: maximum number of points per step.
+        guard: accept a step only if held-out points confirm it. Never in force for ttt-kd or a control.
+        rotations: about the vertical axis, over which logits are averaged (the paper: 4 outdoor, 8 indoor).
         seed: of the choice of points.
-        shift_z: move every cloud this many metres upwards first (a check: it should change nothing).
-        limit: only the first sweeps of each bag.
-        model: student checkpoint; the one that ships if not given.
-        source_only: checkpoint of a student that was trained without the teacher, to be run as it is beside the others.
-        teacher: teacher directory or hub name; the one that ships if not given.
-        engine: what runs the teacher; auto takes the fastest that agrees with eager.
+        shift_z: first move every cloud up by this many metres. As a check: the results should not change.
+        limit: use only the first sweeps of each bag.
+        model: student checkpoint, the shipped one by default.
+        source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
+        teacher: teacher directory or hub name, the shipped one by default.
+        engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         device: cpu or cuda.
-        rig: extrinsics, where a bag has no /tf_static.
-        points_topic: the sweeps, where they are not the only PointCloud2 of a bag.
-        truth_topic: labelled clouds, where they are not on /truth/points_labeled. The sweeps' own field label is the
-            truth if their topic is named here, or if this project has written them.
-        truth: read labels; --no-truth ignores them all.
-        cameras: names of cameras (what their image topics start with) to use, by default all that can be used.
-        offset: seconds from a sweep's stamp to that of its image (the node's matching.offsets), one for all cameras or
-            one for each of them; one of a second or more is a difference of clocks.
-        tolerance: seconds between a sweep's stamp and its image's, at most (matching.tolerance).
-        fixed_frame: odometry's frame in /tf (motion.fixed_frame); '' to project as if the vehicle stood.
-        base_frame: frame in TF whose z axis points up, by which clouds of a tilted sensor are levelled unless the rig
-            has base_from_lidar; '' never.
-        channel_order: of images whose encoding does not tell it (8UC3, 8UC4, 16UC3, 16UC4); by default these are
-            refused.
-        time_unit: of the field with each point's time; auto takes the one in which the times make a sweep.
-        labels: folder with SemanticKITTI's .label files as truth; files named <stamp in ns>.label belong to the sweeps
-            of these stamps, others to the sweeps in their order. With several bags, of folders named as the bags are.
-        recording: of what a live node answered to the bag (tttkd_ros.tools.recorder, or ros2 bag record, of its topics
-            points_labeled and adaptation), to be scored beside the replayed runs, as "live". Sweeps that it did not
-            answer count as unlabelled, and are told.
-        out: folder for report.html, results.json, results.csv, timing.json and every finished run. Called again with
-            the same inputs, only what is missing there is run.
-        compare: folders of other evaluations of the same bags, with other teachers or students, whose mIoU the page
-            shows beside this one's where the files are the same; each is called as its folder.
-        rerun: file (.rrd) for the Rerun viewer: clouds, images and labels, of the truth, the frozen student and the
-            best run that adapts, which is replayed once more for it.
-        json_file: write the content of results.json here as well.
+        rig: file with the extrinsics, for bags without /tf_static.
+        points_topic: the sweeps, if a bag has several PointCloud2 topics.
+        truth_topic: labelled clouds, if they are not on /truth/points_labeled. The sweeps' own field label is the truth
+            if this names their topic, or if this project wrote the bag.
+        truth: read labels. --no-truth ignores them all.
+        cameras: names of the cameras to use (the start of their image topics), by default all that can be used.
+        offset: seconds from a sweep's stamp to its image's (the node's matching.offsets), one for all cameras or one
+            each. An offset of a second or more is a difference between clocks.
+        tolerance: maximum seconds between a sweep's stamp and its image's (the node's matching.tolerance).
+        fixed_frame: odometry frame in /tf (the node's motion.fixed_frame). '' projects as if the vehicle stood still.
+        base_frame: TF frame whose z axis points up, used to level the clouds of a tilted sensor unless the rig has
+            base_from_lidar. '' turns levelling off.
+        channel_order: of images whose encoding does not say it (8UC3, 8UC4, 16UC3, 16UC4). They are refused by default.
+        time_unit: of the field with each point's time. auto takes the unit in which the times span a sweep.
+        labels: folder with SemanticKITTI's .label files to use as truth. Files named <stamp in ns>.label belong to the
+            sweep with that stamp; others are assigned in order. For several bags, it has a folder named as each bag.
+        recording: bags with a live node's predictions for the evaluated bag (topics points_labeled and adaptation, from
+            tttkd_ros.tools.recorder or ros2 bag record). They are scored as the run "live". Sweeps without a prediction
+            count as unlabelled and are reported.
+        out: folder for report.html, results.json, results.csv, timing.json and every finished run. The same command
+            continues an interrupted evaluation. Runs of another version, commit or uncommitted code are run again.
+        compare: folders of other evaluations of the same bags, e.g. with other teachers or students. The page shows
+            their mIoU beside this one's.
+        rerun: .rrd file to write for the Rerun viewer: clouds, images, and labels of the truth, the frozen student and
+            the best adapting run, which is replayed once more.
+        json_file: also write the content of results.json to this file.
     """
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
     from rich.console import Console
+    from rich.progress import Progress
 
     from tttkd_ros.digests import digest
     from tttkd_ros.evaluation.drives import BagDrive
@@ -127,17 +128,16 @@ def evaluate(
     from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.page import read_evaluations, write_page
     from tttkd_ros.evaluation.plan import plan
-    from tttkd_ros.evaluation.replay import Method
+    from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
     from tttkd_ros.evaluation.runs import BagResults, run_bag
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.evaluation.viewer import record, require_rerun
     from tttkd_ros.files import require_writable
-    from tttkd_ros.progress import progress
 
     config = TTTConfig(kd_points=kd_points, guard=guard)
-    methods = plan(
-        method, Method("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
+    runs = plan(
+        method, RunConfig("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
         learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images,
         source_only=source_only is not None,
     )  # fmt: skip
@@ -147,7 +147,7 @@ def evaluate(
             require_writable(target)
     names = bag_names(bag)
     if recording and len(names) > 1:
-        raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one that was played")
+        raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one played to the node")
     recordings = live_names(recording)
     truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
     drives, finished = {}, []
@@ -161,7 +161,7 @@ def evaluate(
             if len(names) == 1:
                 raise
             finished.append(BagResults(name, 0, (), damage=str(error)))
-    # What is wrong with them is told before anything is written, and before hours of other runs.
+    # Report unreadable models before anything is written, and before hours of other runs.
     _ = models.student, source_only and models.source_only
     others = read_evaluations(compare, out)
     if rerun is not None:
@@ -176,17 +176,17 @@ def evaluate(
     errors = Console(stderr=True)
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory())) / "out"
-        inputs = evaluation_inputs(names, truths, models, methods, settings)
+        inputs = evaluation_inputs(names, truths, models, runs, settings)
         store = Store(folder, inputs)
-        bar = stack.enter_context(progress())
+        bar = stack.enter_context(Progress())
         try:
             for name, drive in drives.items():
-                replayed = run_bag(name, drive, methods, models, store, bar)
+                replayed = run_bag(name, drive, runs, models, store, bar)
                 classes = models.student.config.classes
                 finished.append(with_recordings(replayed, drive, recordings, classes, store.labels(name)))
         except KeyboardInterrupt:
             if out is not None:
-                errors.print(f"finished runs are in {out}: the same command goes on from there", markup=False)
+                errors.print(f"finished runs are in {out}: the same command continues from there", markup=False)
             raise
     remarks = [remark for each in finished for remark in notes(each)]
     if not any(each.results for each in finished):
@@ -202,4 +202,4 @@ def evaluate(
     if out is not None:
         write_page(out, finished, drives, models, inputs, others)
     if rerun is not None:
-        record(rerun, finished, drives, methods, models)
+        record(rerun, finished, drives, runs, models)

@@ -45,9 +45,10 @@ def simulate(
         speed: metres per second. Needs --rolling.
         stop: seconds after the start at which the vehicle stops and drives on, as at a traffic light. Not with --shift.
     """
+    from rich.progress import Progress
+
     from tttkd_ros.bags.writer import BagWriter
     from tttkd_ros.messages.stamps import SECOND
-    from tttkd_ros.progress import progress
     from tttkd_ros.simulation.drive import DriveProfile, frames, odometry
     from tttkd_ros.simulation.ego_motion import SPEED, Rolling
 
@@ -70,8 +71,8 @@ def simulate(
         name, simulated_world = shift, SHIFTS[shift].world
         sequence = shifted_frames(shift, seed, sweeps, rolling=profile.rolling)
     poses = deque(zip(*odometry(simulated_world, seed, sweeps, profile), strict=True) if rolling else ())
-    with BagWriter(out) as bag, progress() as bar:
-        task = bar.add_task(f"{name} {seed}", total=sweeps, note="")
+    with BagWriter(out) as bag, Progress() as bar:
+        task = bar.add_task(f"{name} {seed}", total=sweeps)
         for frame in sequence:
             while poses and poses[0][0] <= frame.stamp + SECOND // 10:
                 stamp, pose = poses.popleft()

@@ -12,10 +12,9 @@ import yaml
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.datasets.recording import Recording, log
-from tttkd_ros.digests import code, differences
+from tttkd_ros.digests import code_version, differences
 from tttkd_ros.files import write_whole
 
-CODE = ("bags", "datasets", "geometry", "messages", "classes.py", "frame.py")  # what decides a bag's content
 SWEEPS_PER_FILE = 200  # an interruption costs at most these
 
 
@@ -38,7 +37,7 @@ def write_bag(
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} exists: choose another name, or remove it")
-    work = _prepare_folder(out, source | {"sweeps": len(recording), **recording.inputs, "code": code(CODE)})
+    work = _prepare_folder(out, source | {"sweeps": len(recording), **recording.inputs, "code": code_version()})
     on_sweeps = on_sweeps or (lambda count: None)
     parts = []
     for number, first in enumerate(range(0, len(recording), SWEEPS_PER_FILE)):

@@ -41,8 +41,8 @@ def control(
     from tttkd_ros.adaptation.config import TTTConfig
     from tttkd_ros.evaluation.drives import BagDrive
     from tttkd_ros.evaluation.models import load_models
-    from tttkd_ros.evaluation.replay import Method, replay
+    from tttkd_ros.evaluation.replay import RunConfig, replay
 
-    run = Method(method, TTTConfig(stride=stride), control=control_name, shift_z=shift_z)
+    run = RunConfig(method, TTTConfig(stride=stride), control=control_name, shift_z=shift_z)
     student, eyes = load_models(model, str(teacher), with_teacher=run.adapts)
     return replay(BagDrive(bag), student, eyes, run)

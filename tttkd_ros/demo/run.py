@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import OUTDOOR
@@ -19,8 +20,7 @@ from tttkd_ros.demo.summary import ADAPTED, EVERY_SWEEP, FROZEN, DriveFigures, d
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.report import write_json
 from tttkd_ros.evaluation.result import count_rejections
-from tttkd_ros.pools import start_worker
-from tttkd_ros.progress import progress
+from tttkd_ros.subprocesses import init_pool_worker
 
 STRIDE = TTTConfig.stride
 MODES: dict[str, dict[str, object]] = {
@@ -51,11 +51,11 @@ def run_demo(
 
     console.rule("2. The node over DDS, in real time: frozen, adapting, adapting on every sweep")
     drives = [DriveFigures(seed) for seed in seeds]
-    with progress() as bar:
-        task = bar.add_task("drives x modes", total=len(drives) * len(MODES), note="")
+    with Progress() as bar:
+        task = bar.add_task("drives x modes", total=len(drives) * len(MODES))
         for drive, bag in zip(drives, bags, strict=True):
             for mode, parameters in MODES.items():
-                bar.update(task, note=f"drive {drive.seed}, {mode}")
+                bar.update(task, description=f"drive {drive.seed}, {mode}")
                 folder = _run_folder(out, drive.seed, mode)
                 run = run_live(
                     bag, sweeps, folder, rig=jobs.rig_path(bag), cameras=["camera_front"],
@@ -137,8 +137,8 @@ def _titles() -> dict[str, str]:
 
 def _in_processes(processes: int, title: str, calls: list[tuple[Callable, tuple]]) -> list:
     """The calls' results, in order. Leaving early, by Ctrl-C or an error, ends the workers."""
-    with get_context("spawn").Pool(processes, start_worker) as pool, progress() as bar:
-        task = bar.add_task(title, total=len(calls), note="")
+    with get_context("spawn").Pool(processes, init_pool_worker) as pool, Progress() as bar:
+        task = bar.add_task(title, total=len(calls))
 
         def done(_) -> None:
             bar.advance(task)
@@ -151,7 +151,7 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     from tttkd_ros.datasets.conversion import write_bag
     from tttkd_ros.datasets.kitti import open_kitti
     from tttkd_ros.demo.pictures import kitti_pictures
-    from tttkd_ros.evaluation.live_recordings import steps
+    from tttkd_ros.evaluation.live_recordings import read_steps
     from tttkd_ros.geometry.rig import RigCamera, save_rig
 
     bag, folder = out / "kitti", out / "runs" / "kitti"
@@ -169,7 +169,7 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
     except ValueError as error:
         raise ChildError(f"{error}; the node's log is {run.log}") from error
     kitti_pictures(out, frames, run.recording, OUTDOOR)
-    taken = steps(run.recording)
+    taken = read_steps(run.recording)
     return {"sweeps_sent": len(frames), "sweeps_received": len(took), "latency_ms": percentiles(took),
             "steps_accepted": sum(step.accepted for step in taken),
             "rejections": count_rejections(taken)}

@@ -1,6 +1,6 @@
-"""Drives to evaluate on: frames that can be gone through more than once, and the controls made from them.
+"""Drives to evaluate on, and controls derived from them.
 
-A drive is anything with a length that yields its frames in order each time it is iterated: a list, or `BagDrive`.
+A drive has a length and yields its frames in order each time it is iterated, e.g. a list or a `BagDrive`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ class Drive(Protocol):
 
 
 class BagDrive:
-    """A bag's sweeps, or the first `limit` of them, read anew on every iteration; of a bag cut short, what is left.
+    """A bag's sweeps, read again on every iteration. Of a bag that was cut short, the sweeps before the cut.
 
-    The options are `BagReader`'s; labels is a folder of SemanticKITTI's .label files, which go before the bag's truth.
-    `cameras`, and why others are `unusable`, `truth` (where from; None: there is none), `lidar_frame` and `damage` are
-    as there. offsets, tolerance: seconds.
+    Args:
+        limit: use only the first sweeps.
+        labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
+        offsets, tolerance: seconds, see `matching`.
+        other options: as for `BagReader`, as are the attributes `cameras`, `unusable`, `truth`, `lidar_frame` and
+            `damage`.
+
+    Raises:
+        ValueError: the bag cannot be read, or an option is out of range.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class BagDrive:
         if not 0 <= tolerance < math.inf:
             raise ValueError(f"tolerance is {tolerance} seconds, expected 0 or more")
         if labels is not None and not truth:
-            raise ValueError("label files and no truth are asked for: leave out --labels or --no-truth")
+            raise ValueError("both label files and no truth are asked for: leave out --labels or --no-truth")
         from tttkd_ros.bags.reader import BagReader
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
@@ -86,9 +92,9 @@ class BagDrive:
 
 @dataclass(frozen=True)
 class OtherImages:
-    """Control: every sweep gets the images of the sweep half the drive away, with its own geometry and stamps.
+    """Control: every sweep gets the images of the sweep half a drive away, and keeps its own geometry and stamps.
 
-    A gain that survives this does not come from what the camera saw.
+    A gain that remains does not come from what the camera sees.
     """
 
     drive: Drive
@@ -109,10 +115,10 @@ class OtherImages:
 
 @dataclass(frozen=True)
 class Shifted:
-    """Check: every cloud moved rigidly along z, the extrinsics with it, as if the sensor were mounted elsewhere."""
+    """Check: every cloud and its extrinsics are moved along z, as if the sensor were mounted higher. z is in metres."""
 
     drive: Drive
-    z: float  # metres
+    z: float
 
     def __len__(self) -> int:
         return len(self.drive)

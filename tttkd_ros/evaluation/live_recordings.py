@@ -1,9 +1,10 @@
-"""Recordings of what the node answered, scored as runs are: labels against the truth, and the steps that it took."""
+"""Scoring recordings of a live node: predicted labels against the truth, and the adaptation steps it took."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +30,8 @@ LIVE = "live"
 REPORTS = "diagnostic_msgs/msg/DiagnosticArray"
 
 
-class Step(NamedTuple):
-    """What ~/adaptation said of a step for the sweep at `stamp`, nanoseconds."""
+class RecordedStep(NamedTuple):
+    """A step's report on ~/adaptation. stamp: of its sweep, nanoseconds."""
 
     stamp: int
     accepted: bool
@@ -43,7 +44,7 @@ class Step(NamedTuple):
 
 
 def live_names(recordings: Sequence[Path]) -> dict[str, Path]:
-    """What to call the recordings' runs. Raises ValueError for what is no recording of a node's answers."""
+    """Name the recordings' runs. Raises ValueError if one is not a recording of a node's predictions."""
     for path in recordings:
         with open_bag(path) as bag:
             topics.labelled_topic(bag.types)
@@ -55,18 +56,16 @@ def live_names(recordings: Sequence[Path]) -> dict[str, Path]:
 def with_recordings(
     bag: BagResults, drive: BagDrive, recordings: Mapping[str, Path], classes: ClassSet, frozen: LabelFile
 ) -> BagResults:
-    """The results on one bag with those of its recordings; of one that does not fit, the reason.
+    """Add the results of the recordings to a bag's. A recording that does not fit is left out with the reason.
 
-    frozen: the frozen student's labels, where there are any.
+    frozen: the frozen student's labels, used if the file exists.
     """
     results, left_out = list(bag.results), dict(bag.left_out)
     for name, path in recordings.items():
         try:
-            if frozen.path.is_file():
-                with frozen.read() as reference:
-                    results.append(score_recording(name, drive, path, classes, drive.lidar_frame, reference))
-            else:
-                results.append(score_recording(name, drive, path, classes, drive.lidar_frame))
+            with ExitStack() as stack:
+                reference = stack.enter_context(frozen.read()) if frozen.path.is_file() else None
+                results.append(score_recording(name, drive, path, classes, drive.lidar_frame, reference))
         except ValueError as error:
             left_out[name] = str(error)
     return replace(bag, results=tuple(results), left_out=left_out)
@@ -80,42 +79,54 @@ def score_recording(
     lidar_frame: str,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Score the recorded labels by stamp; a sweep that was not answered, or not whole, counts as all unlabelled. Steps
-    are those of the drive's sweeps: a recording may go on where a limit has ended the drive.
+    """Score recorded labels by stamp. A sweep with no prediction, or with other points or frame, counts as unlabelled.
 
-    reference: as for `replay`. Raises ValueError where none of the drive's sweeps is answered.
+    Only steps of the drive's sweeps count, because a recording may continue after the drive's limit.
+
+    Args:
+        name: of the run.
+        drive: the sweeps that were played to the node.
+        recording: bag with the node's labelled clouds and reports.
+        classes: of the labels.
+        lidar_frame: frame of sweeps that name none.
+        reference: as for `replay`.
+
+    Raises:
+        ValueError: no sweep of the drive has a prediction.
     """
     stamps = labelled_stamps(recording)
-    awaited, arriving = set(stamps), read_labelled(recording)
-    held = {}  # answers that arrived before the sweep in hand was reached: none, if in order
+    expected, arriving = set(stamps), read_labelled(recording)
+    early = {}  # predictions that were recorded before those of earlier sweeps
     tally, received, intact = Tally(len(drive), len(classes)), 0, True
     for frame in drive:
-        while frame.stamp in awaited and frame.stamp not in held:
-            answer = next(arriving)
-            held[answer.stamp] = answer
-        awaited.discard(frame.stamp)
-        answer = held.pop(frame.stamp, None)
-        prediction = _nothing(len(frame.points))
-        if answer is not None:
+        while frame.stamp in expected and frame.stamp not in early:
+            labelled = next(arriving)
+            early[labelled.stamp] = labelled
+        expected.discard(frame.stamp)
+        labelled = early.pop(frame.stamp, None)
+        size = len(frame.points)
+        prediction = Prediction(np.full(size, UNLABELLED, np.uint8), np.zeros(size, np.float32), 0)
+        if labelled is not None:
             received += 1
-            same_frame = answer.frame_id == (frame.frame_id or lidar_frame)  # two LiDARs may share the topic
-            if same_frame and np.array_equal(answer.points, frame.points, equal_nan=True):
-                prediction = Prediction(answer.labels, answer.confidence, 0)
+            same_frame = labelled.frame_id == (frame.frame_id or lidar_frame)  # two LiDARs may share the topic
+            if same_frame and np.array_equal(labelled.points, frame.points, equal_nan=True):
+                prediction = Prediction(labelled.labels, labelled.confidence, 0)
             else:
                 intact = False
         tally.add(frame, prediction, None if reference is None else reference(frame))
     if not received:
-        raise ValueError(f"recording {recording} holds {len(stamps)} answers, but none to a sweep of the drive")
+        raise ValueError(f"recording {recording} holds {len(stamps)} predictions, but none for a sweep of the drive")
     counts = tally.arrays()
     scored = set(counts["stamps"].tolist())
-    taken = [step for step in steps(recording) if step.stamp in scored]
+    taken = [step for step in read_steps(recording) if step.stamp in scored]
     accepted = [step for step in taken if step.accepted]
+    settings = {}
+    if taken:  # the node may have raised its stride for a while, but never lowers it
+        settings = {"stride": min(step.stride for step in taken), "learning_rate": taken[0].learning_rate}
     return Result(
         name=name,
         class_names=classes.names,
-        # The stride may have been stretched for a while, never cut.
-        settings={"stride": min(step.stride for step in taken), "learning_rate": taken[0].learning_rate}
-        if taken else {},
+        settings=settings,
         steps_tried=len(taken),
         steps_accepted=len(accepted),
         rejections=count_rejections(taken),
@@ -127,9 +138,9 @@ def score_recording(
     )
 
 
-def steps(recording: Path) -> list[Step]:
-    """The steps that the node told of on ~/adaptation, beside the labelled clouds."""
-    found = []
+def read_steps(recording: Path) -> list[RecordedStep]:
+    """Read the node's reports on ~/adaptation. Raises ValueError if one is incomplete."""
+    steps = []
     with open_bag(recording) as bag:
         topic = topics.labelled_topic(bag.types).removesuffix(topics.LABELLED) + "adaptation"
         if topic in bag.types:
@@ -138,25 +149,22 @@ def steps(recording: Path) -> list[Step]:
             message = bag.decode(record)
             for status in message.status:
                 try:
-                    found.append(_step(nanoseconds(message.header.stamp), status))
+                    steps.append(_parse_step(nanoseconds(message.header.stamp), status))
                 except ValueError as error:
                     raise ValueError(f"recording {recording}, {topic}: {error}") from error
-    return found
+    return steps
 
 
-def _step(stamp: int, status) -> Step:
+def _parse_step(stamp: int, status) -> RecordedStep:
     """status: a diagnostic_msgs/DiagnosticStatus."""
     values = {pair.key: pair.value for pair in status.values}
-    if missing := [name for name in Step._fields if name not in {"stamp", *Step._field_defaults, *values}]:
+    optional = {"stamp", *RecordedStep._field_defaults}
+    if missing := [name for name in RecordedStep._fields if name not in {*optional, *values}]:
         raise ValueError(f"a report lacks {', '.join(missing)}; it has {', '.join(values) or 'nothing'}")
-    step = Step(
+    step = RecordedStep(
         stamp, values["accepted"] == "true", values["reason"], float(values["loss"]), float(values["seconds"]),
         int(values["stride"]), float(values["learning_rate"]), values.get("skipped") == "true",
     )
     if not math.isfinite(step.learning_rate):
         raise ValueError(f"a report's learning_rate is {step.learning_rate}, expected a finite number")
     return step
-
-
-def _nothing(points: int) -> Prediction:
-    return Prediction(np.full(points, UNLABELLED, np.uint8), np.zeros(points, np.float32), 0)

@@ -1,4 +1,4 @@
-"""The models of a run: those given, or those that ship."""
+"""The student and teacher of a run: those given, or those that ship."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tttkd_ros.devices import require_device
-from tttkd_ros.paths import shipped_path
+from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
 if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
     from tttkd_ros.teacher import Teacher
 
-STUDENT = "models/student/student.safetensors"
-TEACHER = "models/teacher"
-
 
 class Models:
-    """Each model is loaded when it is first asked for, which raises ValueError or FileNotFoundError where it is missing
-    or cannot be read. A device that is not there raises ValueError before that.
+    """Loads each model when it is first used. That raises ValueError or FileNotFoundError if it cannot be read.
 
-    source_only: a student trained without the teacher, of the same classes.
+    Args:
+        model: student checkpoint; the shipped one if not given.
+        teacher: directory or hub name; the shipped one if not given.
+        source_only: checkpoint of a student trained without the teacher, of the same classes.
+        engine: what runs the teacher.
+        device: torch device of all models.
+
+    Raises:
+        ValueError: there is no such device.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Models:
 
     @property
     def paths(self) -> dict[str, Path | None]:
-        """Name -> where it is to be read from; a teacher's may be its name on the hub."""
+        """Name -> where the model is read from; for a teacher that may be its name on the hub."""
         return {
             "model": self._model or shipped_path(STUDENT),
             "teacher": Path(self._teacher or shipped_path(TEACHER)),
@@ -57,12 +61,12 @@ class Models:
         from tttkd_ros.segmenter.checkpoint import load_student
 
         if self._source_only is None:
-            raise ValueError("there is no student of that kind: give its checkpoint with --source-only")
+            raise ValueError("no student trained without the teacher is given: name its checkpoint with --source-only")
         return load_student(self._source_only, self.device, class_set=self.student.config.class_set)
 
     @cached_property
     def teacher(self) -> Teacher:
-        """For the input size that the student learnt from."""
+        """The teacher for the input size that the student was trained with."""
         from tttkd_ros.teacher import load_teacher
 
         size = self.student.config.teacher_input
@@ -78,6 +82,6 @@ def load_models(
     device: str = "cpu",
     with_teacher: bool = True,
 ) -> tuple[Student, Teacher | None]:
-    """The student and its teacher, at once; see `Models`."""
+    """Load the student and its teacher at once; arguments as for `Models`."""
     models = Models(model, teacher, engine=engine, device=device)
     return models.student, models.teacher if with_teacher else None

@@ -1,4 +1,4 @@
-"""Which runs a list of methods and of settings makes."""
+"""Expanding lists of methods and settings into runs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from tttkd_ros.evaluation.replay import FROZEN, METHODS, OFFLINE_KD, ONLINE, ONLINE_KD, SOURCE_ONLY, Method
+from tttkd_ros.evaluation.replay import FROZEN, METHODS, OFFLINE_KD, ONLINE, ONLINE_KD, SOURCE_ONLY, RunConfig
 
 ALL = "all"
 
 
 def plan(
     names: Sequence[str],
-    common: Method,
+    common: RunConfig,
     *,
     strides: Sequence[int],
     learning_rates: Sequence[float],
@@ -21,13 +21,17 @@ def plan(
     steps: Sequence[int],
     images: Sequence[int] = (),
     source_only: bool = False,
-) -> list[Method]:
-    """Each run once, in the order of `METHODS`. The first is frozen in any case: what the others are compared with.
+) -> list[RunConfig]:
+    """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
-    common: what the runs share, whatever its name; a control, where they learn from images. strides: of every online
-    method. learning_rates, bn_momenta: of ttt-kd-o and ttt-kd; the others have their own. steps: of ttt-kd; online
-    methods take one for each sweep. images: of those that learn from images; () for all there are. source_only: whether
-    there is such a student; it is then run as well.
+    Args:
+        names: methods, or "all".
+        common: settings that all runs share. Its control applies to methods that learn from images.
+        strides: of every online method.
+        learning_rates, bn_momenta: of ttt-kd-o and ttt-kd; the other methods have their own.
+        steps: of ttt-kd; online methods take one per sweep.
+        images: of methods that learn from images; empty for no limit.
+        source_only: whether to run the student trained without the teacher as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -40,17 +44,16 @@ def plan(
     for name in METHODS:
         if name not in wanted:
             continue
-        lists = {
+        kd, uses_images = name in (ONLINE_KD, OFFLINE_KD), RunConfig(name).uses_images
+        choices = {
             "stride": strides if name in ONLINE else (),
-            "learning_rate": learning_rates if name in (ONLINE_KD, OFFLINE_KD) else (),
-            "bn_momentum": bn_momenta if name in (ONLINE_KD, OFFLINE_KD) else (),
+            "learning_rate": learning_rates if kd else (),
+            "bn_momentum": bn_momenta if kd else (),
             "steps": steps if name == OFFLINE_KD else (1,),
         }
-        looks = Method(name).uses_images
-        for count, *values in product((looks and images) or (None,), *(given or (None,) for given in lists.values())):
-            chosen = {key: value for key, value in zip(lists, values, strict=True) if value is not None}
-            runs.append(replace(
-                common, name=name, config=replace(common.config, **chosen), images=count,
-                control=common.control if looks else None,
-            ))
+        choices = {key: values for key, values in choices.items() if values}
+        for count, *values in product((uses_images and images) or (None,), *choices.values()):
+            config = replace(common.config, **dict(zip(choices, values, strict=True)))
+            control = common.control if uses_images else None
+            runs.append(replace(common, method=name, config=config, images=count, control=control))
     return list({run.title: run for run in runs}.values())

@@ -1,7 +1,7 @@
-"""Lossless replay of a drive through the pipeline, in process: every sweep is answered, every due step is taken.
+"""Lossless replay: run a method over a drive in process. Every sweep is predicted, and every due step is taken.
 
-The same pipeline as the node's, but steps run between predictions instead of beside them, so that a run depends on
-nothing but its inputs: the same drive, weights and seed give the same result.
+The pipeline is the node's, but steps run between predictions instead of beside them. So a run depends only on its
+inputs: the same drive, weights and seed give the same result.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.weights import Weights
 
 CONTROLS = ("other-image", "mean-features", "no-image")
-MEAN_IMAGES = 32  # images, evenly spaced over the drive, behind the mean feature map
+MEAN_IMAGES = 32  # images, evenly spaced over the drive, that the mean feature map is computed from
 
 
 @dataclass(frozen=True)
-class Method:
-    """What to run.
+class RunConfig:
+    """One run: a method and its settings.
 
-    name: "frozen" (the student as it is: the paper's Joint-Train), "source-only" (the same of a student that was
-    trained without the teacher), one of the online methods of `methods.METHODS` (`config.steps` steps on every
-    stride-th sweep, updates kept, each sweep predicted before it is trained on) or "ttt-kd" (offline: for every sweep
-    by itself, `config.steps` steps from the shipped weights, predict, discard). rotations: about the vertical, over
-    which logits are accumulated. images: of a sweep that are learnt from, at most. control: one of `CONTROLS`.
-    shift_z: metres.
+    method: "frozen" is the student without adaptation (the paper's Joint-Train). "source-only" is the same for a
+        student trained without the teacher. The online methods take `config.steps` steps on every stride-th sweep,
+        after it is predicted, and keep the updates. "ttt-kd" is offline: for each sweep it starts from the shipped
+        weights, takes `config.steps` steps, predicts and discards the updates.
+    control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
+    shift_z: metres to move every cloud upwards.
+    seed: of the choice of points.
+    rotations: about the vertical axis, over which logits are averaged.
+    images: maximum number of images per sweep to learn from; None for all.
     """
 
-    name: str = ONLINE_KD
+    method: str = ONLINE_KD
     config: TTTConfig = field(default_factory=TTTConfig)
     control: str | None = None
     shift_z: float = 0.0
@@ -54,52 +57,55 @@ class Method:
     images: int | None = None
 
     def __post_init__(self):
-        if self.name not in METHODS:
-            raise ValueError(f"method is {self.name!r}, expected one of {', '.join(METHODS)}")
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
         if self.control is not None and self.control not in CONTROLS:
             raise ValueError(f"control is {self.control!r}, expected one of {', '.join(CONTROLS)}")
         for option, value in (("control", self.control), ("images", self.images)):
             if value is not None and not self.uses_images:
-                raise ValueError(f"{option} {value!r} is of what is learnt from: {self.name!r} learns from no image")
+                raise ValueError(f"{option} is {value!r}, but {self.method!r} learns from no image: leave it out")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
-        for option, value in (("rotations", self.rotations), ("images", 1 if self.images is None else self.images)):
-            if value < 1:
+        for option, value in (("rotations", self.rotations), ("images", self.images)):
+            if value is not None and value < 1:
                 raise ValueError(f"{option} is {value}, expected at least 1")
 
     @property
     def adapts(self) -> bool:
-        return METHODS[self.name].build is not None
+        return METHODS[self.method].build is not None
 
     @property
     def uses_images(self) -> bool:
-        """Whether it learns from images, and so needs a camera and a teacher."""
-        return METHODS[self.name].uses_images
+        """Whether the method learns from images, so needs a camera and a teacher."""
+        return METHODS[self.method].uses_images
 
     @property
-    def learns_from(self) -> int | None:
-        """Images of a sweep, at most; None for all."""
+    def max_images(self) -> int | None:
+        """Maximum number of images per sweep that the run learns from; None for all."""
         return self.images if self.uses_images and self.control != "no-image" else 0
 
     @property
-    def in_force(self) -> TTTConfig:
-        """The guard is out of place in a control, which shows what learning from the wrong thing does, and offline,
-        where every sweep begins anew: what is usual, it could never tell."""
-        guarded = self.config.guard and self.control is None and self.name != OFFLINE_KD
-        return replace(self.config, guard=guarded)
+    def effective_config(self) -> TTTConfig:
+        """`config` without the guard if the run is a control or offline.
+
+        A control shows what learning from the wrong thing does, so nothing may prevent it. Offline, the guard cannot
+        know what is normal, because every sweep starts anew.
+        """
+        guard = self.config.guard and self.control is None and self.method != OFFLINE_KD
+        return replace(self.config, guard=guard)
 
     @property
     def settings(self) -> dict[str, float | int | str | None]:
-        """Those that have a part in the run; a method that is not TTT-KD has a learning rate of its own."""
+        """Settings that affect this run. Methods other than TTT-KD have a learning rate of their own."""
         settings: dict[str, float | int | str | None] = {"seed": self.seed, "rotations": self.rotations}
         if self.adapts:
             settings["steps"] = self.config.steps
-        if self.name in (ONLINE_KD, OFFLINE_KD):
+        if self.method in (ONLINE_KD, OFFLINE_KD):
             settings |= {"learning_rate": self.config.learning_rate, "bn_momentum": self.config.bn_momentum,
-                         "kd_points": self.config.kd_points, "guard": self.in_force.guard}
+                         "kd_points": self.config.kd_points, "guard": self.effective_config.guard}
         if self.uses_images:
             settings |= {"control": self.control, "images": self.images}
-        if METHODS[self.name].online:
+        if METHODS[self.method].online:
             settings["stride"] = self.config.stride
         if self.shift_z:
             settings["shift_z"] = self.shift_z
@@ -107,114 +113,121 @@ class Method:
 
     @property
     def title(self) -> str:
-        return title(self.name, self.settings)
+        return title(self.method, self.settings)
 
 
-class _Answer(NamedTuple):
-    """seconds: that the prediction took, without adaptation."""
+class TimedPrediction(NamedTuple):
+    """A sweep, its prediction, and the seconds that the prediction took without adaptation."""
 
     frame: Frame
     prediction: Prediction
     seconds: float
 
 
-def check_fit(method: Method, student, teacher) -> None:
-    """Raise the ValueError or FileNotFoundError of a method that adapts where it does not fit these models."""
-    if method.adapts:
-        METHODS[method.name].build(student, teacher, method.seed)
+def check_fit(run: RunConfig, student, teacher) -> None:
+    """Build the run's adapter once. Raises ValueError or FileNotFoundError if the models do not fit the method."""
+    if run.adapts:
+        METHODS[run.method].build(student, teacher, run.seed)
 
 
 def replay(
     drive: Drive,
     student,
     teacher=None,
-    method: Method | None = None,
+    run: RunConfig | None = None,
     *,
     on_sweep: Callable[[Frame, Prediction], None] | None = None,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Run one method over a drive and score every sweep against its truth, where it has one.
+    """Run one method over a drive and score every sweep that has truth.
 
-    student, teacher: as `Pipeline` takes them; neither is changed. on_sweep is called after each prediction.
-    reference(frame): (N,) uint8, the frozen student's labels, asked for in the order of the sweeps. Raises ValueError
-    where the method needs a teacher and there is none, or the drive holds no sweep.
+    Args:
+        drive: the sweeps.
+        student, teacher: as `Pipeline` takes them; neither is changed.
+        run: method and settings; online TTT-KD if not given.
+        on_sweep: called after each prediction.
+        reference: returns the frozen student's labels (N,) uint8 of a sweep; called once for each, in order.
+
+    Raises:
+        ValueError: the method needs a teacher and there is none, or the drive has no sweep.
     """
-    method = method or Method()
-    if method.uses_images and teacher is None:
-        raise ValueError(f"method {method.name!r} learns from images and needs a teacher, got none")
-    seen = Shifted(drive, method.shift_z) if method.shift_z else drive
-    if method.control == "other-image":
-        seen = OtherImages(seen)
-    elif method.control == "mean-features":
+    run = run or RunConfig()
+    if run.uses_images and teacher is None:
+        raise ValueError(f"method {run.method!r} learns from images and needs a teacher, got none")
+    shown = Shifted(drive, run.shift_z) if run.shift_z else drive
+    if run.control == "other-image":
+        shown = OtherImages(shown)
+    elif run.control == "mean-features":
         teacher = MeanFeatures(teacher, _spread_images(drive, MEAN_IMAGES))
 
     class_set = CLASS_SETS[student.config.class_set]
     reports: list[StepReport] = []
-    tally, seconds, wrong, missing = Tally(len(drive), len(class_set)), [], [], []
-    run = _offline if method.name == OFFLINE_KD else _online
-    for answer in run(seen, student, teacher, method, reports):
-        seconds.append(answer.seconds)
-        wrong.append(answer.prediction.problem)
-        missing.append(answer.frame.missing)
-        tally.add(answer.frame, answer.prediction, None if reference is None else reference(answer.frame))
+    tally, seconds, problems, missing = Tally(len(drive), len(class_set)), [], [], []
+    predict = _offline if run.method == OFFLINE_KD else _online
+    for frame, prediction, duration in predict(shown, student, teacher, run, reports):
+        seconds.append(duration)
+        problems.append(prediction.problem)
+        missing.append(frame.missing)
+        tally.add(frame, prediction, None if reference is None else reference(frame))
         if on_sweep is not None:
-            on_sweep(answer.frame, answer.prediction)
+            on_sweep(frame, prediction)
     accepted = [report for report in reports if report.accepted]
-    problems = [explain_sweeps(wrong)]
-    if method.learns_from != 0 or not method.uses_images:  # else it is without images as asked for
-        problems.append(explain_steps(reports))
-    if method.uses_images and any(report.cameras for report in reports):  # else that is why the steps were refused
-        problems += explain_cameras(missing)
+    explanations = [explain_sweeps(problems)]
+    if run.max_images != 0 or not run.uses_images:  # otherwise the images are left out on purpose
+        explanations.append(explain_steps(reports))
+    if run.uses_images and any(report.cameras for report in reports):  # otherwise explain_steps says it
+        explanations += explain_cameras(missing)
     return Result(
-        name=method.name,
+        name=run.method,
         class_names=class_set.names,
-        settings=method.settings,
+        settings=run.settings,
         steps_tried=len(reports),
         steps_accepted=len(accepted),
         rejections=count_rejections(reports),
         losses=tuple((report.stamp, report.loss) for report in accepted if math.isfinite(report.loss)),
         timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
-        problems=tuple(filter(None, problems)),
+        problems=tuple(filter(None, explanations)),
         **tally.arrays(),
     )
 
 
-def _online(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[_Answer]:
-    spec = METHODS[method.name]
-    build = partial(spec.build, student, teacher, method.seed) if method.adapts else None
+def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> Iterator[TimedPrediction]:
+    spec = METHODS[run.method]
+    build = partial(spec.build, student, teacher, run.seed) if run.adapts else None
     pipeline = Pipeline(
-        spec.predictor(student), build, method.in_force, background=False, on_report=reports.append, rotations=method.rotations
+        spec.predictor(student), build, run.effective_config, background=False, on_report=reports.append,
+        rotations=run.rotations,
     )
     try:
         for frame in drive:
             start = perf_counter()
             prediction = pipeline.segment(frame.upright)
             seconds = perf_counter() - start
-            pipeline.adapt(frame.stamp, partial(_cut, frame, method.learns_from))
-            yield _Answer(frame, prediction, seconds)
+            pipeline.adapt(frame.stamp, partial(_limit_images, frame, run.max_images))
+            yield TimedPrediction(frame, prediction, seconds)
     finally:
         pipeline.close()
 
 
-def _offline(drive: Drive, student, teacher, method: Method, reports: list) -> Iterator[_Answer]:
-    adapter = METHODS[OFFLINE_KD].build(student, teacher, method.seed)
-    segmenter = Segmenter(student, method.rotations)
+def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> Iterator[TimedPrediction]:
+    adapter = METHODS[OFFLINE_KD].build(student, teacher, run.seed)
+    segmenter = Segmenter(student, run.rotations)
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.load_weights(shipped)
-        reports.append(adapter.step(_cut(frame, method.learns_from), method.in_force))
+        reports.append(adapter.step(_limit_images(frame, run.max_images), run.effective_config))
         start = perf_counter()
         segmenter.load(adapter.weights())
-        yield _Answer(frame, segmenter.segment(frame.upright), perf_counter() - start)
+        yield TimedPrediction(frame, segmenter.segment(frame.upright), perf_counter() - start)
 
 
-def _cut(frame: Frame, images: int | None) -> Frame:
-    return frame if images is None else replace(frame, views=frame.views[:images])
+def _limit_images(frame: Frame, count: int | None) -> Frame:
+    return frame if count is None else replace(frame, views=frame.views[:count])
 
 
 def _spread_images(drive: Drive, count: int) -> list[np.ndarray]:
     chosen = set(np.linspace(0, len(drive) - 1, min(count, len(drive))).round().astype(int).tolist())
     images = [view.image for index, frame in enumerate(drive) if index in chosen for view in frame.views]
     if not images:
-        raise ValueError("the drive holds no image: the control 'mean-features' needs some")
+        raise ValueError("the drive has no image: the control 'mean-features' needs some")
     return images

@@ -1,11 +1,11 @@
-"""Results for people and programs: tables, and JSON and CSV files that are the same bytes for the same results."""
+"""Results as tables for a terminal, and as JSON and CSV files. Equal results give equal bytes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -25,56 +25,57 @@ SETTINGS = ("stride", "learning_rate", "bn_momentum", "steps", "images", "kd_poi
 
 
 def tables(bags: Sequence[BagResults]) -> Iterator[Table]:
-    """All that there is to show on a terminal."""
+    """All tables to print: mIoU of each bag and of all together, classes, timing."""
     read = [bag for bag in bags if bag.results]
     for bag in read:
-        yield table(bag.results, heading=f"{bag.bag}: {bag.sweeps} sweeps")
+        yield result_table(bag.results, heading=f"{bag.bag}: {bag.sweeps} sweeps")
     together = all_bags(bags)
     if len(read) > 1 and together.results:
-        yield table(together.results, heading=f"{len(read)} bags together: {together.sweeps} sweeps")
+        yield result_table(together.results, heading=f"{len(read)} bags together: {together.sweeps} sweeps")
     if together.results:
         yield class_table(together.results)
         yield timing_table(together.results)
 
 
-def table(results: Sequence[Result], *, heading: str = "") -> Table:
-    """A run to a row: mIoU in per cent over the whole drive, its second half and by camera coverage; calibration error
-    and labels that are the frozen student's, in per cent; mean loss; steps accepted of those tried. Fits 80 columns."""
-    rows = _table(results, heading, [*FIGURES, "loss", "steps"])
+def result_table(results: Sequence[Result], *, heading: str = "") -> Table:
+    """One row per run: mIoU of the whole drive, of its second half, of points a camera sees and of points none does;
+    calibration error, share of labels equal to the frozen student's, loss, and accepted steps. Fits 80 columns."""
+    table = _table(heading, [*FIGURES, "loss", "steps"])
     for number, result in enumerate(results, 1):
         summary = result.summary()
         figures = [_text(summary[key]) for key in FIGURES.values()]
         steps = f"{result.steps_accepted}/{result.steps_tried}" if result.steps_tried else "-"
-        rows.add_row(str(number), result.title, *figures, _text(summary["loss"], 3), steps)
-    return rows
+        table.add_row(str(number), result.title, *figures, _text(summary["loss"], 3), steps)
+    return table
 
 
 def class_table(results: Sequence[Result]) -> Table:
-    """A run to a row, numbered as in `table`: each class's IoU in per cent; without truth, its share of the answers."""
+    """One row per run, numbered as in `result_table`: IoU of each class, or its share of the predictions if there is
+    no truth."""
     key = "iou" if any(result.sweeps_with_truth for result in results) else "predicted"
     names = results[0].class_names
-    heading = "IoU of each class" if key == "iou" else "Share of each class in the answers: there is no truth"
-    rows = _table(results, heading, [name.replace("-", "-\n") for name in names], titled=False)
+    heading = "IoU of each class" if key == "iou" else "Share of each class in the predictions: there is no truth"
+    table = _table(heading, [name.replace("-", "-\n") for name in names], titled=False)
     for number, result in enumerate(results, 1):
         shares = result.summary()[key] or {}
-        rows.add_row(str(number), *(_text(shares.get(name)) for name in names))
-    return rows
+        table.add_row(str(number), *(_text(shares.get(name)) for name in names))
+    return table
 
 
 def timing_table(results: Sequence[Result]) -> Table:
-    """A run to a row: what differs from one evaluation to the next."""
+    """One row per run: speed and latency."""
     columns = ["per s", "p50 ms", "p95 ms", "p99 ms", "s a step"]
-    rows = _table(results, "Predictions per second, steps included; their latency; seconds of a step", columns)
+    table = _table("Predictions per second, steps included; their latency; seconds per step", columns)
     for number, result in enumerate(results, 1):
         timing = result.timing.summary()
         latency = [_text(value) for value in timing["latency_ms"].values()]
         per_second, step = _text(timing["predictions_per_second"], 2), _text(timing["seconds_per_step"], 3)
-        rows.add_row(str(number), result.title, per_second, *latency, step)
-    return rows
+        table.add_row(str(number), result.title, per_second, *latency, step)
+    return table
 
 
 def notes(bag: BagResults) -> Iterator[str]:
-    """What a reader of the tables must know."""
+    """Remarks on a bag that a reader of its tables must know."""
     if not bag.sweeps:
         yield f"{bag.bag} cannot be evaluated: {bag.damage}"
     elif bag.damage is not None:
@@ -85,42 +86,43 @@ def notes(bag: BagResults) -> Iterator[str]:
         yield f"{bag.bag} has truth for {known} of {bag.sweeps} sweeps: IoU and calibration are of those"
     for result in bag.results:
         if (delivery := result.delivery) is not None:
-            told = [f"{delivery.received} of {delivery.sent} sweeps answered"]
-            told += [] if delivery.in_order else ["not in order"]
-            told += [] if delivery.intact else ["some with another frame or other points, which count as unlabelled"]
-            yield f"{bag.bag}, {result.title}: {', '.join(told)}"
-    problems: dict[str, list[str]] = {}
-    for result in bag.results:
-        for problem in result.problems:
-            problems.setdefault(problem, []).append(result.title)
-    for problem, titles in problems.items():
+            parts = [f"{delivery.received} of {delivery.sent} sweeps have a prediction"]
+            parts += [] if delivery.in_order else ["not in order"]
+            parts += [] if delivery.intact else ["some with another frame or other points, which count as unlabelled"]
+            yield f"{bag.bag}, {result.title}: {', '.join(parts)}"
+    problems = [(problem, result.title) for result in bag.results for problem in result.problems]
+    for problem, titles in _grouped(problems).items():
         yield f"{bag.bag}, {'; '.join(titles)}: {problem}"
-    reasons: dict[str, list[str]] = {}
-    for title, reason in bag.left_out.items():
-        reasons.setdefault(reason, []).append(title)
-    for reason, titles in reasons.items():
+    for reason, titles in _grouped((reason, title) for title, reason in bag.left_out.items()).items():
         yield f"{bag.bag}, left out: {'; '.join(titles)}: {reason}"
 
 
 def content(bags: Sequence[BagResults]) -> dict:
-    """Of results.json. "results": over all bags together."""
-    return {
+    """Content of results.json. "results" is over all bags together."""
+
+    def runs(bag: BagResults) -> dict:
+        return {"results": [result.summary() for result in bag.results], "left_out": bag.left_out}
+
+    return runs(all_bags(bags)) | {
         "bags": [
-            _described(bag) | {
-                "bag": bag.bag, "sweeps": bag.sweeps, "cameras": bag.cameras, "truth": bag.truth, "damage": bag.damage
-            }
+            runs(bag) | {"bag": bag.bag, "sweeps": bag.sweeps, "cameras": bag.cameras, "truth": bag.truth,
+                         "damage": bag.damage}
             for bag in bags
         ]
-    } | _described(all_bags(bags))
+    }
 
 
 def timings(bags: Sequence[BagResults]) -> dict:
-    """Of timing.json."""
-    return {"bags": [{"bag": bag.bag, "results": _timed(bag)} for bag in bags], "results": _timed(all_bags(bags))}
+    """Content of timing.json."""
+
+    def runs(bag: BagResults) -> list[dict]:
+        return [{"run": result.title} | result.timing.summary() for result in bag.results]
+
+    return {"bags": [{"bag": bag.bag, "results": runs(bag)} for bag in bags], "results": runs(all_bags(bags))}
 
 
 def comma_separated(bags: Sequence[BagResults]) -> str:
-    """Of results.csv: a line for each bag and run, and for each run over all bags."""
+    """Content of results.csv: a line for each bag and run, and for each run over all bags."""
     names = next(result.class_names for bag in bags for result in bag.results)
     figures = ("sweeps", "sweeps_with_truth", *FIGURES.values(), "loss", "steps_tried", "steps_accepted")
     text = io.StringIO()
@@ -136,33 +138,33 @@ def comma_separated(bags: Sequence[BagResults]) -> str:
 
 
 def write_reports(folder: Path, bags: Sequence[BagResults]) -> None:
-    """results.json, results.csv and timing.json."""
+    """Write timing.json, results.csv and results.json."""
     write_json(folder / "timing.json", timings(bags))
     write_whole(folder / "results.csv", comma_separated(bags).encode())
     write_json(folder / "results.json", content(bags))
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` with sorted keys, whole or not at all."""
+def write_json(path: Path, content: Mapping) -> None:
+    """Write a JSON file with sorted keys, whole or not at all."""
     write_whole(path, (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def _described(bag: BagResults) -> dict:
-    return {"results": [result.summary() for result in bag.results], "left_out": bag.left_out}
+def _grouped(pairs) -> dict[str, list[str]]:
+    """Key -> all values of its pairs, in order."""
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
-def _timed(bag: BagResults) -> list[dict]:
-    return [{"run": result.title} | result.timing.summary() for result in bag.results]
-
-
-def _table(results: Sequence[Result], heading: str, columns: Sequence[str], *, titled: bool = True) -> Table:
-    rows = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    rows.add_column("", justify="right", style="dim", no_wrap=True)
+def _table(heading: str, columns: Sequence[str], *, titled: bool = True) -> Table:
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
     if titled:
-        rows.add_column("per cent")
+        table.add_column("per cent")
     for column in columns:
-        rows.add_column(column, justify="right", no_wrap=True)
-    return rows
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def _text(value: float | None, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""What a run over a drive left behind: counts for every sweep, and all figures that derive from them."""
+"""The result of a run: counts for every sweep, and all figures that follow from them."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.diagnosis import StepOutcome, kind_of
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
-WINDOW = 50  # sweeps behind each value of a summary's mIoU over time
-# What tells one run from another in a title, and what it is called there; but not where it is as usual.
-TITLED = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps", "images": "images",
-          "control": "", "shift_z": "z shift"}
-USUAL = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
+WINDOW = 50  # sweeps for each value of mIoU over time
+# Settings that appear in a run's title, and their names there. A setting at its default does not appear.
+TITLE_NAMES = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps", "images": "images",
+               "control": "", "shift_z": "z shift"}
+TITLE_DEFAULTS = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 
 Settings = Mapping[str, "float | int | str | None"]
 
 
 def count_rejections(steps: Iterable[StepOutcome]) -> dict[str, int]:
-    """Kind of reason -> how many were not accepted for it."""
+    """Kind of reason -> number of steps rejected for it."""
     return dict(Counter(kind_of(step.reason) for step in steps if not step.accepted))
 
 
 def title(name: str, settings: Settings) -> str:
-    """The method with those of its settings that tell one run from another: "ttt-kd-o, stride 5, lr 0.1"."""
+    """Method and settings that distinguish a run from others, e.g. "ttt-kd-o, stride 5, lr 0.1"."""
     parts = [name]
-    for key, label in TITLED.items():
+    for key, label in TITLE_NAMES.items():
         value = settings.get(key)
-        if value is not None and value != USUAL.get(key):
+        if value is not None and value != TITLE_DEFAULTS.get(key):
             parts.append(f"{label} {value}".strip())
     return ", ".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """Seconds on the wall: predictions (S,), each from points to labels; steps (K,), each attempt to adapt.
+    """Wall-clock seconds of predictions (S,), each from points to labels, and of adaptation steps (K,).
 
-    Never the same twice, and so no part of a result's summary or file.
+    They differ from run to run, so a result's summary and file do not contain them.
     """
 
     predictions: np.ndarray
     steps: np.ndarray
 
     def summary(self) -> dict:
-        """predictions_per_second: predictions and steps taking turns, as in the paper. latency_ms: of predictions."""
+        """Predictions per second with steps between them, as in the paper; latency of predictions; seconds per step."""
         total = self.predictions.sum() + self.steps.sum() if len(self.predictions) else 0
         percentiles = np.percentile(1e3 * self.predictions, (50, 95, 99)) if len(self.predictions) else [np.nan] * 3
         return {
@@ -59,8 +59,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How a live node's answers came back. received: of the sweeps sent, the answered ones. in_order: stamps rise.
-    intact: every answer has its sweep's frame and points."""
+    """How a live node's predictions arrived.
+
+    sent: sweeps. received: sweeps with a prediction. in_order: whether stamps rise. intact: whether every prediction
+    has its sweep's frame and points.
+    """
 
     sent: int
     received: int
@@ -78,17 +81,21 @@ class Delivery:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One method's run over one drive, or over several one after the other.
+    """Result of one run over a drive, or over several drives one after the other.
 
-    stamps: (S,) int64 nanoseconds. matrices: (S, 2, C, C + 1) int64, rows truth, the last column answers withheld;
-    index 0 of the second axis holds the points that no camera saw, index 1 those that one did; zeros without truth.
-    steps_tried, steps_accepted: adaptation jobs. rejections: kind of reason -> count. losses: (stamp, loss) of the
-    accepted steps, of methods that have a loss.
-
-    predicted: (S, C + 1) int64, points by answer, the last column withheld. agreement: (S, 2) int64, points that are
-    answered as by the frozen student, and points; None where that is not known. calibration: (BINS, 3), see
-    `metrics.calibration`. samples: stamp -> labels (N,) uint8 of a few sweeps, for pictures. lengths: sweeps of each
-    drive; () for one. delivery: of a live run. problems: what kept (nearly) all steps or labels back, a line each.
+    stamps: (S,) int64 nanoseconds.
+    matrices: (S, 2, C, C + 1) int64 confusion matrices, see `metrics.confusion`; zeros without truth. On the second
+        axis, 0 holds the points that no camera sees and 1 those that one does.
+    steps_tried, steps_accepted: adaptation steps.
+    rejections: kind of reason -> number of steps.
+    losses: (stamp, loss) of the accepted steps, if the method has a loss.
+    predicted: (S, C + 1) int64, number of points by predicted class; the last column is unlabelled.
+    agreement: (S, 2) int64, points with the frozen student's label, and all points; None if not compared.
+    calibration: (BINS, 3), see `metrics.calibration`.
+    samples: stamp -> labels (N,) uint8 of a few sweeps, for pictures.
+    lengths: number of sweeps of each drive; () for one drive.
+    delivery: of a live run.
+    problems: explanations why almost all steps were rejected or almost no point is labelled.
     """
 
     name: str
@@ -119,11 +126,11 @@ class Result:
 
     @property
     def sweeps_with_truth(self) -> int:
-        """Sweeps of which at least one point has a class."""
+        """Number of sweeps with at least one point that has a class."""
         return int(self.matrices.any((1, 2, 3)).sum())
 
     def matrix(self, sweeps: slice | np.ndarray = slice(None), *, visible: bool | None = None) -> np.ndarray:
-        """One (C, C + 1) matrix over `sweeps`: of all points, or of those a camera saw or did not see."""
+        """Sum of the confusion matrices, (C, C + 1): over all points, or only those a camera sees or does not see."""
         groups = slice(None) if visible is None else slice(int(visible), int(visible) + 1)
         return self.matrices[sweeps, groups].sum((0, 1))
 
@@ -132,17 +139,21 @@ class Result:
         return mean_iou(self.matrix(sweeps, visible=visible))
 
     @property
+    def drive_lengths(self) -> tuple[int, ...]:
+        return self.lengths or (self.sweeps,)
+
+    @property
     def second_half(self) -> np.ndarray:
-        """(S,) bool: the sweeps of each drive's second half."""
-        return np.concatenate([np.arange(length) >= length // 2 for length in self.lengths or (self.sweeps,)])
+        """(S,) bool: whether a sweep is in the second half of its drive."""
+        return np.concatenate([np.arange(length) >= length // 2 for length in self.drive_lengths])
 
     def curve(self, window: int) -> np.ndarray:
-        """(S,) mIoU in per cent over the `window` sweeps ending at each sweep, of its drive alone."""
-        ends = np.cumsum(self.lengths or (self.sweeps,))[:-1]
-        return np.concatenate([windowed_mean_iou(part, window) for part in np.split(self.matrices.sum(1), ends)])
+        """(S,) mIoU in per cent over the `window` sweeps ending at each sweep, within its drive."""
+        parts = np.split(self.matrices.sum(1), np.cumsum(self.drive_lengths)[:-1])
+        return np.concatenate([windowed_mean_iou(part, window) for part in parts])
 
     def summary(self) -> dict:
-        """Plain, reproducible values for a JSON file; shares in per cent, None for what could not be measured."""
+        """Reproducible values for a JSON file, shares in per cent; None if a value was not measured."""
         iou = 100.0 * class_iou(self.matrix())
         return {
             "method": self.name,
@@ -167,9 +178,9 @@ class Result:
         } | ({} if self.delivery is None else self.delivery.summary())
 
     def _windows(self) -> np.ndarray:
-        """Of the whole windows of each drive, one after the other; a drive shorter than one is one."""
-        numbers = np.concatenate([np.arange(1, length + 1) for length in self.lengths or (self.sweeps,)])
-        last = np.concatenate([np.full(length, length) for length in self.lengths or (self.sweeps,)])
+        """mIoU of each drive's complete windows; a drive shorter than a window is one."""
+        numbers = np.concatenate([np.arange(1, length + 1) for length in self.drive_lengths])
+        last = np.repeat(self.drive_lengths, self.drive_lengths)
         return self.curve(WINDOW)[(numbers % WINDOW == 0) | ((last < WINDOW) & (numbers == last))]
 
     def _predicted(self) -> dict[str, float | None] | None:
@@ -181,30 +192,34 @@ class Result:
 
 
 def joined(results: Sequence[Result]) -> Result:
-    """One method's results on several drives as one. ValueError where they are of different methods or settings."""
+    """Join the results of one run on several drives. Raises ValueError if they are of different runs."""
     first = results[0]
     if other := [result.title for result in results if result.title != first.title]:
         raise ValueError(f"results of {first.title} and {other[0]} cannot be joined: they are of different runs")
-    agreement = [result.agreement for result in results]
-    predicted = [result.predicted for result in results]
+
+    def concatenated(name: str) -> np.ndarray | None:
+        parts = [getattr(result, name) for result in results]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+
     timings = [result.timing for result in results]
     return Result(
         name=first.name,
         class_names=first.class_names,
-        stamps=np.concatenate([result.stamps for result in results]),
-        matrices=np.concatenate([result.matrices for result in results]),
+        stamps=concatenated("stamps"),
+        matrices=concatenated("matrices"),
         settings=first.settings,
         steps_tried=sum(result.steps_tried for result in results),
         steps_accepted=sum(result.steps_accepted for result in results),
         rejections=dict(sum((Counter(result.rejections) for result in results), Counter())),
         losses=tuple(loss for result in results for loss in result.losses),
-        predicted=None if any(part is None for part in predicted) else np.concatenate(predicted),
-        agreement=None if any(part is None for part in agreement) else np.concatenate(agreement),
+        predicted=concatenated("predicted"),
+        agreement=concatenated("agreement"),
         calibration=sum(result.calibration for result in results),
-        lengths=tuple(length for result in results for length in result.lengths or (result.sweeps,)),
+        lengths=tuple(length for result in results for length in result.drive_lengths),
         problems=tuple(dict.fromkeys(problem for result in results for problem in result.problems)),
-        timing=None if any(part is None for part in timings) else Timing(
-            np.concatenate([part.predictions for part in timings]), np.concatenate([part.steps for part in timings])
+        timing=None if None in timings else Timing(
+            np.concatenate([timing.predictions for timing in timings]),
+            np.concatenate([timing.steps for timing in timings]),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What is counted of each sweep as a run goes by: in constant memory, but for a few numbers a sweep."""
+"""Counts of one run, updated sweep by sweep. Memory grows by a few numbers per sweep only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SAMPLES = 5  # sweeps, evenly spaced up to the last one, whose labels are kept f
 
 
 class Tally:
-    """The arrays of a `Result` over `sweeps` sweeps with `classes` classes."""
+    """Collects the arrays of a `Result`.
+
+    sweeps: length of the drive. classes: number of classes.
+    """
 
     def __init__(self, sweeps: int, classes: int):
         self._classes = classes
@@ -28,7 +31,7 @@ class Tally:
         self._samples: dict[int, np.ndarray] = {}
 
     def add(self, frame: Frame, prediction: Prediction, reference: np.ndarray | None = None) -> None:
-        """Count a sweep. reference: (N,) uint8, what the frozen student says of it, or None in all of the sweeps."""
+        """Count one sweep. reference: the frozen student's labels (N,) uint8, given for all sweeps or for none."""
         labels = prediction.labels
         if len(self._stamps) in self._sampled:
             self._samples[frame.stamp] = labels.copy()
@@ -42,9 +45,9 @@ class Tally:
             self._calibration += calibration(prediction.confidence[known], labels[known] == frame.labels[known])
 
     def arrays(self) -> dict:
-        """Those fields of a `Result`. Raises ValueError where there was no sweep."""
+        """The counted fields of a `Result`. Raises ValueError if there was no sweep."""
         if not self._stamps:
-            raise ValueError("the drive holds no sweep: nothing to evaluate")
+            raise ValueError("the drive has no sweep: nothing to evaluate")
         return {
             "stamps": np.array(self._stamps, np.int64),
             "matrices": np.stack(self._matrices),
@@ -56,9 +59,9 @@ class Tally:
 
 
 def score(frame: Frame, labels: np.ndarray, classes: int) -> np.ndarray:
-    """(2, C, C + 1) confusion of one sweep's labels (N,): of the points that no camera saw, and of those one saw.
+    """Confusion matrices (2, C, C + 1) of one sweep's labels (N,): points no camera sees, points one does.
 
-    Zeros for a sweep without truth.
+    Zeros if the sweep has no truth.
     """
     if frame.labels is None:
         return np.zeros((2, classes, classes + 1), np.int64)
@@ -67,7 +70,7 @@ def score(frame: Frame, labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def visible_points(frame: Frame) -> np.ndarray:
-    """(N,) bool: the points that at least one of the frame's cameras sees."""
+    """(N,) bool: whether at least one of the frame's cameras sees the point."""
     visible = np.zeros(len(frame.points), bool)
     points = torch.tensor(frame.projectable)  # a copy: a bag's arrays are read-only
     for view in frame.views:

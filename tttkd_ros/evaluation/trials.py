@@ -1,4 +1,4 @@
-"""Methods on simulated drives under named shifts. A trial is one shift and one seed: all methods on the same drive."""
+"""Trials of a benchmark. A trial is one shift and one seed: all methods run on the same simulated drive."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tttkd_ros.digests import code, digest
-from tttkd_ros.evaluation.inputs import CODE, libraries
+from tttkd_ros.digests import code_version, digest
+from tttkd_ros.evaluation.inputs import libraries
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import SOURCE_ONLY, Method, check_fit, replay
+from tttkd_ros.evaluation.replay import SOURCE_ONLY, RunConfig, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
 from tttkd_ros.methods import IMAGE_HEAD
 from tttkd_ros.paths import shipped_path
-from tttkd_ros.pools import start_worker
 from tttkd_ros.simulation.shifts import shifted_frames
+from tttkd_ros.subprocesses import init_pool_worker
 
 
 class Trial(NamedTuple):
@@ -37,10 +37,13 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What the trials share. methods: the frozen student's first, with whose labels the others' are compared. model,
-    teacher, source_only, engine: as `Models` takes them."""
+    """What all trials share.
 
-    methods: tuple[Method, ...]
+    runs: the frozen student's first, because the others are compared with it. sweeps: length of each drive. The other
+    fields are as for `Models`.
+    """
+
+    runs: tuple[RunConfig, ...]
     sweeps: int
     model: Path | None = None
     teacher: str | None = None
@@ -52,30 +55,29 @@ class Setup:
         return Models(self.model, self.teacher, source_only=self.source_only, engine=self.engine)
 
 
-_Job = tuple[Trial, Setup, frozenset[Method]]
+_Job = tuple[Trial, Setup, frozenset[RunConfig]]
 _Outcome = tuple[Trial, list[Result]]
 
 
 def check(trials: Sequence[Trial], setup: Setup) -> None:
-    """Raise the ValueError or FileNotFoundError that would end the trials: where a drive cannot be, a model cannot be
-    read, or one does not fit a method."""
+    """Raise the ValueError or FileNotFoundError that would end a trial: an impossible drive, or a model that cannot be
+    read or does not fit a method."""
     for trial in trials:
         shifted_frames(trial.shift, trial.seed, setup.sweeps)
     models = setup.models
-    for method in setup.methods:
-        student = models.source_only if method.name == SOURCE_ONLY else models.student
-        check_fit(method, student, models.teacher if method.uses_images else None)
+    for run in setup.runs:
+        check_fit(run, *_student_and_teacher(models, run))
 
 
 def benchmark_inputs(setup: Setup) -> dict:
-    """JSON values that the results depend on, beside shift, seed and method."""
+    """What the results depend on besides shift, seed and method, as JSON values."""
     paths = setup.models.paths
     return {
-        "code": code((*CODE, "simulation")),
+        "code": code_version(),
         "libraries": libraries(),
         "sweeps": setup.sweeps,
         "engine": setup.engine,
-        "rotations": setup.methods[0].rotations,
+        "rotations": setup.runs[0].rotations,
         "models": {name: digest(path) if path.exists() else str(path) for name, path in paths.items() if path},
         "image_head": digest(shipped_path(IMAGE_HEAD)),
     }
@@ -90,71 +92,84 @@ def run_trials(
     ray: str | None = None,
     on_trial: Callable[[Trial], object] = lambda trial: None,
 ) -> dict[Trial, list[Result]]:
-    """The results of each trial, those of `setup.methods` in their order, each in the store as soon as it is there.
+    """Run the trials in parallel and store each result as soon as it is finished. Stored runs are not run again.
 
-    What is in the store already is not run again. ray: address of a Ray cluster ("local" for one of this machine), on
-    whose machines the trials then run; they need this package and the models at the same paths.
+    Args:
+        trials: what to run.
+        setup: runs and models.
+        store: where results are kept.
+        processes: number of worker processes.
+        ray: address of a Ray cluster that runs the trials instead ("local" for one on this machine). Its machines need
+            this package and the models at the same paths.
+        on_trial: called after each trial.
+
+    Returns:
+        Trial -> results in the order of `setup.runs`.
     """
-    found: dict[Trial, dict[str, Result]] = {}  # by their titles
+    found: dict[Trial, dict[str, Result]] = {}  # title -> result
     jobs = []
     for trial in trials:
-        kept = {method: store.read(trial.name, method.title) for method in setup.methods}
-        found[trial] = {method.title: result for method, result in kept.items() if result is not None}
-        if missing := frozenset(method for method, result in kept.items() if result is None):
+        stored = {run: store.read(trial.name, run.title) for run in setup.runs}
+        found[trial] = {run.title: result for run, result in stored.items() if result is not None}
+        if missing := frozenset(run for run, result in stored.items() if result is None):
             jobs.append((trial, setup, missing))
         else:
             on_trial(trial)
     if jobs:
-        run = _on_this_machine if ray is None else partial(_on_cluster, ray)
-        with closing(run(jobs, processes)) as outcomes:
+        execute = _on_this_machine if ray is None else partial(_on_cluster, ray)
+        with closing(execute(jobs, processes)) as outcomes:
             for trial, results in outcomes:
                 for result in results:
                     store.write(trial.name, result)
                     found[trial][result.title] = result
                 on_trial(trial)
-    return {trial: [found[trial][method.title] for method in setup.methods] for trial in trials}
+    return {trial: [found[trial][run.title] for run in setup.runs] for trial in trials}
 
 
 def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
-    """As they are finished. Leaving early, by Ctrl-C or an error, ends the processes."""
+    """Yield outcomes as they finish. If the caller stops early, by Ctrl-C or an error, the workers are ended."""
     others = set(active_children())
-    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), start_worker) as pool:
+    with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), init_pool_worker) as pool:
         try:
             for future in as_completed([pool.submit(_run, job) for job in jobs]):
                 yield future.result()
         except BrokenProcessPool as error:
-            raise ValueError("a process of the benchmark was killed; was there memory for so many? Fewer --jobs take "
-                             "less") from error
-        finally:  # the pool's own end would wait for its jobs; so it finds its processes gone, and drops them
+            raise ValueError("a process of the benchmark was killed, perhaps for lack of memory: use fewer --jobs"
+                             ) from error
+        finally:  # the pool's own exit would wait for the running jobs
             for process in set(active_children()) - others:
                 process.terminate()
 
 
 def _on_cluster(address: str, jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
-    """As they are finished, on all the processors that the cluster has."""
+    """Yield outcomes as they finish, on all processors of the cluster."""
     try:
         from ray.util.multiprocessing import Pool
     except ImportError as error:
         raise ValueError(f"Ray is not installed ({error}): pip install 'tttkd_ros[ray]', or leave out --ray") from error
-    with Pool(initializer=start_worker, ray_address=address) as pool:
+    with Pool(initializer=init_pool_worker, ray_address=address) as pool:
         yield from pool.imap_unordered(_run, jobs)
 
 
 def _run(job: _Job) -> _Outcome:
-    """The results that are missing. The frozen student is run in any case, for the others are compared with it."""
+    """Compute the missing results. The frozen student always runs, because the others are compared with it."""
     trial, setup, missing = job
     models = _models(setup)
     drive = list(shifted_frames(trial.shift, trial.seed, setup.sweeps))
     frozen: dict[int, np.ndarray] = {}  # stamp -> labels
 
-    def run(method: Method, **hooks) -> Result:
-        student = models.source_only if method.name == SOURCE_ONLY else models.student
-        return replay(drive, student, models.teacher if method.uses_images else None, method, **hooks)
+    def run_one(run: RunConfig, **hooks) -> Result:
+        return replay(drive, *_student_and_teacher(models, run), run, **hooks)
 
-    first, *others = setup.methods
-    results = [run(first, on_sweep=lambda frame, said: frozen.update({frame.stamp: said.labels}))]
-    results += [run(method, reference=lambda frame: frozen[frame.stamp]) for method in others if method in missing]
+    first, *others = setup.runs
+    results = [run_one(first, on_sweep=lambda frame, made: frozen.update({frame.stamp: made.labels}))]
+    results += [run_one(run, reference=lambda frame: frozen[frame.stamp]) for run in others if run in missing]
     return trial, results if first in missing else results[1:]
+
+
+def _student_and_teacher(models: Models, run: RunConfig) -> tuple:
+    student = models.source_only if run.method == SOURCE_ONLY else models.student
+    return student, models.teacher if run.uses_images else None
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tttkd_ros.pools import interpreter
+from tttkd_ros.subprocesses import start_python
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def build_apart(
     stop = stop or threading.Event()
     start = time.monotonic()
     told = 0
-    with interpreter("-c", f"from {__name__} import serve; serve()", stdin=subprocess.PIPE) as child:
+    with start_python("-c", f"from {__name__} import serve; serve()", stdin=subprocess.PIPE) as child:
         try:
             child.stdin.write(order)
             child.stdin.flush()

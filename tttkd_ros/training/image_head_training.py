@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.progress import progress
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.teacher import Teacher, load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
@@ -92,8 +92,8 @@ def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, b
     """Features (K, D) float16 and labels (K,) int64 of labelled points that the camera sees."""
     features, labels = [], []
     random = torch.Generator().manual_seed(seed)
-    with progress() as bar:
-        task = bar.add_task("images", total=drives * each, note="")
+    with Progress() as bar:
+        task = bar.add_task("images", total=drives * each)
         for i in range(drives):
             for frame in frames(world, seed + i, each, DriveProfile(period=3.0)):
                 targets = teacher_targets(frame, teacher, random)

@@ -9,13 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.adaptation.ttt_kd import distillation_loss
 from tttkd_ros.classes import CLASS_SETS, UNLABELLED
-from tttkd_ros.progress import progress
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.teacher.dinov2 import Teacher, load_teacher
 from tttkd_ros.training.loop import run
@@ -150,8 +150,8 @@ def _examples(
     """Labelled sweeps of `drives` drives, and the mean of the teacher's features over their visible points (D,)."""
     examples = []
     rng = torch.Generator().manual_seed(seed)
-    with progress() as bar:
-        task = bar.add_task("sweeps", total=drives * each, note="")
+    with Progress() as bar:
+        task = bar.add_task("sweeps", total=drives * each)
         for i in range(drives):
             for frame in frames(world, seed + i, each, DriveProfile(period=1.5)):
                 targets = teacher_targets(frame, teacher, rng)

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
+from rich.progress import Progress
 
 from tttkd_ros.files import put_in_place
-from tttkd_ros.progress import progress
 
 
 class Stateful(Protocol):
@@ -54,14 +54,14 @@ def run(
             )
             raise ValueError(f"{resume} holds another training ({differing}): delete it, or give the same settings")
     smooth = None
-    with progress() as bar:
-        task = bar.add_task(title, total=steps, completed=first, note="")
+    with Progress() as bar:
+        task = bar.add_task(title, total=steps, completed=first)
         for i in range(first, steps):
             loss = step(i)
             if not abs(loss) < float("inf"):
                 raise FloatingPointError(f"{title}: the loss is {loss} at step {i}: lower the learning rate")
             smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
-            bar.update(task, advance=1, note=f"loss {smooth:.3f}")
+            bar.update(task, advance=1, description=f"{title}, loss {smooth:.3f}")
             if resume is not None and ((i + 1) % every == 0 or i + 1 == steps):
                 partial = resume.with_suffix(".partial")
                 torch.save(

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.progress import progress
 from tttkd_ros.simulation.drive import WORLDS, DriveProfile, drive
 from tttkd_ros.simulation.parts import PARTS
 from tttkd_ros.training.loop import run
@@ -131,8 +131,8 @@ def train_teacher(
 def _render(drives: int, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (K, H, W, 3) uint8 and their part masks per cell (K, H / CELL, W / CELL) uint8."""
     images, masks = [], []
-    with progress() as bar:
-        task = bar.add_task("images", total=drives * each, note="")
+    with Progress() as bar:
+        task = bar.add_task("images", total=drives * each)
         for i in range(drives):
             for frame, parts, _ in drive(list(WORLDS)[i % len(WORLDS)], seed + i, each, DriveProfile(period=2.0)):
                 images.append(frame.views[0].image)

@@ -1,4 +1,4 @@
-"""Drives whose cameras turn hostile for a while: what the guard is there for."""
+"""Drives whose cameras are wrong for a while, which is what the guard protects against."""
 
 from __future__ import annotations
 
@@ -13,43 +13,48 @@ from tttkd_ros.geometry.transforms import transform
 
 DEGREES = 5.0
 
+Attack = Callable[[View, View, np.random.Generator], View]
 
-def _turned(axis: int) -> Callable[[View, View, np.random.Generator], View]:
-    """The extrinsics wrong by `DEGREES` about an axis of the camera: 0 pitch, 1 yaw, 2 roll."""
+
+def _rotate(axis: int) -> Attack:
+    """Extrinsics wrong by `DEGREES` about an axis of the camera: 0 pitch, 1 yaw, 2 roll."""
     quaternion = [0.0, 0.0, 0.0, np.cos(np.deg2rad(DEGREES) / 2)]
     quaternion[axis] = np.sin(np.deg2rad(DEGREES) / 2)
     wrong = transform((0, 0, 0), quaternion)
-    return lambda view, donor, random: replace(view, camera_from_lidar=wrong @ view.camera_from_lidar)
+    return lambda view, donor, generator: replace(view, camera_from_lidar=wrong @ view.camera_from_lidar)
 
 
-def _other(view: View, donor: View, random: np.random.Generator) -> View:
+def _use_donor(view: View, donor: View, generator: np.random.Generator) -> View:
     return replace(view, image=donor.image)
 
 
-def _noise(view: View, donor: View, random: np.random.Generator) -> View:
-    return replace(view, image=random.integers(0, 256, view.image.shape, np.uint8))
+def _noise(view: View, donor: View, generator: np.random.Generator) -> View:
+    return replace(view, image=generator.integers(0, 256, view.image.shape, np.uint8))
 
 
-def _covered(view: View, donor: View, random: np.random.Generator) -> View:
-    """Next to no light, and the sensor's noise."""
-    return replace(view, image=random.integers(0, 12, view.image.shape, np.uint8))
+def _cover(view: View, donor: View, generator: np.random.Generator) -> View:
+    """Almost no light, and the sensor's noise."""
+    return replace(view, image=generator.integers(0, 12, view.image.shape, np.uint8))
 
 
-# What becomes of a view, given the same camera's view elsewhere in the drive. "frozen" shows the last good image.
-KINDS: dict[str, Callable[[View, View, np.random.Generator], View]] = {
-    "yaw 5 deg": _turned(1),
-    "pitch 5 deg": _turned(0),
-    "roll 5 deg": _turned(2),
-    "other images": _other,
-    "frozen image": _other,
+# Arguments: a view, the same camera's view elsewhere in the drive, a generator. "frozen image" shows the last good one.
+KINDS: dict[str, Attack] = {
+    "yaw 5 deg": _rotate(1),
+    "pitch 5 deg": _rotate(0),
+    "roll 5 deg": _rotate(2),
+    "other images": _use_donor,
+    "frozen image": _use_donor,
     "noise": _noise,
-    "covered lens": _covered,
+    "covered lens": _cover,
 }
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """`drive` with the sweeps from `first` up to `last` turned into `kind`; clouds, stamps and truth stay."""
+    """`drive` with the views of sweeps `first` to `last` (exclusive) replaced. Clouds, stamps and truth stay.
+
+    kind: one of `KINDS`.
+    """
 
     drive: Drive
     kind: str
@@ -67,7 +72,7 @@ class Hostile:
         return len(self.drive)
 
     def __iter__(self) -> Iterator[Frame]:
-        random = np.random.default_rng(self.seed)
+        generator = np.random.default_rng(self.seed)
         frames = list(self.drive)
         half = len(frames) // 2
         for number, frame in enumerate(frames):
@@ -76,5 +81,5 @@ class Hostile:
                 continue
             source = max(self.first - 1, 0) if self.kind == "frozen image" else (number + half) % len(frames)
             donors = {view.name: view for view in frames[source].views}
-            views = [KINDS[self.kind](view, donors.get(view.name, view), random) for view in frame.views]
+            views = [KINDS[self.kind](view, donors.get(view.name, view), generator) for view in frame.views]
             yield replace(frame, views=tuple(views))
