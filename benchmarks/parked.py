@@ -24,8 +24,8 @@ from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
-from tttkd_ros.subprocesses import init_pool_worker
 from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.subprocesses import init_pool_worker
 
 RATE = 10  # Hz, of the simulated LiDAR
 LEG = 100  # sweeps before the stop, and after it

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["toy_world", "live_node"]
+pytest_plugins = ["toy_world", "live_node", "tiny_models"]
 
 # Before torch is imported, and inherited by the processes that tests start: repeatable sums, and no crowd of threads.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -36,7 +36,8 @@ def test_source_tree_serves_its_own_files():
 @pytest.mark.parametrize("libraries", ["lib/python3.11/site-packages", "local/lib/python3.10/dist-packages", "."])
 def test_installed_package_finds_its_prefix(tmp_path, libraries):
     shared = shared_folder(tmp_path / "share" / "tttkd_ros")
-    assert installed_copy(tmp_path / libraries).shipped_path("config/segment.yaml") == shared / "config" / "segment.yaml"
+    found = installed_copy(tmp_path / libraries).shipped_path("config/segment.yaml")
+    assert found == shared / "config" / "segment.yaml"
 
 
 def test_source_tree_goes_before_an_older_copy_in_a_prefix(tmp_path):

@@ -3,7 +3,6 @@ import pytest
 
 from tttkd_ros.simulation.drive import frames
 
-
 KINDS = ("yaw 5 deg", "pitch 5 deg", "roll 5 deg", "other images", "frozen image", "noise", "covered lens")
 
 

@@ -91,7 +91,7 @@ def test_recordings_of_the_live_node_are_rows_beside_the_replayed_runs(files, tm
     recording = record_answers(tmp_path / "recording", drive[:3])
     run(files, method=("frozen",), recording=(recording,), out=tmp_path / "out")
     said = capsys.readouterr()
-    assert "live: 3 of 4 sweeps answered" in said.err
+    assert "live: 3 of 4 sweeps have a prediction" in said.err
     assert "live" in said.out
     _, live = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert (live["run"], live["sweeps_received"], live["sweeps_sent"]) == ("live", 3, 4)

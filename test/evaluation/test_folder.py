@@ -111,11 +111,14 @@ def test_interrupted_in_any_run_it_goes_on_to_the_same_bytes(run, bag, tmp_path,
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path, spied):
+def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path, spied, monkeypatch):
+    # With uncommitted changes, no two processes have the same version of the code.
+    monkeypatch.setattr("tttkd_ros.evaluation.inputs.code_version", lambda: "test")
     methods = {"method": ("ttt-kd-o",), "stride": (1,), "learning_rate": (1.0,), "guard": False, "engine": "eager"}
     script = (
         "import os, signal\nfrom pathlib import Path\n"
-        "from tttkd_ros.evaluation import runs\nfrom tttkd_ros.cli.evaluate import evaluate\n"
+        "from tttkd_ros.evaluation import inputs, runs\nfrom tttkd_ros.cli.evaluate import evaluate\n"
+        "inputs.code_version = lambda: 'test'\n"
         "replay = runs.replay\n"
         "def deadly(drive, student, teacher, method, on_sweep, reference):\n"
         "    def strike(frame, prediction):\n"

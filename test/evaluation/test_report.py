@@ -34,7 +34,8 @@ def test_twenty_methods_fit_a_terminal_of_80_columns():
 
 
 def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
-    text = printed(result_table([result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)]))
+    long = result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)
+    text = printed(result_table([long]))
     assert "…" not in text and "299/300" in text and "mean-features" in text
 
 
