@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttkd_ros.demo.demo_bags import latencies, percentiles
+from tttkd_ros.demo.live_scores import latencies, percentiles
 from tttkd_ros.demo.processes import Child, ChildError
 from tttkd_ros.demo.run import MODES, run_demo
 from tttkd_ros.evaluation.live_recordings import read_steps
@@ -39,7 +39,7 @@ def test_latency_runs_from_sending_to_arrival(tmp_path, record_answers):
 
 def test_an_answer_to_a_sweep_that_was_never_sent_has_no_latency(tmp_path, record_answers):
     recording = record_answers(tmp_path / "bag", sweeps(2))
-    with pytest.raises(ValueError, match="stamped 1001, as no sweep"):
+    with pytest.raises(ValueError, match="no sweep of the drive has the stamp 1001"):
         latencies(recording, [1000], [0])
 
 
@@ -50,8 +50,8 @@ def stubborn(tmp_path, monkeypatch):
         "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\n"
         "print('deaf', flush=True)\ntime.sleep(60)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("tttkd_ros.demo.processes._PATIENCE", 0.2)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tttkd_ros.demo.processes._SIGNAL_TIMEOUT_S", 0.2)
     return "stubborn"
 
 

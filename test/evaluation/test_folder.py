@@ -1,4 +1,4 @@
-"""`tttkd evaluate --out`: what it writes is the same bytes each time, and an interrupted evaluation goes on."""
+"""`tttkd evaluate --out` writes the same bytes each time, and an interrupted evaluation continues."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ TITLES = ["frozen", "tent, stride 1", "tent, stride 2", "ttt-kd-o, stride 1, lr 
 
 @pytest.fixture(autouse=True)
 def without_a_page(monkeypatch):
-    """It takes seconds, holds times, and has tests of its own."""
+    """The page takes seconds to make, contains times, and has tests of its own."""
     monkeypatch.setattr("tttkd_ros.evaluation.page.write_page", lambda *_: None)
 
 
@@ -32,7 +32,7 @@ def bag(tiny, tmp_path_factory):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files that hold no times."""
+    """All files without measured times."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
             if path.is_file() and "timing" not in path.name}  # fmt: skip
 
@@ -43,7 +43,7 @@ def load(path: Path):
 
 @pytest.fixture
 def spied(monkeypatch):
-    """The titles of the runs that are really run."""
+    """Titles of the runs that are computed instead of read."""
     titles, replay = [], runs.replay
 
     def spy(drive, student, teacher, method, **options):
@@ -54,22 +54,17 @@ def spied(monkeypatch):
     return titles
 
 
-def test_two_evaluations_write_the_same_bytes_and_their_times_apart(run, bag, tmp_path):
+def test_two_evaluations_write_the_same_results_and_times_to_other_files(run, bag, tmp_path):
     for name in ("one", "two"):
         run(bag, out=tmp_path / name, **METHODS)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    results = load(tmp_path / "one" / "results.json")
-    assert [result["run"] for result in results["results"]] == TITLES
+    results = load(tmp_path / "one" / "results.json")["results"]
+    assert [result["run"] for result in results] == TITLES
     timing = load(tmp_path / "one" / "timing.json")["results"]
     assert [each["run"] for each in timing] == TITLES
     assert all(each["latency_ms"]["p50"] > 0 and each["predictions_per_second"] > 0 for each in timing)
     assert [each["seconds_per_step"] is None for each in timing] == [True] + [False] * 8
-
-
-def test_the_csv_file_has_a_line_for_each_bag_and_run(run, bag, tmp_path):
-    run(bag, out=tmp_path / "out", **METHODS)
-    results = load(tmp_path / "out" / "results.json")["results"]
-    with (tmp_path / "out" / "results.csv").open() as file:
+    with (tmp_path / "one" / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [(line["bag"], line["run"]) for line in lines] == [(bag, title) for bag in ("drive", "all")
                                                               for title in TITLES]  # fmt: skip
@@ -77,7 +72,7 @@ def test_the_csv_file_has_a_line_for_each_bag_and_run(run, bag, tmp_path):
     assert (lines[3]["learning_rate"], lines[1]["learning_rate"]) == ("0.1", "")
 
 
-def test_what_is_finished_is_not_run_again_and_more_can_be_added(run, bag, tmp_path, spied):
+def test_finished_runs_are_read_and_new_ones_added(run, bag, tmp_path, spied):
     run(bag, out=tmp_path / "out", method=("tent",), stride=(2,))
     first = contents(tmp_path / "out")
     run(bag, out=tmp_path / "out", method=("tent",), stride=(2,))
@@ -86,8 +81,8 @@ def test_what_is_finished_is_not_run_again_and_more_can_be_added(run, bag, tmp_p
     assert spied == ["frozen", "tent, stride 2", "tent, stride 3", "dua, stride 2", "dua, stride 3"]
 
 
-@pytest.mark.parametrize("sweep", [1, 8, 15])
-def test_interrupted_in_any_run_it_goes_on_to_the_same_bytes(run, bag, tmp_path, monkeypatch, spied, sweep):
+@pytest.mark.parametrize("sweep", [1, 15])
+def test_an_interrupted_evaluation_continues_to_the_same_bytes(run, bag, tmp_path, monkeypatch, spied, sweep):
     methods = {"method": ("dua", "ttt-kd-o"), "stride": (1,), "learning_rate": (1.0,)}
     run(bag, out=tmp_path / "whole", **methods)
     whole, seen = runs.replay, []
@@ -111,7 +106,7 @@ def test_interrupted_in_any_run_it_goes_on_to_the_same_bytes(run, bag, tmp_path,
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path, spied, monkeypatch):
+def test_a_killed_evaluation_continues_to_the_same_bytes(run, tiny, bag, tmp_path, spied, monkeypatch):
     # With uncommitted changes, no two processes have the same version of the code.
     monkeypatch.setattr("tttkd_ros.evaluation.inputs.code_version", lambda: "test")
     methods = {"method": ("ttt-kd-o",), "stride": (1,), "learning_rate": (1.0,), "guard": False, "engine": "eager"}
@@ -120,13 +115,13 @@ def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path
         "from tttkd_ros.evaluation import inputs, runs\nfrom tttkd_ros.cli.evaluate import evaluate\n"
         "inputs.code_version = lambda: 'test'\n"
         "replay = runs.replay\n"
-        "def deadly(drive, student, teacher, method, on_sweep, reference):\n"
-        "    def strike(frame, prediction):\n"
+        "def killing(drive, student, teacher, method, on_sweep, reference):\n"
+        "    def kill(frame, prediction):\n"
         "        on_sweep(frame, prediction)\n"
         "        if method.adapts and frame.stamp % 10**9 == 3 * 10**8:\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return replay(drive, student, teacher, method, on_sweep=strike, reference=reference)\n"
-        "runs.replay = deadly\n"
+        "    return replay(drive, student, teacher, method, on_sweep=kill, reference=reference)\n"
+        "runs.replay = killing\n"
         f"evaluate((Path({str(bag)!r}),), model=Path({str(tiny.model)!r}), teacher={str(tiny.teacher)!r},\n"
         f"         out=Path({str(tmp_path / 'out')!r}), **{methods!r})\n"
     )
@@ -139,7 +134,15 @@ def test_killed_in_mid_run_it_goes_on_to_the_same_bytes(run, tiny, bag, tmp_path
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_frozen_labels_that_are_gone_are_made_again(run, bag, tmp_path, spied):
+def test_runs_of_other_code_are_run_again(run, bag, tmp_path, spied, caplog, monkeypatch):
+    for code in ("1.0", "1.0", "1.1"):
+        monkeypatch.setattr("tttkd_ros.evaluation.inputs.code_version", lambda code=code: code)
+        run(bag, out=tmp_path / "out", method=("dua",))
+    assert spied == ["frozen", "dua, stride 5"] * 2
+    assert "out holds runs of other code (1.0 then, 1.1 now): they are run again" in caplog.text
+
+
+def test_missing_frozen_labels_are_computed_again(run, bag, tmp_path, spied):
     run(bag, out=tmp_path / "out", method=("dua",))
     whole = contents(tmp_path / "out")
     (tmp_path / "out" / "runs" / "drive" / "frozen.labels").write_bytes(b"short")
@@ -149,7 +152,7 @@ def test_frozen_labels_that_are_gone_are_made_again(run, bag, tmp_path, spied):
 
 
 @pytest.mark.parametrize("changes", ["another bag", "another model", "another setting"])
-def test_a_folder_of_other_inputs_is_refused_by_name(run, tiny, bag, tmp_path, changes):
+def test_a_folder_with_other_inputs_is_refused(run, tiny, bag, tmp_path, changes):
     run(bag, out=tmp_path / "out", method=("frozen",))
     before = contents(tmp_path / "out")
     if changes == "another bag":
@@ -163,7 +166,7 @@ def test_a_folder_of_other_inputs_is_refused_by_name(run, tiny, bag, tmp_path, c
     assert contents(tmp_path / "out") == before
 
 
-def test_several_bags_are_told_apart_and_together(run, tiny, tmp_path, capsys):
+def test_several_bags_have_results_each_and_together(run, tiny, tmp_path, capsys):
     bags = [tiny.bag(tmp_path / name / "bag", tiny.frames(seed)) for seed, name in enumerate(("east", "west"))]
     run(*bags, out=tmp_path / "out", method=("ttt-kd-o",), stride=(1,), learning_rate=(1.0,))
     content = load(tmp_path / "out" / "results.json")
@@ -177,17 +180,17 @@ def test_several_bags_are_told_apart_and_together(run, tiny, tmp_path, capsys):
     assert "2 bags together: 12 sweeps" in capsys.readouterr().out
 
 
-def test_of_several_bags_one_that_cannot_be_read_is_left_out(run, tiny, bag, tmp_path, capsys):
+def test_a_bag_that_cannot_be_read_is_left_out_of_several(run, tiny, bag, tmp_path, capsys):
     (tmp_path / "broken").mkdir()
     run(bag, tmp_path / "broken", json_file=tmp_path / "out.json", method=("frozen",))
-    said = " ".join(capsys.readouterr().err.split())
-    assert "broken cannot be evaluated: " in said and "no .mcap and no .db3 file" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "broken cannot be evaluated: " in printed and "no .mcap and no .db3 file" in printed
     content = load(tmp_path / "out.json")
     assert [result["sweeps"] for result in content["results"]] == [6]
     assert [(each["bag"], each["sweeps"]) for each in content["bags"]] == [("broken", 0), ("drive", 6)]
 
 
-def test_without_truth_what_needs_none_is_told(run, tiny, tmp_path, capsys):
+def test_without_truth_the_other_figures_are_reported(run, tiny, tmp_path, capsys):
     blind = tiny.bag(tmp_path / "bag", [replace(frame, labels=None) for frame in tiny.frames()])
     run(blind, json_file=tmp_path / "out.json", method=("ttt-kd-o",), stride=(1,), learning_rate=(1.0,))
     printed = capsys.readouterr()
@@ -199,13 +202,13 @@ def test_without_truth_what_needs_none_is_told(run, tiny, tmp_path, capsys):
     assert sum(adapted["predicted"].values()) == pytest.approx(100, abs=0.01)
 
 
-def test_truth_for_some_sweeps_is_told(run, tiny, tmp_path, capsys):
+def test_the_number_of_sweeps_with_truth_is_reported(run, tiny, tmp_path, capsys):
     frames = [replace(frame, labels=frame.labels if index < 4 else None) for index, frame in enumerate(tiny.frames())]
     run(tiny.bag(tmp_path / "bag", frames), method=("frozen",))
     assert "bag has truth for 4 of 6 sweeps" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_run_that_cannot_be_is_left_out_with_its_reason(run, bag, tmp_path, capsys):
+def test_an_impossible_run_is_left_out_with_the_reason(run, bag, tmp_path, capsys):
     run(bag, json_file=tmp_path / "out.json", method=("dua", "xmuda", "ttt-kd-o"))
     content = load(tmp_path / "out.json")
     assert [result["method"] for result in content["results"]] == ["frozen", "dua", "ttt-kd-o"]
@@ -228,7 +231,7 @@ def test_a_teacher_that_cannot_be_loaded_leaves_the_folder_to_the_right_one(run,
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_so_does_one_of_another_width_than_the_student_learnt_from(run, tiny, bag, tmp_path, caplog):
+def test_a_teacher_of_another_width_leaves_the_folder_to_the_right_one(run, tiny, bag, tmp_path, caplog):
     wide = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
     Dinov2Model(wide).save_pretrained(tmp_path / "wide")
     run(bag, out=tmp_path / "out", method=("dua", "ttt-kd-o"), teacher=str(tmp_path / "wide"))
@@ -238,7 +241,7 @@ def test_so_does_one_of_another_width_than_the_student_learnt_from(run, tiny, ba
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_runs_of_a_teacher_are_not_taken_for_those_of_one_that_cannot_be_loaded(run, bag, tmp_path, caplog):
+def test_runs_with_a_teacher_are_not_reused_for_one_that_cannot_be_loaded(run, bag, tmp_path, caplog):
     run(bag, out=tmp_path / "out", method=("ttt-kd-o",))
     with pytest.raises(ValueError, match="teacher: .* then, None now"):
         run(bag, out=tmp_path / "out", method=("ttt-kd-o",), teacher="nowhere")
@@ -254,7 +257,7 @@ def test_a_student_trained_without_the_teacher_is_run_beside_the_others(run, tin
         run(bag, source_only=tmp_path / "nowhere")
 
 
-def test_a_damaged_bag_is_evaluated_as_far_as_it_goes(run, tiny, tmp_path, capsys):
+def test_a_bag_cut_short_is_evaluated_up_to_the_cut(run, tiny, tmp_path, capsys):
     path = tiny.bag(tmp_path / "bag", tiny.frames(sweeps=120))
     file = path / "bag.mcap"
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
@@ -268,25 +271,25 @@ def test_a_damaged_bag_is_evaluated_as_far_as_it_goes(run, tiny, tmp_path, capsy
 
 
 @pytest.mark.parametrize("option", ["json_file", "rerun"])
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_run(run, bag, tmp_path, spied, monkeypatch, option):
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(run, bag, tmp_path, spied, monkeypatch, option):
     monkeypatch.setattr("tttkd_ros.evaluation.viewer.require_rerun", lambda: None)
     with pytest.raises(ValueError, match="is a folder: name a file"):
         run(bag, out=tmp_path / "out", method=("frozen",), **{option: tmp_path})
     assert spied == [] and not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(run, bag, tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused(run, bag, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="sub cannot be written .Not a directory.: choose another folder"):
         run(bag, out=tmp_path / "file" / "sub", method=("frozen",))
 
 
-def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(run, tmp_path):
+def test_an_unknown_device_is_refused_before_anything_is_loaded(run, tmp_path):
     with pytest.raises(ValueError, match="device 'foo' is unknown"):
         run(tmp_path / "no bag", device="foo", model=tmp_path / "no model")
 
 
-def test_nothing_to_evaluate_is_said_in_one_line(run, tiny, bag, tmp_path):
+def test_nothing_to_evaluate_is_an_error(run, tiny, bag, tmp_path):
     wrong = [replace(frame, labels=frame.labels + 40) for frame in tiny.frames()]
     with pytest.raises(ValueError, match="left out: frozen; dua, stride 5: truth label 40 is not below 10"):
         run(tiny.bag(tmp_path / "bag", wrong), method=("dua",))

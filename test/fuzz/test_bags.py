@@ -21,7 +21,7 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import Record, open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.demo.demo_bags import ADAPTATION, LABELLED, POINTS, score_live
+from tttkd_ros.demo.live_scores import ADAPTATION, LABELLED, POINTS, score_live
 from tttkd_ros.evaluation.live_recordings import REPORTS
 from tttkd_ros.messages.definitions import standard_types
 

@@ -1,1 +1,1 @@
-"""The demo: the real node over real DDS on simulated drives and on KITTI, scored, drawn and summed up."""
+"""The demo: the real node over real DDS on simulated drives and on KITTI, with scores and pictures."""

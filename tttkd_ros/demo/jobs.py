@@ -1,48 +1,38 @@
-"""The demo's work that needs no ROS, as functions that a pool of processes can run."""
+"""Parts of the demo that need no ROS and run in a process pool: simulated drives and controls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.evaluation.drives import BagDrive
+from tttkd_ros.evaluation.models import load_models
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
+from tttkd_ros.frame import Frame
+from tttkd_ros.geometry.rig import RigCamera, save_rig
+from tttkd_ros.simulation.drive import frames
 
 WORLD = "kitti"
-SOURCE = "a2d2"
 
 
 def simulate(seed: int, sweeps: int, bag: Path, point_step: int = 0) -> None:
-    """Write one drive of the target world, and beside the bag its rig. point_step: as `BagWriter`'s."""
-    from tttkd_ros.bags.writer import BagWriter
-    from tttkd_ros.geometry.rig import RigCamera, save_rig
-    from tttkd_ros.simulation.drive import frames
-
+    """Write one drive of the target world, and its rig beside the bag. point_step: as for `BagWriter`."""
     with BagWriter(bag, point_step=point_step) as writer:
         for frame in frames(WORLD, seed, sweeps):
             writer.write_frame(frame)
-    rig = {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views}
-    save_rig(rig_path(bag), rig)
+    write_rig(bag, frame)
 
 
 def rig_path(bag: Path) -> Path:
     return bag.with_name(bag.name + "_rig.yaml")
 
 
-def mount_difference() -> float:
-    """Metres by which the target's LiDAR must be lowered to stand where the source's does."""
-    from tttkd_ros.simulation.sensors import LIDARS
-
-    return round(LIDARS[SOURCE].height - LIDARS[WORLD].height, 3)
+def write_rig(bag: Path, frame: Frame) -> None:
+    """Write the rig of a frame's cameras beside the bag."""
+    save_rig(rig_path(bag), {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views})
 
 
-def control(
-    bag: Path, model: Path, teacher: Path, method: str, stride: int, control_name: str | None, shift_z: float
-) -> Result:
-    """One lossless run in process."""
-    from tttkd_ros.adaptation.config import TTTConfig
-    from tttkd_ros.evaluation.drives import BagDrive
-    from tttkd_ros.evaluation.models import load_models
-    from tttkd_ros.evaluation.replay import RunConfig, replay
-
-    run = RunConfig(method, TTTConfig(stride=stride), control=control_name, shift_z=shift_z)
-    student, eyes = load_models(model, str(teacher), with_teacher=run.adapts)
-    return replay(BagDrive(bag), student, eyes, run)
+def control(bag: Path, model: Path, teacher: Path, run: RunConfig) -> Result:
+    """Replay one control in process."""
+    return replay(BagDrive(bag), *load_models(model, str(teacher), with_teacher=run.adapts), run)

@@ -1,4 +1,4 @@
-"""One real-time run: the node, a player and a recorder as processes of their own, talking DDS."""
+"""One real-time run: a node, a player and a recorder, each in its own process, connected by DDS."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
 from tttkd_ros.adaptation.worker import OVER, READY
-from tttkd_ros.demo.demo_bags import ADAPTATION, LABELLED, NODE, POINTS
+from tttkd_ros.demo.live_scores import ADAPTATION, LABELLED, NODE, POINTS
 from tttkd_ros.demo.processes import Child
 
-_START = 300.0  # seconds for the node to load its models and become active; an engine may be built first
+_START_TIMEOUT_S = 300.0  # until the node is active; it may have to build an engine first
 _DOMAINS = range(10, 100)  # ROS domain ids whose ports are free on every platform
 
 
 @dataclass(frozen=True)
 class LiveRun:
-    """Where one run left its recording, and when each message was sent."""
+    """Files of one run. sent: when each message was sent. log: of the node."""
 
     recording: Path
     sent: Path
@@ -39,17 +39,25 @@ class LiveRun:
             with self.sent.open(newline="", encoding="utf-8") as file:
                 return [int(row["sent"]) for row in csv.DictReader(file) if row["topic"] == POINTS]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise ValueError(f"{self.sent} does not tell when sweeps were sent ({error!r}): run it again") from error
+            raise ValueError(f"{self.sent} lacks the times of sending ({error!r}): run the demo again") from error
 
 
 def run_live(
     bag: Path, sweeps: int, out: Path, *, rig: Path, cameras: Sequence[str], parameters: dict[str, object],
     rate: float = 1.0, seconds: float = 60.0,
 ) -> LiveRun:
-    """Play `bag` to a fresh node at `rate` times real time and record what it answers into the folder `out`.
+    """Play a bag to a new node and record its predictions.
 
-    sweeps: how many the bag holds. seconds: what the bag takes to play. Raises ChildError with the end of the log of
-    the process that failed.
+    Args:
+        bag: what to play.
+        sweeps: number of sweeps in the bag.
+        out: folder for the recording and the logs.
+        rig, cameras, parameters: of the node.
+        rate: playback speed relative to real time.
+        seconds: duration of the bag at rate 1.
+
+    Raises:
+        ChildError: a process failed. The message has the end of its log.
     """
     out.mkdir(parents=True)
     domain = _DOMAINS[(os.getpid() + time.monotonic_ns() // 1000) % len(_DOMAINS)]
@@ -60,8 +68,8 @@ def run_live(
     with ExitStack() as stack:
         node = stack.enter_context(Child("tttkd_ros.ros.node", arguments, run.log, domain=domain, threads=None))
         _wait_until_active(node, domain)
-        # The node answers from the first sweep on; the comparison is to begin when it can adapt, too.
-        node.wait_for(lambda: _can_adapt(node), READY, _START)
+        # The node predicts from the first sweep on, but all runs have to start with adaptation ready.
+        node.wait_for(lambda: _can_adapt(node), READY, _START_TIMEOUT_S)
         recorder = stack.enter_context(Child(
             "tttkd_ros.tools.recorder",
             [run.recording, LABELLED, ADAPTATION, "--count", sweeps, "--linger", 1, "--idle", 10],
@@ -72,10 +80,10 @@ def run_live(
             "tttkd_ros.tools.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
             out / "player.log", domain=domain,
         ))
-        # Waiting on the node: should it end early, its log is the one to show.
-        node.wait_for(lambda: not player.running, "done with the bag that is played to it", seconds / rate + 90)
+        # Wait on the node, so that its log is shown if it ends early.
+        node.wait_for(lambda: not player.running, "done with the bag played to it", seconds / rate + 90)
         player.wait(1)
-        node.wait_for(lambda: not recorder.running, "done answering", 60)
+        node.wait_for(lambda: not recorder.running, "done with its predictions", 60)
         recorder.wait(1)
         if (code := node.end()) != 0:
             raise node.error(f"did not shut down cleanly: code {code}")
@@ -90,23 +98,23 @@ def _can_adapt(node: Child) -> bool:
 
 
 def _wait_until_active(node: Child, domain: int) -> None:
-    """Ask the node for its lifecycle state until it says active."""
+    """Ask the node for its lifecycle state until it is active."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     try:
-        asker = rclpy.create_node("demo", context=context, use_global_arguments=False)
+        client_node = rclpy.create_node("demo", context=context, use_global_arguments=False)
         executor = rclpy.executors.SingleThreadedExecutor(context=context)
-        executor.add_node(asker)
-        client = asker.create_client(GetState, f"{NODE}/get_state")
+        executor.add_node(client_node)
+        client = client_node.create_client(GetState, f"{NODE}/get_state")
 
         def active() -> bool:
             if not client.service_is_ready():
                 return False
-            answer = client.call_async(GetState.Request())
-            executor.spin_until_future_complete(answer, timeout_sec=2.0)
-            return answer.done() and answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE
+            response = client.call_async(GetState.Request())
+            executor.spin_until_future_complete(response, timeout_sec=2.0)
+            return response.done() and response.result().current_state.id == State.PRIMARY_STATE_ACTIVE
 
-        node.wait_for(active, "active", _START)
+        node.wait_for(active, "active", _START_TIMEOUT_S)
     finally:
         rclpy.try_shutdown(context=context)

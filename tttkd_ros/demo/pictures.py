@@ -1,4 +1,4 @@
-"""The demo's pictures."""
+"""Pictures of the demo."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from tttkd_ros.classes import ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.metrics import mean_iou
 from tttkd_ros.evaluation.plots import curve_figure, depth_figure, overlay_figure, sweep_figure
-from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.result import WINDOW, Result
 from tttkd_ros.frame import Frame
 
 PERIOD = 0.1  # seconds between the drives' sweeps
-WINDOW = 50  # sweeps behind each value of mIoU over time
 
 
 def typical_sweep(before: Result, after: Result) -> int:
-    """Index of the sweep of the second half whose gain is the median there: neither the best nor the worst to show."""
+    """Index of the sweep with the median gain in the second half, as neither the best nor the worst case."""
     gains = [mean_iou(b.sum(0)) - mean_iou(a.sum(0)) for a, b in zip(before.matrices, after.matrices, strict=True)]
     half = len(gains) // 2
     order = np.argsort(np.nan_to_num(gains[half:]), kind="stable")
@@ -30,38 +29,37 @@ def typical_sweep(before: Result, after: Result) -> int:
 def sweep_pictures(
     out: Path, drive: Drive, frozen: tuple[Result, Path], adapted: tuple[Result, Path], class_set: ClassSet, name: str
 ) -> None:
-    """`sweep.png` and `overlay.png`: one typical sweep labelled by truth, frozen and adapted.
+    """Write `sweep.png` and `overlay.png`: one typical sweep labelled by truth, frozen and adapted.
 
-    frozen, adapted: the scored run and its recording. name: what to call the adapted run.
+    frozen, adapted: the scored run and its recording. name: title of the adapted run.
     """
     index = typical_sweep(frozen[0], adapted[0])
     frame = next(frame for place, frame in enumerate(drive) if place == index)
     panels = {"truth": frame.labels}
     for title, (result, recording) in (("frozen", frozen), (name, adapted)):
-        labels = labels_at(recording, frame)
-        panels[f"{title}: mIoU {mean_iou(result.matrices[index].sum(0)):.1f} on this sweep"] = labels
+        miou = mean_iou(result.matrices[index].sum(0))
+        panels[f"{title}: mIoU {miou:.1f} on this sweep"] = labels_at(recording, frame)
     sweep_figure(out / "sweep.png", frame.points, panels, class_set)
     overlay_figure(out / "overlay.png", frame.views[0], frame.projectable, panels, class_set)
 
 
 def curves_picture(out: Path, runs: Mapping[str, list[Result]]) -> None:
-    """`miou_over_time.png`. runs: title -> results, one per drive."""
+    """Write `miou_over_time.png`. runs: title -> results, one per drive."""
     curves = {title: [result.curve(WINDOW) for result in results] for title, results in runs.items()}
     curve_figure(out / "miou_over_time.png", curves, period=PERIOD, window=WINDOW)
 
 
-def kitti_pictures(out: Path, drive: Drive, recording: Path, class_set: ClassSet) -> None:
-    """`kitti_overlay.png` (labels) and `kitti_depth.png` of the recording's last sweep."""
-    frame = list(drive)[-1]
-    overlay_figure(out / "kitti_overlay.png", frame.views[0], frame.points,
-                   {"KITTI, labelled by the node (the student has seen simulated streets only)":
-                    labels_at(recording, frame)}, class_set)
+def kitti_pictures(out: Path, frame: Frame, recording: Path, class_set: ClassSet) -> None:
+    """Write `kitti_overlay.png` (labels) and `kitti_depth.png` of one sweep."""
+    title = "KITTI, labelled by the node (the student has seen simulated streets only)"
+    labels = labels_at(recording, frame)
+    overlay_figure(out / "kitti_overlay.png", frame.views[0], frame.points, {title: labels}, class_set)
     depth_figure(out / "kitti_depth.png", frame.views[0], frame.points)
 
 
 def labels_at(recording: Path, frame: Frame) -> np.ndarray:
-    """(N,) uint8: the recorded labels of the sweep with the frame's stamp. ValueError where it was not answered."""
-    for answer in read_labelled(recording):
-        if answer.stamp == frame.stamp:
-            return answer.labels
-    raise ValueError(f"{recording} holds no answer to the sweep stamped {frame.stamp}")
+    """(N,) uint8: the recorded labels of the frame's sweep. Raises ValueError if there are none."""
+    for labelled in read_labelled(recording):
+        if labelled.stamp == frame.stamp:
+            return labelled.labels
+    raise ValueError(f"{recording} has no prediction for the sweep stamped {frame.stamp}")

@@ -1,34 +1,40 @@
-"""Child processes that always come to an end, and say why when they end badly."""
+"""Child processes that are always ended, and whose log is shown if they fail."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_PATIENCE = 30.0  # seconds for a process to end after a signal, before the next, stronger one
-_TAIL = 25  # lines of a log shown with a failure
+from tttkd_ros.subprocesses import start_python
+
+_SIGNAL_TIMEOUT_S = 30.0  # for a process to end after a signal, before the next, stronger one
+_LOG_LINES = 25  # shown with a failure
 
 
 class ChildError(RuntimeError):
-    """A child process failed; the message holds the end of its log."""
+    """A child process failed. The message has the end of its log."""
 
 
 class Child:
-    """One `python -m module` process with its output in a log file; a context manager that ends it.
+    """A `python -m module` process with its output in a log file. As a context manager it ends the process.
 
-    It runs in a session of its own, so that Ctrl-C reaches the parent alone, which then ends its children in order.
+    Args:
+        module: name of the module.
+        arguments: of the module.
+        log: file for its output.
+        domain: ROS domain.
+        threads: number of computing threads; None for the default.
     """
 
     def __init__(self, module: str, arguments: Sequence[object], log: Path, *, domain: int, threads: int | None = 1):
         self.name = module.rsplit(".", 1)[-1]
         self._log = log
-        environment = os.environ | {
+        environment = {
             "ROS_DOMAIN_ID": str(domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "PYTHONUNBUFFERED": "1",
@@ -36,10 +42,9 @@ class Child:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         with log.open("w", encoding="utf-8") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
-                stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-                start_new_session=True,
+            self._process = start_python(
+                "-m", module, *map(str, arguments), environment=environment, stdout=output,
+                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )
 
     def __enter__(self) -> Child:
@@ -56,7 +61,7 @@ class Child:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def wait(self, timeout: float) -> None:
-        """Until it ends by itself. Raises ChildError where it fails or takes longer than `timeout` seconds."""
+        """Wait until it ends by itself. Raises ChildError if it fails or takes longer than `timeout` seconds."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -65,7 +70,7 @@ class Child:
             raise self.error(f"ended with code {code}")
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
-        """Until `condition` holds. Raises ChildError where the process ends before, or after `timeout` seconds."""
+        """Wait until a condition holds. Raises ChildError if the process ends first, or after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not condition():
             if not self.running:
@@ -75,34 +80,37 @@ class Child:
             time.sleep(0.05)
 
     def end(self) -> int:
-        """Interrupt it, then terminate it, then kill it, whichever it takes; its exit code."""
+        """Interrupt the process, terminate it or kill it, as necessary. Returns its exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if not self.running:
                 break
             os.killpg(self._process.pid, number)
             try:
-                self._process.wait(_PATIENCE)
+                self._process.wait(_SIGNAL_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 continue
         return self._process.wait()
 
     def error(self, what: str) -> ChildError:
-        tail = "\n".join(f"  {line}" for line in self.output().splitlines()[-_TAIL:])
+        """An error that says what happened and quotes the log."""
+        tail = "\n".join(f"  {line}" for line in self.output().splitlines()[-_LOG_LINES:])
         return ChildError(f"{self.name} {what}; the end of {self._log}:\n{tail or '  (empty)'}")
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within: SIGTERM, and the SIGHUP of a terminal that goes away, end the work as Ctrl-C does, so that children are
-    ended then, too. Under `nohup` SIGHUP is not listened to."""
+    """Make SIGTERM and SIGHUP (a closed terminal) act like Ctrl-C, so that children are ended too.
+
+    An ignored SIGHUP, as under `nohup`, stays ignored.
+    """
 
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
 
-    listened = [asked for asked in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(asked) is not signal.SIG_IGN]
-    before = {asked: signal.signal(asked, interrupt) for asked in listened}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        for asked, handler in before.items():
-            signal.signal(asked, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

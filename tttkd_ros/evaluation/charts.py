@@ -1,5 +1,4 @@
-"""Charts of an evaluation for its page, as SVG: lines in colours that a light and a dark ground bear, all else in the
-page's own ink."""
+"""SVG charts for the report page. Line colours suit a light and a dark page; the rest has the page's text colour."""
 
 from __future__ import annotations
 
@@ -18,14 +17,14 @@ from tttkd_ros.evaluation.metrics import calibration_error
 from tttkd_ros.evaluation.replay import FROZEN, METHODS, SOURCE_ONLY
 from tttkd_ros.evaluation.result import WINDOW, Result, title
 
-REFERENCES = (FROZEN, SOURCE_ONLY)  # what the others are compared with
-SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images of a sweep"}
-LEAST = 1e-3  # share of the points that a bin of confidence must hold to be drawn
+BASELINES = (FROZEN, SOURCE_ONLY)  # drawn in every chart, to compare with
+SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images per sweep"}
+MIN_BIN_SHARE = 1e-3  # minimum share of the points that a confidence bin needs to be drawn
 
 _GREY = "#8a94a3"
 _COLOURS = ("#3b82f6", "#f08c1a", "#2fa35f", "#e0524d", "#9a5fd0", "#12a5b0", "#d2559d", "#a98019", "#6b7fd7")
 _MARKERS = "os^Dvp*"
-_INK = "#010203"  # stands for the page's colour of text until the SVG is written
+_INK = "#010203"  # replaced by the page's text colour in the SVG
 _STYLE = {
     "font.size": 9, "text.parse_math": False, "svg.fonttype": "none", "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.18, "grid.linewidth": 0.7, "legend.frameon": False,
@@ -34,7 +33,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Chart:
-    """svg: markup, to go into a page as it is."""
+    """svg: markup to include in a page as it is."""
 
     title: str
     svg: str
@@ -42,7 +41,7 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Over x and y (N,); one value of y and no x is a level all across."""
+    """A line over x and y (N,). With one y and no x it is a horizontal line."""
 
     label: str
     y: Sequence[float]
@@ -53,13 +52,13 @@ class Line:
 
 
 def over_settings(results: Sequence[Result]) -> Iterator[Chart]:
-    """mIoU over each setting of which there are runs with several values."""
+    """mIoU over each setting that has several values."""
     for key, label in SETTINGS.items():
         yield from _over(key, results, f"mIoU over {label}", "mIoU (%)", lambda result: result.miou())
 
 
 def speed_over_stride(results: Sequence[Result]) -> Iterator[Chart]:
-    """From what was timed: another machine, or another time, has other values."""
+    """Measured predictions per second over stride."""
 
     def per_second(result: Result) -> float:
         value = result.timing.summary()["predictions_per_second"] if result.timing else None
@@ -73,33 +72,33 @@ def over_evaluations(mious: Mapping[str, Mapping[str, float]]) -> Iterator[Chart
     runs = dict.fromkeys(run for found in mious.values() for run in found)
     lines = []
     for run, colour in zip(runs, cycle(_COLOURS), strict=False):
-        places = [place for place, found in enumerate(mious.values()) if run in found]
-        if len(places) > 1:
-            values = [found[run] for found in mious.values() if run in found]
-            lines.append(Line(run, values, places, _GREY if run in REFERENCES else colour, "o", ":"))
+        values = {place: found[run] for place, found in enumerate(mious.values()) if run in found}
+        if len(values) > 1:
+            colour = _GREY if run in BASELINES else colour
+            lines.append(Line(run, [*values.values()], [*values], colour, "o", ":"))
     if lines:
         yield _chart("mIoU over evaluations", lines, "", "mIoU (%)", ticks=dict(enumerate(mious)))
 
 
 def over_time(results: Sequence[Result]) -> Iterator[Chart]:
-    """mIoU of the last sweeps, of one drive: a chart for each method, beside the students that do not adapt."""
+    """mIoU of the last sweeps on one drive: a chart per method, with the baselines."""
     known = [result for result in results if result.sweeps_with_truth]
     if not known:
         return
     window = max(1, min(WINDOW, known[0].sweeps // 4))
     start = min(result.stamps[0] for result in known)
-    # The first values stand on a few sweeps only: they would show the scene, not the method.
-    kept = slice(window // 2, None)
-    seen = {result.title: ((result.stamps[kept] - start) / 1e9, result.curve(window)[kept]) for result in known}
-    values = np.concatenate([y for _, y in seen.values()])
+    # The first values average a few sweeps only, so they would show the scene instead of the method.
+    drawn = slice(window // 2, None)
+    curves = {result.title: ((result.stamps[drawn] - start) / 1e9, result.curve(window)[drawn]) for result in known}
+    values = np.concatenate([y for _, y in curves.values()])
     limits = (np.nanmin(values) - 2, np.nanmax(values) + 2) if np.isfinite(values).any() else None
-    for name, lines in _by_method(known, lambda result: seen[result.title]):
+    for name, lines in _by_method(known, lambda result: curves[result.title]):
         yield _chart(f"mIoU over time: {name}", lines, "seconds", f"mIoU of the last {window} sweeps (%)",
                      limits=limits)
 
 
 def losses_over_time(results: Sequence[Result]) -> Iterator[Chart]:
-    """Of the accepted steps on one drive; methods have losses of their own, that cannot be compared."""
+    """Loss of the accepted steps on one drive: a chart per method, because losses of methods are not comparable."""
     known = [result for result in results if result.losses]
 
     def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
@@ -111,11 +110,11 @@ def losses_over_time(results: Sequence[Result]) -> Iterator[Chart]:
 
 
 def reliability(results: Sequence[Result]) -> Iterator[Chart]:
-    """Share of answers that are right over their confidence, bin by bin; a label tells the calibration error."""
+    """Share of correct predictions over confidence, bin by bin. The labels have the calibration error."""
     known = [result for result in results if result.calibration[:, 0].any()]
 
     def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
-        enough = result.calibration[:, 0] >= LEAST * result.calibration[:, 0].sum()
+        enough = result.calibration[:, 0] >= MIN_BIN_SHARE * result.calibration[:, 0].sum()
         points, confidence, correct = result.calibration[enough].T
         return 100 * confidence / points, 100 * correct / points
 
@@ -124,57 +123,57 @@ def reliability(results: Sequence[Result]) -> Iterator[Chart]:
 
     for name, lines in _by_method(known, values, error, marker="."):
         ideal = Line("calibrated", (0, 100), (0, 100), _INK, dashes=":")
-        yield _chart(f"Reliability: {name}", [ideal, *lines], "confidence (%)", "answers that are right (%)",
+        yield _chart(f"Reliability: {name}", [ideal, *lines], "confidence (%)", "correct predictions (%)",
                      limits=(0, 100))
 
 
 def _over(key, results, heading, y, value) -> Iterator[Chart]:
-    """value(result): what is drawn over the setting `key`."""
+    """A chart of `value(result)` over the setting `key`, with a line for runs that differ in nothing else."""
     groups: dict[str, dict[float, Result]] = {}
     for result in results:
-        if (at := result.settings.get(key)) is not None:
+        if (at := result.settings.get(key)) is not None and np.isfinite(value(result)):
             shared = {name: setting for name, setting in result.settings.items() if name != key}
             groups.setdefault(title(result.name, shared), {})[at] = result
     lines, order = [], METHODS[::-1]
-    for shared, runs in groups.items():
-        at = [place for place in sorted(runs) if np.isfinite(value(runs[place]))]
-        if len(at) > 1:
+    for label, runs in groups.items():
+        if len(runs) > 1:
+            at = sorted(runs)
             name = runs[at[0]].name
-            alike = sum(other.startswith(name) for other in (line.label for line in lines))
+            earlier = sum(line.label.startswith(name) for line in lines)
             colour = _COLOURS[order.index(name)] if name in order else _INK
-            lines.append(Line(shared, [value(runs[place]) for place in at], at, colour,
-                              _MARKERS[alike % len(_MARKERS)]))
+            lines.append(Line(label, [value(runs[place]) for place in at], at, colour,
+                              _MARKERS[earlier % len(_MARKERS)]))
     if not lines:
         return
     ticks = {place: f"{place:g}" for line in lines for place in line.x}
-    levels = [Line(result.name, [value(result)], dashes="--" if result.name == FROZEN else ":")
-              for result in results if result.name in REFERENCES and np.isfinite(value(result))]
-    yield _chart(heading, [*levels, *lines], SETTINGS[key], y, ticks=ticks, log=True)
+    baselines = [Line(result.name, [value(result)], dashes="--" if result.name == FROZEN else ":")
+                 for result in results if result.name in BASELINES and np.isfinite(value(result))]
+    yield _chart(heading, [*baselines, *lines], SETTINGS[key], y, ticks=ticks, log=True)
 
 
 def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator[tuple[str, list[Line]]]:
-    """Lines over `values(result)` -> x, y of each method's runs, those of the references before them."""
+    """Lines of `values(result)` -> x, y for each method's runs, after those of the baselines."""
 
     def line(result: Result, label: str, colour: str, dashes: str = "-") -> Line:
         x, y = values(result)
         return Line(label + remark(result), y, x, colour, marker, dashes)
 
-    levels = [line(result, result.name, _GREY, "--" if result.name == FROZEN else ":")
-              for result in results if result.name in REFERENCES]
+    baselines = [line(result, result.name, _GREY, "--" if result.name == FROZEN else ":")
+                 for result in results if result.name in BASELINES]
     methods: dict[str, list[Result]] = {}
     for result in results:
-        if result.name not in REFERENCES:
+        if result.name not in BASELINES:
             methods.setdefault(result.name, []).append(result)
     for name, runs in methods.items():
         labels = [run.title.removeprefix(name).lstrip(", ") or name for run in runs]
-        yield name, levels + [line(*each) for each in zip(runs, labels, cycle(_COLOURS), strict=False)]
-    if levels and not methods:
-        yield FROZEN, levels
+        yield name, baselines + [line(*each) for each in zip(runs, labels, cycle(_COLOURS), strict=False)]
+    if baselines and not methods:
+        yield FROZEN, baselines
 
 
 def _chart(heading: str, lines: Sequence[Line], x: str, y: str, *, ticks: Mapping[float, str] | None = None,
            log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
-    # The salt keeps apart the ids of charts on one page; a fixed one keeps them the same each time.
+    # The salt makes ids of different charts on a page differ, and equal charts equal.
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": repr((heading, [(line.label, *line.y) for line in lines]))}):
         rows = -(-len(lines) // 2)
         figure = Figure(figsize=(4.1, 2.6 + 0.17 * rows), layout="constrained")
@@ -191,19 +190,19 @@ def _chart(heading: str, lines: Sequence[Line], x: str, y: str, *, ticks: Mappin
             if line.x is None:
                 axes.axhline(line.y[0], **style)
             else:
-                alone = "o" if len(line.x) == 1 else line.marker
-                axes.plot(line.x, line.y, marker=alone, markersize=5, **style)
+                marker = "o" if len(line.x) == 1 else line.marker
+                axes.plot(line.x, line.y, marker=marker, markersize=5, **style)
         axes.set(xlabel=x, ylabel=y)
         if limits is not None:
             axes.set_ylim(*limits)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.2)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return Chart(heading, _inlined(file.getvalue(), heading))
+    return Chart(heading, _inline(file.getvalue(), heading))
 
 
-def _inlined(svg: str, heading: str) -> str:
-    """Without what only a file needs, and without ids that nothing refers to, for there are others on the page."""
+def _inline(svg: str, heading: str) -> str:
+    """Remove the file header and ids that nothing refers to, which could collide on a page."""
     svg = svg[svg.index("<svg"):].replace(_INK, "currentColor")
     referred = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', svg))
     svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in referred else "", svg)

@@ -1,4 +1,4 @@
-"""What of an evaluation is worth a picture: the run to show beside the frozen student, and sweeps labelled by both."""
+"""Choosing which run and which sweeps of an evaluation to show, and drawing them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.frame import Frame
 
-SWEEPS = 3  # of those whose labels were kept, evenly spaced up to the last one
+SWEEPS = 3  # shown, of those whose labels are stored, evenly spaced up to the last one
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Of a sweep, by its place in the drive, from 1. source: a data URI."""
+    """Picture of a sweep. sweep: its number in the drive, from 1. source: a data URI."""
 
     sweep: int
     title: str
@@ -31,13 +31,14 @@ class Picture:
 
 
 def frozen_run(results: Sequence[Result]) -> Result | None:
+    """The frozen student's result, if there is one."""
     return next((result for result in results if result.name == FROZEN), None)
 
 
 def best_adapted(results: Sequence[Result]) -> Result | None:
-    """The run with the highest mIoU of those that adapt and are no control; without truth, the last of them.
+    """The adapting run with the highest mIoU, controls excluded; without truth, the last such run.
 
-    A run whose steps were all refused adapts, too: BatchNorm's statistics may follow without them.
+    A run whose steps were all rejected counts, because its BatchNorm statistics may adapt without them.
     """
     adapting = [result for result in results if result.name not in (FROZEN, SOURCE_ONLY) and result.steps_tried]
     runs = [result for result in adapting if result.settings.get("control") is None]
@@ -46,7 +47,7 @@ def best_adapted(results: Sequence[Result]) -> Result | None:
 
 
 def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
-    """Of a few sweeps, by truth, frozen student and best adapted one: from above, and on the first camera's image."""
+    """Draw a few sweeps from above and on the first camera's image, labelled by truth, frozen and best adapting run."""
     shown = [result for result in (frozen_run(results), best_adapted(results)) if result is not None]
     stamps = list(shown[0].samples) if shown else []
     if not stamps:
@@ -56,35 +57,31 @@ def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet) -> Ite
     for number, frame in enumerate(drive, 1):
         if frame.stamp in wanted:
             wanted.remove(frame.stamp)
-            yield from _sweep(number, frame, shown, class_set)
+            yield from _pictures(number, frame, shown, class_set)
         if not wanted:
             break
 
 
-def _sweep(number: int, frame: Frame, shown: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
+def _pictures(number: int, frame: Frame, shown: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
     panels = {}
     if frame.labels is not None and (frame.labels != UNLABELLED).any():
         panels["truth"] = frame.labels
     for result in shown:
         labels = result.samples.get(frame.stamp, ())
         if len(labels) == len(frame.points):
-            panels[_heading(result, frame.stamp)] = labels
+            miou = result.miou(result.stamps == frame.stamp)
+            panels[result.title if np.isnan(miou) else f"{result.title}: mIoU {miou:.1f} on this sweep"] = labels
     if not panels:
         return
-    # A run may be called as a folder is: a dollar in its name begins no formula.
+    # A run may be named after a folder, in which a dollar sign starts no formula.
     with TemporaryDirectory() as folder, matplotlib.rc_context({"text.parse_math": False}):
         path = Path(folder) / "picture.webp"
         sweep_figure(path, frame.points, panels, class_set)
-        yield Picture(number, "from above", _source(path))
+        yield Picture(number, "from above", _data_uri(path))
         if frame.views:
             overlay_figure(path, frame.views[0], frame.projectable, panels, class_set)
-            yield Picture(number, f"on the image of {frame.views[0].name}", _source(path))
+            yield Picture(number, f"on the image of {frame.views[0].name}", _data_uri(path))
 
 
-def _heading(result: Result, stamp: int) -> str:
-    miou = result.miou(result.stamps == stamp)
-    return result.title if np.isnan(miou) else f"{result.title}: mIoU {miou:.1f} on this sweep"
-
-
-def _source(path: Path) -> str:
+def _data_uri(path: Path) -> str:
     return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page: tables, charts and pictures, with nothing to load from anywhere and no script."""
+"""The report page: one HTML file with tables, charts and pictures, without scripts or external files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tttkd_ros.segmenter.checkpoint import describe
 
 NAME = "report.html"
 TEMPLATE = "page.html.jinja"
-HASH = 12  # digits of a digest that are shown
-REASONS = 3  # for which steps were refused, the most frequent ones
+HASH = 12  # digits shown of a digest
+REASONS = 3  # most frequent reasons shown for rejected steps
 
 
 class Other(NamedTuple):
-    """Another evaluation of a bag. files: name -> digest, as in its inputs. mious: run -> mIoU."""
+    """Another evaluation's results on a bag. files: name -> digest, as in its inputs. mious: run -> mIoU."""
 
     files: Mapping[str, str]
     sweeps: int
@@ -55,7 +55,7 @@ def write_page(
     inputs: Mapping[str, object],
     others: Mapping[str, Others],
 ) -> None:
-    """report.html in `folder`; the arguments are those of `page`."""
+    """Write report.html to `folder`; arguments as for `page`."""
     content = page(bags, drives, models.student.config.classes, inputs=inputs,
                    provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name)
     write_whole(folder / NAME, content.encode())
@@ -71,11 +71,18 @@ def page(
     others: Mapping[str, Others] | None = None,
     name: str = "this one",
 ) -> str:
-    """All names are escaped. Of the same results it is the same page, but for the parts of class "timing".
+    """Render the page as HTML.
 
-    drives: of the bags by their names, for pictures. inputs: see `evaluation_inputs`. provenance: model -> what is
-    known of it. others: evaluations to compare with, by name, as `read_evaluations` gives them; name: of this one.
+    Args:
+        bags: results to show.
+        drives: name of a bag -> its drive, for pictures.
+        class_set: names and colours of the classes.
+        inputs: see `evaluation_inputs`.
+        provenance: model -> what is known about it.
+        others: evaluations to compare with by name, see `read_evaluations`.
+        name: of this evaluation.
     """
+    others = others or {}
     read = [bag for bag in bags if bag.results]
     together = [all_bags(bags)] if len(read) > 1 else []
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -83,12 +90,12 @@ def page(
     template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_set.colours]
     return template.render(
-        parts=[
-            _part(bag, drives.get(bag.bag), class_set, name, inputs["files"].get(bag.bag), others or {})
+        sections=[
+            _section(bag, drives.get(bag.bag), class_set, name, inputs["files"].get(bag.bag), others)
             for bag in (*read, *together) if bag.results
         ],
         notes=[note for bag in bags for note in notes(bag)] + [
-            note for bag in read for note in _not_compared(bag, inputs["files"][bag.bag], others or {})
+            note for bag in read for note in _not_compared(bag, inputs["files"][bag.bag], others)
         ],
         title=", ".join(bag.bag for bag in bags),
         classes=list(zip(class_set.names, colours, strict=True)),
@@ -100,13 +107,13 @@ def page(
 
 
 def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """Model -> what is known of those that had a part in the evaluation."""
+    """Model -> what is known about it, for the models used in the evaluation."""
     found: dict[str, dict[str, object]] = {}
     for role, name in (("student", "model"), ("source-only student", "source_only")):
         if name in inputs:
             config, made = describe(models.paths[name])
             found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
-                           "learnt from": config.teacher_name or "an unnamed teacher"} | made
+                           "trained with": config.teacher_name or "an unnamed teacher"} | made
     if inputs.get("teacher") is not None:
         found["teacher"] = {"SHA-256": inputs["teacher"], "name": models.paths["teacher"].name,
                             "engine": inputs["engine"]}
@@ -114,10 +121,13 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
 
 
 def read_evaluations(folders: Sequence[Path], out: Path | None) -> dict[str, Others]:
-    """mIoU of other evaluations' runs, by the names of their folders. Raises ValueError where there is no `out` for a
-    page to show them, where two are called the same, or where one holds no results."""
+    """Read the mIoU of other evaluations' runs, by the names of their folders.
+
+    Raises:
+        ValueError: there is no folder `out` for the page, two evaluations have one name, or a folder has no results.
+    """
     if folders and out is None:
-        raise ValueError("evaluations to compare with are shown on the page: give its folder with --out")
+        raise ValueError("--compare shows other evaluations on the report page: give its folder with --out")
     found = {}
     for folder in folders:
         name = folder.resolve().name
@@ -137,17 +147,17 @@ def _others(folder: Path) -> Others:
             for bag in results["bags"]
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder} holds no results of an evaluation ({error!r}): give a folder that was an --out "
-                         "before") from error
+        raise ValueError(f"{folder} holds no results of an evaluation ({error!r}): give the --out folder of an "
+                         "earlier one") from error
 
 
 def _same_bag(files: Mapping[str, str] | None, others: Others) -> Other | None:
-    """The evaluation of these very files, whatever the bag was called; None also for all bags together."""
+    """The evaluation of the same files, whatever the bag's name; None for all bags together."""
     return next((other for other in others if other.files == files), None)
 
 
 def _not_compared(bag: BagResults, files: Mapping[str, str], others: Mapping[str, Others]) -> Iterator[str]:
-    """Which evaluations are not set beside this one's on a bag, and why."""
+    """Explain which evaluations are not compared with this one on a bag."""
     for name, found in others.items():
         other = _same_bag(files, found)
         if other is None:
@@ -156,7 +166,7 @@ def _not_compared(bag: BagResults, files: Mapping[str, str], others: Mapping[str
             yield f"{name} has evaluated {other.sweeps} sweeps of {bag.bag}, not {bag.sweeps}: it is not compared there"
 
 
-def _part(
+def _section(
     bag: BagResults,
     drive: Drive | None,
     class_set: ClassSet,
@@ -197,7 +207,7 @@ def _row(result: Result, frozen: Result | None) -> dict:
         "summary": summary,
         "gain": gain,
         "changes": {key: (value or 0) - (compared[key] or 0) for key, value in summary["iou"].items()},
-        "refused": Counter(result.rejections).most_common(),
+        "rejected": Counter(result.rejections).most_common(),
         "timing": None if result.timing is None else result.timing.summary(),
         "shares": 100.0 * matrix / np.maximum(truth, 1),
         "truth": truth[:, 0],

@@ -16,7 +16,7 @@ from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.frame import View
 from tttkd_ros.geometry.projection import project
 
-_NIGHT, _INK, _FAINT = "#11151c", "#e8ecf1", "#5b6675"
+_BACKGROUND, _INK, _FAINT = "#11151c", "#e8ecf1", "#5b6675"
 _LINES = ("#8a94a3", "#ffb347", "#4fc3f7", "#81c784", "#e57373", "#ba68c8")
 _DPI = 160
 
@@ -27,37 +27,41 @@ def sweep_figure(
     panels: Mapping[str, np.ndarray],
     class_set: ClassSet,
     *,
-    reach: float = 36.0,
+    ahead: float = 36.0,
     side: float = 15.0,
 ) -> None:
-    """One sweep from above, a panel for each labelling: points (N, 3) metres, LiDAR frame; labels (N,) uint8.
+    """Draw one sweep from above, the LiDAR's x axis up, one panel per labelling.
 
-    x ahead points up. What lies further than `reach` metres ahead, or `side` metres to a side, is left out.
+    Args:
+        points: (N, 3) metres, LiDAR frame.
+        panels: title -> labels (N,) uint8.
+        ahead, side: largest distances shown to the front and to each side, metres.
     """
     used = np.unique(np.concatenate([labels[labels < len(class_set)] for labels in panels.values()]))
     figure = _figure(5.2 * len(panels), 7.5)
-    inside = (np.abs(points[:, 1]) < side) & (points[:, 0] > -2) & (points[:, 0] < reach)
-    order = np.flatnonzero(inside)[np.argsort(points[inside, 2])]  # what stands high is drawn last
+    inside = (np.abs(points[:, 1]) < side) & (points[:, 0] > -2) & (points[:, 0] < ahead)
+    order = np.flatnonzero(inside)[np.argsort(points[inside, 2])]  # high points on top
     for place, (title, labels) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
-        _bare(axes, title)
+        _style(axes, title)
         axes.scatter(-points[order, 1], points[order, 0], s=7, c=class_set.palette[labels[order]] / 255, linewidths=0)
         axes.plot([0], [0], marker="^", markersize=9, color=_INK)
         axes.plot([side - 11, side - 1], [0, 0], color=_INK, linewidth=1.5)
         axes.text(side - 6, 0.4, "10 m", color=_INK, ha="center", fontsize=8)
-        axes.set(xlim=(-side, side), ylim=(-1.5, reach), aspect="equal")
+        axes.set(xlim=(-side, side), ylim=(-1.5, ahead), aspect="equal")
     _legend(figure, class_set, used)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.94, bottom=0.06, wspace=0.01)
-    figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
+    _save(figure, path)
 
 
 def overlay_figure(
     path: Path, view: View, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet
 ) -> None:
-    """The points that the camera sees, drawn on its image in their labels' colours, one row for each labelling."""
-    seen = project(torch.tensor(points), view.camera, view.camera_from_lidar)
-    visible = seen.visible.numpy()
-    pixels, depth = seen.pixels.numpy()[visible], seen.depth.numpy()[visible]
+    """Draw the points (N, 3) that the camera sees on its image in class colours, one row per labelling.
+
+    panels: title -> labels (N,) uint8.
+    """
+    visible, pixels, depth = _visible(view, points)
     order = np.argsort(-depth)  # near points on top
     height, width = view.image.shape[:2]
     row = 11.0 * height / width
@@ -66,76 +70,89 @@ def overlay_figure(
     used = np.unique(np.concatenate([labels[visible] for labels in panels.values()]))
     for place, (title, labels) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(len(panels), 1, place)
-        _bare(axes, title)
-        axes.imshow(view.image, extent=(0, width, height, 0), interpolation="bilinear")
+        _show_image(axes, title, view)
         colours = class_set.palette[labels[visible][order]] / 255
         axes.scatter(*pixels[order].T, s=size, c=colours, linewidths=0, alpha=0.85)
-        axes.set(xlim=(0, width), ylim=(height, 0))
     _legend(figure, class_set, used[used != UNLABELLED])
     inch = 1 / figure.get_figheight()
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.35 * inch, bottom=0.45 * inch, hspace=0.36 / row)
-    figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
+    _save(figure, path)
 
 
 def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
-    """The points that the camera sees, on its image, coloured by depth: do points fall on their pixels?"""
-    seen = project(torch.tensor(points), view.camera, view.camera_from_lidar)
-    visible = seen.visible.numpy()
-    pixels, depth = seen.pixels.numpy()[visible], seen.depth.numpy()[visible]
+    """Draw the points (N, 3) that the camera sees on its image, coloured by depth, to check the calibration."""
+    visible, pixels, depth = _visible(view, points)
     height, width = view.image.shape[:2]
-    row = 11.0 * height / width
-    figure = _figure(11.0, row + 0.1)
+    figure = _figure(11.0, 11.0 * height / width + 0.1)
     axes = figure.add_axes((0.01, 0.02, 0.91, 0.9))
-    _bare(axes, f"{view.name}: {visible.sum():,} points on their pixels, colour is depth")
-    axes.imshow(view.image, extent=(0, width, height, 0), interpolation="bilinear")
+    _show_image(axes, f"{view.name}: {visible.sum():,} points on their pixels, colour is depth", view)
     dots = axes.scatter(*pixels.T, s=2.5, c=depth, cmap="turbo_r", linewidths=0, norm=LogNorm(3, 60))
-    axes.set(xlim=(0, width), ylim=(height, 0))
     bar = figure.colorbar(dots, cax=figure.add_axes((0.93, 0.06, 0.012, 0.82)))
     bar.minorticks_off()
     bar.set_label("metres", color=_INK, labelpad=1)
     bar.ax.tick_params(colors=_INK, labelsize=8)
     bar.set_ticks([3, 5, 10, 20, 40, 60], labels=["3", "5", "10", "20", "40", "60"])
-    figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
+    _save(figure, path)
 
 
 def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period: float, window: int) -> None:
-    """mIoU over time: for every run one thin line per drive and a bold one for their mean.
+    """Draw mIoU over time: for every run a thin line per drive and a bold one for their mean.
 
-    runs: name -> curves (S,) in per cent, one per drive. period: seconds between sweeps. window: sweeps behind each
-    value.
+    Args:
+        runs: title -> curves (S,) in per cent, one per drive.
+        period: seconds between sweeps.
+        window: sweeps for each value.
     """
     figure = _figure(9.5, 5.2)
     axes = figure.add_subplot()
-    axes.set_facecolor(_NIGHT)
+    axes.set_facecolor(_BACKGROUND)
     for (name, curves), colour in zip(runs.items(), _LINES, strict=False):
         length = min(map(len, curves))
-        # The first values stand on a few sweeps only: they would show the scene, not the method.
+        # The first values average a few sweeps only, so they would show the scene instead of the method.
         seconds = np.arange(length)[window // 2:] * period
         for curve in curves:
             axes.plot(seconds, curve[window // 2 : length], color=colour, linewidth=0.8, alpha=0.45)
         mean = np.nanmean([curve[:length] for curve in curves], axis=0)[window // 2:]
-        axes.plot(seconds, mean, color=colour, linewidth=2.6, label=f"{name}")
+        axes.plot(seconds, mean, color=colour, linewidth=2.6, label=name)
     axes.set_xlabel("seconds of driving", color=_INK)
     axes.set_ylabel(f"mIoU over the last {window} sweeps (%)", color=_INK)
     axes.tick_params(colors=_INK)
     axes.grid(color=_FAINT, alpha=0.35, linewidth=0.6)
     axes.spines[:].set_color(_FAINT)
-    axes.set_title("Labels over time: bold is the mean of the drives", color=_INK, loc="left", fontsize=12)
-    axes.legend(facecolor=_NIGHT, edgecolor=_FAINT, labelcolor=_INK, loc="best")
+    axes.set_title("mIoU over time: bold lines are means over the drives", color=_INK, loc="left", fontsize=12)
+    axes.legend(facecolor=_BACKGROUND, edgecolor=_FAINT, labelcolor=_INK, loc="best")
     figure.tight_layout()
-    figure.savefig(path, dpi=_DPI, facecolor=_NIGHT)
+    _save(figure, path)
+
+
+def _visible(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) bool: which points the camera sees; pixels (K, 2) and depth (K,) of those."""
+    projection = project(torch.tensor(points), view.camera, view.camera_from_lidar)
+    visible = projection.visible.numpy()
+    return visible, projection.pixels.numpy()[visible], projection.depth.numpy()[visible]
 
 
 def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), facecolor=_NIGHT)
+    return Figure(figsize=(width, height), facecolor=_BACKGROUND)
 
 
-def _bare(axes: Axes, title: str) -> None:
-    axes.set_facecolor(_NIGHT)
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
+
+
+def _style(axes: Axes, title: str) -> None:
+    axes.set_facecolor(_BACKGROUND)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_title(title, color=_INK, fontsize=12, pad=6)
+
+
+def _show_image(axes: Axes, title: str, view: View) -> None:
+    height, width = view.image.shape[:2]
+    _style(axes, title)
+    axes.imshow(view.image, extent=(0, width, height, 0), interpolation="bilinear")
+    axes.set(xlim=(0, width), ylim=(height, 0))
 
 
 def _legend(figure: Figure, class_set: ClassSet, used: np.ndarray) -> None:

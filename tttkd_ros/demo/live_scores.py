@@ -1,4 +1,4 @@
-"""What the demo asks of a recording beyond its score: how long the answers took."""
+"""Scoring the demo's recordings: labels against the truth, and latency of the predictions."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ LIDAR_FRAME = "lidar"
 
 @dataclass(frozen=True, eq=False)
 class LiveScore:
-    """One live run against the truth. latency_ms: (received,), in the order of arrival."""
+    """Score of one live run. latency_ms: (received,), in order of arrival."""
 
     result: Result
     latency_ms: np.ndarray
 
 
 def score_live(name: str, drive: Drive, recording: Path, sent: Sequence[int], classes: ClassSet) -> LiveScore:
-    """sent: wall-clock nanoseconds at which each of the drive's sweeps was handed to DDS."""
+    """Score one live run. sent: wall-clock nanoseconds at which each sweep of the drive was handed to DDS."""
     result = score_recording(name, drive, recording, classes, LIDAR_FRAME)
     return LiveScore(result, latencies(recording, result.stamps.tolist(), sent))
 
 
 def latencies(recording: Path, drive_stamps: Sequence[int], sent: Sequence[int]) -> np.ndarray:
-    """Milliseconds from handing each sweep to DDS until its labelled cloud had arrived, for the answered sweeps."""
+    """Milliseconds from handing each sweep to DDS until its labelled cloud arrived. Raises ValueError."""
     if len(drive_stamps) != len(sent):
         raise ValueError(f"{len(sent)} sweeps were sent, but the drive has {len(drive_stamps)}")
     sent_at = dict(zip(drive_stamps, sent, strict=True))
     milliseconds = []
-    for answer in read_labelled(recording):
-        if answer.stamp not in sent_at:
-            raise ValueError(f"recording {recording}: an answer is stamped {answer.stamp}, as no sweep of the drive is")
-        milliseconds.append((answer.arrived - sent_at[answer.stamp]) * 1e-6)
+    for labelled in read_labelled(recording):
+        if labelled.stamp not in sent_at:
+            raise ValueError(f"recording {recording}: no sweep of the drive has the stamp {labelled.stamp}")
+        milliseconds.append((labelled.arrived - sent_at[labelled.stamp]) * 1e-6)
     return np.array(milliseconds)
 
 
