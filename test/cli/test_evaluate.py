@@ -187,3 +187,9 @@ def test_an_offset_is_accepted_as_it_is_printed(files, tmp_path, without_page, m
                                      "--limit", "1"])
     main()
     assert json.loads((tmp_path / "out" / "inputs.json").read_text())["settings"]["offset"] == [float(words)]
+
+
+def test_paper_means_no_guard_and_frozen_statistics(files, tmp_path):
+    for name, options in (("paper", {"paper": True}), ("spelled", {"guard": False, "bn_momentum": (0.0,)})):
+        run(files, method=("ttt-kd-o",), limit=2, stride=(1,), json_file=tmp_path / name, **options)
+    assert (tmp_path / "paper").read_bytes() == (tmp_path / "spelled").read_bytes()

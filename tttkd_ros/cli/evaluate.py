@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.config import TTTConfig, paper_config
 from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.matching import TOLERANCE_S
+from tttkd_ros.methods import METHODS, SOURCE_ONLY
 
-MethodName = Literal[
-    "all", "frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o", "ttt-kd"
-]  # fmt: skip
+MethodName = Literal[("all", *(name for name in METHODS if name != SOURCE_ONLY))]
 
 
 def evaluate(
@@ -29,6 +28,7 @@ def evaluate(
     images: tuple[int, ...] = (),
     kd_points: int = TTTConfig.kd_points,
     guard: bool = TTTConfig.guard,
+    paper: bool = False,
     rotations: int = 1,
     seed: int = 0,
     shift_z: float = 0.0,
@@ -79,6 +79,8 @@ def evaluate(
         images: maximum number of images per sweep to learn from, all by default. Several values give a run each.
         kd_points: maximum number of points per step.
         guard: accept a step only if held-out points confirm it. Never in force for ttt-kd or a control.
+        paper: run TTT-KD as in the paper, without the guard and with frozen BatchNorm statistics, whatever --guard and
+            --bn-momentum say.
         rotations: about the vertical axis, over which logits are averaged (the paper: 4 outdoor, 8 indoor).
         seed: of the choice of points.
         shift_z: first move every cloud up by this many metres. As a check: the results should not change.
@@ -136,6 +138,9 @@ def evaluate(
     from tttkd_ros.files import require_writable
 
     config = TTTConfig(kd_points=kd_points, guard=guard)
+    if paper:
+        config = paper_config(config)
+        guard, bn_momentum = config.guard, (config.bn_momentum,)
     runs = plan(
         method, RunConfig("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
         learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images,

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tttkd_ros.evaluation.metrics import calibration_error
-from tttkd_ros.evaluation.replay import FROZEN, METHODS, SOURCE_ONLY
 from tttkd_ros.evaluation.result import WINDOW, Result, title
+from tttkd_ros.methods import FROZEN, METHODS, SOURCE_ONLY
 
 BASELINES = (FROZEN, SOURCE_ONLY)  # drawn in every chart, to compare with
 SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images per sweep"}
@@ -134,7 +134,7 @@ def _over(key, results, heading, y, value) -> Iterator[Chart]:
         if (at := result.settings.get(key)) is not None and np.isfinite(value(result)):
             shared = {name: setting for name, setting in result.settings.items() if name != key}
             groups.setdefault(title(result.name, shared), {})[at] = result
-    lines, order = [], METHODS[::-1]
+    lines, order = [], list(METHODS)[::-1]
     for label, runs in groups.items():
         if len(runs) > 1:
             at = sorted(runs)

@@ -14,9 +14,9 @@ import numpy as np
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
-from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.frame import Frame
+from tttkd_ros.methods import FROZEN, SOURCE_ONLY
 
 SWEEPS = 3  # shown, of those whose labels are stored, evenly spaced up to the last one
 

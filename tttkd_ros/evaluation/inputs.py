@@ -12,8 +12,8 @@ import torch
 
 from tttkd_ros.digests import code_version, digest, edge_digests
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import ONLINE_KD, SOURCE_ONLY, RunConfig, check_fit
-from tttkd_ros.methods import IMAGE_HEAD
+from tttkd_ros.evaluation.replay import RunConfig, check_fit
+from tttkd_ros.methods import IMAGE_HEAD, ONLINE_KD, SOURCE_ONLY
 from tttkd_ros.paths import shipped_path
 
 log = logging.getLogger(__name__)

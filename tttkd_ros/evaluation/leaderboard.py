@@ -10,9 +10,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tttkd_ros.evaluation.replay import ONLINE_KD
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.trials import Trial
+from tttkd_ros.methods import ONLINE_KD
 
 IN_DISTRIBUTION = "in distribution"
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from tttkd_ros.evaluation.replay import FROZEN, METHODS, OFFLINE_KD, ONLINE, ONLINE_KD, SOURCE_ONLY, RunConfig
+from tttkd_ros.evaluation.replay import RunConfig
+from tttkd_ros.methods import FROZEN, METHODS, OFFLINE_KD, ONLINE_KD, SOURCE_ONLY
 
 ALL = "all"
 
@@ -41,19 +42,19 @@ def plan(
     if source_only:
         wanted.add(SOURCE_ONLY)
     runs = []
-    for name in METHODS:
+    for name, spec in METHODS.items():
         if name not in wanted:
             continue
-        kd, uses_images = name in (ONLINE_KD, OFFLINE_KD), RunConfig(name).uses_images
+        kd = name in (ONLINE_KD, OFFLINE_KD)
         choices = {
-            "stride": strides if name in ONLINE else (),
+            "stride": strides if spec.online else (),
             "learning_rate": learning_rates if kd else (),
             "bn_momentum": bn_momenta if kd else (),
             "steps": steps if name == OFFLINE_KD else (1,),
         }
         choices = {key: values for key, values in choices.items() if values}
-        for count, *values in product((uses_images and images) or (None,), *choices.values()):
+        for count, *values in product((spec.uses_images and images) or (None,), *choices.values()):
             config = replace(common.config, **dict(zip(choices, values, strict=True)))
-            control = common.control if uses_images else None
+            control = common.control if spec.uses_images else None
             runs.append(replace(common, method=name, config=config, images=count, control=control))
     return list({run.title: run for run in runs}.values())

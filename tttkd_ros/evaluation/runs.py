@@ -12,10 +12,11 @@ from rich.progress import Progress
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.inputs import ALL_BAGS
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import FROZEN, SOURCE_ONLY, RunConfig, replay
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result, joined
 from tttkd_ros.evaluation.store import LabelFile, Store
 from tttkd_ros.frame import Frame
+from tttkd_ros.methods import FROZEN, SOURCE_ONLY
 from tttkd_ros.segmenter.segmenter import Prediction
 
 

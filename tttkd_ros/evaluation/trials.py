@@ -17,10 +17,10 @@ import numpy as np
 from tttkd_ros.digests import code_version, digest
 from tttkd_ros.evaluation.inputs import libraries
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import SOURCE_ONLY, RunConfig, check_fit, replay
+from tttkd_ros.evaluation.replay import RunConfig, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
-from tttkd_ros.methods import IMAGE_HEAD
+from tttkd_ros.methods import IMAGE_HEAD, SOURCE_ONLY
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.shifts import shifted_frames
 from tttkd_ros.subprocesses import init_pool_worker

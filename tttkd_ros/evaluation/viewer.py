@@ -12,11 +12,12 @@ from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.gallery import best_adapted, frozen_run
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import FROZEN, RunConfig, replay
+from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import WINDOW
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.files import put_in_place
 from tttkd_ros.frame import Frame
+from tttkd_ros.methods import FROZEN
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 
 JPEG_QUALITY = 80
