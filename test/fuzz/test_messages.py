@@ -15,9 +15,9 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.transforms import parse_transform
 from tttkd_ros.messages.camera_info import Calibration
 from tttkd_ros.messages.cloud_encoding import encode_labelled, encode_points
-from tttkd_ros.messages.definitions import standard_types
+from tttkd_ros.messages.definitions import deserialise, standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES, PLANES
-from tttkd_ros.messages.image import decode_image, read_raw_image
+from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.point_cloud import decode_cloud, decode_field
 from tttkd_ros.messages.point_times import MAX_OFFSET_S, point_times, with_times
 from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
@@ -194,7 +194,7 @@ def test_images_of_rclpy(fuzz, images):
 
 def test_serialised_images(fuzz, images):
     wholes = [serialised(tree, topics.IMAGE) for tree in images]
-    fuzz(inputs.damaged(*wholes), lambda cdr: decode_image(read_raw_image(cdr, topics.IMAGE)))
+    fuzz(inputs.damaged(*wholes), lambda cdr: decode_image(deserialise(cdr, topics.IMAGE)))
 
 
 def test_compressed_images(fuzz, compressed):
@@ -204,7 +204,7 @@ def test_compressed_images(fuzz, compressed):
 
 def test_serialised_compressed_images(fuzz, compressed):
     wholes = [serialised(tree, topics.COMPRESSED) for tree in compressed]
-    fuzz(inputs.damaged(*wholes), lambda cdr: decode_image(read_raw_image(cdr, topics.COMPRESSED)))
+    fuzz(inputs.damaged(*wholes), lambda cdr: decode_image(deserialise(cdr, topics.COMPRESSED)))
 
 
 def test_stamps_of_serialised_messages(fuzz, records):

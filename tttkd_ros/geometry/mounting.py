@@ -40,18 +40,17 @@ class Mounting:
 
     def level(self, lidar_frame: str, *when: int) -> np.ndarray | None:
         """(3, 3) float64, see `levelling_rotation`; None to leave the sweep as it is."""
-        if self._rigged is not None:
-            return self._found(lidar_frame, "the rig", levelling_rotation(self._rigged))
-        if self._lookup is None or not self._base_frame or without_slash(lidar_frame) == self._base_frame:
-            return None
-        try:
-            base_from_lidar = self._lookup(self._base_frame, lidar_frame, *when)
-        except ValueError as error:
-            self._log(lidar_frame, f"points are taken as level: {error}")
-            return None
-        return self._found(lidar_frame, f"TF ({self._base_frame})", levelling_rotation(base_from_lidar))
-
-    def _found(self, lidar_frame: str, source: str, rotation: np.ndarray | None) -> np.ndarray | None:
+        source, base_from_lidar = "the rig", self._rigged
+        if base_from_lidar is None:
+            if self._lookup is None or not self._base_frame or without_slash(lidar_frame) == self._base_frame:
+                return None
+            source = f"TF ({self._base_frame})"
+            try:
+                base_from_lidar = self._lookup(self._base_frame, lidar_frame, *when)
+            except ValueError as error:
+                self._log(lidar_frame, f"points are taken as level: {error}")
+                return None
+        rotation = levelling_rotation(base_from_lidar)
         if rotation is None:
             self._log(lidar_frame, f"by {source} it is level")
         else:

@@ -34,7 +34,8 @@ def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[fl
     """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,). Raises ValueError for others."""
     t = np.asarray(translation, np.float64)
     if t.shape != (3,) or not (np.abs(t) <= _MAX_TRANSLATION).all():
-        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to {_MAX_TRANSLATION:g}")
+        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to "
+                         f"{_MAX_TRANSLATION:g}")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_matrix(quaternion)
     matrix[:3, 3] = t

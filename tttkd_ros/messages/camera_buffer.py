@@ -19,7 +19,8 @@ from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.rig import RigCamera
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
-from tttkd_ros.messages.image import decode_image, image_size, read_raw_image
+from tttkd_ros.messages.definitions import deserialise
+from tttkd_ros.messages.image import decode_image, image_size
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.stamps import stamp_of_raw
@@ -171,7 +172,7 @@ class CameraBuffer:
         )
 
     def _check_large(self, cdr: bytes) -> None:
-        self._check_pixels(*image_size(read_raw_image(cdr, self._image_type)))
+        self._check_pixels(*image_size(deserialise(cdr, self._image_type)))
         if len(cdr) > (limit := self._max_pixels * MAX_PIXEL_BYTES + MAX_HEADER_BYTES):
             raise ValueError(f"image of {len(cdr)} bytes is refused: expected at most {limit}; {LARGER_IMAGES}")
 
@@ -193,7 +194,7 @@ class CameraBuffer:
             encoded = self._matcher.nearest(camera, scan)
         except Unmatched as unmatched:
             raise ValueError(self._refused.get(camera) or unmatched) from None
-        message = read_raw_image(encoded.cdr, self._image_type)
+        message = deserialise(encoded.cdr, self._image_type)
         size = image_size(message)
         self._check_pixels(*size)
         frame_id = message.header.frame_id

@@ -64,6 +64,7 @@ class Calibration:
         """
         return np.array(self.rows)
 
+    @lru_cache(maxsize=64)  # noqa: B019 - a few calibrations; every image gets the same model, which caches its limit
     def model(self, width: int, height: int) -> CameraModel:
         """The model of images of that size, in pixels.
 
@@ -73,32 +74,28 @@ class Calibration:
         Raises:
             ValueError: the size fits neither, or fits two ways.
         """
-        return _model(self, width, height)
-
-
-@lru_cache(maxsize=64)  # the same model for every image, because a model caches its limit
-def _model(calibration: Calibration, width: int, height: int) -> CameraModel:
-    full, binning, roi = calibration.full, calibration.binning, calibration.roi
-    whole = (0, 0, full.width, full.height)
-    if (width, height) == whole[2:]:
-        return full
-    # The first is REP-104's. The others are those of drivers that crop or bin but do not do both.
-    strict, *others = (roi, binning), (roi, (1, 1)), (whole, binning)
-    fitting = [reading for reading in (strict, *others) if _fits(width, height, *reading)]
-    if not fitting:
-        sizes = dict.fromkeys(
-            f"{region[2] // bins[0]}x{region[3] // bins[1]}" for region, bins in ((whole, (1, 1)), strict, *others)
-        )
-        raise ValueError(f"image is {width}x{height}, its CameraInfo allows {' or '.join(sizes)}: publish the "
-                         "CameraInfo of this resolution, or give a rig file with its camera_info")
-    if strict not in fitting and len(set(fitting)) > 1:
-        raise ValueError(f"image is {width}x{height}: by its CameraInfo that is both the region of interest {roi} not "
-                         f"binned and the whole sensor binned by {binning}: give a rig file with its camera_info")
-    (x, y, _, _), (across, down) = fitting[0]
-    return CameraModel(
-        width, height, full.fx / across, full.fy / down, (full.cx - x) / across, (full.cy - y) / down,
-        full.distortion_model, full.distortion,
-    )  # fmt: skip
+        full, binning, roi = self.full, self.binning, self.roi
+        whole = (0, 0, full.width, full.height)
+        if (width, height) == whole[2:]:
+            return full
+        # The first is REP-104's. The others are those of drivers that crop or bin but do not do both.
+        strict, *others = (roi, binning), (roi, (1, 1)), (whole, binning)
+        fitting = [reading for reading in (strict, *others) if _fits(width, height, *reading)]
+        if not fitting:
+            sizes = dict.fromkeys(
+                f"{region[2] // bins[0]}x{region[3] // bins[1]}" for region, bins in ((whole, (1, 1)), strict, *others)
+            )
+            raise ValueError(f"image is {width}x{height}, its CameraInfo allows {' or '.join(sizes)}: publish the "
+                             "CameraInfo of this resolution, or give a rig file with its camera_info")
+        if strict not in fitting and len(set(fitting)) > 1:
+            raise ValueError(f"image is {width}x{height}: by its CameraInfo that is both the region of interest {roi} "
+                             f"not binned and the whole sensor binned by {binning}: give a rig file with its "
+                             "camera_info")
+        (x, y, _, _), (across, down) = fitting[0]
+        return CameraModel(
+            width, height, full.fx / across, full.fy / down, (full.cx - x) / across, (full.cy - y) / down,
+            full.distortion_model, full.distortion,
+        )  # fmt: skip
 
 
 def _fits(width: int, height: int, region: tuple[int, int, int, int], bins: tuple[int, int]) -> bool:

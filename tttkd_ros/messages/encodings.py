@@ -45,17 +45,14 @@ def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
         raise ValueError(f"channel order is {channel_order!r}, expected one of {', '.join(CHANNEL_ORDERS)}")
     if unordered := UNORDERED.fullmatch(name):
         if channel_order == "refuse":
-            raise ValueError(
-                f"image encoding is {encoding!r}, which does not tell red from blue: set images.channel_order "
-                "(tttkd evaluate: --channel-order) to bgr, which is OpenCV's, or rgb"
-            )
+            raise ValueError(f"image encoding is {encoding!r}, which does not tell red from blue: set "
+                             "images.channel_order (tttkd evaluate: --channel-order) to bgr, which is OpenCV's, or "
+                             "rgb")
         bits, channels = unordered.groups()
         return f"{channel_order}{'a' if channels == '4' else ''}{bits}"
     if DEPTH.fullmatch(name):
-        raise ValueError(
-            f"image encoding is {encoding!r}, depth or other measurements and no picture: expected the topic of the "
-            "camera's colour or grey images"
-        )
+        raise ValueError(f"image encoding is {encoding!r}, depth or other measurements and no picture: expected the "
+                         "topic of the camera's colour or grey images")
     raise ValueError(f"image encoding is {encoding!r}, expected one of {', '.join(sorted(PIXEL_BYTES))}")
 
 

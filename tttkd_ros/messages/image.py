@@ -9,32 +9,15 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from tttkd_ros.messages.definitions import deserialise
 from tttkd_ros.messages.encodings import DEPTH, PIXEL_BYTES, PLANES, UNORDERED, colour_encoding, to_rgb
 from tttkd_ros.messages.transports import explain_format
 
 MAX_PIXELS = 2**26
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 HEADER_BYTES = 2**18  # of a JPEG or PNG that are searched for its size: the metadata of cameras are shorter
 # The camera model holds for the pixels as they are stored, so an EXIF orientation must not rotate them.
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-
-
-def read_raw_image(cdr: bytes, type_name: str):
-    """A serialised message as `decode_image` takes it, without a copy of its pixels.
-
-    Args:
-        cdr: the serialised message.
-        type_name: one of `IMAGE_TYPES`.
-
-    Raises:
-        ValueError: another type, or bytes that are no such message.
-    """
-    if type_name not in IMAGE_TYPES:
-        raise ValueError(f"type is {type_name!r}, expected one of {', '.join(IMAGE_TYPES)}")
-    return deserialise(cdr, type_name)
 
 
 def image_size(msg) -> tuple[int, int]:
@@ -95,9 +78,8 @@ def _unpack(msg, channel_order: str, max_pixels: int) -> tuple[np.ndarray, str]:
     if size == rows * row:
         step = row  # the data have no padding, so a wrong step does no harm
     if step < row:
-        raise ValueError(
-            f"image step is {step}, expected at least {row} ({width} pixels of {PIXEL_BYTES[encoding]} bytes)"
-        )
+        raise ValueError(f"image step is {step}, expected at least {row} ({width} pixels of {PIXEL_BYTES[encoding]} "
+                         "bytes)")
     if size < rows * step:
         raise ValueError(f"image data hold {size} bytes, expected {rows * step} ({rows} rows of {step})")
     _check_size(width, height, max_pixels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import re
 import struct
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 from tttkd_ros.messages.point_cloud import FLOAT32, UINT8, UINT32, Field
@@ -20,35 +19,20 @@ FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class LivoxCloud:
-    """The attributes of a PointCloud2 in CustomPoint's layout; reflectivity is the intensity.
-
-    offset_time counts in nanoseconds from the header's stamp.
-    """
-
-    header: SimpleNamespace
-    is_bigendian: bool
-    width: int
-    data: array.array
-
-    height = 1
-    fields = FIELDS
-    point_step = POINT_BYTES
-    is_dense = True
-
-    @property
-    def row_step(self) -> int:
-        return self.width * POINT_BYTES
-
-
 def is_livox(kind: str) -> bool:
     """Whether a message type, with or without `/msg`, is Livox's CustomMsg."""
     return TYPE.fullmatch(kind) is not None
 
 
-def decode_livox(cdr: bytes) -> LivoxCloud:
-    """The cloud of a serialised CustomMsg. Raises ValueError for other bytes."""
+def decode_livox(cdr: bytes) -> SimpleNamespace:
+    """A serialised CustomMsg as an object with the attributes of a PointCloud2.
+
+    Its points keep CustomPoint's layout, with reflectivity as the intensity. offset_time counts in nanoseconds from the
+    header's stamp.
+
+    Raises:
+        ValueError: the bytes are no CustomMsg.
+    """
     try:
         order = "<" if cdr[1] & 1 else ">"
         sec, nanosec, length = struct.unpack_from(f"{order}iII", cdr, 4)
@@ -65,5 +49,8 @@ def decode_livox(cdr: bytes) -> LivoxCloud:
                          f"({size} points of {POINT_BYTES})")
     data = array.array("B", points)
     data.extend(bytes(size * POINT_BYTES - len(data)))
-    stamp = SimpleNamespace(sec=sec, nanosec=nanosec)
-    return LivoxCloud(SimpleNamespace(stamp=stamp, frame_id=frame_id), order == ">", size, data)
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
+    return SimpleNamespace(
+        header=header, is_bigendian=order == ">", width=size, height=1, fields=FIELDS, point_step=POINT_BYTES,
+        row_step=size * POINT_BYTES, is_dense=True, data=data,
+    )  # fmt: skip

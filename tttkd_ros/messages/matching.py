@@ -68,12 +68,6 @@ class _Camera:
     held: _Image | None = None  # its last image while behind, until the next scan
     lag: Lag = field(default_factory=Lag)
 
-    def limit(self, depth: int, max_bytes: float) -> None:
-        """Drop the oldest images beyond these limits, but never the last one."""
-        size = sum(image.size for image in self.images.values())
-        while len(self.images) > depth or (size > max_bytes and len(self.images) > 1):
-            size -= self.images.pop(next(iter(self.images))).size
-
     def clear(self) -> None:
         self.images.clear()
         self.newest = None
@@ -172,8 +166,7 @@ class StampMatcher(Generic[Payload]):
     def reached(self, camera: str, scan: ScanStamp) -> bool:
         """Whether the camera has sent an image as late as the scan's or later. In a recording no nearer one follows."""
         with self._lock:
-            ahead = self._ahead(camera, scan)
-            return ahead is not None and 0 <= ahead <= MAX_AHEAD_NS
+            return 0 <= self._ahead(camera, scan) <= MAX_AHEAD_NS
 
     def expects(self, camera: str, scan: ScanStamp) -> bool:
         """Whether the camera's next image, at its present rate, will be nearer to the scan than those it sent."""
@@ -181,7 +174,7 @@ class StampMatcher(Generic[Payload]):
             if self._is_past(camera, scan):
                 return False
             ahead = self._ahead(camera, scan)
-            if ahead is None or ahead < -self._tolerance:
+            if ahead < -self._tolerance:
                 return True
             if ahead >= 0:
                 return ahead > MAX_AHEAD_NS
@@ -212,7 +205,9 @@ class StampMatcher(Generic[Payload]):
             camera.jumped = self._count
         camera.newest = image.stamp if camera.newest is None else max(camera.newest, image.stamp)
         camera.images[image.stamp] = image
-        camera.limit(self._depth, self._max_bytes)
+        size = sum(kept.size for kept in camera.images.values())
+        while len(camera.images) > self._depth or (size > self._max_bytes and len(camera.images) > 1):
+            size -= camera.images.pop(next(iter(camera.images))).size
         for scan in list(self._reserved):
             self._reserve(scan, name, image)
 
@@ -246,10 +241,10 @@ class StampMatcher(Generic[Payload]):
         time = stamp - camera.offset
         return abs(time - self._newest_before) < abs(time - self._newest)
 
-    def _ahead(self, name: str, scan: ScanStamp) -> int | None:
+    def _ahead(self, name: str, scan: ScanStamp) -> float:
         """Nanoseconds by which the camera's newest image is later than the one that belongs to the scan."""
         camera = self._cameras[name]
-        return None if camera.newest is None else camera.newest - scan.stamp - camera.offset
+        return -math.inf if camera.newest is None else camera.newest - scan.stamp - camera.offset
 
 
 def _distance(image: _Image, target: int) -> tuple[int, int]:

@@ -102,10 +102,9 @@ class _PointLayout:
         if field.count != 1:
             raise ValueError(f"cloud field {name!r} has count {field.count}, expected 1")
         if not 0 <= field.offset <= self.step - SIZES[field.datatype]:
-            raise ValueError(
-                f"cloud field {name!r} takes bytes {field.offset} to {field.offset + SIZES[field.datatype]} of a "
-                f"point, expected them within its {self.step} bytes (point_step)"
-            )
+            raise ValueError(f"cloud field {name!r} takes bytes {field.offset} to "
+                             f"{field.offset + SIZES[field.datatype]} of a point, expected them within its "
+                             f"{self.step} bytes (point_step)")
         return field
 
     @cached_property
@@ -114,18 +113,14 @@ class _PointLayout:
         axes = [self.field(name) for name in "xyz"]
         for field in axes:
             if field.datatype not in (FLOAT32, FLOAT64):
-                raise ValueError(
-                    f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 (7) or FLOAT64 (8) "
-                    "in metres: of whole numbers the unit is not known"
-                )
+                raise ValueError(f"cloud field {field.name!r} has datatype {field.datatype}, expected FLOAT32 (7) or "
+                                 "FLOAT64 (8) in metres: of whole numbers the unit is not known")
         intensity = self.field("intensity") if "intensity" in self.fields else None
         ordered = sorted([*axes, *filter(None, [intensity])], key=lambda field: field.offset)
         for first, second in zip(ordered, ordered[1:], strict=False):
             if first.offset + SIZES[first.datatype] > second.offset:
-                raise ValueError(
-                    f"cloud fields {first.name!r} and {second.name!r} overlap: offsets {first.offset} and "
-                    f"{second.offset}, {first.name!r} takes {SIZES[first.datatype]} bytes"
-                )
+                raise ValueError(f"cloud fields {first.name!r} and {second.name!r} overlap: offsets {first.offset} and "
+                                 f"{second.offset}, {first.name!r} takes {SIZES[first.datatype]} bytes")
         start = axes[0].offset
         packed = [(field.offset, field.datatype) for field in axes] == [(start + 4 * i, FLOAT32) for i in range(3)]
         return axes, packed, intensity
@@ -157,10 +152,8 @@ class _Layout:
         """
         if not self.size:
             if size:
-                raise ValueError(
-                    f"cloud is {self.width} x {self.height} points (width, height), but its data hold {size} bytes; "
-                    "expected both above 0, height 1 for an unorganised cloud"
-                )
+                raise ValueError(f"cloud is {self.width} x {self.height} points (width, height), but its data hold "
+                                 f"{size} bytes; expected both above 0, height 1 for an unorganised cloud")
             return 0
         row = self.width * self.point.step
         whole = self.height * row
@@ -168,15 +161,12 @@ class _Layout:
             if size >= (self.height - 1) * declared + row:  # the last row may lack its padding
                 return declared
             if size != whole and declared != whole:
-                raise ValueError(
-                    f"cloud data hold {size} bytes, expected {self.height * declared} (height {self.height} * row_step "
-                    f"{declared}), or {whole} without padding (width {self.width} * point_step {self.point.step})"
-                )
+                raise ValueError(f"cloud data hold {size} bytes, expected {self.height * declared} (height "
+                                 f"{self.height} * row_step {declared}), or {whole} without padding (width "
+                                 f"{self.width} * point_step {self.point.step})")
         if size < whole:
-            raise ValueError(
-                f"cloud data hold {size} bytes, expected {whole} (width {self.width} * height {self.height} * "
-                f"point_step {self.point.step})"
-            )
+            raise ValueError(f"cloud data hold {size} bytes, expected {whole} (width {self.width} * height "
+                             f"{self.height} * point_step {self.point.step})")
         return row
 
     def points(self, axes: list[Field], packed: bool) -> np.ndarray:

@@ -57,33 +57,26 @@ def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"cloud field {name!r} holds a time that is not finite")
     stamp = nanoseconds(msg.header.stamp)
-    max_offset = MAX_OFFSET_S if unit == "auto" else MAX_OFFSET_GIVEN_S
-    readings = list(_readings(low, high, stamp, max_offset))
-    expected = unit
-    if unit == "auto":
-        expected = "ns" if values.dtype.kind in "iu" or high > 1e12 else "s"
-        sweeps = [reading for reading in readings if reading.last - reading.first >= MIN_SWEEP_S]
-        if sweeps:
-            readings = sorted(sweeps, key=lambda reading: reading.unit != expected)
-        else:
-            readings = [reading for reading in readings if reading.unit == expected]
-    else:
-        readings = [reading for reading in readings if reading.unit == unit]
-    if not readings:
+    expected = ("ns" if values.dtype.kind in "iu" or high > 1e12 else "s") if unit == "auto" else unit
+    readings = list(_readings(low, high, stamp, MAX_OFFSET_S if unit == "auto" else MAX_OFFSET_GIVEN_S))
+    sweeps = [reading for reading in readings if unit == "auto" and reading.duration >= MIN_SWEEP_S]
+    # The first sweep in the expected unit, else the first one in another unit, else any times in the expected unit.
+    ordered = sorted(sweeps, key=lambda reading: reading.unit != expected)
+    ordered += [reading for reading in readings if reading.unit == expected]
+    if not ordered:
         raise ValueError(f"cloud field {name!r} {_misfit(low, high, stamp, expected, unit == 'auto')}")
-    scale, start = UNITS[readings[0].unit], readings[0].start
+    scale, start = UNITS[ordered[0].unit], ordered[0].start
     # Subtract first, in the field's own unit: a date in seconds loses less precision that way.
     times[has_return] = (values.astype(np.float64) - start * (1e-9 / scale)) * scale
     return times
 
 
 class _Reading(NamedTuple):
-    """A meaning of the times. start: the time that they count from, ns. first, last: seconds from the stamp."""
+    """A meaning of the times. start: the time that they count from, ns. duration: from first to last, seconds."""
 
     unit: str
     start: int
-    first: float
-    last: float
+    duration: float
 
 
 def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) -> Iterator[_Reading]:
@@ -97,7 +90,7 @@ def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) 
                 continue
             first, last = ((float(time) - start * (1e-9 / scale)) * scale for time in (low, high))
             if -max_offset <= first and last <= max_offset:
-                yield _Reading(unit, start, first, last)
+                yield _Reading(unit, start, last - first)
 
 
 def _misfit(low: np.generic, high: np.generic, stamp: int, unit: str, auto: bool) -> str:
