@@ -15,16 +15,9 @@ import cv2
 import numpy as np
 
 from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.class_maps import A2D2, ClassMap
-from tttkd_ros.datasets.recording import (
-    RecordedSweep,
-    choose_drive,
-    file_digests,
-    log,
-    pinhole,
-    read_image,
-    read_text,
-)
+from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse, validated
 
@@ -56,7 +49,7 @@ class A2D2Recording:
     def inputs(self) -> dict[str, object]:
         tables = [_description(self._folder, name) for name in ("cams_lidars.json", "class_list.json")]
         files = [*tables, self._clouds[0], self._path("camera", 0), self._path("label", 0)]
-        return {"labels": self._class_map is not None, "files": file_digests(self._folder, files)}
+        return {"labels": self._class_map is not None, "files": recording.file_digests(self._folder, files)}
 
     def __len__(self) -> int:
         return len(self._clouds)
@@ -86,7 +79,7 @@ class A2D2Recording:
 
     def _read_image(self, path: Path) -> np.ndarray:
         """(H, W, 3), of the calibration's size."""
-        _, image = read_image(path)
+        _, image = recording.read_image(path)
         width, height = self._lens.camera.width, self._lens.camera.height
         if image.shape[:2] != (height, width):
             raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, but cams_lidars.json says "
@@ -129,7 +122,7 @@ class _Lens:
             if max(width, height) > MAX_IMAGE_SIDE:
                 raise ValueError(f"its images are {width}x{height}, expected at most {MAX_IMAGE_SIDE} pixels a side")
             self._vehicle_from_view = _vehicle_from_view(config["view"])
-            self.camera = pinhole(matrix, width, height)
+            self.camera = recording.pinhole(matrix, width, height)
             # Pixel in the raw image for each pixel of the undistorted one, (H, W) each.
             self._columns, self._rows = cv2.initUndistortRectifyMap(
                 raw_matrix, distortion, None, matrix, (width, height), cv2.CV_32FC1
@@ -173,7 +166,8 @@ def open_a2d2(folder: Path, scene: str | None = None) -> A2D2Recording:
     if scene is None and (folder / "lidar").is_dir():
         return A2D2Recording(folder)
     recordings = {path.parent.name: path.parent for path in folder.glob("*/lidar")}
-    return A2D2Recording(choose_drive(folder, scene, recordings, "recording", f"folders with lidar/{FOLDER}/*.npz"))
+    expected = f"folders with lidar/{FOLDER}/*.npz"
+    return A2D2Recording(recording.choose_drive(folder, scene, recordings, "recording", expected))
 
 
 def _read_class_map(path: Path) -> ClassMap:
@@ -228,7 +222,7 @@ def _description(folder: Path, name: str) -> Path:
 
 
 def _read_json(path: Path) -> dict:
-    text = read_text(path, "it comes with the data set")
+    text = recording.read_text(path, "it comes with the data set")
     try:
         content = json.loads(text)
         if not isinstance(content, dict):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.kitti_files import (
     CALIBRATION_REMEDY,
     oxts_poses,
@@ -22,18 +23,7 @@ from tttkd_ros.datasets.kitti_files import (
     rigid,
     split_projection,
 )
-from tttkd_ros.datasets.recording import (
-    RecordedSweep,
-    check_image_size,
-    choose_drive,
-    file_digests,
-    log,
-    numbered_files,
-    pinhole,
-    read_image,
-    read_sweep,
-    read_text,
-)
+from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
@@ -73,28 +63,28 @@ class KittiRecording:
 
     @property
     def inputs(self) -> dict[str, object]:
-        return {**self.counts, "files": file_digests(self.folder, self.files)}
+        return {**self.counts, "files": recording.file_digests(self.folder, self.files)}
 
     def __len__(self) -> int:
         return len(self.sweeps)
 
     def __getitem__(self, index: int) -> RecordedSweep:
         number, path = self.sweeps[index]
-        values, views, contents = read_sweep(path), (), {}
+        values, views, contents = recording.read_sweep(path), (), {}
         if number in self.images:
             image_stamp = self.image_stamp(number)
             contents[CAMERA], image = self._read_image(self.images[number])
             intrinsics, camera_from_lidar = self.calibration
-            camera = pinhole(intrinsics, image.shape[1], image.shape[0])
+            camera = recording.pinhole(intrinsics, image.shape[1], image.shape[0])
             views = (View(CAMERA, image_stamp, image, camera, camera_from_lidar),)
         labels = None if self.labels is None else self.labels(number, len(values))
         frame = Frame(self.stamp(number), values[:, :3].copy(), views, values[:, 3].copy(), labels)
         return RecordedSweep(frame, contents, [self.poses[number]] if number in self.poses else [])
 
     def _read_image(self, path: Path) -> tuple[bytes, np.ndarray]:
-        content, image = read_image(path)
+        content, image = recording.read_image(path)
         remedy = "use the rectified images, of a _sync drive instead of _extract"
-        check_image_size(path, image, self.calibration[0], self.size, remedy)
+        recording.check_image_size(path, image, self.calibration[0], self.size, remedy)
         return content, image
 
 
@@ -112,7 +102,7 @@ def open_kitti(folder: Path, scene: str | None = None) -> KittiRecording:
     if scene is None and not drives:
         return _open_folder(folder)
     expected = "folders with velodyne_points/data/0000000000.bin"
-    return _open_drive(choose_drive(folder, scene, drives, "drive", expected).resolve())
+    return _open_drive(recording.choose_drive(folder, scene, drives, "drive", expected).resolve())
 
 
 def _open_folder(folder: Path) -> KittiRecording:
@@ -138,7 +128,7 @@ def _open_folder(folder: Path) -> KittiRecording:
 
 def _open_drive(drive: Path) -> KittiRecording:
     """A synchronised and rectified drive as it is downloaded."""
-    sweeps = numbered_files(drive / "velodyne_points" / "data", ".bin")
+    sweeps = recording.numbered_files(drive / "velodyne_points" / "data", ".bin")
     if not sweeps:
         raise ValueError(f"{drive}/velodyne_points/data holds no sweeps: expected files such as 0000000000.bin")
     stamp = read_stamps(drive / "velodyne_points")
@@ -148,14 +138,14 @@ def _open_drive(drive: Path) -> KittiRecording:
     cameras = read_matrices(to_cameras, {"P_rect_02": (3, 4), "R_rect_00": (3, 3)})
     size = _image_size(to_cameras)
     reference = rigid(cameras["R_rect_00"]) @ _read_rigid(to_camera)
-    images = dict(numbered_files(drive / "image_02" / "data", ".png"))
+    images = dict(recording.numbered_files(drive / "image_02" / "data", ".png"))
     if not images:
         log.warning("%s/image_02/data holds no images: the bag has no camera", drive)
     image_stamp = read_stamps(drive / "image_02") if images else stamp
     poses = {}
     if (drive / "oxts").is_dir():
         imu_from_lidar, pose_stamp = inverse(_read_rigid(to_velo)), read_stamps(drive / "oxts")
-        poses = oxts_poses(numbered_files(drive / "oxts" / "data", ".txt"), imu_from_lidar)
+        poses = oxts_poses(recording.numbered_files(drive / "oxts" / "data", ".txt"), imu_from_lidar)
         poses = {number: (pose_stamp(number), pose) for number, pose in poses.items()}
     timestamps = [drive / name / "timestamps.txt" for name in ("velodyne_points", "image_02")]
     return KittiRecording(
@@ -167,7 +157,7 @@ def _open_drive(drive: Path) -> KittiRecording:
 
 def _image_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of camera 2's rectified images, None if the calibration does not state it."""
-    if "S_rect_02:" not in read_text(path, CALIBRATION_REMEDY):
+    if "S_rect_02:" not in recording.read_text(path, CALIBRATION_REMEDY):
         return None
     width, height = read_matrices(path, {"S_rect_02": (1, 2)})["S_rect_02"][0]
     return round(width), round(height)

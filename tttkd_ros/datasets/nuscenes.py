@@ -15,18 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.class_maps import NUSCENES, ClassMap
-from tttkd_ros.datasets.recording import (
-    RecordedSweep,
-    check_image_size,
-    choose_drive,
-    log,
-    path_inside,
-    pinhole,
-    read_image,
-    read_labels,
-    read_sweep,
-)
+from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse, transform
 
@@ -36,20 +27,17 @@ BLOCK_SIZE = 2**20  # characters of a table that are read at a time
 SEPARATORS = (",", " ", "\t", "\r", "\n")
 REMEDY = "unpack the metadata of the data set here"
 COLUMNS = {
-    "scene": {"token": str, "name": str},
-    "sample": {"token": str, "timestamp": int, "scene_token": str},
-    "sample_data": {
-        "token": str, "sample_token": str, "ego_pose_token": str, "calibrated_sensor_token": str, "timestamp": int,
-        "is_key_frame": bool, "filename": str,
-    },
-    "calibrated_sensor": {
-        "token": str, "sensor_token": str, "translation": list, "rotation": list, "camera_intrinsic": list,
-    },
-    "sensor": {"token": str, "channel": str},
-    "ego_pose": {"token": str, "translation": list, "rotation": list},
-    "lidarseg": {"sample_data_token": str, "filename": str},
-    "category": {"name": str},
+    "scene": ("token", "name"),
+    "sample": ("token", "timestamp", "scene_token"),
+    "sample_data": ("token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "is_key_frame",
+                    "filename"),
+    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "sensor": ("token", "channel"),
+    "ego_pose": ("token", "translation", "rotation"),
+    "lidarseg": ("sample_data_token", "filename"),
+    "category": ("name",),
 }  # fmt: skip
+TYPES = {"timestamp": int, "is_key_frame": bool, "translation": list, "rotation": list, "camera_intrinsic": list}
 
 
 class NuScenes:
@@ -65,7 +53,7 @@ class NuScenes:
         self._folder = folder
         self._tables = _tables(folder)
         scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
-        token = choose_drive(self._tables, scene, scenes, "scene", "rows in scene.json")
+        token = recording.choose_drive(self._tables, scene, scenes, "scene", "rows in scene.json")
         samples = self._rows("sample", "scene_token", {token})
         data = self._rows("sample_data", "sample_token", {row["token"] for row in samples})
         data = [row for row in data if row["is_key_frame"]]
@@ -104,7 +92,7 @@ class NuScenes:
     def __getitem__(self, index: int) -> RecordedSweep:
         keyframe = self._keyframes[index]
         lidar = keyframe[LIDAR]
-        points = read_sweep(self._file("sample_data", lidar["filename"]), columns=5)
+        points = recording.read_sweep(self._file("sample_data", lidar["filename"]), columns=5)
         vehicle_from_lidar = self._vehicle_from_sensor[lidar["calibrated_sensor_token"]]
         views, images = [], {}
         for channel in self._cameras(keyframe):
@@ -126,7 +114,7 @@ class NuScenes:
     def _read_image(self, channel: str, row: dict) -> tuple[bytes, np.ndarray, np.ndarray]:
         """The file's content, its pixels (H, W, 3), and the intrinsics (3, 3)."""
         path = self._file("sample_data", row["filename"])
-        content, image = read_image(path)
+        content, image = recording.read_image(path)
         try:
             intrinsics = np.array(self._intrinsics[row["calibrated_sensor_token"]], np.float64).reshape(3, 3)
         except (TypeError, ValueError, OverflowError) as error:
@@ -134,13 +122,13 @@ class NuScenes:
                              f"{REMEDY}") from error
         size = row.get("width"), row.get("height")
         size = size if all(type(side) is int and side > 0 for side in size) else None
-        check_image_size(path, image, intrinsics, size, "unpack the original images")
+        recording.check_image_size(path, image, intrinsics, size, "unpack the original images")
         return content, image, intrinsics
 
     def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
         content, image, intrinsics = self._read_image(channel, row)
         name = "camera_" + channel.removeprefix(CAMERA).lower()
-        camera = pinhole(intrinsics, image.shape[1], image.shape[0])
+        camera = recording.pinhole(intrinsics, image.shape[1], image.shape[0])
         camera_from_lidar = inverse(self._vehicle_from_sensor[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
         return View(name, row["timestamp"] * MICROSECOND, image, camera, camera_from_lidar), content
 
@@ -151,7 +139,7 @@ class NuScenes:
             raise ValueError(f"{self._tables}/lidarseg.json has no labels for sweep {token}: unpack nuScenes-lidarseg "
                              "again")
         path = self._file("lidarseg", self._labels[token])
-        labels = read_labels(path, "u1", size)
+        labels = recording.read_labels(path, "u1", size)
         try:
             return self._class_map(labels)
         except ValueError as error:
@@ -159,7 +147,7 @@ class NuScenes:
                              "again") from error
 
     def _file(self, table: str, name: str) -> Path:
-        return path_inside(self._folder, name, self._tables / f"{table}.json")
+        return recording.path_inside(self._folder, name, self._tables / f"{table}.json")
 
     def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
         """Token of a sweep -> its label file, and the map from labels to classes."""
@@ -225,9 +213,10 @@ def _rows(path: Path) -> Iterator[dict]:
                     raise ValueError(f"{path} is cut short or no table of nuScenes: {REMEDY}") from error
                 text, at = text[at:] + block, 0
                 continue
-            if not isinstance(row, dict) or not columns.keys() <= row.keys():
+            if not isinstance(row, dict) or not set(columns) <= row.keys():
                 raise ValueError(f"{path} has a row without all of {', '.join(columns)}: {REMEDY}")
-            for name, kind in columns.items():
+            for name in columns:
+                kind = TYPES.get(name, str)
                 if type(row[name]) is not kind:
                     raise ValueError(f"{path} has a row whose {name} is {row[name]!r}, no {kind.__name__}: {REMEDY}")
             yield row

@@ -8,7 +8,7 @@ import numpy as np
 
 from tttkd_ros.simulation.objects import draw_colour
 from tttkd_ros.simulation.parts import PART, ROUGHNESS
-from tttkd_ros.simulation.raycast import BOX, CYLINDER, Solids
+from tttkd_ros.simulation.raycast import BOX, CYLINDER, Hits, Solids
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,29 +64,20 @@ def _noise(generator) -> np.ndarray:
     return (octaves / np.abs(octaves).max()).astype(np.float32)
 
 
-def shade(
-    appearance: Appearance,
-    part: np.ndarray,
-    points: np.ndarray,
-    distance: np.ndarray,
-    directions: np.ndarray,
-    index: np.ndarray,
-    solids: Solids,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Colour pixels.
+def shade(appearance: Appearance, hits: Hits, solids: Solids, generator: np.random.Generator) -> np.ndarray:
+    """Colour the hits of a camera's rays.
 
     Args:
         appearance: of the drive.
-        part: (K,) indices into `PARTS`.
-        points: (K, 3) hits, metres, world frame; any finite or infinite value for sky.
-        distance: (K,) metres.
-        directions: (K, 3) unit rays, world frame.
-        index: (K,) the solid that is hit, negative for ground and sky.
-        solids: what `index` refers to.
+        hits: (H, W) of them.
+        solids: that are hit.
         generator: draws the camera's noise.
-    Returns: (K, 3) uint8 RGB.
+    Returns: (H, W, 3) uint8 RGB.
     """
+    part, index, points = hits.part.ravel(), hits.index.ravel(), hits.points.reshape(-1, 3)
+    length = np.linalg.norm(hits.directions, axis=2)
+    distance = (hits.distance * length).ravel()
+    directions = (hits.directions / length[..., None]).reshape(-1, 3)
     albedo = appearance.ground[part]
     normal = np.zeros_like(points)
     normal[:, 2] = 1
@@ -115,7 +106,7 @@ def shade(
         cloud = _lookup(appearance.texture, cloud_place)[:, None]
         colour[sky] = appearance.sky[0] * (1 - rise) + appearance.sky[1] * rise + 0.12 * cloud
     colour = np.clip(colour, 0, 1) ** appearance.gamma + generator.normal(0, appearance.grain, colour.shape)
-    return (np.clip(colour, 0, 1) * 255).astype(np.uint8)
+    return (np.clip(colour, 0, 1) * 255).astype(np.uint8).reshape(*hits.part.shape, 3)
 
 
 def _normals(solids: Solids, owner: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

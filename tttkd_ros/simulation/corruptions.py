@@ -7,7 +7,7 @@ which were chosen for photographs of 224 x 224 pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -39,18 +39,11 @@ def corrupt(image: np.ndarray, kind: str, severity: int, generator: np.random.Ge
     return KINDS[kind](image, severity - 1, generator)
 
 
-@dataclass(frozen=True)
-class Corruption:
-    """One kind of corruption at one severity, on every image of a drive."""
-
-    kind: str
-    severity: int
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        return replace(frame, views=tuple(
-            replace(view, image=corrupt(view.image, self.kind, self.severity, context.sweep_generator))
-            for view in frame.views
-        ))
+def corrupt_images(frame: Frame, context: EffectContext, kind: str, severity: int) -> Frame:
+    """Corrupt every image of a frame, as `corrupt` does."""
+    return replace(frame, views=tuple(
+        replace(view, image=corrupt(view.image, kind, severity, context.sweep_generator)) for view in frame.views
+    ))
 
 
 def motion_kernel(length: int, deviation: float, angle: float) -> np.ndarray:

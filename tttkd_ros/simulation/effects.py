@@ -1,10 +1,9 @@
-"""Change a simulated frame after the fact: the interface of all effects, and faults of sensors and mounting."""
+"""Change a simulated frame: the interface of all effects, and faults of sensors and mounting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from tttkd_ros.simulation.sensors import Lidar
 
 @dataclass(frozen=True, eq=False)
 class EffectContext:
-    """What an effect may use beside the frame.
+    """What an effect may use in addition to the frame.
 
     depth: (H, W) float32, metres from the camera to what each pixel shows, infinity for the sky. drive_generator:
     draws the same numbers at every sweep of a drive. sweep_generator: draws other numbers at each sweep.
@@ -27,8 +26,7 @@ class EffectContext:
     sweep_generator: np.random.Generator
 
 
-class Effect(Protocol):
-    def apply(self, frame: Frame, context: EffectContext) -> Frame: ...
+Effect = Callable[[Frame, EffectContext], Frame]
 
 
 def select(frame: Frame, mask: np.ndarray) -> Frame:
@@ -50,46 +48,26 @@ def repaint(frame: Frame, paint: Callable[[np.ndarray], np.ndarray]) -> Frame:
     ))
 
 
-@dataclass(frozen=True)
-class FewerBeams:
-    """A LiDAR with only every `step`-th beam."""
-
-    step: int
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        return select(frame, context.lidar.beams(frame.points) % self.step == 0)
+def thin_out_beams(frame: Frame, context: EffectContext, step: int) -> Frame:
+    """Keep only the points of every `step`-th beam."""
+    return select(frame, context.lidar.beams(frame.points) % step == 0)
 
 
-@dataclass(frozen=True)
-class RangeNoise:
-    """More noise on the range. deviation: metres, in addition to the sensor's own."""
-
-    deviation: float
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        noise = context.sweep_generator.normal(0, self.deviation, len(frame.points))
-        return replace(frame, points=along_rays(frame.points, np.linalg.norm(frame.points, axis=1) + noise))
+def add_range_noise(frame: Frame, context: EffectContext, deviation: float) -> Frame:
+    """Add noise to the range. deviation: metres, in addition to the sensor's own."""
+    noise = context.sweep_generator.normal(0, deviation, len(frame.points))
+    return replace(frame, points=along_rays(frame.points, np.linalg.norm(frame.points, axis=1) + noise))
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """Loss of returns at random. share: of the returns, in addition to the sensor's own."""
-
-    share: float
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        return select(frame, context.sweep_generator.random(len(frame.points)) >= self.share)
+def drop_returns(frame: Frame, context: EffectContext, share: float) -> Frame:
+    """Lose a share of the returns at random, in addition to the sensor's own losses."""
+    return select(frame, context.sweep_generator.random(len(frame.points)) >= share)
 
 
-@dataclass(frozen=True)
-class Miscalibration:
-    """Wrong extrinsics: the camera is rotated about its centre, by an axis that is the same for a whole drive."""
-
-    degrees: float
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        axis = context.drive_generator.normal(size=3)
-        error = np.eye(4)
-        error[:3, :3], _ = cv2.Rodrigues(np.deg2rad(self.degrees) * axis / np.linalg.norm(axis))
-        views = tuple(replace(view, camera_from_lidar=error @ view.camera_from_lidar) for view in frame.views)
-        return replace(frame, views=views)
+def miscalibrate(frame: Frame, context: EffectContext, degrees: float) -> Frame:
+    """Rotate the camera about its centre in the extrinsics, by an axis that is the same for a whole drive."""
+    axis = context.drive_generator.normal(size=3)
+    error = np.eye(4)
+    error[:3, :3], _ = cv2.Rodrigues(np.deg2rad(degrees) * axis / np.linalg.norm(axis))
+    views = tuple(replace(view, camera_from_lidar=error @ view.camera_from_lidar) for view in frame.views)
+    return replace(frame, views=views)

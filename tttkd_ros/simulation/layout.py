@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tttkd_ros.simulation import objects
+from tttkd_ros.simulation.raycast import BOX
 from tttkd_ros.simulation.street import Street, Style
 
 _RIGHT, _LEFT = -1, 1
@@ -54,15 +55,15 @@ def _add_buildings(street, side, generator):
             height, depth = style.building_height * generator.uniform(0.6, 1.5), generator.uniform(6, 12)
             colour = objects.draw_colour(generator, (0.82, 0.72, 0.58), 0.14)
             front = style.lane + style.parking_width + style.sidewalk + style.verge * generator.uniform(0.7, 1.5)
-            solids = [objects.box((0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
+            solids = [(BOX, (0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
             if generator.random() < 0.6:
                 colour = objects.draw_colour(generator, (0.45, 0.25, 0.2), 0.1)
                 half = (length / 2 + 0.3, depth / 2 + 0.3, 0.5)
-                solids.append(objects.box((0, 0, height + 0.5), half, "roof", colour))
+                solids.append((BOX, (0, 0, height + 0.5), half, "roof", colour))
             if generator.random() < style.balconies:
                 colour = objects.draw_colour(generator, (0.6, 0.6, 0.6), 0.15)
                 solids += [
-                    objects.box((x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
+                    (BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
                     for z in np.arange(3.2, height - 1, 3.0)
                     for x in np.arange(-length / 2 + 2, length / 2 - 2, 5.0)
                 ]

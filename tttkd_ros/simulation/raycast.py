@@ -50,6 +50,21 @@ class Solids:
         return rotated / self.half[index]
 
 
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """First hits of a sensor's rays.
+
+    distance: (rows, columns) in multiples of a ray's direction. index: (rows, columns) of the solid, or `GROUND` or
+    `NOTHING`. part: (rows, columns) indices into `PARTS`. points, directions: (rows, columns, 3) in the world frame.
+    """
+
+    distance: np.ndarray
+    index: np.ndarray
+    part: np.ndarray
+    points: np.ndarray
+    directions: np.ndarray
+
+
 class RayGrid(Protocol):
     """A sensor whose rays form a grid."""
 

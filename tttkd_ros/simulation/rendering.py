@@ -7,7 +7,7 @@ import numpy as np
 from tttkd_ros.simulation.appearance import Appearance, shade
 from tttkd_ros.simulation.ego_motion import VIEW_DISTANCE, EgoMotion, firings
 from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
-from tttkd_ros.simulation.raycast import GROUND, NOTHING, RayGrid, Solids, cast
+from tttkd_ros.simulation.raycast import GROUND, NOTHING, Hits, RayGrid, Solids, cast
 from tttkd_ros.simulation.sensors import Camera, Lidar
 from tttkd_ros.simulation.street import Street
 
@@ -26,14 +26,22 @@ def measure_sweep(
     Returns: points (N, 3) float32 in the LiDAR frame at each point's own time, intensity (N,) float32, labels (N,)
         uint8, times (N,) float64, seconds after `time`.
     """
-    traced, times = [], []
+    traced = []
     for firing in firings(lidar, duration):
         now = time + firing.time
-        traced.append(_trace(motion.street, firing, motion.pose(now), motion.solids(now), lidar.max_range)[:3])
-        times.append(np.full(traced[-1][0].shape, firing.time))
-    distance, hit, part = (np.concatenate(columns, 1) for columns in zip(*traced, strict=True))
-    points, intensity, labels, returned = _returns(lidar, distance, hit, part, generator)
-    return points, intensity, labels, np.concatenate(times, 1)[returned]
+        hits = _trace(motion.street, firing, motion.pose(now), motion.solids(now), lidar.max_range)
+        traced.append((hits.distance, hits.index, hits.part, np.full(hits.part.shape, firing.time)))
+    distance, index, part, times = (np.concatenate(columns, 1) for columns in zip(*traced, strict=True))
+    passed = generator.random(distance.shape) < POROSITY[part]
+    lost = generator.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
+    returned = (index != NOTHING) & (part != PART["sky"]) & ~passed & ~lost
+    part, distance = part[returned], distance[returned]
+    fuzz = FUZZ[part]
+    distance = distance + generator.normal(0, lidar.noise, len(part)) + fuzz * np.abs(generator.normal(0, 1, len(part)))
+    distance += np.where(part == PART["window"], 0.15, 0.0)  # panes are set back in the wall
+    points = (lidar.directions[:, returned] * distance).T.astype(np.float32)
+    intensity = np.clip(REFLECTIVITY[part] + generator.normal(0, 0.05, len(part)), 0, 1).astype(np.float32)
+    return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part], times[returned]
 
 
 def render_image(
@@ -51,25 +59,16 @@ def render_image(
         float32, infinity for the sky.
     """
     pose, solids = motion.pose(time) @ np.linalg.inv(camera.camera_from_lidar), motion.solids(time)
-    distance, hit, part, points, directions = _trace(motion.street, camera, pose, solids, VIEW_DISTANCE)
-    length = np.linalg.norm(directions, axis=2)
-    metres = distance * length
-    unit = directions / length[..., None]
-    colours = shade(
-        appearance, part.ravel(), points.reshape(-1, 3), metres.ravel(), unit.reshape(-1, 3), hit.ravel(), solids,
-        generator,
-    )
-    depth = np.where(part == PART["sky"], np.inf, metres).astype(np.float32)
-    return colours.reshape(camera.height, camera.width, 3), part.astype(np.uint8), depth
+    hits = _trace(motion.street, camera, pose, solids, VIEW_DISTANCE)
+    image = shade(appearance, hits, solids, generator)
+    metres = hits.distance * np.linalg.norm(hits.directions, axis=2)
+    depth = np.where(hits.part == PART["sky"], np.inf, metres).astype(np.float32)
+    return image, hits.part.astype(np.uint8), depth
 
 
-def _trace(street: Street, grid: RayGrid, pose: np.ndarray, solids: Solids, max_range: float):
-    """Cast rays at solids and ground.
-
-    Returns: distance in multiples of a ray's direction, hit and part (rows, columns); points and directions (rows,
-        columns, 3) in the world frame.
-    """
-    distance, hit = cast(grid, pose[:3, :3], pose[:3, 3], solids, max_range)
+def _trace(street: Street, grid: RayGrid, pose: np.ndarray, solids: Solids, max_range: float) -> Hits:
+    """Cast rays at solids and ground."""
+    distance, index = cast(grid, pose[:3, :3], pose[:3, 3], solids, max_range)
     directions = np.einsum("ij,jrc->rci", pose[:3, :3], grid.directions)
     with np.errstate(divide="ignore", over="ignore"):
         to_road = np.where(directions[..., 2] < -1e-4, -pose[2, 3] / np.minimum(directions[..., 2], -1e-4), np.inf)
@@ -80,14 +79,14 @@ def _trace(street: Street, grid: RayGrid, pose: np.ndarray, solids: Solids, max_
     to_ground = (height - pose[2, 3]) / directions[downwards, 2]
     closer = to_ground < distance[downwards]
     rows, columns = (axis[closer] for axis in np.nonzero(downwards))
-    distance[rows, columns], hit[rows, columns] = to_ground[closer], GROUND
+    distance[rows, columns], index[rows, columns] = to_ground[closer], GROUND
     part = np.full(distance.shape, PART["sky"], np.int16)
     part[rows, columns] = ground_part[closer]
-    on_solid = hit >= 0
-    part[on_solid] = solids.part[hit[on_solid]]
+    on_solid = index >= 0
+    part[on_solid] = solids.part[index[on_solid]]
     points = pose[:3, 3] + distance[..., None] * directions
-    part[on_solid] = _with_windows(solids, hit[on_solid], part[on_solid], points[on_solid])
-    return distance, hit, part, points, directions
+    part[on_solid] = _with_windows(solids, index[on_solid], part[on_solid], points[on_solid])
+    return Hits(distance, index, part, points, directions)
 
 
 def _with_windows(solids: Solids, owner: np.ndarray, part: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -103,17 +102,3 @@ def _with_windows(solids: Solids, owner: np.ndarray, part: np.ndarray, points: n
     part = part.copy()
     part[walls[pane]] = PART["window"]
     return part
-
-
-def _returns(lidar: Lidar, distance: np.ndarray, hit: np.ndarray, part: np.ndarray, generator: np.random.Generator):
-    """Points, intensity and labels of the rays that return, and which these are: (beams, columns) bool."""
-    passed = generator.random(distance.shape) < POROSITY[part]
-    lost = generator.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
-    returned = (hit != NOTHING) & (part != PART["sky"]) & ~passed & ~lost
-    part, distance = part[returned], distance[returned]
-    fuzz = FUZZ[part]
-    distance = distance + generator.normal(0, lidar.noise, len(part)) + fuzz * np.abs(generator.normal(0, 1, len(part)))
-    distance += np.where(part == PART["window"], 0.15, 0.0)  # panes are set back in the wall
-    points = (lidar.directions[:, returned] * distance).T.astype(np.float32)
-    intensity = np.clip(REFLECTIVITY[part] + generator.normal(0, 0.05, len(part)), 0, 1).astype(np.float32)
-    return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part], returned

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from tttkd_ros.frame import Frame
-from tttkd_ros.simulation.corruptions import Corruption
+from tttkd_ros.simulation import effects
+from tttkd_ros.simulation.corruptions import corrupt_images
 from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive
-from tttkd_ros.simulation.effects import Dropout, Effect, EffectContext, FewerBeams, Miscalibration, RangeNoise
+from tttkd_ros.simulation.effects import Effect, EffectContext
 from tttkd_ros.simulation.ego_motion import Rolling
-from tttkd_ros.simulation.weather import Dark, Fog, Glare, Rain
+from tttkd_ros.simulation.weather import darkness, fog, glare, rain
 
 _KITTI = WORLDS["kitti"]
 
@@ -52,7 +54,8 @@ def _with_style(**statistics: float) -> World:
     return replace(_KITTI, style=replace(_KITTI.style, **statistics))
 
 
-_FOG, _NIGHT, _SPARSE = Fog(visibility=80), Dark(light=0.03), FewerBeams(4)
+_FOG, _NIGHT = partial(fog, visibility=80), partial(darkness, light=0.03)
+_SPARSE = partial(effects.thin_out_beams, step=4)
 
 GROUPS: dict[str, dict[str, Shift]] = {
     "in distribution": {
@@ -61,21 +64,23 @@ GROUPS: dict[str, dict[str, Shift]] = {
     "sensor": {
         "kitti": Shift("another town, and 64 beams with more noise"),
         "nuscenes": Shift("the same town, and 32 beams over a larger angle", WORLDS["nuscenes"]),
-        "beams-32": Shift("every second of the 64 beams", effects=(FewerBeams(2),)),
+        "beams-32": Shift("every second of the 64 beams", effects=(partial(effects.thin_out_beams, step=2),)),
         "beams-16": Shift("every fourth of the 64 beams", effects=(_SPARSE,)),
         "mounted-low": Shift("the LiDAR 0.5 m lower", _with_lidar_raised(-0.5)),
         "mounted-high": Shift("the LiDAR 0.6 m higher", _with_lidar_raised(0.6)),
-        "range-noise": Shift("5 cm more noise on the range", effects=(RangeNoise(0.05),)),
-        "dropout": Shift("half of the returns lost at random", effects=(Dropout(0.5),)),
+        "range-noise": Shift(
+            "5 cm more noise on the range", effects=(partial(effects.add_range_noise, deviation=0.05),)
+        ),
+        "dropout": Shift("half of the returns lost at random", effects=(partial(effects.drop_returns, share=0.5),)),
     },
     "weather": {
-        "rain": Shift("rain of 15 mm/h on LiDAR and image", effects=(Rain(rate=15),)),
+        "rain": Shift("rain of 15 mm/h on LiDAR and image", effects=(partial(rain, rate=15),)),
         "fog": Shift("fog of 80 m visibility on LiDAR and image", effects=(_FOG,)),
         "dark": Shift("3 % of the daylight, with the noise of few photons", effects=(_NIGHT,)),
-        "glare": Shift("a low sun in front of the camera", effects=(Glare(0.5),)),
+        "glare": Shift("a low sun in front of the camera", effects=(partial(glare, strength=0.5),)),
     },
     "camera": {
-        kind: Shift(f"{what}, ImageNet-C's severity 5", effects=(Corruption(kind, 5),))
+        kind: Shift(f"{what}, ImageNet-C's severity 5", effects=(partial(corrupt_images, kind=kind, severity=5),))
         for kind, what in (("shot-noise", "few photons on the image"), ("motion-blur", "blur along a random direction"),
                            ("brightness", "overexposure"), ("jpeg", "compression"))
     },
@@ -93,7 +98,9 @@ GROUPS: dict[str, dict[str, Shift]] = {
         ),
     },
     "miscalibration": {
-        f"miscalibrated-{degrees:g}": Shift(f"extrinsics rotated by {degrees:g}°", effects=(Miscalibration(degrees),))
+        f"miscalibrated-{degrees:g}": Shift(
+            f"extrinsics rotated by {degrees:g}°", effects=(partial(effects.miscalibrate, degrees=degrees),)
+        )
         for degrees in (0.2, 0.5, 1, 2, 5)
     },
     "sequence": {
@@ -126,7 +133,7 @@ def _shifted(shift: Shift, seed: int, sweeps: int, profile: DriveProfile) -> Ite
     for index, (frame, _, depth) in enumerate(drive(shift.world, seed, sweeps, profile)):
         for number, effect in enumerate(shift.effects_at(index, sweeps)):
             generators = _generator(seed, number, 0), _generator(seed, number, 1 + index)
-            frame = effect.apply(frame, EffectContext(shift.world.lidar, depth, *generators))
+            frame = effect(frame, EffectContext(shift.world.lidar, depth, *generators))
         yield frame
 
 

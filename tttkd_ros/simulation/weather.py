@@ -11,7 +11,7 @@ is drawn from the same equation for droplets that are everywhere. Their number i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -70,68 +70,46 @@ def _veil(image: np.ndarray, depth: np.ndarray, extinction: float) -> np.ndarray
     return image * clear + _GREY * (1 - clear)
 
 
-@dataclass(frozen=True)
-class Fog:
+def fog(frame: Frame, context: EffectContext, visibility: float) -> Frame:
     """visibility: metres at which 5 % of the contrast remain, the meteorological optical range."""
-
-    visibility: float
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        extinction = _CONTRAST / self.visibility
-        frame = repaint(frame, lambda image: _veil(image, context.depth, extinction))
-        return _measure_through_droplets(frame, extinction, 6.0, context.sweep_generator)
+    extinction = _CONTRAST / visibility
+    frame = repaint(frame, lambda image: _veil(image, context.depth, extinction))
+    return _measure_through_droplets(frame, extinction, 6.0, context.sweep_generator)
 
 
-@dataclass(frozen=True)
-class Rain:
+def rain(frame: Frame, context: EffectContext, rate: float) -> Frame:
     """rate: millimetres per hour.
 
     Extinction is 0.01 rate^0.6 and the range error 2 %, as in Goodin et al. (their factor (1 - exp(-rate))^2 is 1 for
     all but the lightest rain). The image shows streaks in front of a darker scene.
     """
+    angle = np.deg2rad(context.drive_generator.uniform(75, 105))
+    drops = (context.sweep_generator.random(context.depth.shape) < 4e-4 * rate).astype(np.float64)
+    streaks = np.clip(cv2.filter2D(drops, -1, 6 * motion_kernel(14, 10, angle)), 0, 0.6)[..., None]
 
-    rate: float
+    def paint(image: np.ndarray) -> np.ndarray:
+        return 0.8 * _veil(image, context.depth, _CONTRAST / _RAIN_VISIBILITY) * (1 - streaks) + 0.85 * streaks
 
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        angle = np.deg2rad(context.drive_generator.uniform(75, 105))
-        drops = (context.sweep_generator.random(context.depth.shape) < 4e-4 * self.rate).astype(np.float64)
-        streaks = np.clip(cv2.filter2D(drops, -1, 6 * motion_kernel(14, 10, angle)), 0, 0.6)[..., None]
-
-        def paint(image: np.ndarray) -> np.ndarray:
-            return 0.8 * _veil(image, context.depth, _CONTRAST / _RAIN_VISIBILITY) * (1 - streaks) + 0.85 * streaks
-
-        frame = repaint(frame, paint)
-        return _measure_through_droplets(frame, 0.01 * self.rate**0.6, 1.0, context.sweep_generator)
+    return _measure_through_droplets(repaint(frame, paint), 0.01 * rate**0.6, 1.0, context.sweep_generator)
 
 
-@dataclass(frozen=True)
-class Dark:
+def darkness(frame: Frame, context: EffectContext, light: float, photons: float = 3000.0) -> Frame:
     """light: share of daylight. photons: count of a white pixel in daylight; few photons make noise."""
 
-    light: float
-    photons: float = 3000.0
+    def paint(image: np.ndarray) -> np.ndarray:
+        return (context.sweep_generator.poisson(image**_GAMMA * light * photons) / photons) ** (1 / _GAMMA)
 
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        def paint(image: np.ndarray) -> np.ndarray:
-            counts = context.sweep_generator.poisson(image**_GAMMA * self.light * self.photons)
-            return (counts / self.photons) ** (1 / _GAMMA)
-
-        return repaint(frame, paint)
+    return repaint(frame, paint)
 
 
-@dataclass(frozen=True)
-class Glare:
+def glare(frame: Frame, context: EffectContext, strength: float) -> Frame:
     """A low sun in front of the camera, at one place in the image for a whole drive, and its veil.
 
     strength: of the veil, as a share of white.
     """
-
-    strength: float
-
-    def apply(self, frame: Frame, context: EffectContext) -> Frame:
-        height, width = context.depth.shape
-        row, column = context.drive_generator.uniform((0.15, 0.3), (0.4, 0.7)) * (height, width)
-        v, u = np.mgrid[:height, :width] + 0.5
-        distance = np.hypot(v - row, u - column) / width
-        veil = self.strength * (0.25 + np.exp(-distance / 0.2) + 4 * np.exp(-((distance / 0.04) ** 2)))
-        return repaint(frame, lambda image: image + veil[..., None] * (1.0, 0.96, 0.86))
+    height, width = context.depth.shape
+    row, column = context.drive_generator.uniform((0.15, 0.3), (0.4, 0.7)) * (height, width)
+    v, u = np.mgrid[:height, :width] + 0.5
+    distance = np.hypot(v - row, u - column) / width
+    veil = strength * (0.25 + np.exp(-distance / 0.2) + 4 * np.exp(-((distance / 0.04) ** 2)))
+    return repaint(frame, lambda image: image + veil[..., None] * (1.0, 0.96, 0.86))
