@@ -20,16 +20,16 @@ CAMERA_FROM_LIDAR = np.array([[0.0, -1, 0, 0.1], [0, 0, -1, -0.2], [1, 0, 0, -0.
 
 def make_frame(index: int, *, image_delay: int = 0, labels: bool = True, views: bool = True, points: int = 20) -> Frame:
     """A sweep at 10 Hz with one camera; its content tells its index. image_delay: ns."""
-    rng = np.random.default_rng(index)
+    generator = np.random.default_rng(index)
     stamp = START + index * PERIOD
     image = np.full((CAMERA.height, CAMERA.width, 3), index % 256, np.uint8)
     view = View("camera_front", stamp + image_delay, image, CAMERA, CAMERA_FROM_LIDAR)
     return Frame(
         stamp,
-        rng.normal(size=(points, 3)).astype(np.float32),
+        generator.normal(size=(points, 3)).astype(np.float32),
         (view,) if views else (),
-        rng.random(points, np.float32),
-        rng.integers(0, 10, points).astype(np.uint8) if labels else None,
+        generator.random(points, np.float32),
+        generator.integers(0, 10, points).astype(np.uint8) if labels else None,
     )
 
 
@@ -90,10 +90,10 @@ class Messages:
                 transform=self(
                     "geometry_msgs/msg/Transform",
                     translation=self("geometry_msgs/msg/Vector3", **dict(zip("xyz", move, strict=True))),
-                    rotation=self("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", turn, strict=True))),
+                    rotation=self("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", rotation, strict=True))),
                 ),
             )
-            for parent, child, move, turn in links
+            for parent, child, move, rotation in links
         ])  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_a_model_that_changes_holds_from_its_image_on(drive, before, change):
 
 
 @pytest.mark.parametrize("bad", [{0}, {0, 1, 2}, {3}, {0, 5}])
-def test_a_camera_that_is_not_calibrated_for_a_while_goes_by_the_nearest_good_info(drive, bad, caplog):
+def test_a_camera_uncalibrated_for_a_while_uses_the_nearest_good_info(drive, bad, caplog):
     path = drive(focal=lambda index: 0.0 if index in bad else 5.0)
     with caplog.at_level(logging.WARNING):
         assert focals(path) == [[5.0]] * 6
@@ -99,14 +99,14 @@ def pair(x):
 
 
 @pytest.mark.parametrize("names", [("lidar", "rear_lidar"), ("rear_lidar", "lidar"), ("/lidar", "/rear_lidar")])
-def test_two_lidars_on_one_topic_have_their_own_places(drive, names):
+def test_two_lidars_on_one_topic_use_their_own_transforms(drive, names):
     expected = {"lidar": [1.0], "rear_lidar": [11.0]}
     path = drive(lidar=lambda index: names[index % 2], links=pair)
     assert places(path) == [expected[names[index % 2].strip("/")] for index in range(6)]
     assert [frame.frame_id for frame in BagReader(path).frames()] == [names[index % 2] for index in range(6)]
 
 
-def test_a_first_sweep_in_an_unknown_frame_costs_its_own_view_only(drive):
+def test_a_first_sweep_in_an_unknown_frame_loses_only_its_own_view(drive):
     assert places(drive(lidar=lambda index: "lidar" if index else "nowhere")) == [[]] + [[1.0]] * 5
 
 
@@ -120,7 +120,7 @@ def test_a_namespaced_static_topic_counts(drive, static):
     assert places(drive(static=static)) == [[1.0]] * 6
 
 
-def test_of_two_static_topics_the_one_nearer_to_the_sweeps_holds(make, drive):
+def test_of_two_static_topics_the_one_nearer_to_the_sweeps_is_used(make, drive):
     others = [
         (topic, TF, make.transforms((FRAME, "lidar", (x, 0.0, 0.0), IDENTITY)), START - MS)
         for topic, x in (("/robot2/tf_static", 7.0), ("/tf_static", 8.0))
@@ -134,7 +134,7 @@ def test_of_two_static_topics_the_one_nearer_to_the_sweeps_holds(make, drive):
     ("/lidar", lambda x: [(f"/robot1/{FRAME}", "/robot1/lidar", (x, 0.0, 0.0), IDENTITY)]),
     ("robot1/lidar", lambda x: [(FRAME, "lidar", (x, 0.0, 0.0), IDENTITY)]),
 ])
-def test_a_tf_prefix_that_the_messages_lack_or_have_alone_does_no_harm(drive, lidar, links):
+def test_a_tf_prefix_on_one_side_only_is_resolved(drive, lidar, links):
     assert places(drive(lidar=lambda index: lidar, links=links)) == [[1.0]] * 6
 
 
@@ -148,14 +148,14 @@ def test_a_frame_that_could_be_two_robots_is_refused_with_both(drive):
     ("/image_raw", "/camera_info", "image_raw"), ("/rgb", "/camera_info", "rgb"),
     ("/a/b/image_color", "/a/b/camera_info", "a/b"),
 ])  # fmt: skip
-def test_the_camera_info_lies_beside_the_images(drive, image, info, name):
+def test_the_camera_info_topic_is_beside_the_images(drive, image, info, name):
     path = drive(image=image, info=info)
     assert BagReader(path).cameras == (name,) and focals(path) == [[5.0]] * 6
 
 
 @pytest.mark.parametrize("topic, focal, x", [("/front/image_rect", 9.0, 0.9), ("/front/image_rect_raw", 9.0, 0.9),
                                              ("/front/image_raw", 5.0, 0.9)])
-def test_rectified_topics_go_by_p(drive, topic, focal, x):
+def test_rectified_topics_use_p(drive, topic, focal, x):
     def edit(info):
         info.p = np.array([9.0, 0, 4, -0.9, 0, 9, 3, 0, 0, 0, 1, 0])
 
@@ -163,7 +163,7 @@ def test_rectified_topics_go_by_p(drive, topic, focal, x):
     assert focals(path) == [[focal]] * 6 and places(path) == [[x]] * 6
 
 
-def test_an_image_of_another_resolution_costs_its_view_with_the_sizes(drive, caplog):
+def test_an_image_of_another_resolution_is_dropped_with_the_sizes(drive, caplog):
     def edit(info):
         info.width, info.height = 16, 12
 
@@ -189,14 +189,14 @@ def rig_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["front", "/front", "/front/image_raw", "front/image_raw"])
-def test_a_rig_calls_a_camera_by_name_namespace_or_topic(drive, rig_file, name):
+def test_a_rig_may_name_a_camera_by_name_namespace_or_topic(drive, rig_file, name):
     path = drive(image="/front/image_raw", info="/front/camera_info")
     assert places(path, rig=rig_file(**{name: {}})) == [[5.0]] * 6
 
 
 @pytest.mark.parametrize("cameras", [None, ["front"], ["mine"], ["/front/image_raw"]])
 @pytest.mark.parametrize("topic", ["/front/image_raw", "front/image_raw/compressed"])
-def test_a_rig_may_name_the_topic_of_a_camera_that_it_calls_otherwise(drive, rig_file, topic, cameras):
+def test_a_rig_may_give_the_topic_of_a_camera_with_another_name(drive, rig_file, topic, cameras):
     path = drive(image="/front/image_raw", info="/front/camera_info")
     assert places(path, rig=rig_file(mine={"topic": topic}), cameras=cameras) == [[5.0]] * 6
 
@@ -216,13 +216,13 @@ def test_a_rig_with_a_camera_that_the_bag_lacks_is_refused_with_those_it_has(dri
         BagReader(drive(1), rig=rig)
 
 
-def test_the_intrinsics_of_a_rig_for_rectified_images_are_not_taken_for_raw_ones(drive):
+def test_the_intrinsics_of_a_rig_for_rectified_images_are_not_used_for_raw_ones(drive):
     rig = {"camera_front": RigCamera(PLACE, MODEL, "/camera_front/image_rect")}
     with pytest.raises(ValueError, match="the rig names camera camera_front"):
         BagReader(drive(1), rig=rig)
 
 
-def test_of_named_cameras_each_must_be_in_the_rig_and_its_others_do_not_matter(drive):
+def test_named_cameras_must_be_in_the_rig_and_its_other_cameras_are_ignored(drive):
     path = drive(2)
     rig = {"camera_front": RigCamera(PLACE), "rear": RigCamera(PLACE)}
     assert places(path, rig=rig, cameras=["camera_front"]) == [[5.0]] * 2

@@ -53,15 +53,15 @@ MODES = [(CompressionMode.FILE, StoragePlugin.MCAP), (CompressionMode.FILE, Stor
 
 @pytest.mark.parametrize(("mode", "storage"), MODES)
 @pytest.mark.parametrize("metadata", ["as written", "none", "says nothing of it", "says file", "says message"])
-def test_compression_is_seen_in_the_data(source, packed, mode, storage, metadata):
+def test_compression_is_detected_in_the_data(source, packed, mode, storage, metadata):
     bag = packed(mode, storage)
-    told = bag / "metadata.yaml"
+    file = bag / "metadata.yaml"
     if metadata == "none":
-        told.unlink()
+        file.unlink()
     elif metadata != "as written":
-        text = told.read_text().replace("compression_mode: message", "compression_mode: X")
+        text = file.read_text().replace("compression_mode: message", "compression_mode: X")
         new = {"says file": "file", "says message": "message"}.get(metadata, "''")
-        told.write_text(text.replace("compression_mode: X", f"compression_mode: {new}")
+        file.write_text(text.replace("compression_mode: X", f"compression_mode: {new}")
                         .replace("compression_mode: file", f"compression_mode: {new}"))
     assert messages(bag) == messages(source)
 
@@ -75,10 +75,10 @@ def test_a_compressed_file_is_read_by_itself(source, packed, mode, storage):
 
 def test_metadata_may_name_a_file_as_it_was_before_or_after_compression(source, packed):
     bag = packed(CompressionMode.FILE, StoragePlugin.MCAP)
-    told = bag / "metadata.yaml"
-    told.write_text(told.read_text().replace("packed.mcap.zstd", "packed.mcap"))
+    metadata = bag / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("packed.mcap.zstd", "packed.mcap"))
     assert messages(bag) == messages(source)
-    told.write_text(told.read_text().replace("packed.mcap", "packed.mcap.zstd"))
+    metadata.write_text(metadata.read_text().replace("packed.mcap", "packed.mcap.zstd"))
     file = bag / "packed.mcap.zstd"
     (bag / "packed.mcap").write_bytes(zstd.decompress(file.read_bytes()))
     file.unlink()
@@ -116,13 +116,13 @@ def test_a_chunk_is_unpacked(kind, size):
 
 @pytest.mark.parametrize("kind", ["zstd", "lz4", ""])
 @pytest.mark.parametrize(("size", "claimed"), [(10, 11), (10**6, 10), (10, 10**6)])
-def test_a_chunk_that_lies_about_its_size_is_refused(kind, size, claimed):
+def test_a_chunk_with_a_wrong_size_is_refused(kind, size, claimed):
     with pytest.raises(ValueError, match=f"{claimed} bytes"):
         unpack_chunk(PACK[kind](bytes(size)), kind, claimed)
 
 
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])
-def test_a_chunk_that_lies_is_not_unpacked_beyond_what_it_claims(kind, monkeypatch):
+def test_a_chunk_is_not_unpacked_beyond_its_claimed_size(kind, monkeypatch):
     pieces = []
     monkeypatch.setattr(compression, "PIECE", 1000)
     packed = PACK[kind](bytes(10**7))
@@ -182,7 +182,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_named(packed, monkeypatch):
 
 @pytest.mark.parametrize(("claimed", "has"), [(2**31, 10), (100, 10**7), (10**7, 100)])
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])
-def test_a_bag_with_such_a_chunk_is_refused_whatever_is_asked_of_it(tmp_path, kind, claimed, has):
+def test_a_bag_with_a_chunk_of_wrong_size_is_refused(tmp_path, kind, claimed, has):
     content = PACK[kind](bytes(has))
     name = kind.encode()
     body = struct.pack("<QQQI", 0, 0, claimed, crc32(b""))

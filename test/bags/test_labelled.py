@@ -24,7 +24,7 @@ def test_recorded_predictions_come_with_their_stamps(make, write_messages):
         assert confidence.dtype == np.float32 and (confidence == 0.5).all() and len(confidence) == len(expected)
 
 
-def test_a_truth_is_not_taken_for_predictions(frame, write_frames):
+def test_the_truth_is_not_read_as_predictions(frame, write_frames):
     path = write_frames([frame(0)])
     with pytest.raises(ValueError, match="no topic could be the predictions"):
         next(read_labelled(path))

@@ -162,7 +162,7 @@ def test_messages_come_in_the_order_of_their_times(source, rewrite, options):
     ids=["attachment", "metadata", "schema"],
 )  # fmt: skip
 @pytest.mark.parametrize("options", [{}, {"use_statistics": False}, {"use_chunking": False}])
-def test_what_is_no_message_is_passed_over(source, rewrite, beside, options):
+def test_records_that_are_no_messages_are_skipped(source, rewrite, beside, options):
     assert messages(rewrite(beside=beside, **options)) == messages(source)
 
 

@@ -61,7 +61,7 @@ def test_another_base_frame_may_be_named(drive):
     assert heights(BagReader(path, base_frame="base_stabilised"))[0] == (-POINTS[:, 2]).tolist()
 
 
-def test_a_rig_goes_before_the_transforms(drive, tmp_path):
+def test_a_rig_overrides_the_transforms(drive, tmp_path):
     rig = tmp_path / "rig.yaml"
     rig.write_text(yaml.safe_dump({"base_from_lidar": {"translation": [0, 0, 1.5], "rotation": list(UPSIDE_DOWN)}}))
     path = drive([place("a", OPTICAL)])

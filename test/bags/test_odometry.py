@@ -77,13 +77,13 @@ def test_each_sweep_follows_the_odometry_of_its_own_lidar(make, frame, tmp_path)
         np.testing.assert_allclose(found, np.tile(want, (20, 1)), atol=1e-3)
 
 
-def test_odometry_in_another_frame_is_told_and_does_without(bag, caplog):
+def test_odometry_in_another_frame_is_logged_and_not_used(bag, caplog):
     (first, _) = BagReader(bag[0], fixed_frame="map").frames()
     assert first.deskewed is None
     assert "projected at the cloud's time" in caplog.text and "to 'map'" in caplog.text
 
 
-def test_sweeps_that_odometry_does_not_reach_are_told_once(frame, tmp_path, caplog):
+def test_sweeps_that_odometry_does_not_reach_are_logged_once(frame, tmp_path, caplog):
     with BagWriter(tmp_path / "bag") as writer:
         for ms in (-1000, -980):
             pose = np.eye(4)

@@ -89,7 +89,7 @@ def test_an_image_beyond_the_tolerance_is_not_taken(rigged, sweep, image, write_
     assert seen(path, tolerance_ns=60 * MS) == [(0, [1])]
 
 
-def test_a_camera_that_dies_costs_views_and_no_sweep(rigged, sweep, image, write_messages):
+def test_a_camera_that_dies_loses_views_but_no_sweep(rigged, sweep, image, write_messages):
     sweeps = [sweep(START + index * 100 * MS) for index in range(60)]
     path = write_messages([*rigged, image(START, 7), *sweeps])
     assert seen(path) == [(index * 100, [7] if index == 0 else []) for index in range(60)]
@@ -97,12 +97,12 @@ def test_a_camera_that_dies_costs_views_and_no_sweep(rigged, sweep, image, write
 
 def test_nothing_is_paired_across_a_jump_back_in_time(rigged, sweep, image, write_messages):
     messages = [*rigged]
-    for turn in range(2):  # the same drive recorded twice, as a looping player sends it
+    for lap in range(2):  # the same drive recorded twice, as a looping player sends it
         for index in range(5):
-            recorded = START + (turn * 1000 + index * 100) * MS
+            recorded = START + (lap * 1000 + index * 100) * MS
             stamp = START + index * 100 * MS
-            messages += [sweep(stamp, recorded), image(stamp + MS, 10 * turn + index, recorded + MS)]
-    expected = [(index * 100, [10 * turn + index]) for turn in range(2) for index in range(5)]
+            messages += [sweep(stamp, recorded), image(stamp + MS, 10 * lap + index, recorded + MS)]
+    expected = [(index * 100, [10 * lap + index]) for lap in range(2) for index in range(5)]
     assert seen(write_messages(messages)) == expected
 
 
@@ -161,7 +161,7 @@ def test_a_bag_without_truth_has_no_labels(frame, write_frames):
     assert read.labels is None
 
 
-def test_a_label_field_of_the_sweeps_is_the_truth_where_there_is_no_truth_topic(make, write_messages):
+def test_a_label_field_of_the_sweeps_is_the_truth_if_there_is_no_truth_topic(make, write_messages):
     labels = np.array([1, 2, 255], np.uint8)
     path = write_messages([("/lidar/points", CLOUD, make.labelled(START, labels), START)])
     (read,) = BagReader(path).frames()
@@ -196,7 +196,7 @@ def test_a_label_field_of_any_integer_type_is_the_truth_if_its_topic_is_named(wi
 
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "<u2", "<i4", "<u4"])
-def test_a_label_field_of_somebody_else_s_ids_is_no_truth_and_that_is_said(with_label_field, caplog, kind):
+def test_a_label_field_of_unknown_ids_is_not_used_as_truth_and_is_logged(with_label_field, caplog, kind):
     reader = BagReader(with_label_field(np.array([0, 1, 7], kind)))
     (read,) = reader.frames()
     assert reader.truth is None and read.labels is None
@@ -220,7 +220,7 @@ def test_without_truth_no_label_is_read(frame, write_frames, truth_topic):
 
 
 @pytest.mark.parametrize("seconds", [0.08, -37, 3600])
-def test_an_offset_finds_the_images_of_a_clock_that_is_apart(frame, write_frames, seconds):
+def test_an_offset_matches_the_images_of_a_camera_with_another_clock(frame, write_frames, seconds):
     path = write_frames([frame(index, image_delay=round(seconds * SECOND)) for index in range(4)])
     assert not any(read.views for read in list(BagReader(path, tolerance_ns=10**7).frames()))
     frames = list(BagReader(path, tolerance_ns=10**7, offsets_ns=[round(seconds * SECOND)]).frames())
@@ -232,7 +232,7 @@ def test_offsets_that_do_not_fit_the_cameras_are_refused(frame, write_frames):
         BagReader(write_frames([frame(0)]), offsets_ns=[0, 0])
 
 
-def test_a_frame_tells_why_a_camera_has_no_view(frame, write_frames):
+def test_a_frame_records_why_a_camera_has_no_view(frame, write_frames):
     frames = list(BagReader(write_frames([frame(0), frame(1, views=False), frame(2)])).frames())
     assert [list(each.missing) for each in frames] == [[], ["camera_front"], []]
     assert "the nearest image is 0.100 s too old, the tolerance 0.05 s" in frames[1].missing["camera_front"]
@@ -274,7 +274,7 @@ def test_a_bag_without_a_cloud_is_refused(rigged, image, write_messages):
         BagReader(write_messages([*rigged, image(START, 0)]))
 
 
-def test_a_bag_with_two_clouds_asks_which(sweep, write_messages):
+def test_a_bag_with_two_clouds_is_refused_without_a_topic(sweep, write_messages):
     path = write_messages([sweep(START, topic="/left"), sweep(START, topic="/right")])
     with pytest.raises(ValueError, match="/left, /right could be the sweeps: name the topic"):
         BagReader(path)
@@ -323,7 +323,7 @@ def with_empty(tmp_path):
     return copy
 
 
-def test_topics_without_messages_take_nothing_from_those_with_some(make, rigged, sweep, write_messages, with_empty):
+def test_empty_topics_do_not_hide_those_with_messages(make, rigged, sweep, write_messages, with_empty):
     data = cv2.imencode(".png", pixels(9))[1].reshape(-1)
     message = make(COMPRESSED, header=make.header(START, "camera_front_optical"), format="png", data=data)
     path = write_messages([*rigged, sweep(START), ("/camera_front/image/compressed", COMPRESSED, message, START)])
@@ -398,7 +398,7 @@ def test_a_camera_that_is_not_in_the_bag_is_refused(frame, write_frames):
 
 
 @pytest.mark.parametrize("as_file", [True, False])
-def test_a_rig_goes_before_what_the_bag_says(frame, write_frames, tmp_path, as_file):
+def test_a_rig_overrides_the_bag(frame, write_frames, tmp_path, as_file):
     place = np.array([[1.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
     rig = {"camera_front": RigCamera(place, CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))}
     if as_file:
@@ -421,7 +421,7 @@ def test_a_missing_rig_is_refused(frame, write_frames, tmp_path):
         BagReader(write_frames([frame(0)]), rig=tmp_path / "none.yaml")
 
 
-def test_an_image_that_cannot_be_used_costs_its_view_and_is_reported(
+def test_an_unusable_image_is_dropped_and_reported(
     make, rigged, sweep, image, write_messages, caplog
 ):
     small = ("/camera_front/image", IMAGE, make.image(START + 100 * MS, PIXELS[:3]), START + 100 * MS)
@@ -479,7 +479,7 @@ def test_a_camera_that_pans_is_where_tf_has_it_at_its_images_time(make, sweep, i
     np.testing.assert_allclose(last.views[0].camera_from_lidar @ [1, 0, 0, 1], [-1, 0, 0, 1], atol=1e-9)  # newest
 
 
-def test_a_camera_that_neither_tf_topic_ties_to_the_lidar_is_left_out_with_the_remedy(
+def test_a_camera_that_tf_does_not_connect_to_the_lidar_is_left_out_with_the_remedy(
     make, sweep, image, write_messages
 ):
     info = ("/camera_front/camera_info", INFO, make.info(START), START)
@@ -499,7 +499,7 @@ def test_a_view_has_its_own_stamp(frame, write_frames):
     assert read.views[0].stamp == only.stamp + 7 * MS
 
 
-def test_where_the_truth_comes_from_is_told(frame, make, write_frames, write_messages):
+def test_the_source_of_the_truth_is_named(frame, make, write_frames, write_messages):
     assert BagReader(write_frames([frame(0)], "truth")).truth == "/truth/points_labeled"
     assert BagReader(write_frames([frame(0, labels=False)], "none")).truth is None
     labelled = [("/lidar/points", CLOUD, make.labelled(START, np.zeros(3, np.uint8)), START)]
@@ -528,14 +528,14 @@ def test_a_bag_of_unknown_types_only_is_refused_with_what_it_holds(tmp_path):
         BagReader(tmp_path / "bag")
 
 
-def test_the_order_of_channels_that_do_not_tell_it_is_an_option(write_messages, make, rigged, sweep):
+def test_the_channel_order_of_raw_encodings_is_an_option(write_messages, make, rigged, sweep):
     message = make.image(START, np.tile(np.uint8([10, 20, 30]), (6, 8, 1)), "8UC3")
     path = write_messages([*rigged, ("/camera_front/image", IMAGE, message, START), sweep(START)])
     for order, expected in (("refuse", []), ("rgb", [10]), ("bgr", [30])):
         assert seen(path, channel_order=order) == [(0, expected)]
 
 
-def test_a_camera_in_video_only_is_told(tmp_path, make, sweep):
+def test_a_camera_with_only_video_is_reported(tmp_path, make, sweep):
     kind = "foxglove_msgs/msg/CompressedVideo"
     store = get_typestore(Stores.ROS2_HUMBLE)
     store.register(get_types_from_msg("uint8[] data\nstring format\n", kind))

@@ -52,7 +52,7 @@ def killed(source, tmp_path):
 
 
 @pytest.mark.parametrize("in_log", [1, 5, 17])
-def test_what_a_killed_recorder_left_in_the_log_is_read(source, killed, in_log):
+def test_messages_in_the_log_of_a_killed_recorder_are_read(source, killed, in_log):
     folder = killed(in_log)
     before = contents(folder)
     with closing(sqlite3.connect(f"file:{folder / 'bag.db3'}?immutable=1", uri=True)) as database:
@@ -63,7 +63,7 @@ def test_what_a_killed_recorder_left_in_the_log_is_read(source, killed, in_log):
 
 
 @pytest.mark.parametrize("name", ["with space.db3", "50%?.db3", "a#b.db3"])
-def test_names_that_mean_something_in_a_uri_are_read(source, killed, name):
+def test_names_with_uri_characters_are_read(source, killed, name):
     assert messages(killed(3, name) / name) == messages(source)
 
 
@@ -105,7 +105,7 @@ def test_a_write_that_was_not_finished_is_named_with_the_remedy(source):
      "DROP TABLE schema", "DROP INDEX timestamp_idx", "ALTER TABLE topics DROP COLUMN type_description_hash",
      "UPDATE message_definitions SET encoding = 'unknown'"],
 )  # fmt: skip
-def test_what_repeats_or_adds_to_the_messages_is_not_needed(source, change):
+def test_tables_beside_the_messages_are_not_needed(source, change):
     whole = messages(source)
     with closing(sqlite3.connect(source / "bag.db3")) as database, database:
         database.execute(change)

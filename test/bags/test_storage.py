@@ -55,11 +55,11 @@ def test_flipped_bytes_end_in_frames_or_a_value_error(frame, write_frames, tmp_p
     (name,) = (path.name for path in source.iterdir() if path.name != "metadata.yaml")
     whole, target = (source / name).read_bytes(), tmp_path / "flipped"
     shutil.copytree(source, target)
-    rng = random.Random(0)
+    generator = random.Random(0)
     for _ in range(40):
         damaged = bytearray(whole)
-        for _ in range(rng.randint(1, 30)):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        for _ in range(generator.randint(1, 30)):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
         (target / name).write_bytes(damaged)
         try:
             frames = list(BagReader(target).frames())

@@ -26,13 +26,13 @@ def test_the_only_cloud_is_the_sweeps():
     assert points_topic(types, each(types)) == "/velodyne_points"
 
 
-def test_our_own_topic_goes_before_other_clouds():
+def test_the_writers_topic_precedes_other_clouds():
     types = {"/lidar/points": CLOUD, "/radar": CLOUD}
     assert points_topic(types, each(types)) == "/lidar/points"
 
 
 @pytest.mark.parametrize("empty", ["/lidar/points", "/rear/points"])
-def test_a_cloud_topic_without_messages_is_not_the_sweeps_where_another_has_some(empty):
+def test_an_empty_cloud_topic_is_not_the_sweeps_if_another_has_messages(empty):
     types = {empty: CLOUD, "/velodyne_points": CLOUD}
     assert points_topic(types, each(["/velodyne_points"])) == "/velodyne_points"
 
@@ -41,7 +41,7 @@ def test_the_only_cloud_topic_is_the_sweeps_although_it_is_empty():
     assert points_topic({"/velodyne_points": CLOUD, "/image": IMAGE}, each(["/image"])) == "/velodyne_points"
 
 
-def test_predictions_are_told_from_sweeps_and_truth():
+def test_predictions_are_distinguished_from_sweeps_and_truth():
     types = {"/lidar/points": CLOUD, "/truth/points_labeled": CLOUD, "/segmenter/points_labeled": CLOUD}
     assert labelled_topic(types) == "/segmenter/points_labeled"
 
@@ -67,7 +67,7 @@ def test_of_several_image_topics_the_unrectified_uncompressed_one_counts():
     assert camera_topics(types, each(types)) == {"front": "/front/image_raw"}
 
 
-def test_an_image_topic_without_messages_does_not_count_where_another_has_some():
+def test_an_empty_image_topic_is_not_used_if_another_has_messages():
     types = {"/front/image": IMAGE, "/front/image/compressed": COMPRESSED}
     assert camera_topics(types, each(["/front/image/compressed"])) == {"front": "/front/image/compressed"}
 
@@ -80,7 +80,7 @@ def test_an_image_topic_without_messages_does_not_count_where_another_has_some()
         "pandar_msgs/PandarScan", "my_lidar/msg/Packets",
     ],
 )  # fmt: skip
-def test_a_bag_with_packets_only_is_told_what_to_do_with_them(kind):
+def test_a_bag_with_only_packets_is_refused_with_the_remedy(kind):
     words = f"only packets or compressed clouds: /packets .{kind}.; play them to the LiDAR's driver"
     with pytest.raises(ValueError, match=words):
         points_topic({"/packets": kind, "/front/image": IMAGE, "/points": CLOUD}, each(["/packets", "/front/image"]))
@@ -97,21 +97,21 @@ def test_a_bag_with_packets_only_is_told_what_to_do_with_them(kind):
         ("/squeezed", "in/draco:=/squeezed "),
     ],
 )
-def test_a_bag_with_compressed_clouds_only_is_told_what_decodes_them(topic, words):
+def test_a_bag_with_only_compressed_clouds_is_refused_with_the_decoder(topic, words):
     with pytest.raises(ValueError, match=words):
         points_topic({topic: "point_cloud_interfaces/msg/CompressedPointCloud2"}, each([topic]))
 
 
 @pytest.mark.parametrize("kind", ["sensor_msgs/msg/LaserScan", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
                                   "theora_image_transport/msg/Packet", "h264_msgs/msg/Packet"])
-def test_what_carries_no_cloud_is_not_taken_for_one(kind):
+def test_a_message_without_a_cloud_is_not_a_sweep(kind):
     with pytest.raises(ValueError, match="no topic could be the sweeps"):
         points_topic({"/front": kind}, each(["/front"]))
 
 
 @pytest.mark.parametrize("kind", ["livox_ros_driver2/msg/CustomMsg", "livox_ros_driver/msg/CustomMsg",
                                   "livox_interfaces/msg/CustomMsg"])
-def test_a_livox_message_is_a_sweep_where_there_is_no_cloud(kind):
+def test_a_livox_message_is_a_sweep_if_there_is_no_cloud(kind):
     types = {"/livox/lidar": kind, "/points": CLOUD}
     assert points_topic(types, each(["/livox/lidar"])) == "/livox/lidar"
     assert points_topic(types, each(types)) == "/points"
@@ -128,7 +128,7 @@ def test_a_livox_message_is_a_sweep_where_there_is_no_cloud(kind):
         ("/front/image/zstd", COMPRESSED, "zstd_image_transport"),
     ],
 )
-def test_a_camera_whose_images_are_decoded_elsewhere_is_told(topic, kind, words):
+def test_a_camera_with_undecodable_images_is_reported_with_the_decoder(topic, kind, words):
     types = {topic: kind, "/rear/image": IMAGE}
     assert camera_topics(types, each(types)) == {"rear": "/rear/image"}
     (reason,) = undecoded_cameras(types, each(types)).values()
@@ -136,7 +136,7 @@ def test_a_camera_whose_images_are_decoded_elsewhere_is_told(topic, kind, words)
     assert undecoded_cameras(types, each(["/rear/image"])) == {}
 
 
-def test_a_camera_with_images_beside_those_that_are_decoded_elsewhere_is_not_told():
+def test_a_camera_that_also_has_decodable_images_is_not_reported():
     packets = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
     types = {"/front/image/ffmpeg": packets, "/front/image/compressed": COMPRESSED}
     assert undecoded_cameras(types, each(types)) == {}
