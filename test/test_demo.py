@@ -22,9 +22,10 @@ SUMMARY = {"sweeps_sent", "sweeps_received", "miou_frozen", "miou_adapted", "mio
 
 
 def sweeps(number):
-    rng = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     return [
-        Frame(1000 + i, rng.normal(size=(50, 3)).astype(np.float32), labels=rng.integers(0, 10, 50).astype(np.uint8))
+        Frame(1000 + i, generator.normal(size=(50, 3)).astype(np.float32),
+              labels=generator.integers(0, 10, 50).astype(np.uint8))
         for i in range(number)
     ]
 
@@ -37,7 +38,7 @@ def test_latency_runs_from_sending_to_arrival(tmp_path, record_answers):
     assert percentiles(measured) == {"p50": 5.0, "p95": 5.0, "p99": 5.0}
 
 
-def test_an_answer_to_a_sweep_that_was_never_sent_has_no_latency(tmp_path, record_answers):
+def test_a_prediction_for_a_sweep_that_was_not_sent_is_refused(tmp_path, record_answers):
     recording = record_answers(tmp_path / "bag", sweeps(2))
     with pytest.raises(ValueError, match="no sweep of the drive has the stamp 1001"):
         latencies(recording, [1000], [0])
@@ -48,7 +49,7 @@ def stubborn(tmp_path, monkeypatch):
     (tmp_path / "stubborn.py").write_text(
         "import signal, time\n"
         "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\n"
-        "print('deaf', flush=True)\ntime.sleep(60)\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("tttkd_ros.demo.processes._SIGNAL_TIMEOUT_S", 0.2)
@@ -58,33 +59,33 @@ def stubborn(tmp_path, monkeypatch):
 INTERRUPTED = """
 import signal, sys
 from tttkd_ros.demo.processes import interruptible
-asked, before = signal.Signals[sys.argv[1]], signal.Handlers[sys.argv[2]]
-signal.signal(asked, before)
+number, handler = signal.Signals[sys.argv[1]], signal.Handlers[sys.argv[2]]
+signal.signal(number, handler)
 try:
     with interruptible():
-        signal.raise_signal(asked)
+        signal.raise_signal(number)
         print("goes on")
 except KeyboardInterrupt:
-    print("interrupted", signal.getsignal(asked) is before)
+    print("interrupted", signal.getsignal(number) is handler)
 """
 
 
 @pytest.mark.parametrize(
-    ("asked", "before", "told"),
+    ("number", "handler", "expected"),
     [
         ("SIGTERM", "SIG_DFL", "interrupted True"),
         ("SIGHUP", "SIG_DFL", "interrupted True"),  # its terminal goes away
         ("SIGHUP", "SIG_IGN", "goes on"),  # which does not matter under nohup
     ],
 )
-def test_work_ends_in_order_when_its_end_is_asked_for(asked, before, told):
-    command = [sys.executable, "-c", INTERRUPTED, asked, before]
-    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == told
+def test_signals_interrupt_the_work(number, handler, expected):
+    command = [sys.executable, "-c", INTERRUPTED, number, handler]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == expected
 
 
-def test_even_a_deaf_child_is_ended(tmp_path, monkeypatch):
+def test_a_child_that_ignores_signals_is_killed(tmp_path, monkeypatch):
     with Child(stubborn(tmp_path, monkeypatch), [], tmp_path / "log", domain=1) as child:
-        child.wait_for(lambda: "deaf" in child.output(), "deaf", 20)
+        child.wait_for(lambda: "ready" in child.output(), "ready", 20)
     assert not child.running
 
 
@@ -95,7 +96,7 @@ def test_a_child_that_fails_is_quoted(tmp_path):
     assert "No module named no_such_module_here" in str(failure.value)
 
 
-def test_other_peoples_folders_are_left_alone(tmp_path):
+def test_a_folder_with_other_content_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="not an earlier demo's output"):
         run_demo(tmp_path, (1,), 10, tmp_path, model=tmp_path, teacher=tmp_path, processes=1)

@@ -35,7 +35,7 @@ def test_a_digest_is_of_all_of_a_folder(tmp_path):
     assert digest(tmp_path) != before
 
 
-def test_differences_are_of_what_both_tell():
+def test_differences_compare_common_entries():
     then, now = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "d": [2], "e": 4}
     assert differences(then, now) == ["a.c: 2 then, 3 now", "d: [1] then, [2] now"]
 

@@ -15,7 +15,7 @@ import pytest
 from tttkd_ros.files import Unwritable, require_writable, write_whole
 
 SIZE = 4_000_000
-KILLS, MOST = 60, 600
+KILLS, MAX_KILLS = 60, 600
 ENDLESS = """
 import sys
 from tttkd_ros.files import write_whole
@@ -35,9 +35,9 @@ HALTING = """
 import sys, tttkd_ros.files as files
 put_in_place = files.put_in_place
 files.put_in_place = lambda *paths: (print("written", flush=True), sys.stdin.readline(), put_in_place(*paths))
-files.write_whole(sys.argv[1], b"theirs")
+files.write_whole(sys.argv[1], b"other")
 """
-OFTEN = """
+REPEATED = """
 import sys
 from tttkd_ros.files import write_whole
 for _ in range(100):
@@ -49,7 +49,7 @@ def unfinished(folder: Path) -> list[Path]:
     return list(folder.glob(".*.unfinished"))
 
 
-def test_the_content_replaces_the_old_one_and_nothing_else_is_left(tmp_path):
+def test_a_write_replaces_the_content(tmp_path):
     path = tmp_path / "deep" / "file"
     for content in (b"old and long", b"new"):
         write_whole(path, content)
@@ -58,7 +58,7 @@ def test_the_content_replaces_the_old_one_and_nothing_else_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, name):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, name):
     path = tmp_path / "file"
     write_whole(path, b"old")
 
@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_content_beyond_what_the_disk_takes_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_content_too_large_for_the_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_whole(path, b"old")
     child = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True)
@@ -84,7 +84,7 @@ def test_content_beyond_what_the_disk_takes_leaves_the_old_file_and_nothing_else
 def test_a_writer_killed_at_any_moment_leaves_one_whole_content(tmp_path):
     path, draw, in_the_middle = tmp_path / "file", random.Random(0), 0
     write_whole(path, bytes(SIZE))
-    for kills in range(1, MOST + 1):
+    for kills in range(1, MAX_KILLS + 1):
         command = [sys.executable, "-c", ENDLESS, str(path), str(path.read_bytes()[0]), str(SIZE)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             child.stdout.readline()
@@ -96,10 +96,10 @@ def test_a_writer_killed_at_any_moment_leaves_one_whole_content(tmp_path):
         in_the_middle += len(unfinished(tmp_path))
         if kills >= KILLS and in_the_middle > KILLS / 4:  # else the kills have shown little
             return
-    pytest.fail(f"{in_the_middle} of {MOST} kills were in the middle of a write")
+    pytest.fail(f"{in_the_middle} of {MAX_KILLS} kills were in the middle of a write")
 
 
-def test_the_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+def test_content_and_name_are_synced_to_disk_in_this_order(tmp_path, monkeypatch):
     events = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda file: (events.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
@@ -109,7 +109,7 @@ def test_the_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_t
     assert events[1:] == ["named", str(tmp_path)]
 
 
-def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     path = tmp_path / "odd [name]"
     (tmp_path / ".odd [name].1234abcd.unfinished").write_bytes(b"half")
     (tmp_path / ".other.1234abcd.unfinished").write_bytes(b"half")
@@ -117,21 +117,21 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == [".other.1234abcd.unfinished", path.name]
 
 
-def test_a_file_that_another_process_is_writing_is_left_to_it(tmp_path):
+def test_a_file_that_another_process_writes_is_not_removed(tmp_path):
     path = tmp_path / "file"
     command = [sys.executable, "-c", HALTING, path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        (theirs,) = unfinished(tmp_path)
-        write_whole(path, b"mine")
-        assert unfinished(tmp_path) == [theirs]
+        (file,) = unfinished(tmp_path)
+        write_whole(path, b"content")
+        assert unfinished(tmp_path) == [file]
         other.communicate(b"go on\n", timeout=20)
-    assert (other.returncode, path.read_bytes(), unfinished(tmp_path)) == (0, b"theirs", [])
+    assert (other.returncode, path.read_bytes(), unfinished(tmp_path)) == (0, b"other", [])
 
 
-def test_processes_that_write_one_file_at_the_same_time_all_succeed(tmp_path):
+def test_processes_may_write_one_file_at_the_same_time(tmp_path):
     path = tmp_path / "file"
-    children = [subprocess.Popen([sys.executable, "-c", OFTEN, path, str(number)]) for number in range(3)]
+    children = [subprocess.Popen([sys.executable, "-c", REPEATED, path, str(number)]) for number in range(3)]
     assert [child.wait(60) for child in children] == [0, 0, 0]
     assert path.read_bytes()[:1] * 1000 == path.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
@@ -143,7 +143,7 @@ def test_processes_that_write_one_file_at_the_same_time_all_succeed(tmp_path):
      (errno.EDQUOT, "Disk quota exceeded", "free space on that disk, or name a file on another one"),
      (errno.EROFS, "Read-only file system", "name another file")],
 )
-def test_a_disk_that_takes_nothing_is_told_with_the_path_and_the_remedy(tmp_path, monkeypatch, number, reason, remedy):
+def test_the_error_for_a_full_disk_has_path_and_remedy(tmp_path, monkeypatch, number, reason, remedy):
     def full(*_):
         raise OSError(number, os.strerror(number))
 
@@ -164,7 +164,7 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
     assert target.read_bytes() == b"new"
 
 
-def test_a_file_that_can_be_written_is_told_so_and_nothing_is_left(tmp_path):
+def test_checking_a_writable_path_leaves_nothing(tmp_path):
     require_writable(tmp_path / "deep" / "file")
     assert list(tmp_path.iterdir()) == []
 

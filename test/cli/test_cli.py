@@ -1,4 +1,4 @@
-"""What the command says where it cannot do as it is told."""
+"""Error messages of the command."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from tttkd_ros.cli import main
 
 
-def said(monkeypatch, capsys, *arguments) -> str:
-    """On stderr, when the command ends as for a mistake."""
+def run_failing(monkeypatch, capsys, *arguments) -> str:
+    """Run the command, which must fail with exit code 1, and return its stderr."""
     monkeypatch.setattr("sys.argv", ["tttkd", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -16,8 +16,8 @@ def said(monkeypatch, capsys, *arguments) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_a_place_below_a_file_is_told_with_the_remedy_and_no_traceback(monkeypatch, capsys, tmp_path):
+def test_a_path_below_a_file_is_an_error_without_traceback(monkeypatch, capsys, tmp_path):
     (tmp_path / "file").touch()
-    told = said(monkeypatch, capsys, "simulate", tmp_path / "file" / "deep" / "drive", "--sweeps", 1)
-    assert "Traceback" not in told
-    assert told.startswith("tttkd: ") and "cannot be written (Not a directory): name another file" in told
+    message = run_failing(monkeypatch, capsys, "simulate", tmp_path / "file" / "deep" / "drive", "--sweeps", 1)
+    assert "Traceback" not in message
+    assert message.startswith("tttkd: ") and "cannot be written (Not a directory): name another file" in message

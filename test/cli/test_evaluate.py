@@ -71,8 +71,8 @@ def test_without_a_camera_only_frozen_runs_and_the_reason_is_printed(files, tmp_
             bag.write_frame(replace(frame, views=()))
     evaluate((tmp_path / "blind",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
              json_file=tmp_path / "out.json")
-    said = " ".join(capsys.readouterr().err.split())
-    assert "left out: ttt-kd-o, stride 5, lr 1.0: the bag has no camera to adapt by (there is none)" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "left out: ttt-kd-o, stride 5, lr 1.0: the bag has no camera to adapt by (there is none)" in printed
     assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
 
 
@@ -90,9 +90,9 @@ def test_recordings_of_the_node_are_runs_beside_replayed_ones(files, tmp_path, c
     drive = list(frames("kitti", 1, 4))
     recording = record_answers(tmp_path / "recording", drive[:3])
     run(files, method=("frozen",), recording=(recording,), out=tmp_path / "out")
-    said = capsys.readouterr()
-    assert "live: 3 of 4 sweeps have a prediction" in said.err
-    assert "live" in said.out
+    printed = capsys.readouterr()
+    assert "live: 3 of 4 sweeps have a prediction" in printed.err
+    assert "live" in printed.out
     _, live = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert (live["run"], live["sweeps_received"], live["sweeps_sent"]) == ("live", 3, 4)
     assert 50 < live["miou"] < 100  # right where it is answered

@@ -40,12 +40,12 @@ def write(path, *topics, source=None):
      ([("/velodyne_packets", SCAN)], "only packets or compressed clouds: /velodyne_packets .*play them to"),
      ([("/secret", SECRET)], f"no topic could be the sweeps: .*the bag has /secret .{SECRET}.")],
 )  # fmt: skip
-def test_a_bag_without_sweeps_is_told_what_it_lacks(run, tmp_path, topics, message):
+def test_the_error_for_a_bag_without_sweeps_says_what_is_missing(run, tmp_path, topics, message):
     with pytest.raises(ValueError, match=message):
         run(write(tmp_path / "bag", *topics))
 
 
-def test_unknown_types_and_packets_beside_the_sweeps_do_no_harm(run, tiny, tmp_path):
+def test_unknown_types_and_packets_beside_the_sweeps_are_ignored(run, tiny, tmp_path):
     bag = write(tmp_path / "bag", ("/secret", SECRET), ("/packets", SCAN), source=tiny.bag(tmp_path / "source"))
     figures = []
     for path in (bag, tmp_path / "source"):

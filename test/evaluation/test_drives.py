@@ -77,7 +77,7 @@ def test_a_bag_without_camera_or_truth_is_a_drive(bag):
     assert [(frame.views, frame.labels) for frame in found] == [((), None)] * 3
 
 
-def test_topics_and_cameras_are_handed_on(bag):
+def test_topics_and_cameras_are_passed_to_the_reader(bag):
     path = bag()
     assert BagDrive(path, cameras=()).cameras == ()
     assert BagDrive(path, points_topic="/truth/points_labeled").truth is not None

@@ -5,15 +5,15 @@ import pytest
 from tttkd_ros.evaluation.inputs import bag_names
 
 
-def test_bags_are_called_as_their_folders(tmp_path):
+def test_bags_are_named_after_their_folders(tmp_path):
     assert list(bag_names([tmp_path / "x" / "east", Path("west.mcap")])) == ["east", "west.mcap"]
 
 
-def test_bags_of_one_name_are_called_with_the_folder_above(tmp_path):
+def test_bags_of_one_name_include_the_parent_folder(tmp_path):
     assert list(bag_names([tmp_path / "x" / "bag", tmp_path / "y" / "bag"])) == ["x_bag", "y_bag"]
 
 
-def test_no_bag_is_called_as_all_of_them_together(tmp_path):
+def test_no_bag_is_named_all(tmp_path):
     assert list(bag_names([tmp_path / "x" / "all", tmp_path / "east"])) == ["x_all", "east"]
 
 

@@ -10,13 +10,14 @@ from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.evaluation.live_recordings import live_names, read_steps, score_recording
 from tttkd_ros.frame import Frame
 
-TOLD = {"accepted": "true", "reason": "", "loss": "0.5", "seconds": "0.25", "stride": "5", "learning_rate": "0.1"}
+REPORT = {"accepted": "true", "reason": "", "loss": "0.5", "seconds": "0.25", "stride": "5", "learning_rate": "0.1"}
 
 
 def sweeps(number):
-    rng = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     return [
-        Frame(1000 + i, rng.normal(size=(50, 3)).astype(np.float32), labels=rng.integers(0, 10, 50).astype(np.uint8))
+        Frame(1000 + i, generator.normal(size=(50, 3)).astype(np.float32),
+              labels=generator.integers(0, 10, 50).astype(np.uint8))
         for i in range(number)
     ]
 
@@ -25,14 +26,14 @@ def scored(drive, recording, reference=None):
     return score_recording("live", drive, recording, OUTDOOR, "lidar", reference)
 
 
-def test_answers_are_scored_by_stamp(tmp_path, record_answers):
+def test_predictions_are_scored_by_stamp(tmp_path, record_answers):
     drive = sweeps(4)
     result = scored(drive, record_answers(tmp_path / "bag", drive))
     assert result.miou() == 100
     assert result.delivery.complete
 
 
-def test_a_sweep_without_an_answer_counts_as_unlabelled_and_is_told(tmp_path, record_answers):
+def test_a_sweep_without_a_prediction_counts_as_unlabelled(tmp_path, record_answers):
     drive = sweeps(4)
     result = scored(drive, record_answers(tmp_path / "bag", drive[:1] + drive[2:]))
     assert [matrix[..., -1].sum() for matrix in result.matrices] == [0, 50, 0, 0]
@@ -40,7 +41,7 @@ def test_a_sweep_without_an_answer_counts_as_unlabelled_and_is_told(tmp_path, re
     assert not result.delivery.complete
 
 
-def test_answers_out_of_order_are_scored_and_told(tmp_path, record_answers):
+def test_predictions_out_of_order_are_scored_and_reported(tmp_path, record_answers):
     drive, order = sweeps(3), count(10**9)
     answered = [drive[1], drive[0], drive[2]]
     result = scored(drive, record_answers(tmp_path / "bag", answered, arrived=lambda _: next(order)))
@@ -49,7 +50,7 @@ def test_answers_out_of_order_are_scored_and_told(tmp_path, record_answers):
 
 
 @pytest.mark.parametrize("change", ["frame", "points"])
-def test_an_answer_to_something_else_is_no_answer(tmp_path, record_answers, change):
+def test_predictions_for_another_frame_or_points_count_as_unlabelled(tmp_path, record_answers, change):
     drive = sweeps(2)
     answered = drive if change == "frame" else [Frame(f.stamp, f.points + 1, labels=f.labels) for f in drive]
     result = scored(drive, record_answers(tmp_path / "bag", answered, frame_id="map" if change == "frame" else "lidar"))
@@ -57,7 +58,7 @@ def test_an_answer_to_something_else_is_no_answer(tmp_path, record_answers, chan
     assert not result.delivery.intact
 
 
-def test_answers_are_compared_with_what_the_frozen_student_says(tmp_path, record_answers):
+def test_recorded_labels_are_compared_with_the_frozen_student_s(tmp_path, record_answers):
     drive = sweeps(2)
     recording = record_answers(tmp_path / "bag", drive)
     result = scored(drive, recording, lambda frame: np.where(frame.points[:, 0] > 0, 0, 255))
@@ -72,11 +73,11 @@ def test_a_recording_of_another_bag_is_refused(tmp_path, record_answers):
         scored(sweeps(2), record_answers(tmp_path / "bag", other))
 
 
-def test_steps_count_as_a_run_s_and_name_it(tmp_path, record_answers):
-    rejected = TOLD | {"accepted": "false", "loss": "nan", "stride": "10"}
+def test_steps_are_counted_and_appear_in_the_title(tmp_path, record_answers):
+    rejected = REPORT | {"accepted": "false", "loss": "nan", "stride": "10"}
     few = [(1001 + number, rejected | {"reason": f"{number} points in view"}) for number in range(2)]
     drive = sweeps(3)
-    result = scored(drive, record_answers(tmp_path / "bag", drive, reports=[(1000, TOLD), *few]))
+    result = scored(drive, record_answers(tmp_path / "bag", drive, reports=[(1000, REPORT), *few]))
     assert (result.steps_accepted, result.steps_tried, result.rejections) == (1, 3, {"# points in view": 2})
     assert result.losses == ((1000, 0.5),)
     assert result.title == "live, stride 5, lr 0.1"
@@ -84,29 +85,29 @@ def test_steps_count_as_a_run_s_and_name_it(tmp_path, record_answers):
 
 def test_steps_for_sweeps_beyond_the_limit_do_not_count(tmp_path, record_answers):
     drive = sweeps(4)
-    later = TOLD | {"loss": "9.0", "seconds": "9.0", "stride": "1"}
-    recording = record_answers(tmp_path / "bag", drive, reports=[(1000, TOLD), (1002, later)])
+    later = REPORT | {"loss": "9.0", "seconds": "9.0", "stride": "1"}
+    recording = record_answers(tmp_path / "bag", drive, reports=[(1000, REPORT), (1002, later)])
     result = scored(drive[:2], recording)
     assert (result.steps_tried, result.losses, result.settings["stride"]) == (1, ((1000, 0.5),), 5)
     assert result.timing.steps.tolist() == [0.25]
 
 
 @pytest.mark.parametrize(
-    ("told", "complaint"),
+    ("report", "message"),
     [({"accepted": "true"}, "lacks reason, loss, seconds, stride, learning_rate; it has accepted"),
-     (TOLD | {"loss": "little"}, "could not convert string to float: 'little'"),
-     (TOLD | {"learning_rate": "nan"}, "learning_rate is nan")],
+     (REPORT | {"loss": "little"}, "could not convert string to float: 'little'"),
+     (REPORT | {"learning_rate": "nan"}, "learning_rate is nan")],
 )
-def test_a_report_that_does_not_say_what_became_of_the_step_is_refused(tmp_path, record_answers, told, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        read_steps(record_answers(tmp_path / "bag", sweeps(1), reports=[(1000, told)]))
+def test_an_incomplete_report_is_refused(tmp_path, record_answers, report, message):
+    with pytest.raises(ValueError, match=message):
+        read_steps(record_answers(tmp_path / "bag", sweeps(1), reports=[(1000, report)]))
 
 
 def test_a_recording_without_reports_has_no_steps(tmp_path, record_answers):
     assert read_steps(record_answers(tmp_path / "bag", sweeps(1))) == []
 
 
-def test_several_recordings_are_told_apart_and_what_is_none_is_refused(tmp_path, record_answers):
+def test_recordings_have_different_names_and_other_bags_are_refused(tmp_path, record_answers):
     one, two = (record_answers(tmp_path / name / "recording", sweeps(1)) for name in ("a", "b"))
     assert live_names((one,)) == {"live": one}
     assert live_names((one, two)) == {"live a_recording": one, "live b_recording": two}

@@ -25,27 +25,27 @@ def test_confusion_counts_pairs_and_ignores_points_without_truth():
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0]]
 
 
-def test_withheld_answers_count_as_misses_of_their_class_only():
+def test_unlabelled_points_count_as_misses_of_their_class_only():
     matrix = confusion(labels(0, 0, 1), labels(0, UNLABELLED, 1), 2)
     assert class_iou(matrix).tolist() == [0.5, 1.0]
 
 
-def test_classes_without_truth_are_left_out_of_the_mean_but_still_cost_the_class_they_took_from():
+def test_classes_without_truth_are_left_out_of_the_mean():
     matrix = confusion(labels(0, 0, 0, 0), labels(0, 0, 0, 2), 3)
     assert np.isnan(class_iou(matrix)[1:]).all()
     assert mean_iou(matrix) == pytest.approx(75.0)
 
 
 def test_mean_iou_agrees_with_torchmetrics_where_every_class_occurs():
-    rng = np.random.default_rng(0)
-    truth, predicted = rng.integers(0, 10, (2, 5000)).astype(np.uint8)
+    generator = np.random.default_rng(0)
+    truth, predicted = generator.integers(0, 10, (2, 5000)).astype(np.uint8)
     expected = multiclass_jaccard_index(
         torch.from_numpy(predicted).long(), torch.from_numpy(truth).long(), 10
     )
     assert mean_iou(confusion(truth, predicted, 10)) == pytest.approx(100 * float(expected), abs=1e-3)
 
 
-def test_no_truth_at_all_is_not_a_number():
+def test_without_truth_miou_is_nan():
     assert np.isnan(mean_iou(confusion(labels(UNLABELLED), labels(0), 3)))
     assert confusion(labels(), labels(), 3).sum() == 0
 
@@ -56,29 +56,29 @@ def test_windows_hold_the_last_sweeps_only():
 
 
 @pytest.mark.parametrize(
-    ("truth", "predicted", "complaint"),
+    ("truth", "predicted", "message"),
     [(labels(0, 1), labels(0), "point for point"), (labels(7), labels(0), "truth label 7"),
      (labels(0), labels(3), "predicted label 3")],
 )
-def test_what_does_not_fit_is_refused(truth, predicted, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_wrong_shapes_and_ids_are_refused(truth, predicted, message):
+    with pytest.raises(ValueError, match=message):
         confusion(truth, predicted, 3)
 
 
-def test_calibration_error_of_sweep_by_sweep_counts_is_torchmetrics_of_all_points():
-    rng = np.random.default_rng(0)
-    confidence = rng.random(4000, np.float32)
-    correct = rng.random(4000) < confidence**2
+def test_calibration_error_agrees_with_torchmetrics():
+    generator = np.random.default_rng(0)
+    confidence = generator.random(4000, np.float32)
+    correct = generator.random(4000) < confidence**2
     bins = sum(calibration(confidence[part], correct[part]) for part in (slice(1000), slice(1000, None)))
     reference = BinaryCalibrationError(n_bins=BINS)(torch.tensor(confidence), torch.tensor(correct).int())
     assert calibration_error(bins) == pytest.approx(100 * float(reference), abs=1e-3)
 
 
-def test_answers_that_are_sure_count_in_the_last_bin():
+def test_full_confidence_counts_in_the_last_bin():
     bins = calibration(np.array([0.0, 1.0, 0.99], np.float32), np.array([False, True, False]))
     assert bins[:, 0].tolist() == [1] + [0] * (BINS - 2) + [2]
     assert calibration_error(bins) == pytest.approx(33.0)
 
 
-def test_without_answers_there_is_no_calibration_error():
+def test_without_predictions_calibration_error_is_nan():
     assert np.isnan(calibration_error(calibration(np.empty(0, np.float32), np.empty(0, bool))))

@@ -109,7 +109,7 @@ def test_every_possible_chart_is_on_the_page(whole):
     ]
 
 
-def test_a_single_value_of_a_setting_makes_no_plot_over_it():
+def test_a_setting_with_one_value_has_no_chart():
     frozen, adapted, *_ = runs()
     assert not [caption for caption in captions(made(bag([frozen, adapted]))) if "over stride" in caption]
 
@@ -279,12 +279,12 @@ def test_two_evaluations_of_one_name_are_refused(tmp_path):
         read_evaluations([tmp_path / "other" / "out"], tmp_path / "out")
 
 
-def test_an_evaluation_of_fewer_sweeps_is_not_compared_and_named():
+def test_the_page_says_that_an_evaluation_of_fewer_sweeps_is_not_compared():
     content = made(bag(runs()[:1]), others={"short": [Other(INPUTS["files"]["bag"], SWEEPS - 1, {"frozen": 1.0})]})
     assert "short has evaluated 11 sweeps of bag, not 12" in content and "over evaluations" not in content
 
 
-def test_an_evaluation_of_another_bag_of_that_name_is_not_compared_and_named():
+def test_the_page_says_that_an_evaluation_of_another_bag_is_not_compared():
     content = made(bag(runs()[:1]), others={"elsewhere": [Other({"bag.mcap": "e" * 64}, SWEEPS, {"frozen": 1.0})]})
     assert "elsewhere has not evaluated the files of bag" in content and "over evaluations" not in content
 

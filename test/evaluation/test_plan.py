@@ -23,34 +23,34 @@ def test_the_command_offers_every_method_there_is():
     assert {*get_args(MethodName)} == {*METHODS, ALL} - {SOURCE_ONLY}
 
 
-def test_strides_are_of_online_methods_and_learning_rates_of_ttt_kd():
+def test_strides_apply_to_online_methods_and_learning_rates_to_ttt_kd():
     assert titles("tent", "ttt-kd-o") == [
         "frozen", "tent, stride 1", "tent, stride 5", "ttt-kd-o, stride 1, lr 0.1", "ttt-kd-o, stride 1, lr 1.0",
         "ttt-kd-o, stride 5, lr 0.1", "ttt-kd-o, stride 5, lr 1.0",
     ]  # fmt: skip
 
 
-def test_steps_are_of_the_offline_method():
+def test_steps_apply_to_the_offline_method():
     assert titles("ttt-kd", learning_rates=(1.0,)) == ["frozen", "ttt-kd, lr 1.0, steps 2", "ttt-kd, lr 1.0, steps 25"]
 
 
-def test_momenta_are_of_ttt_kd():
+def test_momenta_apply_to_ttt_kd():
     assert titles("dua", "ttt-kd-o", strides=(5,), learning_rates=(1.0,), bn_momenta=(0.0, 0.005)) == [
         "frozen", "dua, stride 5", "ttt-kd-o, stride 5, lr 1.0, bn 0.0", "ttt-kd-o, stride 5, lr 1.0",
     ]  # fmt: skip
 
 
-def test_what_all_runs_share_is_in_each():
+def test_shared_settings_are_in_every_run():
     runs = planned("all")
     assert {(run.config.kd_points, run.seed, run.rotations) for run in runs} == {(50, 3, 4)}
     assert {run.method for run in runs} == {*METHODS} - {SOURCE_ONLY}
 
 
-def test_a_source_only_student_is_run_where_there_is_one():
+def test_a_source_only_student_runs_if_there_is_one():
     assert titles("frozen", source_only=True) == ["frozen", "source-only"]
 
 
-def test_controls_and_numbers_of_images_are_of_methods_that_look_at_images():
+def test_controls_and_numbers_of_images_apply_to_methods_that_use_images():
     runs = planned("tent", "ttt-kd-o", common=RunConfig(control="other-image"), images=(1, 2), strides=(5,),
                    learning_rates=(1.0,))  # fmt: skip
     assert [run.title for run in runs] == [

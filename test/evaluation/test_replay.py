@@ -35,13 +35,13 @@ class ColourTeacher:
 @pytest.fixture(scope="module")
 def drive():
     """Six sweeps of 600 points, half of them behind the camera, with truth for all but ten."""
-    rng = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     frames = []
     for index in range(6):
-        points = rng.uniform((-9, -4, -2), (9, 4, 2), (600, 3)).astype(np.float32)
+        points = generator.uniform((-9, -4, -2), (9, 4, 2), (600, 3)).astype(np.float32)
         labels = (points[:, 1] > 0).astype(np.uint8)
         labels[:10] = UNLABELLED
-        image = rng.integers(0, 255, (16, 32, 3)).astype(np.uint8)
+        image = generator.integers(0, 255, (16, 32, 3)).astype(np.uint8)
         view = View("camera", 1000 + index, image, CAMERA, FORWARD)
         frames.append(Frame(1000 + index, points, (view,), labels=labels))
     return frames
@@ -85,7 +85,7 @@ def test_offline_sweeps_do_not_depend_on_one_another(drive, student):
     assert forth.steps_accepted == len(drive)
 
 
-def test_offline_steps_are_as_long_as_they_are_said_to_be_for_no_guard_could_tell_what_is_usual(drive, student):
+def test_offline_steps_ignore_the_guard(drive, student):
     guarded = {"steps": 3, "learning_rate": 1.0, "guard": True, "min_alignment": -2.0}
     runs = [run(drive, student, "ttt-kd", config=guarded | {"guard": guard}) for guard in (True, False)]
     assert runs[0].settings["guard"] is False
@@ -93,7 +93,7 @@ def test_offline_steps_are_as_long_as_they_are_said_to_be_for_no_guard_could_tel
     assert runs[0].losses == runs[1].losses
 
 
-def test_the_same_run_twice_is_the_same_to_the_byte(drive, student):
+def test_equal_runs_give_equal_results(drive, student):
     settings = {"config": {"learning_rate": 1.0, "kd_points": 50}, "seed": 4}
     first, second = (json.dumps(run(drive, student, **settings).summary()) for _ in range(2))
     assert first == second
@@ -137,14 +137,14 @@ def test_figures_derive_from_the_sweeps_matrices(drive, student):
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [({"method": "eata"}, "method is 'eata'"), ({"method": "frozen", "control": "other-image"}, "learns from no image"),
      ({"method": "tent", "images": 1}, "learns from no image"), ({"rotations": 0}, "rotations is 0"),
      ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan"),
      ({"images": 0}, "images is 0, expected at least 1")],
 )
-def test_methods_that_make_no_sense_are_refused(settings, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_impossible_runs_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         RunConfig(**settings)
 
 
@@ -157,17 +157,17 @@ def test_methods_that_need_no_images_learn_from_every_strided_sweep(drive, stude
     assert (result.matrices.sum(1)[1:] != frozen.matrices.sum(1)[1:]).any()
 
 
-def test_tent_answers_with_each_sweep_s_own_statistics_from_the_first_one_on(drive, student):
+def test_tent_predicts_with_each_sweep_s_own_statistics(drive, student):
     first = replay(drive[:1], student, None, RunConfig("tent")).predicted
     assert (first != run(drive[:1], student, "frozen").predicted).any()
 
 
-def test_a_method_that_learns_from_images_waits_for_one(drive, student):
+def test_a_method_that_uses_images_waits_for_one(drive, student):
     blind = [replace(frame, views=()) if index in (0, 2) else frame for index, frame in enumerate(drive)]
     assert [stamp for stamp, _ in run(blind, student, config={"stride": 2}).losses] == [1001, 1003, 1005]
 
 
-def test_images_above_the_number_asked_for_are_not_learnt_from(drive, student):
+def test_images_above_the_limit_are_not_used(drive, student):
     other = np.random.default_rng(5).integers(0, 255, (16, 32, 3)).astype(np.uint8)
     twice = [replace(frame, views=(frame.views[0], replace(frame.views[0], name="other", image=other)))
              for frame in drive]  # fmt: skip
@@ -176,7 +176,7 @@ def test_images_above_the_number_asked_for_are_not_learnt_from(drive, student):
     assert two.losses == run(twice, student).losses
 
 
-def test_rotations_are_for_every_method(drive, student):
+def test_rotations_apply_to_every_method(drive, student):
     for name in ("frozen", "tent", "ttt-kd-o", "ttt-kd"):
         assert (run(drive, student, name, rotations=3).predicted != run(drive, student, name).predicted).any()
 
@@ -197,13 +197,13 @@ def test_every_prediction_and_every_step_is_timed(drive, student):
         assert (timing.predictions > 0).all() and (timing.steps > 0).all()
 
 
-def test_steps_are_no_part_of_a_prediction_s_time(drive, student, monkeypatch):
+def test_a_prediction_s_time_excludes_steps(drive, student, monkeypatch):
     ticks = iter(range(10**6))
     monkeypatch.setattr("tttkd_ros.evaluation.replay.perf_counter", lambda: next(ticks))
     assert run(drive, student, "ttt-kd-o").timing.predictions.tolist() == [1] * 6
 
 
-def test_sweeps_without_truth_are_answered_and_learnt_from(drive, student):
+def test_sweeps_without_truth_are_predicted_and_learnt_from(drive, student):
     result = run([replace(frame, labels=None) for frame in drive], student)
     assert result.steps_accepted == 6 and result.predicted.sum() == 3600
     assert result.sweeps_with_truth == 0 and np.isnan(result.miou())

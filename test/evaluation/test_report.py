@@ -39,7 +39,7 @@ def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
     assert "…" not in text and "299/300" in text and "mean-features" in text
 
 
-def test_without_truth_shares_of_the_answers_stand_in_for_iou():
+def test_without_truth_class_shares_replace_iou_in_the_table():
     text = printed(class_table([result(truth=False)]))
     assert "there is no truth" in text and "9.1" in text
 
@@ -48,9 +48,9 @@ def bag(name="east", *results, sweeps=4, **more):
     return BagResults(name, sweeps, results, **more)
 
 
-def test_runs_left_out_are_told_once_for_each_reason():
-    told = list(notes(bag("east", result(), left_out={"xmuda": "no camera", "ttt-kd": "no camera", "dua": "dark"})))
-    assert told == ["east, left out: xmuda; ttt-kd: no camera", "east, left out: dua: dark"]
+def test_runs_left_out_are_grouped_by_reason():
+    remarks = list(notes(bag("east", result(), left_out={"xmuda": "no camera", "ttt-kd": "no camera", "dua": "dark"})))
+    assert remarks == ["east, left out: xmuda; ttt-kd: no camera", "east, left out: dua: dark"]
 
 
 def headings(*bags):
@@ -65,7 +65,7 @@ def test_bags_that_could_not_be_read_do_not_count():
     ]
 
 
-def test_over_all_bags_are_the_runs_that_are_on_each():
+def test_only_runs_of_every_bag_are_joined():
     together = all_bags([bag("east", result("frozen"), result("dua")), bag("west", result("frozen"))])
     assert [each.title for each in together.results] == ["frozen"]
     assert (together.sweeps, together.left_out) == (8, {"dua": "not on every bag"})

@@ -16,23 +16,23 @@ def result(*right, name="tent", **more):
     )  # fmt: skip
 
 
-def test_a_title_names_what_tells_runs_apart():
+def test_a_title_has_the_settings_that_distinguish_runs():
     settings = {"seed": 0, "stride": 5, "learning_rate": 0.1, "steps": 1, "control": None, "shift_z": 1.5}
     assert title("ttt-kd-o", settings) == "ttt-kd-o, stride 5, lr 0.1, z shift 1.5"
 
 
-def test_second_halves_are_each_drive_s_own():
+def test_second_halves_are_per_drive():
     together = joined([result(0, 1, 1, 1), result(0, 0, 0, 1)])
     assert together.second_half.tolist() == [False, False, True, True] * 2
     assert together.miou(together.second_half) == pytest.approx(100 * 3 / 5)
 
 
-def test_windows_do_not_reach_over_into_the_drive_before():
+def test_windows_do_not_span_drives():
     together = joined([result(1, 1, 1), result(0, 0, 1)])
     assert together.curve(3).tolist() == pytest.approx([100, 100, 100, 0, 0, 20])
 
 
-def test_over_time_there_is_a_value_for_each_whole_window_or_for_a_short_drive(monkeypatch):
+def test_miou_over_time_has_a_value_per_whole_window_or_short_drive(monkeypatch):
     monkeypatch.setattr("tttkd_ros.evaluation.result.WINDOW", 2)
     assert result(1, 1, 0, 0, 1).summary()["miou_over_time"] == {"window": 2, "miou": [100, 0]}
     assert joined([result(0), result(1, 1, 0)]).summary()["miou_over_time"]["miou"] == [0, 100]
@@ -63,7 +63,7 @@ def test_a_summary_holds_no_times():
     assert slow.summary() == result(1).summary()
 
 
-def test_predictions_per_second_are_of_predictions_and_steps_taking_turns():
+def test_predictions_per_second_include_the_steps():
     timing = result(1, 1).timing.summary()
     assert timing["predictions_per_second"] == pytest.approx(2 / (0.2 + 0.3))
     assert timing["latency_ms"] == {"p50": 100.0, "p95": 100.0, "p99": 100.0} and timing["seconds_per_step"] == 0.3

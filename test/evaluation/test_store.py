@@ -13,15 +13,15 @@ INPUTS = {"code": "1.0", "bags": ["a"], "settings": {"seed": 0}}
 
 
 def result(**more):
-    rng = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     return Result(**({
         "name": "tent", "class_names": ("a", "b"), "stamps": np.arange(3) + 10**18,
-        "matrices": rng.integers(0, 9, (3, 2, 2, 3)), "settings": {"stride": 5, "control": None},
+        "matrices": generator.integers(0, 9, (3, 2, 2, 3)), "settings": {"stride": 5, "control": None},
         "steps_tried": 3, "steps_accepted": 2, "rejections": {"dark": 1}, "losses": ((10**18, 0.1), (10**18 + 1, 0.2)),
-        "predicted": rng.integers(0, 9, (3, 3)), "agreement": rng.integers(0, 9, (3, 2)),
-        "calibration": rng.random((15, 3)),
+        "predicted": generator.integers(0, 9, (3, 3)), "agreement": generator.integers(0, 9, (3, 2)),
+        "calibration": generator.random((15, 3)),
         "samples": {10**18: np.arange(5, dtype=np.uint8), 10**18 + 2: np.arange(2, dtype=np.uint8)},
-        "timing": Timing(rng.random(3), rng.random(2)),
+        "timing": Timing(generator.random(3), generator.random(2)),
     } | more))  # fmt: skip
 
 
@@ -48,13 +48,13 @@ def test_a_result_is_read_as_it_was_written(store):
     }  # fmt: skip
 
 
-def test_what_a_result_lacks_it_lacks_when_read(store):
+def test_missing_parts_of_a_result_stay_missing(store):
     store.write("a", result(losses=(), predicted=None, agreement=None, samples={}))
     read = store.read("a", "tent, stride 5")
     assert (read.losses, read.predicted, read.agreement, read.samples) == ((), None, None, {})
 
 
-def test_times_leave_a_result_s_bytes_alone():
+def test_times_do_not_change_a_result_s_bytes():
     assert encode(result(), "1")[0] == encode(result(timing=None), "1")[0]
 
 
@@ -62,7 +62,7 @@ def test_there_is_no_result_until_it_is_written(store):
     assert store.read("a", "tent, stride 5") is None
 
 
-def test_a_damaged_result_is_no_result(store, caplog):
+def test_a_damaged_result_is_not_read(store, caplog):
     store.write("a", result())
     path = store.path("a", "tent, stride 5")
     path.write_bytes(path.read_bytes()[:100])
@@ -71,24 +71,24 @@ def test_a_damaged_result_is_no_result(store, caplog):
     assert "is damaged" in caplog.text
 
 
-def test_runs_have_files_of_their_own(store):
+def test_every_run_has_its_own_file(store):
     titles = ["ttt-kd-o, stride 5, lr 0.1", "ttt-kd-o, stride 5, lr 1.0", "ttt-kd-o, stride 50, lr 1.0"]
     assert len({store.path("a", title) for title in titles}) == 3
 
 
-def test_the_same_inputs_and_more_are_welcome(tmp_path, store):
+def test_inputs_may_be_added(tmp_path, store):
     Store(tmp_path / "out", INPUTS | {"teacher": "x"})
     Store(tmp_path / "out", INPUTS)
     with pytest.raises(ValueError, match="teacher: x then, y now"):
         Store(tmp_path / "out", INPUTS | {"teacher": "y"})
 
 
-def test_other_inputs_are_refused_by_name(tmp_path, store):
+def test_other_inputs_are_refused_with_the_difference(tmp_path, store):
     with pytest.raises(ValueError, match=r"settings\.seed: 0 then, 1 now"):
         Store(tmp_path / "out", INPUTS | {"settings": {"seed": 1}})
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_content_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="holds no evaluation"):
         Store(tmp_path, INPUTS)
@@ -108,7 +108,7 @@ def test_labels_are_read_sweep_by_sweep(store):
             read(frame(1))
 
 
-def test_labels_of_a_run_that_failed_are_not_there(store):
+def test_labels_of_a_failed_run_are_not_stored(store):
     labels = store.labels("a")
     with pytest.raises(KeyboardInterrupt), labels.write() as write:
         write(frame(2), prediction(1, 2))

@@ -19,7 +19,7 @@ def prediction(*labels):
     return Prediction(np.array(labels, np.uint8), np.full(4, 0.75, np.float32), 0)
 
 
-def test_answers_are_counted_with_those_withheld():
+def test_predictions_are_counted_including_unlabelled():
     tally = Tally(1, 2)
     tally.add(frame(), prediction(0, 0, UNLABELLED, 1))
     arrays = tally.arrays()
@@ -27,19 +27,19 @@ def test_answers_are_counted_with_those_withheld():
     assert arrays["matrices"].sum((0, 1)).tolist() == [[1, 0, 0], [1, 0, 1]]
 
 
-def test_calibration_is_of_answers_with_a_truth():
+def test_calibration_counts_predictions_with_truth():
     tally = Tally(1, 2)
     tally.add(frame(), prediction(0, 0, UNLABELLED, 1))
     assert tally.arrays()["calibration"].sum(0).tolist() == [2, 1.5, 1]
 
 
-def test_agreement_is_of_all_points():
+def test_agreement_counts_all_points():
     tally = Tally(1, 2)
     tally.add(frame(), prediction(0, 0, UNLABELLED, 1), np.array([0, 1, UNLABELLED, 1], np.uint8))
     assert tally.arrays()["agreement"].tolist() == [[3, 4]]
 
 
-def test_without_truth_all_but_the_score_is_counted():
+def test_without_truth_everything_but_the_score_is_counted():
     tally = Tally(1, 2)
     tally.add(replace(frame(), labels=None), prediction(0, 0, 1, 1))
     arrays = tally.arrays()

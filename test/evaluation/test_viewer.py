@@ -46,10 +46,10 @@ def test_every_sweep_is_recorded_with_cloud_image_and_labels(files, tmp_path, me
     pytest.importorskip("rerun", reason="rerun-sdk is not installed: the extra rerun has it")
     path = tmp_path / "evaluation.rrd"
     record(files, path, method)
-    told = subprocess.run([sys.executable, "-m", "rerun_cli", "rrd", "print", str(path)], capture_output=True,
+    printed = subprocess.run([sys.executable, "-m", "rerun_cli", "rrd", "print", str(path)], capture_output=True,
                           text=True, timeout=60, check=True).stdout
     rows = Counter()  # how many of them are together in a chunk depends on the time that they took
-    for count, entity in re.findall(r" with (\d+) rows .*? - /bag/(.*?) - ", told):
+    for count, entity in re.findall(r" with (\d+) rows .*? - /bag/(.*?) - ", printed):
         rows[entity] += int(count)
     rows.pop("loss", None)
     curves = {f"mIoU/{name}" for name in labellings - {"truth"}}
@@ -57,7 +57,7 @@ def test_every_sweep_is_recorded_with_cloud_image_and_labels(files, tmp_path, me
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_the_frozen_student_is_shown_where_nothing_adapts_however_its_run_is_called():
+def test_the_frozen_student_is_shown_if_nothing_adapts():
     methods = [RunConfig("frozen", shift_z=1.0), RunConfig("tent", shift_z=1.0)]
     frozen = Result("frozen", ("a",), np.arange(1), np.zeros((1, 2, 1, 2), np.int64), {"shift_z": 1.0})
     assert frozen.title == "frozen, z shift 1.0"
@@ -70,7 +70,7 @@ def test_a_shifted_frozen_student_is_recorded(files, tmp_path):
     assert (tmp_path / "evaluation.rrd").stat().st_size > 0
 
 
-def test_without_rerun_sdk_that_is_said_before_anything_is_run(files, tmp_path, monkeypatch, capsys):
+def test_without_rerun_sdk_nothing_runs(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rerun", None)  # as if it were not installed
     with pytest.raises(ValueError, match=r"pip install 'tttkd_ros\[rerun\]'"):
         record(files, tmp_path / "evaluation.rrd")

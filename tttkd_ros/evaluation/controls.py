@@ -1,4 +1,4 @@
-"""Controls: teachers that know nothing about the scene, to show what of a gain is the teacher's doing."""
+"""A control teacher that knows nothing about the scene. A gain that remains does not come from the teacher."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tttkd_ros.adaptation.targets import Teacher
 
 
 class MeanFeatures:
-    """Answers every image with one feature map: the mean, patch by patch, of a teacher's over some images."""
+    """Returns one feature map for every image: the mean over some images of another teacher's features, per patch."""
 
     def __init__(self, teacher: Teacher, images: Sequence[np.ndarray]):
         if not len(images):
             raise ValueError("no images: the mean feature map needs at least one")
         self.dim, self.grid = teacher.dim, teacher.grid
-        total = sum(teacher([image])[0].double() for image in images)  # one by one: a drive's would not fit at once
+        total = sum(teacher([image])[0].double() for image in images)  # one by one, to save memory
         self._map = (total / len(images)).float()
 
     def __call__(self, images: Sequence[np.ndarray]) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 
 from tttkd_ros.frame import Frame
-from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.stamps import SECOND
 
@@ -33,7 +32,7 @@ class BagDrive:
         limit: use only the first sweeps.
         labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
         offsets, tolerance: seconds, see `matching`.
-        other options: as for `BagReader`, as are the attributes `cameras`, `unusable`, `truth`, `lidar_frame` and
+        options: further options of `BagReader`, as are the attributes `cameras`, `unusable`, `truth`, `lidar_frame` and
             `damage`.
 
     Raises:
@@ -45,18 +44,11 @@ class BagDrive:
         path: Path,
         *,
         limit: int | None = None,
-        rig: Path | None = None,
-        points_topic: str | None = None,
-        truth_topic: str | None = None,
-        cameras: Sequence[str] | None = None,
         labels: Path | None = None,
         offsets: Sequence[float] = (),
         tolerance: float = TOLERANCE_S,
-        fixed_frame: str = "odom",
-        base_frame: str = BASE_FRAME,
         truth: bool = True,
-        channel_order: str = "refuse",
-        time_unit: str = "auto",
+        **options,
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
@@ -70,10 +62,8 @@ class BagDrive:
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
-            path, rig=rig, points_topic=points_topic, truth_topic=truth_topic, cameras=cameras,
-            offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
-            fixed_frame=fixed_frame, base_frame=base_frame, truth=truth and labels is None,
-            channel_order=channel_order, time_unit=time_unit,
+            path, offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
+            truth=truth and labels is None, **options,
         )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:
