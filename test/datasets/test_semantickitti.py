@@ -168,10 +168,10 @@ def test_label_files_named_for_other_stamps_are_refused(tmp_path):
 
 def test_another_number_of_label_files_is_refused_except_for_a_bag_that_is_cut_short(tmp_path):
     write_labels(tmp_path, ["000000", "000001"])
-    for sweeps, whole in ((1, True), (3, True), (3, False)):
+    for sweeps, complete in ((1, True), (3, True), (3, False)):
         with pytest.raises(ValueError, match=f"labels of 2 sweeps, but the bag has {sweeps}"):
-            LabelFiles(tmp_path, sweeps, whole=whole)
-    (frame,) = LabelFiles(tmp_path, 1, whole=False).truth(iter(make_frames(1)))
+            LabelFiles(tmp_path, sweeps, complete=complete)
+    (frame,) = LabelFiles(tmp_path, 1, complete=False).truth(iter(make_frames(1)))
     assert frame.labels.tolist() == [0, UNLABELLED]
 
 

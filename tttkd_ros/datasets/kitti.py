@@ -15,14 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tttkd_ros.datasets import recording
-from tttkd_ros.datasets.kitti_files import (
-    CALIBRATION_REMEDY,
-    oxts_poses,
-    read_matrices,
-    read_stamps,
-    rigid,
-    split_projection,
-)
+from tttkd_ros.datasets.kitti_files import oxts_poses, read_matrices, read_stamps, rigid, split_projection
 from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame, View
@@ -157,7 +150,7 @@ def _open_drive(drive: Path) -> KittiRecording:
 
 def _image_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of camera 2's rectified images, None if the calibration does not state it."""
-    if "S_rect_02:" not in recording.read_text(path, CALIBRATION_REMEDY):
+    if "S_rect_02:" not in recording.read_text(path, "fetch it again"):
         return None
     width, height = read_matrices(path, {"S_rect_02": (1, 2)})["S_rect_02"][0]
     return round(width), round(height)

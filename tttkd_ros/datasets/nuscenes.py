@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from os.path import isfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -147,7 +147,12 @@ class NuScenes:
                              "again") from error
 
     def _file(self, table: str, name: str) -> Path:
-        return recording.path_inside(self._folder, name, self._tables / f"{table}.json")
+        """The file that a table names, which must lie in the data set's folder."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{self._tables / table}.json names the file {name!r}, which is not in {self._folder}: "
+                             "fetch the table again")
+        return self._folder / name
 
     def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
         """Token of a sweep -> its label file, and the map from labels to classes."""
@@ -176,20 +181,20 @@ class NuScenes:
         return [row for row in _rows(self._tables / f"{table}.json") if row[key] in values]
 
     def _by_token(self, table: str, tokens: Collection[str]) -> dict[str, dict]:
-        found = {row["token"]: row for row in self._rows(table, "token", tokens)}
-        missing = sorted(set(tokens) - set(found))
+        rows = {row["token"]: row for row in self._rows(table, "token", tokens)}
+        missing = sorted(set(tokens) - set(rows))
         if missing:
             raise ValueError(f"{self._tables / table}.json lacks {len(missing)} rows that others name, such as "
                              f"{missing[0]}: {REMEDY}")
-        return found
+        return rows
 
 
 def _tables(folder: Path) -> Path:
-    found = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
-    if len(found) != 1:
-        raise ValueError(f"{folder} has {len(found)} folders v1.0-*/ with a scene.json, expected one: "
-                         + ("move the others away" if found else REMEDY))
-    return found[0]
+    folders = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
+    if len(folders) != 1:
+        raise ValueError(f"{folder} has {len(folders)} folders v1.0-*/ with a scene.json, expected one: "
+                         + ("move the others away" if folders else REMEDY))
+    return folders[0]
 
 
 def _rows(path: Path) -> Iterator[dict]:

@@ -1,4 +1,4 @@
-"""What every data set's reader gives, one sweep at a time, and the checks that the readers share.
+"""The interface of all data sets' readers, one sweep at a time, and the checks that they share.
 
 Recordings are read by index, so that a conversion needs little memory and can continue in the middle.
 """
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import isfile, relpath  # pathlib's raise OSError for a name that is too long, as in a damaged table
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol, TypeVar
 
@@ -76,14 +76,6 @@ def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
     The first sweep's files may represent those of all sweeps: if they were damaged, no part has been finished.
     """
     return {relpath(path, folder): digest(path) if isfile(path) else None for path in files}
-
-
-def path_inside(folder: Path, name: str, table: Path) -> Path:
-    """The file `name` in the folder. Raises ValueError if the name, which `table` gives, leads out of it."""
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise ValueError(f"{table} names the file {name!r}, which is not in {folder}: fetch the table again")
-    return folder / name
 
 
 def check_image_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):

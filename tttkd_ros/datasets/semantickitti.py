@@ -91,18 +91,18 @@ class LabelFiles:
     Args:
         folder: of the files.
         sweeps: how many the drive has. There must be a file for each.
-        whole: False for a drive that is cut short, which may have more files than sweeps.
+        complete: False for a drive that is cut short, which may have more files than sweeps.
     """
 
-    def __init__(self, folder: Path, sweeps: int, *, whole: bool = True):
+    def __init__(self, folder: Path, sweeps: int, *, complete: bool = True):
         self._folder = folder
         self._files = numbered_files(folder, ".label")
         if not self._files:
             raise ValueError(f"{folder} holds no labels: expected files such as 000000.label")
         self._by_stamp = self._files[0][0] >= MIN_STAMP
-        found = len(self._files)
-        if not self._by_stamp and (found < sweeps or whole and found != sweeps):
-            raise ValueError(f"{folder} holds labels of {found} sweeps, but the bag has {sweeps}: give those of this "
+        count = len(self._files)
+        if not self._by_stamp and (count < sweeps or complete and count != sweeps):
+            raise ValueError(f"{folder} holds labels of {count} sweeps, but the bag has {sweeps}: give those of this "
                              "drive, or name each file for its sweep's stamp in nanoseconds (<stamp>.label)")
 
     def truth(self, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -67,7 +67,7 @@ class BagDrive:
         )  # fmt: skip
         self._reader, self._limit, self._labels = reader, limit, None
         if labels is not None:
-            self._labels = LabelFiles(labels, len(reader), whole=reader.damage is None)
+            self._labels = LabelFiles(labels, len(reader), complete=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
         self.truth = reader.truth if labels is None else str(labels)
