@@ -34,7 +34,7 @@ def unknown(frame: str, stamps) -> Trajectory:
     raise ValueError(f"no {frame!r} in TF")
 
 
-def untold():
+def no_times():
     return None
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_compensated_without_odometry(make, logged):
 def test_clouds_without_times_are_not_deskewed_and_logged_once(make, logged):
     compensation = make(ahead)
     for _ in range(2):
-        assert compensation.deskewed("lidar", START, POINTS, untold) is None
+        assert compensation.deskewed("lidar", START, POINTS, no_times) is None
     assert logged == ["motion: the clouds have no field with each point's time; they are not deskewed"]
 
 

@@ -28,10 +28,10 @@ def test_clock_difference_has_its_name_and_the_offset(lag, words, offset):
     assert f"--offset {offset}, for the node matching.offsets: [{offset}" in text
 
 
-@pytest.mark.parametrize(("lag", "offset", "mended"), [(-74, 37, "-37"), (-1, -36, "-37"), (10, 8, "18")])
-def test_present_offset_is_included(lag, offset, mended):
+@pytest.mark.parametrize(("lag", "offset", "corrected"), [(-74, 37, "-37"), (-1, -36, "-37"), (10, 8, "18")])
+def test_present_offset_is_included(lag, offset, corrected):
     text = explained(lag, offset)
-    assert f"the offset in force is {offset} s" in text and f"--offset {mended}," in text
+    assert f"the offset in force is {offset} s" in text and f"--offset {corrected}," in text
 
 
 @pytest.mark.parametrize(("lag", "words"), [(-1.5, "matching.wait: 1.6 if images"), (2.5, "larger matching.depth")])
