@@ -244,7 +244,7 @@ def labelled(size, intensity=False, seed=0):
 
 
 @pytest.mark.parametrize("intensity", [False, True])
-@pytest.mark.parametrize("size", [0, 1, 8192, 20000])
+@pytest.mark.parametrize("size", [0, 1, 8192])
 def test_labelled_cloud_is_decoded_as_written(size, intensity):
     points, labels, confidence, values = labelled(size, intensity)
     message = as_message(encode_labelled(points, labels, confidence, OUTDOOR.palette, values))
@@ -274,26 +274,20 @@ def test_colour_is_packed_for_rviz():
         assert (value >> 16, value >> 8 & 255, value & 255) == tuple(OUTDOOR.palette[label])
 
 
-@pytest.mark.parametrize("change", ["points", "labels", "confidence", "intensity", "dtype", "palette", "number"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(points=np.zeros((4, 2))), dict(points=np.zeros(())), dict(labels=np.zeros(3, np.uint8)),
+        dict(labels=np.zeros(4, np.int64)), dict(confidence=np.zeros(3)), dict(intensity=np.zeros(3)),
+        dict(palette=OUTDOOR.palette[:10]),
+    ],
+)  # fmt: skip
 def test_arrays_of_different_lengths_or_types_are_not_encoded(change):
     points, labels, confidence, values = labelled(4, intensity=True)
-    palette = OUTDOOR.palette
-    if change == "points":
-        points = points[:, :2]
-    elif change == "number":
-        points = np.zeros(())
-    elif change == "labels":
-        labels = labels[:3]
-    elif change == "confidence":
-        confidence = confidence[:3]
-    elif change == "intensity":
-        values = values[:3]
-    elif change == "dtype":
-        labels = labels.astype(np.int64)
-    else:
-        palette = palette[:10]
+    given = dict(points=points, labels=labels, confidence=confidence, palette=OUTDOOR.palette, intensity=values)
+    encode_labelled(**given)
     with pytest.raises(ValueError, match="expected"):
-        encode_labelled(points, labels, confidence, palette, values)
+        encode_labelled(**given | change)
 
 
 @pytest.mark.parametrize("size", [0, 5])
