@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-
-import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag, Record
 from tttkd_ros.bags.transforms import Transforms
-from tttkd_ros.frame import View
 from tttkd_ros.geometry.rig import RigCamera, match_cameras
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
-from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.stamps import frame_id_of_raw, nanoseconds
 from tttkd_ros.names import info_topic, is_rectified, parse_camera
 
@@ -36,7 +32,6 @@ class BagCamera:
         infos: the topic of its CameraInfo; None if the rig has the intrinsics.
         paired: each image has a CameraInfo of its own.
         first: the first usable CameraInfo, and its receipt (ns). It also holds for the images before it.
-        channel_order: see `decode_image`.
     """
 
     name: str
@@ -45,7 +40,6 @@ class BagCamera:
     infos: str | None = None
     paired: bool = False
     first: tuple[Any, int] | None = None
-    channel_order: str = "refuse"
 
     def start(self) -> CalibratedCamera:
         """Make the calibration for one pass through the bag."""
@@ -53,30 +47,6 @@ class BagCamera:
         if self.first is not None:
             camera.add(*self.first)
         return camera
-
-    def view(
-        self, camera: CalibratedCamera, message, received: int, frame_from_lidar: Callable[[str, int], np.ndarray],
-        moved: np.ndarray,
-    ) -> View:
-        """Decode an image message.
-
-        Args:
-            camera: what `start` returned.
-            message: an Image or CompressedImage.
-            received: its receipt, ns.
-            frame_from_lidar: gives (4, 4) for a frame id and a stamp.
-            moved: (4, 4), static points from the LiDAR frame of the sweep to that of the image.
-
-        Raises:
-            ValueError: the image cannot be decoded or located.
-        """
-        stamp = nanoseconds(message.header.stamp)
-        pixels = decode_image(message, channel_order=self.channel_order)
-        model, camera_from_lidar = camera.locate(
-            stamp, pixels.shape[1::-1], message.header.frame_id, lambda frame: frame_from_lidar(frame, stamp), received
-        )
-        frame_id = "" if self.rig else message.header.frame_id or camera.frame_id
-        return View(self.name, stamp, pixels, model, camera_from_lidar @ moved, frame_id)
 
 
 class CameraReading:
@@ -102,8 +72,7 @@ class CameraReading:
 
 
 def find_cameras(
-    bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: Mapping[str, RigCamera], transforms: Transforms,
-    channel_order: str = "refuse",
+    bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: Mapping[str, RigCamera], transforms: Transforms
 ) -> tuple[list[BagCamera], dict[str, str]]:
     """Find the cameras that can be used.
 
@@ -113,7 +82,6 @@ def find_cameras(
         wanted: cameras by name, by topic or by their name in the rig; None for all.
         rig: the entries of a rig file, by name.
         transforms: connect the cameras that have no entry to the LiDAR.
-        channel_order: see `decode_image`.
 
     Returns:
         The usable cameras, and name -> reason for the others.
@@ -139,8 +107,7 @@ def find_cameras(
     for name in names:
         try:
             entry = rig[entries[name]] if name in entries else None
-            camera = _find_calibration(bag, points_topic, name, images[name], entry, transforms)
-            usable.append(replace(camera, channel_order=channel_order))
+            usable.append(_find_calibration(bag, points_topic, name, images[name], entry, transforms))
         except ValueError as error:
             if wanted is not None:
                 raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error

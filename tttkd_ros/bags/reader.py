@@ -21,6 +21,7 @@ from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
+from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import TOLERANCE_S, ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.point_times import point_times
@@ -87,7 +88,7 @@ class BagReader:
     ):
         self.path = Path(path)
         self._tolerance_ns = tolerance_ns
-        self._time_unit = time_unit
+        self._channel_order, self._time_unit = channel_order, time_unit
         base_from_lidar = None if rig is None or isinstance(rig, dict) else load_base_from_lidar(rig)
         rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
         with open_bag(self.path) as bag:
@@ -101,9 +102,7 @@ class BagReader:
             self.lidar_frame = first.header.frame_id
             self._truth_topic = find_truth(bag, self.points_topic, first, truth_topic) if truth else None
             self._transforms = Transforms(bag, lambda: open_bag(self.path), self.points_topic)
-            self._cameras, self.unusable = find_cameras(
-                bag, self.points_topic, cameras, rig, self._transforms, channel_order
-            )
+            self._cameras, self.unusable = find_cameras(bag, self.points_topic, cameras, rig, self._transforms)
         own_labels = self._truth_topic is not None and self._truth_topic == self.points_topic
         self.truth = f"label of {self.points_topic}" if own_labels else self._truth_topic
         self._compensation = self._transforms.compensation(fixed_frame)
@@ -175,16 +174,16 @@ class BagReader:
             raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
         lidar = Received(message.header.frame_id, record.time)
         views, missing = [], {}
-        for camera, started in reading.cameras:
+        for camera, calibration in reading.cameras:
             try:
-                near = matcher.nearest(camera.topic, sweep)
-                views.append(self._view(bag, camera, started, near, lidar, sweep.stamp))
+                image = matcher.nearest(camera.topic, sweep)
+                views.append(self._view(bag, camera, calibration, image, lidar, sweep.stamp))
             except Unmatched as error:
                 missing[camera.name] = str(error)
             except ValueError as error:
                 missing[camera.name] = str(error)
                 reading.warn_once(
-                    camera.name, f"image of camera {camera.name} stamped {near.stamp}, perhaps others: {error}"
+                    camera.name, f"image of camera {camera.name} stamped {image.stamp}, perhaps others: {error}"
                 )
         if self._truth_topic not in (None, self.points_topic):
             labels = self._labels(bag, matcher, sweep, len(cloud.points))
@@ -199,16 +198,18 @@ class BagReader:
         )  # fmt: skip
 
     def _view(
-        self, bag: Bag, camera: BagCamera, started: CalibratedCamera, image: _Stamped, lidar: Received, stamp: int
+        self, bag: Bag, camera: BagCamera, calibration: CalibratedCamera, image: _Stamped, lidar: Received, sweep: int
     ) -> View:
-        """stamp: of the sweep."""
-
-        def frame_from_lidar(frame: str, at: int) -> np.ndarray:
-            return self._transforms.lookup(frame, lidar.frame, at, image.record.time)
-
-        taken = image_time(image.stamp, self._offsets_ns[camera.name])
-        moved = self._compensation.between(lidar, taken, stamp)
-        return camera.view(started, bag.decode(image.record), image.record.time, frame_from_lidar, moved)
+        """sweep: its stamp. Raises ValueError if the image cannot be decoded or located."""
+        moved = self._compensation.between(lidar, image_time(image.stamp, self._offsets_ns[camera.name]), sweep)
+        message, received = bag.decode(image.record), image.record.time
+        pixels = decode_image(message, channel_order=self._channel_order)
+        model, camera_from_lidar = calibration.locate(
+            image.stamp, pixels.shape[1::-1], message.header.frame_id,
+            lambda frame: self._transforms.lookup(frame, lidar.frame, image.stamp, received), received,
+        )  # fmt: skip
+        frame_id = "" if camera.rig else message.header.frame_id or calibration.frame_id
+        return View(camera.name, image.stamp, pixels, model, camera_from_lidar @ moved, frame_id)
 
     def _labels(self, bag: Bag, matcher: StampMatcher[_Stamped], sweep: ScanStamp, size: int) -> np.ndarray | None:
         """(size,) uint8, of the truth with the sweep's own stamp; None if there is none."""

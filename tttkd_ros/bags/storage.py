@@ -57,14 +57,13 @@ class Bag:
         if self.left_out and not self.types:
             topic, reason = next(iter(self.left_out.items()))
             raise BagError(f"bag {path} holds no ROS 2 messages ({topic}: {reason}): record it with `ros2 bag record`")
-        cut = {file: with_remedy(f"{file} is cut short ({source.damage})", file)
-               for file, source in sources.items() if source.damage is not None}
-        *before, last = sources
-        for file in before:
-            if file in cut:
-                raise BagError(f"{cut[file]}; only the last file of a bag is read as far as it goes")
-        self.damage = cut.get(last)
-        self.notes = (*notes, *(f"{problem}; it is read up to there" for problem in cut.values()))
+        *complete, self.damage = [
+            source.damage and with_remedy(f"{file} is cut short ({source.damage})", file)
+            for file, source in sources.items()
+        ]
+        for damage in filter(None, complete):
+            raise BagError(f"{damage}; only the last file of a bag is read as far as it goes")
+        self.notes = [*notes, *([f"{self.damage}; it is read up to there"] if self.damage else [])]
 
     def _add(self, connection: Connection) -> None:
         topic, kind = connection.topic, connection.msgtype
