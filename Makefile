@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3.11 python3.10 python3 python3.12; do \
 # PyPI's torch brings CUDA along, gigabytes that a machine without an NVIDIA GPU has no use for.
 TORCH ?= torch==$(TORCH_VERSION)$(if $(shell command -v nvidia-smi),,+cpu)
 
-# Damaged inputs that `make fuzz` gives each codec and reader.
+# Damaged inputs per codec and reader in `make fuzz`.
 FUZZ_INPUTS ?= 100000
 
 # One thread per model: two models at work on few cores only wait for one another.
@@ -37,13 +37,13 @@ test: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python benchmarks
 
-# Ten thousand sweeps, many of them damaged, while all that can go wrong around the node does.
+# Ten thousand sweeps, many of them damaged, while faults of every kind are injected.
 soak: $(READY)
 	PYTHONPATH=test $(VENV)/bin/python -m soak
 
-# Hours, on two cores; a number of inputs for each codec and reader that is not the tests' few.
+# Takes hours on two cores, because each codec and reader gets far more inputs than in `make test`.
 fuzz: $(READY)
-	FUZZ_INPUTS=$(FUZZ_INPUTS) $(VENV)/bin/pytest -n 2 --dist worksteal --timeout 0 test/fuzz
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(VENV)/bin/pytest -n 2 --dist worksteal --timeout 0 --hypothesis-show-statistics test/fuzz
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Recordings of every data set, each input with damage to one of the files."""
+"""Recordings of every data set: one file of each input is damaged."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from tttkd_ros.datasets.kitti import open_kitti
 from tttkd_ros.datasets.nuscenes import NuScenes
 from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti
 
-RNG = np.random.default_rng(0)
-PIXELS = RNG.integers(0, 255, (24, 32, 3), np.uint8)
+from .conftest import check_frame
+
+GENERATOR = np.random.default_rng(0)
+PIXELS = GENERATOR.integers(0, 255, (24, 32, 3), np.uint8)
 PNG, JPEG = (cv2.imencode(kind, PIXELS)[1].tobytes() for kind in (".png", ".jpg"))
-SWEEP = RNG.random((10, 4), np.float32).tobytes()
+SWEEP = GENERATOR.random((10, 4), np.float32).tobytes()
 P2 = "7.2e+02 0 1.6e+01 4.4e+01 0 7.2e+02 1.2e+01 2.1e-01 0 0 1 2.7e-03"
-TURNED = "0 -1 0 0 0 -1 1 0 0"
+ROTATION = "0 -1 0 0 0 -1 1 0 0"
 TIMES = "2011-09-26 13:02:25.964389445\n2011-09-26 13:02:26.064389445\n"
 KITTI_FOLDER = {
     "calib.txt": f"P2: {P2}\nR0_rect: 1 0 0 0 1 0 0 0 1\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n",
@@ -30,7 +32,7 @@ KITTI_FOLDER = {
 }
 KITTI_DRIVE = {
     "calib_cam_to_cam.txt": f"P_rect_02: {P2}\nR_rect_00: 1 0 0 0 1 0 0 0 1\n",
-    "calib_velo_to_cam.txt": f"R: {TURNED}\nT: 0 -0.08 -0.27\n",
+    "calib_velo_to_cam.txt": f"R: {ROTATION}\nT: 0 -0.08 -0.27\n",
     "calib_imu_to_velo.txt": "R: 1 0 0 0 1 0 0 0 1\nT: -0.81 0.32 -0.8\n",
     "drive/velodyne_points/timestamps.txt": TIMES,
     "drive/velodyne_points/data/0000000001.bin": SWEEP,
@@ -73,7 +75,7 @@ def nuscenes() -> dict[str, bytes]:
             "token": channel, "sample_token": "sample", "ego_pose_token": channel, "calibrated_sensor_token": channel,
             "is_key_frame": True, "timestamp": 1_532_402_927_647_951 - 20_000 * (not lidar), "filename": name,
         })
-        files[name] = RNG.random((5, 5), np.float32).tobytes() if lidar else JPEG
+        files[name] = GENERATOR.random((5, 5), np.float32).tobytes() if lidar else JPEG
     files["lidarseg/LIDAR_TOP.bin"] = bytes(range(5))
     return files | {f"v1.0-mini/{name}.json": json.dumps(rows).encode() for name, rows in tables.items()}
 
@@ -101,39 +103,35 @@ def a2d2() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("files", "start", "opened"),
-    [
-        pytest.param(KITTI_FOLDER, ".", open_kitti, id="kitti folder"),
-        pytest.param(KITTI_DRIVE, "drive", open_kitti, id="kitti drive"),
-        pytest.param(SEMANTIC_KITTI, ".", open_semantickitti, id="semantickitti"),
-        pytest.param(nuscenes(), ".", NuScenes, id="nuscenes"),
-        pytest.param(a2d2(), ".", open_a2d2, id="a2d2"),
-    ],
-)
-def test_recordings(fuzz_files, files, start, opened):
-    def take(folder: Path) -> None:
-        recording = opened(folder / start)
+DATA_SETS = {
+    "kitti folder": (KITTI_FOLDER, ".", open_kitti),
+    "kitti drive": (KITTI_DRIVE, "drive", open_kitti),
+    "semantickitti": (SEMANTIC_KITTI, ".", open_semantickitti),
+    "nuscenes": (nuscenes(), ".", NuScenes),
+    "a2d2": (a2d2(), ".", open_a2d2),
+}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_damaged_recordings(fuzz_files, name):
+    files, start, open_recording = DATA_SETS[name]
+
+    def read(folder: Path) -> None:
+        recording = open_recording(folder / start)
         for recorded in (recording[index] for index in range(len(recording))):
-            frame = recorded.frame
-            assert frame.points.shape == (len(frame.points), 3) and isinstance(frame.stamp, int)
-            for values in (frame.intensity, frame.labels):
-                assert values is None or values.shape == (len(frame.points),)
-            for view in frame.views:
-                assert view.image.shape == (view.camera.height, view.camera.width, 3)
-                assert np.isfinite(view.camera_from_lidar).all()
+            check_frame(recorded.frame)
             assert all(np.isfinite(pose).all() for _, pose in recorded.poses)
 
-    fuzz_files(files, take)
+    fuzz_files(files, read)
 
 
 @pytest.mark.parametrize("by", ["number", "stamp"])
-def test_label_files(fuzz_files, drive, by):
+def test_damaged_label_files(fuzz_files, drive, by):
     labels = np.resize(LABELS, len(drive[0].points)).tobytes()
     names = [frame.stamp if by == "stamp" else index for index, frame in enumerate(drive)]
 
-    def take(folder: Path) -> None:
+    def read(folder: Path) -> None:
         for frame in LabelFiles(folder, len(drive)).truth(iter(drive)):
             assert frame.labels.shape == (len(frame.points),)
 
-    fuzz_files({f"{name}.label": labels for name in names}, take)
+    fuzz_files({f"{name}.label": labels for name in names}, read)
