@@ -1,7 +1,7 @@
-"""What the launch files make of their arguments.
+"""Turns the launch files' arguments into parameters and remappings of the node.
 
-It knows neither launch nor tttkd_ros: `ros2 launch` may run where the package's requirements are missing, and its tests
-where launch is.
+It imports neither launch nor tttkd_ros: `ros2 launch` may run without the package's requirements, and the tests without
+launch.
 """
 
 from __future__ import annotations
@@ -11,30 +11,34 @@ from pathlib import Path
 
 import yaml
 
-NOT_GIVEN = "as in params_file"  # the default of arguments whose empty value means something
-EMPTY = ("", "''", '""')  # `ros2 launch` refuses teacher:= and teacher:='', which a shell makes the same of
+NOT_GIVEN = "as in params_file"  # default of the arguments, because an empty value has a meaning
+EMPTY = ("", "''", '""')  # `ros2 launch` refuses teacher:=, and a shell turns teacher:='' into that
 POINTS = "/lidar/points"
-CAMERA = "camera_front"  # the node's without a word about cameras
+DEFAULT_CAMERA = "camera_front"  # the node's, without a rig
 
 NODE_ARGUMENTS = {
     "preset": "driver of the LiDAR: ouster, velodyne, livox, hesai or realsense; its topics and parameters replace "
-              "params_file's, and the arguments replace them (config/presets)",
-    "points": f"topic of the LiDAR's clouds; if not given, as in the preset, or {POINTS}",
-    "cameras": "names of the cameras, with commas between; \"''\" (with both kinds of quotes) for none",
-    "image": "topic of the camera's images, raw or .../compressed; of several cameras their topics in the order of "
-             "cameras, with commas between",
-    "info": "topic of the camera's CameraInfo, likewise; if not given, camera_info beside the images",
-    "rig": "YAML file with every camera's camera_from_lidar; \"''\" looks it up in TF",
+              "params_file's, and other arguments replace the preset's (config/presets)",
+    "points": f"topic of the LiDAR's clouds; by default the preset's, or {POINTS}",
+    "cameras": "names of the cameras, separated by commas; \"''\" (with both kinds of quotes) for none",
+    "image": "topic of the camera's images, raw or .../compressed; for several cameras one topic each, in their order, "
+             "separated by commas",
+    "info": "topic of the camera's CameraInfo, likewise; by default camera_info beside the images",
+    "rig": "YAML file with every camera's camera_from_lidar; \"''\" to use TF",
     "model": "student checkpoint",
-    "teacher": "teacher's directory (transformers layout); \"''\" segments only, never adapts",
+    "teacher": "teacher's directory (transformers layout); \"''\" to segment only, never adapt",
 }
 
 
 def plan(given: Mapping[str, str], config: Path) -> tuple[dict[str, object], dict[str, str]]:
-    """The node's parameters that replace those of params_file, and its topics -> those to take in their place.
+    """Make the node's parameters, which replace those of params_file, and its remappings of topics.
 
-    given: values of `NODE_ARGUMENTS` and of params_file; what is `NOT_GIVEN` may be left out. config: the folder of
-    the shipped configuration. Raises ValueError naming the argument, its value and what was expected.
+    Args:
+        given: values of `NODE_ARGUMENTS` and of params_file; those that are `NOT_GIVEN` may be missing.
+        config: folder of the shipped configuration.
+
+    Raises:
+        ValueError: naming the argument, its value and what was expected.
     """
     given = {name: "" if value in EMPTY else value for name, value in given.items() if value != NOT_GIVEN}
     preset = _preset(given.get("preset", ""), config / "presets")
@@ -47,7 +51,7 @@ def plan(given: Mapping[str, str], config: Path) -> tuple[dict[str, object], dic
     remappings = {"points": topics["points"]} if topics.get("points") else {}
     cameras = _cameras(given.get("params_file", ""), parameters, config)
     if not cameras and not given.keys() & {"image", "info"}:
-        return parameters, remappings  # a preset's camera is not asked for
+        return parameters, remappings  # without the preset's camera
     images, infos = (_topics(name, topics.get(name, ""), cameras) for name in ("image", "info"))
     if images:
         compressed = [topic.endswith("/compressed") for topic in images]
@@ -64,17 +68,17 @@ def plan(given: Mapping[str, str], config: Path) -> tuple[dict[str, object], dic
 
 
 def namespace(image: str) -> str:
-    """That of an image topic, in which its CameraInfo lies; without the first slash it names the camera of a bag."""
+    """An image topic's namespace, which holds its CameraInfo; without the first slash, a bag's name of the camera."""
     return image.removesuffix("/compressed").rpartition("/")[0]
 
 
-def named(images: str) -> str:
-    """For the argument `cameras`: what replay calls the cameras of these image topics."""
+def camera_names(images: str) -> str:
+    """Replay's names of the cameras with these image topics, as the argument `cameras`."""
     return ",".join(namespace(topic).strip("/") for topic in _words(images))
 
 
 def fast_dds(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables that name the shipped profile to Fast DDS; as `tttkd_ros.fastdds.use_profile`."""
+    """Environment variables that name the shipped profile to Fast DDS, as `tttkd_ros.fastdds.use_profile` sets."""
     variable, older = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
     chosen = [name for name in (variable, older, "FASTDDS_BUILTIN_TRANSPORTS") if name in environment]
     files = [Path(name) for name in ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")]
@@ -107,7 +111,7 @@ def _topics(name: str, text: str, cameras: list[str]) -> list[str]:
 
 
 def _cameras(params_file: str, parameters: Mapping[str, object], config: Path) -> list[str]:
-    """The node's cameras: what is given, or else in its file; those of the rig if that leaves it to it."""
+    """The node's cameras: the given ones, or else the file's; the rig's if they are [auto] or not set."""
     in_file = _parameters(Path(params_file))
     cameras = parameters.get("cameras", in_file.get("cameras"))
     if cameras is not None and cameras != ["auto"]:
@@ -115,12 +119,12 @@ def _cameras(params_file: str, parameters: Mapping[str, object], config: Path) -
     rig = parameters.get("rig", in_file.get("rig"))
     if rig:
         paths = (Path(rig).expanduser(), config.parent / rig)
-        return list(next((_yaml(path).get("cameras") for path in paths if path.is_file()), None) or [CAMERA])
-    return [CAMERA]
+        return list(next((_yaml(path).get("cameras") for path in paths if path.is_file()), None) or [DEFAULT_CAMERA])
+    return [DEFAULT_CAMERA]
 
 
 def _parameters(file: Path) -> dict:
-    """Of the node, in a parameter file. One that is not well-formed is the node's to complain about."""
+    """The node's parameters in a file. The node itself reports a malformed one."""
     found = {}
     for name, section in _yaml(file).items():
         if name.strip("/") in ("**", "segmenter") and isinstance(section, dict):

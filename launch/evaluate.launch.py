@@ -1,10 +1,11 @@
-"""Play a bag to the segmenter in real time, record what it answers, and show that beside replays of the same bag.
+"""Play a bag to the segmenter in real time, record its labels, and compare them with replays of the same bag.
 
     ros2 launch tttkd_ros evaluate.launch.py bag:=drive out:=live rig:=config/rigs/demo.yaml
 
-One after the other: the segmenter; once it can adapt the recorder; once that listens the player; when the bag is played
-and no more answers come, the segmenter is ended and `tttkd evaluate` scores the recording beside lossless replays,
-frozen and with the segmenter's settings. Everything is left in the folder `out`. A process that fails ends it all.
+Processes start one after the other: the segmenter; the recorder, when the segmenter can adapt; the player, when the
+recorder is ready. When the bag is played and no more labels come, the segmenter is ended, and `tttkd evaluate` scores
+the recording beside lossless replays, frozen and with the segmenter's settings. All results are in the folder `out`. If
+a process fails, all are ended.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ from launch import LaunchDescription
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / "config"
-TOLD = runpy.run_path(str(HERE / "arguments.py"))
-NOT_GIVEN = TOLD["NOT_GIVEN"]
-# Of the PATH: the environment that has the package's requirements, where `ros2` itself need not run in it.
+ARGUMENT_TOOLS = runpy.run_path(str(HERE / "arguments.py"))
+NOT_GIVEN = ARGUMENT_TOOLS["NOT_GIVEN"]
+# From the PATH: the environment that has the package's requirements; `ros2` itself may run in another one.
 PYTHON = ("python3", "-u", "-m")
 LABELLED, ADAPTATION = "/segmenter/points_labeled", "/segmenter/adaptation"
-LINGER = 5  # seconds without an answer or a step, after the bag, that end the recording
-PATIENCE = "30"  # seconds for the segmenter to end before it is sent a stronger signal
-DELAY = 3  # seconds that `ros2 bag play` gives the segmenter to find its publishers
+LINGER = 5  # seconds of silence after the bag that end the recording
+END_TIMEOUT = "30"  # seconds for the segmenter to end before it gets a stronger signal
+PLAY_DELAY = 3  # seconds for the segmenter to find the publishers of `ros2 bag play`
 
 ARGUMENTS = {
     "out": ("live", "folder for the recording and the evaluation"),
     "rate": ("1.0", "times real time"),
-    "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.tools.player; auto: the first where it is installed"),
-    "params_file": (str(CONFIG / "segment.yaml"), "file of the segmenter's parameters"),
-    **{name: (NOT_GIVEN, description) for name, description in TOLD["NODE_ARGUMENTS"].items()},
-    "points": (NOT_GIVEN, "topic of the LiDAR's clouds; if not given, as in the preset, or found in the bag by type"),
+    "player": ("auto", "ros2: `ros2 bag play`; own: tttkd_ros.tools.player; auto: ros2 if it is installed"),
+    "params_file": (str(CONFIG / "segment.yaml"), "the segmenter's parameter file"),
+    **{name: (NOT_GIVEN, description) for name, description in ARGUMENT_TOOLS["NODE_ARGUMENTS"].items()},
+    "points": (NOT_GIVEN, "topic of the LiDAR's clouds; by default the preset's, or found in the bag by type"),
 }
 
 
-def _prepared(given: dict[str, str]) -> dict:
-    """What `tttkd_ros.tools.preparation` makes of the arguments. RuntimeError where something is wrong with them."""
-    parameters, remappings = TOLD["plan"](given, CONFIG)
+def _prepare(given: dict[str, str]) -> dict:
+    """Run `tttkd_ros.tools.preparation`. Raises RuntimeError with its reason if it refuses the arguments."""
+    parameters, remappings = ARGUMENT_TOOLS["plan"](given, CONFIG)
     options = ["--out", given["out"], "--points", remappings.pop("points", ""), "--given", json.dumps(parameters),
                "--remapped", json.dumps(remappings)]
     command = [*PYTHON, "tttkd_ros.tools.preparation", given["bag"], "--params-file", given["params_file"], *options]
@@ -67,7 +68,7 @@ def _prepared(given: dict[str, str]) -> dict:
 
 
 def _check(given: dict[str, str]) -> None:
-    """What would else be found wrong only when the segmenter is ready."""
+    """Refuse wrong arguments now rather than when the segmenter is ready."""
     if given["player"] not in ("auto", "ros2", "own"):
         raise RuntimeError(f"player is {given['player']!r}, expected auto, ros2 or own")
     try:
@@ -85,16 +86,16 @@ def _player(given: dict[str, str], topics: list[str]) -> list[str]:
     if given["player"] == "own" or "bag" not in verbs:
         own = [*PYTHON, "tttkd_ros.tools.player", given["bag"], "--rate", given["rate"], "--wait-for-subscribers"]
         return [*own, "--topics", *topics]
-    theirs = ["ros2", "bag", "play", given["bag"], "--rate", given["rate"], "--delay", str(DELAY)]
-    return [*theirs, "--disable-keyboard-controls", "--topics", *topics]
+    ros2_play = ["ros2", "bag", "play", given["bag"], "--rate", given["rate"], "--delay", str(PLAY_DELAY)]
+    return [*ros2_play, "--disable-keyboard-controls", "--topics", *topics]
 
 
-def _course(context) -> list:
+def _processes(context) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
     _check(given)
     if given["cameras"] == NOT_GIVEN and given["image"] != NOT_GIVEN:
-        given["cameras"] = TOLD["named"](given["image"])  # so that live and replayed cameras have one name
-    prepared = _prepared(given)
+        given["cameras"] = ARGUMENT_TOOLS["camera_names"](given["image"])  # live and replayed cameras have one name
+    prepared = _prepare(given)
     recording = str(Path(given["out"]) / "recording")
     recorder = ExecuteProcess(
         cmd=[*PYTHON, "tttkd_ros.tools.recorder", recording, LABELLED, ADAPTATION, "--follow", prepared["points"],
@@ -109,28 +110,28 @@ def _course(context) -> list:
         additional_env={"OMP_NUM_THREADS": str(prepared["threads"])},
     )
     tools = (recorder, player, evaluation)
-    heard = {"segmenter": "", "recorder": ""}
-    begun, ended = set(), set()
+    output = {"segmenter": "", "recorder": ""}
+    started, ended = set(), set()
 
-    def begin(tool: ExecuteProcess, who: str, text: bytes, ready) -> list[ExecuteProcess] | None:
-        """The tool, once what `who` has said so far is `ready`."""
-        if tool in begun:
+    def start_when(is_ready, tool: ExecuteProcess, process: str, text: bytes) -> list[ExecuteProcess] | None:
+        """The tool, as soon as `is_ready` is true of all that the process has printed so far."""
+        if tool in started:
             return None
-        heard[who] += text.decode(errors="replace")
-        if not ready(heard[who]):
+        output[process] += text.decode(errors="replace")
+        if not is_ready(output[process]):
             return None
-        begun.add(tool)
+        started.add(tool)
         return [tool]
 
-    def can_adapt(said: str) -> bool:
-        """Or that it never will."""
-        return all(any(phrase in said for phrase in phrases) for phrases in prepared["awaited"])
+    def can_adapt(text: str) -> bool:
+        """Whether the segmenter has logged that it adapts, or that it never will."""
+        return all(any(phrase in text for phrase in phrases) for phrases in prepared["awaited"])
 
     def on_output(event):
         if event.action is recorder:
-            return begin(player, "recorder", event.text, lambda said: said.count("recording /") == 2)
+            return start_when(lambda text: text.count("recording /") == 2, player, "recorder", event.text)
         if event.action not in tools:
-            return begin(recorder, "segmenter", event.text, can_adapt)
+            return start_when(can_adapt, recorder, "segmenter", event.text)
         return None
 
     def on_exit(event, context):
@@ -147,23 +148,23 @@ def _course(context) -> list:
             raise RuntimeError("the segmenter ended before all was recorded")
         return [evaluation]
 
-    # It also names the profile to Fast DDS, for all that is started after it: `ros2 bag play` needs it, too.
+    # It also names the profile to Fast DDS for the processes that start after it: `ros2 bag play` needs it, too.
     segmenter = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(HERE / "segment.launch.py")),
         launch_arguments=[
-            *((name, given[name]) for name in ("params_file", *TOLD["NODE_ARGUMENTS"]) if name != "points"),
+            *((name, given[name]) for name in ("params_file", *ARGUMENT_TOOLS["NODE_ARGUMENTS"]) if name != "points"),
             ("points", prepared["points"]), ("use_sim_time", "false"),
-            ("sigterm_timeout", PATIENCE), ("sigkill_timeout", PATIENCE),
+            ("sigterm_timeout", END_TIMEOUT), ("sigkill_timeout", END_TIMEOUT),
         ],
     )
-    told = [
-        LogInfo(msg=f"{name} is not followed by the replays: live and replayed are not alike")
-        for name in prepared["unfollowed"]
+    warnings = [
+        LogInfo(msg=f"replay does not have {parameter}: live and replayed labels will differ")
+        for parameter in prepared["not_replayed"]
     ]
     return [
         RegisterEventHandler(OnProcessIO(on_stdout=on_output, on_stderr=on_output)),
         RegisterEventHandler(OnProcessExit(on_exit=on_exit)),
-        *told,
+        *warnings,
         segmenter,
     ]
 
@@ -173,7 +174,7 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("bag", description="required: the bag to play, a rosbag2 folder, an .mcap or a .db3"),
             *(DeclareLaunchArgument(n, default_value=v, description=d) for n, (v, d) in ARGUMENTS.items()),
-            LogInfo(msg=["looking at ", LaunchConfiguration("bag")]),
-            OpaqueFunction(function=_course),
+            LogInfo(msg=["reading ", LaunchConfiguration("bag")]),
+            OpaqueFunction(function=_processes),
         ]
     )

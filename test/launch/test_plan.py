@@ -120,4 +120,4 @@ def test_launch_names_the_same_profile_to_fast_dds_as_the_node(environment):
 
 
 def test_replay_s_names_of_cameras():
-    assert ARGUMENTS["named"]("/front/image_raw, /rear/image/compressed") == "front,rear"
+    assert ARGUMENTS["camera_names"]("/front/image_raw, /rear/image/compressed") == "front,rear"

@@ -1,4 +1,4 @@
-"""What is found out about a bag and the node's parameters before an evaluation with the live node starts."""
+"""What evaluate.launch.py needs to know about a bag and the node's parameters."""
 
 from __future__ import annotations
 
@@ -62,16 +62,17 @@ def test_the_replay_matches_images_as_the_node_does(prepared, offset):
     preparation = prepared(matching__offsets=[offset], matching__tolerance=0.02, motion__fixed_frame="map")
     found = options(preparation)
     assert (found["--offset"], found["--tolerance"], found["--fixed-frame"]) == (str(offset), "0.02", "map")
-    assert preparation.unfollowed == ()
+    assert preparation.not_replayed == ()
 
 
-def test_what_replay_does_not_follow_is_named(prepared):
-    assert prepared(ttt__stride=7).unfollowed == ()
-    assert prepared(ttt__source_anchoring=0.5, ttt__steps=2).unfollowed == ("ttt.steps: 2", "ttt.source_anchoring: 0.5")
-    assert prepared(state__load_at_start=True).unfollowed == ("state.load_at_start: True",)
+def test_parameters_that_replay_does_not_have_are_named(prepared):
+    assert prepared(ttt__stride=7).not_replayed == ()
+    not_replayed = prepared(ttt__source_anchoring=0.5, ttt__steps=2).not_replayed
+    assert not_replayed == ("ttt.steps: 2", "ttt.source_anchoring: 0.5")
+    assert prepared(state__load_at_start=True).not_replayed == ("state.load_at_start: True",)
 
 
-def test_only_what_the_node_listens_to_is_played(prepared, monkeypatch):
+def test_only_topics_that_the_node_subscribes_to_are_played(prepared, monkeypatch):
     assert prepared().topics == TOPICS
     monkeypatch.setattr("tttkd_ros.tools.preparation.find_spec", lambda name: name == "tf2_ros")
     assert prepared().topics == (*TOPICS, "/tf_static")
@@ -79,7 +80,7 @@ def test_only_what_the_node_listens_to_is_played(prepared, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "parameters"),
-    [({}, {"ttt__enabled": False}), ({"teacher": ""}, {"teacher": ""}), ({}, {"cameras": [""]})],
+    [({}, {"ttt__enabled": False}), ({"teacher": ""}, {"teacher": ""}), ({"teacher": ""}, {}), ({}, {"cameras": [""]})],
 )
 def test_a_node_that_does_not_adapt_is_replayed_frozen(prepared, given, parameters):
     found = options(prepared(given, **parameters))
@@ -87,40 +88,36 @@ def test_a_node_that_does_not_adapt_is_replayed_frozen(prepared, given, paramete
     assert "--stride" not in found
 
 
-def test_a_node_that_only_segments_is_not_awaited_for_longer_than_that(prepared):
+def test_a_node_that_only_segments_need_not_be_ready_to_adapt(prepared):
     assert len(prepared().awaited) == 2
     assert len(prepared({"teacher": ""}, teacher="").awaited) == 1
 
 
-def test_an_empty_teacher_switches_it_off(prepared):
-    assert options(prepared({"teacher": ""}))["--method"] == "frozen"
-
-
-def test_remapped_images_are_played_and_replayed_by_the_name_that_replay_has_for_them(prepared):
+def test_remapped_images_are_played_and_replayed_by_replays_name(prepared):
     remapped = {"front/image": "/camera_front/image", "front/camera_info": "/camera_front/camera_info"}
     found = prepared({"node": {"cameras": ["front"]}, "remapped": json.dumps(remapped)})
     assert found.topics == TOPICS
     assert options(found)["--cameras"] == "camera_front"
 
 
-def test_what_does_not_fit_is_refused(prepared, tmp_path):
-    for given, parameters, complaint in (
+def test_wrong_arguments_are_refused(prepared, tmp_path):
+    for given, parameters, message in (
         ({"bag": tmp_path / "nowhere"}, {}, "no bag at"),
         ({"params_file": tmp_path / "nowhere"}, {}, "no parameter file at"),
         ({"points": "/velodyne_points"}, {}, "no sensor_msgs/msg/PointCloud2 topic '/velodyne_points'"),
         ({"model": "/nowhere"}, {}, "no such file or directory: /nowhere"),
-        ({}, {"cameras": ["camera_rear"]}, "where the node looks for 'camera_rear'"),
+        ({}, {"cameras": ["camera_rear"]}, "which the node subscribes to for 'camera_rear'"),
         ({}, {"ttt__stride": 0}, "stride"),
     ):
-        with pytest.raises(ValueError, match=complaint):
+        with pytest.raises(ValueError, match=message):
             prepared(given, **parameters)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="out is there already"):
+    with pytest.raises(ValueError, match="out exists already"):
         prepared()
 
 
-def test_it_is_told_as_json_and_what_is_wrong_in_a_line(bag, models, tmp_path, monkeypatch, capsys):
+def test_it_prints_json_or_one_line_with_the_error(bag, models, tmp_path, monkeypatch, capsys):
     (tmp_path / "parameters.yaml").write_text("/**:\n  ros__parameters:\n    cameras: [camera_front]\n")
     node = {"rig": str(models.rig), "model": str(models.student), "teacher": str(models.teacher)}
     options = ["--params-file", tmp_path / "parameters.yaml", "--out", tmp_path / "out", "--given", json.dumps(node)]
@@ -129,7 +126,7 @@ def test_it_is_told_as_json_and_what_is_wrong_in_a_line(bag, models, tmp_path, m
         monkeypatch.setattr("sys.argv", ["preparation", str(folder), *map(str, options)])
         return main(), capsys.readouterr()
 
-    code, told = run(bag)
-    assert (code, json.loads(told.out)["topics"]) == (0, list(TOPICS))
-    code, told = run(tmp_path / "nowhere")
-    assert (code, told.out, told.err) == (1, "", f"no bag at {tmp_path / 'nowhere'}\n")
+    code, output = run(bag)
+    assert (code, json.loads(output.out)["topics"]) == (0, list(TOPICS))
+    code, output = run(tmp_path / "nowhere")
+    assert (code, output.out, output.err) == (1, "", f"no bag at {tmp_path / 'nowhere'}\n")

@@ -1,9 +1,9 @@
 """Play a bag into ROS in real time: `python -m tttkd_ros.tools.player BAG --rate 1.0 --wait-for-subscribers`.
 
-Messages go out as the CDR bytes that the bag holds, with their own stamps, in the bag's order and at the bag's pace.
-Publishers are reliable, so that a reliable subscription loses nothing and a best-effort one still matches. Message
-types that this ROS lacks (tf2_msgs, where rclpy comes from PyPI) are left out, and named. The QoS that the bag says was
-offered is not used: it is edited, or of another distribution. Nothing played is an error.
+It publishes the CDR bytes that the bag holds, in the bag's order and at the bag's pace. Publishers are reliable, so a
+reliable subscription loses nothing and a best-effort one still matches. Topics with message types that this ROS lacks
+are left out and named. The QoS in the bag is not used: it may be edited, or of another distribution. Playing nothing is
+an error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.messages.definitions import message_class
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
-SETTLE = 0.5  # seconds between our match with a subscription and the first message: the other side matches later
-GAP = 30.0  # seconds without a message that are told
+SETTLE = 0.5  # seconds between the match with a subscription and the first message: the other side matches later
+LONG_GAP = 30.0  # seconds without a message that are reported
 ACKNOWLEDGE = 10.0  # seconds for the last messages to be acknowledged
 
 
@@ -50,9 +50,9 @@ def play(
         bag: the bag to play.
         rate: 2 plays twice as fast as it was recorded.
         topics: only these topics; without any, all but those under /truth.
-        wait_for_subscribers: start once every played topic has a subscription.
-        wait_timeout: seconds after which waiting for them is an error.
-        sent_file: write topic, bag time and the wall-clock time of sending (nanoseconds) of every message here, as CSV.
+        wait_for_subscribers: start when every played topic has a subscription.
+        wait_timeout: seconds after which a topic without one is an error.
+        sent_file: CSV file to write, with each message's topic, bag time and wall-clock time of sending (nanoseconds).
     """
     if not rate > 0:
         raise ValueError(f"rate is {rate}, expected a positive number")
@@ -91,9 +91,16 @@ def play(
 
 
 def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
-    """Topic -> class of what is to be played, and topic -> why not, of the other topics.
+    """Decide which topics are played.
 
-    Raises ValueError for a topic that the bag lacks, and if there is nothing to play.
+    Args:
+        topics: only these; without any, all but those under /truth.
+
+    Returns:
+        The message classes of the topics to play, and the reasons of those that are left out.
+
+    Raises:
+        ValueError: for a topic that the bag lacks, or if there is nothing to play.
     """
     unknown = sorted(set(topics) - bag.types.keys() - bag.left_out.keys())
     if unknown:
@@ -105,7 +112,7 @@ def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[s
             continue
         kind = message_class(type_name)
         if not topics and topic.startswith("/truth/"):
-            left_out[topic] = f"the truth is played only if it is asked for (--topics {topic})"
+            left_out[topic] = f"the truth is played only if it is named (--topics {topic})"
         elif kind is None:
             left_out[topic] = f"this ROS has no {type_name}: install the package {type_name.split('/')[0]}"
         elif not bag.counts[topic]:
@@ -119,7 +126,7 @@ def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[s
 
 
 def qos(topic: str) -> QoSProfile:
-    """Reliable; latched where the topic is one that ROS latches."""
+    """Reliable, and latched for the topics that ROS latches."""
     latched = topic.endswith("_static")
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
@@ -151,7 +158,7 @@ def _play(bag: Bag, publishers: dict, rate: float, stop: threading.Event, log) -
         # Due times count from the start, so that one late message does not delay all that follow.
         due = start + (record.time - first) * 1e-9 / rate
         wait = max(0.0, due - time.monotonic())
-        if wait > GAP:
+        if wait > LONG_GAP:
             print(f"waiting {wait:.0f} s for {record.topic}, as recorded: --rate plays faster", flush=True)
         if stop.wait(min(wait, threading.TIMEOUT_MAX)):
             break

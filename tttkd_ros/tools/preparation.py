@@ -1,4 +1,4 @@
-"""What `evaluate.launch.py` has to know, as JSON: `python -m tttkd_ros.tools.preparation BAG --params-file FILE ...`.
+"""Print what `evaluate.launch.py` needs to know, as JSON: `python -m tttkd_ros.tools.preparation BAG ...`.
 
 `ros2 launch` itself may run in an interpreter that has ROS and nothing else.
 """
@@ -30,24 +30,19 @@ from tttkd_ros.ros.camera_setup import CameraTopics, camera_topics, with_cameras
 from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
 
-# What replay takes from the node. What else a parameter file sets, it does not follow.
-FOLLOWED = {"enabled", "stride", "learning_rate", "bn_momentum", "kd_points", "guard"}
-OTHERWISE = ("load_at_start",)  # settings that change what is learnt from
+REPLAYED = {"enabled", "stride", "learning_rate", "bn_momentum", "kd_points", "guard"}  # settings that replay takes
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """points: the sweeps' topic. topics: to play. awaited: the node is ready when it has logged one of each list.
-    options: of `tttkd evaluate`, so that it replays what the node does. threads: of the CPU, for that. unfollowed:
-    parameters that replay does not know, "name: value".
-    """
+    """What the launch file needs."""
 
-    points: str
-    topics: tuple[str, ...]
-    awaited: tuple[tuple[str, ...], ...]
-    options: tuple[str, ...]
-    threads: int
-    unfollowed: tuple[str, ...]
+    points: str  # topic of the sweeps
+    topics: tuple[str, ...]  # to play
+    awaited: tuple[tuple[str, ...], ...]  # the node is ready when it has logged one phrase of each tuple
+    options: tuple[str, ...]  # of `tttkd evaluate`, so that replay does what the node does
+    threads: int  # CPU threads of the replay
+    not_replayed: tuple[str, ...]  # parameters that replay does not have, "name: value"
 
 
 def prepare(
@@ -60,18 +55,21 @@ def prepare(
     given: str = "{}",
     remapped: str = "{}",
 ) -> Preparation:
-    """Look at a bag and at the node's parameters. Raises ValueError where the two, or a file, do not fit.
+    """Read a bag and the node's parameters.
 
     Args:
-        bag: the bag to be played.
+        bag: the bag to play.
         params_file: the node's parameter file.
-        out: where the recording is to go; it must hold none.
+        out: the folder for the recording; it must be empty or missing.
         points: the sweeps' topic; found by type if not given.
-        given: the node's parameters that replace the file's, as JSON.
-        remapped: topics of the node -> those of the bag that it takes in their place, as JSON.
+        given: parameters that replace the file's, as JSON.
+        remapped: the node's remappings of topics, as JSON.
+
+    Raises:
+        ValueError: if the bag, the parameters and the files do not fit together.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already: remove what an earlier run has left, or name another with out:=...")
+        raise ValueError(f"{out} exists already: remove an earlier run's results, or name another folder by out:=...")
     settings, config, sources = read_node(params_file, json.loads(given), json.loads(remapped))
     with open_bag(bag) as opened:
         types = opened.types
@@ -79,11 +77,11 @@ def prepare(
     adapts = bool(config.enabled and settings.cameras and settings.teacher)
     return Preparation(
         points=points,
-        topics=(points, *_beside(settings, sources, types)),
+        topics=(points, *_other_topics(settings, sources, types)),
         awaited=((ACTIVE,), (READY, OVER)) if settings.cameras and settings.teacher else ((ACTIVE,),),
         options=_options(settings, config, points, adapts, sources),
         threads=settings.threads,
-        unfollowed=_unfollowed(settings, config) if adapts else (),
+        not_replayed=_not_replayed(settings, config) if adapts else (),
     )
 
 
@@ -116,15 +114,15 @@ def read_node(
         rclpy.try_shutdown(context=context)
 
 
-def _beside(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapping[str, str]) -> list[str]:
-    """What else the node listens to: a topic without a subscription would be waited for in vain."""
-    raw, found = settings.image_transport == "raw", []
+def _other_topics(settings: Settings, sources: Mapping[str, CameraTopics], types: Mapping[str, str]) -> list[str]:
+    """The other topics that the node subscribes to: the player waits for a subscription on each topic it plays."""
+    kind = topics.IMAGE if settings.image_transport == "raw" else topics.COMPRESSED
+    found = []
     for camera in settings.cameras if settings.teacher else ():
         image, info = sources[camera]
-        kind = topics.IMAGE if raw else topics.COMPRESSED
         if types.get(image) != kind:
-            raise ValueError(f"the bag has no {kind} topic {image}, where the node looks for {camera!r}: set its "
-                             f"parameters cameras and image_transport; the bag has {topics.described(types)}")
+            raise ValueError(f"the bag has no {kind} topic {image}, which the node subscribes to for {camera!r}: set "
+                             f"its parameters cameras and image_transport; the bag has {topics.described(types)}")
         found += [image, *({info} & types.keys())]
     places_cameras = settings.teacher and settings.cameras and (settings.fixed_frame or not settings.rig)
     levels = settings.base_frame and (not settings.rig or load_base_from_lidar(resolve_path(settings.rig)) is None)
@@ -157,13 +155,14 @@ def _options(
     return tuple(text)
 
 
-def _unfollowed(settings: Settings, config: TTTConfig) -> tuple[str, ...]:
-    """Parameters with another value than their default, which is replay's."""
-    named = [(f, f.metadata["name"], settings) for f in fields(Settings) if f.name in OTHERWISE]
-    named += [(f, parameters.PREFIX + f.name, config) for f in fields(TTTConfig) if f.name not in FOLLOWED]
-    return tuple(
-        f"{name}: {value}" for f, name, holder in named if (value := getattr(holder, f.name)) != f.default
-    )
+def _not_replayed(settings: Settings, config: TTTConfig) -> tuple[str, ...]:
+    """Parameters that change what is learnt, that replay does not have, and that differ from their default."""
+    changed = ["state.load_at_start: True"] if settings.load_at_start else []
+    changed += [
+        f"{parameters.PREFIX}{f.name}: {value}" for f in fields(TTTConfig)
+        if f.name not in REPLAYED and (value := getattr(config, f.name)) != f.default
+    ]
+    return tuple(changed)
 
 
 def main() -> int:

@@ -1,8 +1,7 @@
 """Record topics into a bag: `python -m tttkd_ros.tools.recorder OUT /segmenter/points_labeled --count 300`.
 
-The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. Recording ends at SIGINT or
-SIGTERM, after `count` messages of the first topic or with the last publisher of the topic `follow` and `linger` seconds
-of silence, or after `idle` seconds of silence.
+The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. SIGINT and SIGTERM end the
+recording, as do the options `count`, `follow` and `idle`.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ def record(
 
     Args:
         bag: the folder to write.
-        topics: the topics; each is awaited until somebody publishes it.
+        topics: the topics; each is awaited until it is published.
         count: end after this many messages of the first topic.
-        linger: seconds without any message to wait for afterwards, for what the other topics still bring.
-        follow: end when nobody publishes this topic any more, and nothing has arrived for `linger` seconds since.
-        idle: end when nothing has arrived for this many seconds, once something has.
-        overwrite: replace a bag that is there, once the new one is whole and holds a message.
+        linger: seconds of silence to wait for before that end, so that the other topics' last messages arrive.
+        idle: end after this many seconds of silence, once a message has arrived.
+        follow: end when this topic has no publisher any more, after `linger` seconds of silence.
+        overwrite: replace an existing bag, once the new one is complete and holds a message.
     """
     if not topics:
         raise ValueError("no topic given to record")
@@ -71,9 +70,7 @@ def record(
             executor.spin_once(timeout_sec=0.1)
             silent = 0.0 if recorder.last is None else time.monotonic() - recorder.last
             over |= count is not None and recorder.counts[topics[0]] >= count
-            if over and silent >= linger:
-                break
-            if idle is not None and silent > idle:
+            if (over and silent >= linger) or (idle is not None and silent > idle):
                 break
         if bag.exists() and not any(recorder.counts.values()):
             raise ValueError(f"nothing was recorded: {bag} stays as it was")
@@ -87,40 +84,41 @@ class _Recorder:
         self.last: float | None = None  # monotonic seconds of the newest arrival
         self._writer = writer
         self._awaited = set(topics)
-        self._published = self._once = False
+        self._published = self._was_published = False
 
     def subscribe(self) -> None:
-        """Subscribe to those awaited topics that somebody publishes by now, with the quality that is offered."""
+        """Subscribe to the awaited topics that are published by now, with the offered quality of service."""
         for topic in sorted(self._awaited):
-            offers = self.node.get_publishers_info_by_topic(topic)
-            if not offers:
+            publishers = self.node.get_publishers_info_by_topic(topic)
+            if not publishers:
                 continue
-            type_name = offers[0].topic_type
+            type_name = publishers[0].topic_type
             kind = message_class(type_name)
             if kind is None:
                 raise ValueError(f"{topic} is a {type_name}, which this ROS lacks")
-            reliable = all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
-            latched = all(offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+            offers = [publisher.qos_profile for publisher in publishers]
+            reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+            latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
             profile = QoSProfile(
                 history=HistoryPolicy.KEEP_LAST,
                 depth=QUEUE,
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            self.node.create_subscription(kind, topic, self._writing(topic, type_name), profile, raw=True)
+            self.node.create_subscription(kind, topic, self._make_callback(topic, type_name), profile, raw=True)
             self._awaited.remove(topic)
             print(f"recording {topic}", flush=True)
 
     def is_over(self, topic: str) -> bool:
-        """Whether the topic was published, and is no longer; silence counts from when that is found."""
+        """Whether the topic had a publisher and has none any more. Silence counts from when that is noticed."""
         published = self.node.count_publishers(topic) > 0
         if self._published and not published:
             self.last = time.monotonic()
         self._published = published
-        self._once |= published
-        return self._once and not published
+        self._was_published |= published
+        return self._was_published and not published
 
-    def _writing(self, topic: str, type_name: str):
+    def _make_callback(self, topic: str, type_name: str):
         def write(data: bytes) -> None:
             self._writer.write(topic, type_name, data, time.time_ns())
             self.counts[topic] += 1
