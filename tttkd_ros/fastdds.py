@@ -42,7 +42,8 @@ def use_profile(environment: MutableMapping[str, str] = os.environ) -> None:
 def loss_remedy(middleware: str) -> str:
     """What to do about the loss of large messages; middleware: the name of its rmw implementation."""
     if "fastrtps" in middleware:
-        return f"start its process with {'='.join(setting())}; between hosts raise net.core.rmem_max (docs/networking.md)"
+        return (f"start its process with {'='.join(setting())}; between hosts raise net.core.rmem_max "
+                "(docs/networking.md)")
     if "cyclonedds" in middleware:
         return "raise net.core.rmem_max and Cyclone DDS's SocketReceiveBufferSize (docs/networking.md)"
     return "make the publisher reliable, or see docs/networking.md"
