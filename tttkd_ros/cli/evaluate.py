@@ -63,6 +63,9 @@ def evaluate(
     times are in files of their own. All points whose truth has a class count, each once. Classes without truth are left
     out of the mean. A bag that cannot be read, or a run that is impossible, is left out with the reason.
 
+    Example: `tttkd evaluate drive --method frozen tent ttt-kd-o --stride 1 5 --out results` makes five runs, and
+    results/report.html shows them side by side.
+
     Args:
         bag: bags to replay, each from the shipped weights. Methods that learn from images need images; IoU and
             calibration need truth. A bag that was cut short is replayed up to the cut.
