@@ -40,7 +40,7 @@ def benchmark(
     `out`. The same command continues an interrupted benchmark, and with more shifts, seeds or methods it runs only what
     is new. Runs of another version, commit or uncommitted code are run again.
 
-    Example: `tttkd benchmark results --shift fog snow --seeds 401 402 --method tent ttt-kd-o`.
+    Example: `tttkd benchmark results --shift fog rain --seeds 401 402 --method tent ttt-kd-o`.
 
     Args:
         out: folder for table.md, results.json and every finished run.
