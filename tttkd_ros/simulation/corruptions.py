@@ -21,28 +21,14 @@ _LIFT = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the value, 0..1
 _JPEG_QUALITY = (25, 18, 15, 10, 7)
 
 
-def corrupt(image: np.ndarray, kind: str, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Corrupt an image.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        kind: one of `KINDS`.
-        severity: 1 to 5.
-        generator: draws noise and directions.
-    Returns: (H, W, 3) uint8 RGB.
-    Raises: ValueError for another kind or severity.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"corruption is {kind!r}, expected one of {', '.join(KINDS)}")
-    if severity not in range(1, 6):
-        raise ValueError(f"severity is {severity!r}, expected a whole number from 1 to 5")
-    return KINDS[kind](image, severity - 1, generator)
-
-
 def corrupt_images(frame: Frame, context: EffectContext, kind: str, severity: int) -> Frame:
-    """Corrupt every image of a frame, as `corrupt` does."""
+    """Corrupt every image of a frame. kind: one of `KINDS`. severity: 1 to 5."""
+    if kind not in KINDS or severity not in range(1, 6):
+        raise ValueError(f"corruption is {kind!r} at severity {severity!r}, expected one of {', '.join(KINDS)} at a whole "
+                         "number from 1 to 5")
+    corrupt = KINDS[kind]
     return replace(frame, views=tuple(
-        replace(view, image=corrupt(view.image, kind, severity, context.sweep_generator)) for view in frame.views
+        replace(view, image=corrupt(view.image, severity - 1, context.sweep_generator)) for view in frame.views
     ))
 
 
@@ -85,4 +71,5 @@ def _jpeg(image, level, generator):
     return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+# (H, W, 3) uint8 RGB, severity - 1, generator -> (H, W, 3) uint8 RGB.
 KINDS = {"shot-noise": _shot_noise, "motion-blur": _motion_blur, "brightness": _brightness, "jpeg": _jpeg}
