@@ -24,8 +24,8 @@ _JPEG_QUALITY = (25, 18, 15, 10, 7)
 def corrupt_images(frame: Frame, context: EffectContext, kind: str, severity: int) -> Frame:
     """Corrupt every image of a frame. kind: one of `KINDS`. severity: 1 to 5."""
     if kind not in KINDS or severity not in range(1, 6):
-        raise ValueError(f"corruption is {kind!r} at severity {severity!r}, expected one of {', '.join(KINDS)} at a whole "
-                         "number from 1 to 5")
+        raise ValueError(f"corruption is {kind!r} at severity {severity!r}, expected one of {', '.join(KINDS)} at a "
+                         "whole number from 1 to 5")
     corrupt = KINDS[kind]
     return replace(frame, views=tuple(
         replace(view, image=corrupt(view.image, severity - 1, context.sweep_generator)) for view in frame.views
