@@ -34,7 +34,7 @@ from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
-from tttkd_ros.teacher import Teacher
+from tttkd_ros.teacher.dinov2 import Dinov2Teacher
 
 WINDOW = 50  # sweeps
 WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn hostile
@@ -117,7 +117,7 @@ def _figures(task: _Task) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _models() -> tuple[Student, Teacher]:
+def _models() -> tuple[Student, Dinov2Teacher]:
     return load_models()
 
 

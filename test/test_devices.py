@@ -5,18 +5,18 @@ from tttkd_ros.devices import require_device
 
 
 @pytest.mark.parametrize("name", ["foo", "auto", "meta"])
-def test_what_is_no_device_that_models_run_on_is_refused_with_those_that_are(name):
+def test_an_unknown_device_is_refused(name):
     with pytest.raises(ValueError, match=f"device '{name}' is unknown; use 'cpu'"):
         require_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_a_device_that_is_not_there_is_refused():
+def test_a_missing_device_is_refused():
     with pytest.raises(ValueError, match="'cuda' asked for, but torch finds no CUDA device; use 'cpu'"):
         require_device(torch.device("cuda"))
 
 
-def test_a_device_beyond_the_last_is_refused_with_the_last(monkeypatch):
+def test_a_device_number_beyond_the_last_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     require_device("cuda:1")

@@ -1,5 +1,4 @@
-"""Where models run; and CUDA streams for two of them on one GPU: what is urgent overtakes what is not. On a CPU the
-latter do nothing."""
+"""Devices that models run on, and CUDA streams that let prediction overtake adaptation on one GPU."""
 
 from __future__ import annotations
 
@@ -9,20 +8,20 @@ import torch
 
 
 def resolve_device(name: str) -> str:
-    """What `auto` stands for on this machine; any other name as it is."""
+    """Replace "auto" by "cuda" if this machine has a CUDA device, else by "cpu". Other names stay."""
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def require_device(name: str | torch.device) -> None:
-    """Raises ValueError, saying what to use instead, where that is no CPU or CUDA device of this machine."""
+    """Raise ValueError with the remedy if `name` is no CPU or CUDA device of this machine."""
     try:
         device = torch.device(name)
-    except RuntimeError:  # it lists all that any build of torch may have
+    except RuntimeError:  # its message lists all device types of any torch build
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {str(name)!r} is unknown; use 'cpu', or 'cuda' where there is a CUDA device")
+        raise ValueError(f"device {str(name)!r} is unknown; use 'cpu', or 'cuda' if there is a CUDA device")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(name)!r} asked for, but torch finds no CUDA device; use 'cpu'")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
@@ -30,10 +29,15 @@ def require_device(name: str | torch.device) -> None:
 
 
 class CudaStream:
-    """A CUDA stream to work in, `with lane():`. urgent: its kernels are scheduled before those of others."""
+    """A CUDA stream to work in, `with stream():`. On a CPU it does nothing.
+
+    Args:
+        device: of the stream.
+        urgent: schedule its kernels before those of other streams.
+    """
 
     def __init__(self, device: torch.device, *, urgent: bool):
-        priority = -1 if urgent else 0  # CUDA's: the lower, the sooner
+        priority = -1 if urgent else 0  # lower numbers come first in CUDA
         self._stream = torch.cuda.Stream(device, priority=priority) if device.type == "cuda" else None
 
     def __call__(self) -> AbstractContextManager:
@@ -41,6 +45,6 @@ class CudaStream:
 
 
 def wait_for_stream(device: torch.device) -> None:
-    """Until all that this thread has queued on the device is done."""
+    """Wait until everything that this thread has queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()

@@ -20,7 +20,7 @@ from tttkd_ros.geometry.rig import RigCamera, load_rig, save_rig
 from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.teacher import load_teacher
+from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, load_image_head, save_image_head
 from tttkd_ros.teacher.preprocessing import Preprocessing
 from tttkd_ros.training import loop
@@ -124,11 +124,11 @@ def preprocessing(folder, drive):
 
 def interrupted_training(folder, drive):
     model = nn.Linear(2, 2)
-    state = {"model": model, "optimiser": torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)}
+    path = folder / "training.pt"
 
     def read():
         with (folder.parent / "progress").open("w") as progress, redirect_stderr(progress):
-            loop.run(2, lambda _: 1.0, state, title="", resume=folder / "training.pt", every=1)
+            loop.train({"model": model}, lambda _: model.weight.sum(), 2, 0.1, title="", resume=path, save_every=1)
 
     read()
     return read

@@ -32,7 +32,7 @@ def rewritten(path, tensors=None, **metadata):
     save_file(tensors(old) if tensors else old, path, stated)
 
 
-def test_what_was_saved_is_loaded_in_eval_mode(saved):
+def test_a_saved_student_is_loaded_in_eval_mode(saved):
     student, path = saved
     loaded = load_student(path)
     assert loaded.config == SMALL
@@ -42,7 +42,7 @@ def test_what_was_saved_is_loaded_in_eval_mode(saved):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
 
 
-def test_describe_tells_configuration_and_origin(saved):
+def test_describe_returns_configuration_and_provenance(saved):
     assert describe(saved[1]) == (SMALL, {"seed": "7"})
 
 
@@ -81,13 +81,8 @@ def test_a_truncated_file_is_refused(saved, keep):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="no student"):
+    with pytest.raises(ValueError, match="expected 'tttkd_ros student 1'"):
         load_student(path)
-
-
-def test_another_teacher_width_is_refused_with_both(saved):
-    with pytest.raises(ValueError, match=r"6 features \(toy\).*384"):
-        load_student(saved[1], teacher_dim=384)
 
 
 def test_another_class_set_is_refused_with_both(saved):
@@ -102,12 +97,12 @@ def test_other_class_names_are_refused(saved):
 
 
 def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
-    def spoil(tensors):
+    def change(tensors):
         tensors["teacher_mean"] = torch.zeros(5)
         tensors["extra"] = tensors.pop("class_head.0.bias")
         return tensors
 
-    rewritten(saved[1], spoil)
+    rewritten(saved[1], change)
     with pytest.raises(ValueError) as error:
         load_student(saved[1])
     for part in ("class_head.0.bias is missing", "extra is unknown", r"teacher_mean has shape (5,), expected (6,)"):
@@ -115,7 +110,7 @@ def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
 
 
 def test_a_configuration_of_another_version_is_refused_by_field(saved):
-    rewritten(saved[1], config=json.dumps({"colour": "red"}))
+    rewritten(saved[1], config=json.dumps(asdict(SMALL) | {"colour": "red"}))
     with pytest.raises(ValueError, match="colour"):
         load_student(saved[1])
 
@@ -133,14 +128,14 @@ def test_a_damaged_description_is_named(saved, name, content):
     ("base_channels", 1.5), ("levels", 14), ("levels", 10**400), ("repetitions", True), ("teacher_dim", 2**31),
     ("teacher_input", None), ("teacher_input", [28]), ("teacher_input", ["28", 56]), ("teacher_name", 3),
 ])
-def test_a_setting_that_makes_no_sense_is_named(saved, setting, value):
+def test_a_bad_setting_is_named(saved, setting, value):
     rewritten(saved[1], config=json.dumps(asdict(SMALL) | {setting: value}))
     with pytest.raises(ValueError, match=f"student.safetensors: .*{setting.replace('_', '.')}"):
         load_student(saved[1])
 
 
 @pytest.mark.parametrize("changes", [dict(base_channels=2**15), dict(repetitions=2**15), dict(teacher_dim=2**15)])
-def test_a_configuration_of_a_larger_model_is_refused_before_that_is_made(saved, changes):
+def test_a_larger_model_is_refused_before_it_is_made(saved, changes):
     rewritten(saved[1], config=json.dumps(asdict(SMALL) | changes))
     with pytest.raises(ValueError, match="the weights do not fit their own configuration"):
         load_student(saved[1])
@@ -154,6 +149,6 @@ def test_weights_of_another_type_are_refused_by_name(saved):
 
 @pytest.mark.parametrize(("provenance", "simulated"), [({"data": "simulation"}, True), ({"data": "a robot"}, False),
                                                        ({}, False)])
-def test_a_student_knows_whether_it_was_trained_in_simulation(tmp_path, provenance, simulated):
+def test_the_provenance_states_a_training_in_simulation(tmp_path, provenance, simulated):
     save_student(Student(SMALL), tmp_path / "student.safetensors", provenance)
     assert load_student(tmp_path / "student.safetensors").simulated == simulated

@@ -14,14 +14,14 @@ def student():
     return Student(SMALL)
 
 
-def test_every_point_gets_features_logits_and_a_teacher_feature(student):
+def test_each_point_has_features_logits_and_teacher_features(student):
     features = student.eval()(torch.rand(40, 3) * 5)
     assert features.shape == (40, 4)
     assert student.logits(features).shape == (40, 10)
     assert student.predict_teacher_features(features).shape == (40, 6)
 
 
-def test_a_batch_gives_what_its_clouds_give_alone(student):
+def test_a_batch_gives_the_features_of_each_cloud_alone(student):
     clouds = [torch.rand(40, 3) * 5, torch.empty(0, 3), torch.rand(30, 3) * 5]
     with torch.no_grad():
         together = student.eval()(clouds)
@@ -29,7 +29,7 @@ def test_a_batch_gives_what_its_clouds_give_alone(student):
     torch.testing.assert_close(together, apart)
 
 
-def test_points_of_one_voxel_get_the_same(student):
+def test_points_of_a_voxel_share_features(student):
     with torch.no_grad():
         features = student.eval()(torch.tensor([[0.0, 0, 0], [0, 0, 0], [0.1, 0.1, 0.1], [2, 2, 2]]))
     assert torch.equal(features[0], features[1])
@@ -48,19 +48,19 @@ def test_an_empty_cloud_gives_empty_features(student):
     assert student.logits(features).shape == (0, 10)
 
 
-def test_points_that_are_not_finite_are_refused_and_not_usable(student):
+def test_points_outside_the_grid_are_refused_and_not_in_range(student):
     points = torch.tensor([[0.0, 0, 1], [float("nan"), 0, 0], [0, student.max_range * 1.01, 0]])
     assert student.in_range(points).tolist() == [True, False, False]
     with pytest.raises(ValueError, match="in_grid"):
         student(points)
 
 
-def test_points_without_a_return_are_not_usable(student):
+def test_points_without_a_return_are_not_in_range(student):
     points = torch.tensor([[0.0, 0, 0], [-0.0, 0, 0], [0.01, 0, 0], [0, -0.01, 0], [0, 0, 0.01]])
     assert student.in_range(points).tolist() == [False, False, True, True, True]
 
 
-def test_of_too_many_voxels_the_nearest_are_usable(student, monkeypatch):
+def test_the_nearest_of_too_many_voxels_are_in_range(student, monkeypatch):
     monkeypatch.setattr("tttkd_ros.segmenter.student.MAX_VOXELS", 5)
     points = torch.tensor([[float(metres), 0, 0] for metres in (9, 1, 8, 2, 3, 7, 4, 5)] + [[1.01, 0, 0]])
     assert student.in_range(points).tolist() == [False, True, False, True, True, False, True, True, True]
@@ -70,15 +70,16 @@ def joint_training(steps: int) -> tuple[Student, list[float]]:
     torch.manual_seed(0)
     student = Student(SMALL).train()
     optimiser = torch.optim.Adam(student.parameters(), 1e-2)
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     losses = []
     for _ in range(steps):
-        clouds = [torch.tensor(random.uniform(0, 6, (300, 3)), dtype=torch.float32) for _ in range(2)]
+        clouds = [torch.tensor(generator.uniform(0, 6, (300, 3)), dtype=torch.float32) for _ in range(2)]
         for cloud in clouds:
             cloud[:200, 2] = 0  # a floor, and a cloud of single points above it
         labels = torch.arange(300).ge(200).long().repeat(2)
         features = student(clouds)
-        loss = cross_entropy(student.logits(features), labels) + student.predict_teacher_features(features).square().mean()
+        distillation = student.predict_teacher_features(features).square().mean()
+        loss = cross_entropy(student.logits(features), labels) + distillation
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -86,7 +87,7 @@ def joint_training(steps: int) -> tuple[Student, list[float]]:
     return student, losses
 
 
-def test_joint_training_learns_and_moves_the_running_statistics():
+def test_joint_training_learns_and_updates_the_running_statistics():
     student, losses = joint_training(20)
     assert losses[-1] < 0.75 * losses[0]
     assert student.backbone.activation[0].running_var.ne(1).all()
@@ -102,6 +103,6 @@ def test_two_identical_trainings_give_identical_weights():
     [({"class_set": "indoor"}, "'indoor'.*outdoor10"), ({"voxel_size": 0.0}, "voxel_size is 0.0"),
      ({"voxel_size": float("nan")}, "voxel_size"), ({"levels": 0}, "levels is 0")],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(wrong, message):
+def test_a_bad_configuration_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         StudentConfig(**wrong)

@@ -11,23 +11,24 @@ def network(channels=4, levels=3, repetitions=1):
     return SparseUNet(channels, levels, repetitions)
 
 
-def test_the_default_size_is_that_of_xmuda():
+def test_the_default_has_the_size_of_xmudas():
     parameters = sum(parameter.numel() for parameter in network(16, 7).parameters())
     assert round(parameters / 1e6, 1) == 2.7
 
 
-def test_prepared_pairs_give_what_spconv_gives_with_its_own(monkeypatch):
+def test_prepared_pairs_give_the_result_of_spconvs_own(monkeypatch):
     net = network().eval()
     voxels = voxelise([torch.rand(300, 3) * 3, torch.rand(200, 3)], 0.1, multiple=4)
     with torch.no_grad():
-        ours = net(voxels)
+        prepared = net(voxels)
         monkeypatch.setattr(unet, "index_pairs", lambda *_: {})
-        theirs = net(voxels)
-    assert ours.abs().max() > 1e-3
-    torch.testing.assert_close(ours, theirs)
+        voxels.pairs.clear()
+        expected = net(voxels)
+    assert prepared.abs().max() > 1e-3
+    torch.testing.assert_close(prepared, expected)
 
 
-def test_clouds_of_a_batch_do_not_influence_each_other():
+def test_clouds_of_a_batch_are_independent():
     net = network().eval()
     a, b = torch.rand(300, 3) * 4, torch.rand(200, 3) * 2
     with torch.no_grad():
@@ -36,7 +37,7 @@ def test_clouds_of_a_batch_do_not_influence_each_other():
         torch.testing.assert_close(net(both)[both.inverse[300:]], net(alone)[alone.inverse])
 
 
-def test_a_cloud_flat_as_one_voxel_passes_all_levels():
+def test_a_cloud_of_one_layer_passes_all_levels():
     points = torch.rand(100, 3) * torch.tensor([5.0, 5.0, 0.0])
     voxels = voxelise([points], 0.1, multiple=64)
     assert network(4, 7).eval()(voxels).shape == (len(voxels.indices), 4)

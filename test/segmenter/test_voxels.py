@@ -5,7 +5,7 @@ import torch
 from tttkd_ros.segmenter.voxels import GRID, in_grid, unique, voxelise
 
 
-def test_points_of_one_voxel_share_it_and_the_inverse_finds_it():
+def test_the_inverse_is_the_voxel_of_each_point():
     points = torch.tensor([[0.0, 0, 0], [0.05, 0.02, 0.09], [0.25, 0, 0], [0.05, 0.02, 0.09]])
     voxels = voxelise([points], 0.1)
     assert voxels.indices.tolist() == [[0, 0, 0, 0], [0, 2, 0, 0]]
@@ -18,7 +18,7 @@ def test_a_shifted_cloud_has_the_same_voxels():
     assert torch.equal(voxelise([points], 0.25).indices, voxelise([points + shift], 0.25).indices)
 
 
-def test_clouds_of_a_batch_are_kept_apart_and_empty_ones_keep_their_number():
+def test_clouds_of_a_batch_have_their_own_voxels_and_empty_ones_count():
     a, b = torch.rand(50, 3), torch.rand(70, 3)
     voxels = voxelise([a, torch.empty(0, 3), b], 0.1)
     assert voxels.batch_size == 3
@@ -26,32 +26,32 @@ def test_clouds_of_a_batch_are_kept_apart_and_empty_ones_keep_their_number():
     assert set(voxels.indices[voxels.inverse[50:], 0].tolist()) == {2}
 
 
-def test_the_spatial_shape_is_a_multiple_that_holds_all_voxels():
+def test_the_spatial_shape_is_a_multiple():
     voxels = voxelise([torch.tensor([[0.0, 0, 0], [6.45, 0, 0.3]])], 0.1, multiple=64)
     assert voxels.spatial_shape == [128, 64, 64]
 
 
 @pytest.mark.parametrize("clouds", [[], [torch.empty(0, 3)], [torch.empty(0, 3)] * 2])
-def test_no_points_make_no_voxels(clouds):
+def test_no_points_give_no_voxels(clouds):
     voxels = voxelise(clouds, 0.1)
     assert voxels.indices.shape == (0, 4)
     assert voxels.inverse.shape == (0,)
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 1e9])
-def test_points_that_fit_no_grid_are_refused(odd):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
+def test_points_outside_a_grid_are_refused(value):
     points = torch.zeros(3, 3)
-    points[1, 2] = odd
+    points[1, 2] = value
     with pytest.raises(ValueError, match="apart"):
         voxelise([points], 0.1)
 
 
-def test_in_grid_keeps_what_voxelise_takes():
+def test_in_grid_selects_what_voxelise_takes():
     limit = (GRID // 2 - 1) * 0.1
     points = torch.tensor([[limit * 0.999] * 3, [-limit * 0.999] * 3, [0, 0, limit * 1.001], [0, float("nan"), 0]])
-    kept = in_grid(points, 0.1)
-    assert kept.tolist() == [True, True, False, False]
-    assert len(voxelise([points[kept]], 0.1).indices) == 2
+    selected = in_grid(points, 0.1)
+    assert selected.tolist() == [True, True, False, False]
+    assert len(voxelise([points[selected]], 0.1).indices) == 2
 
 
 def test_points_of_another_shape_are_refused():
@@ -61,8 +61,8 @@ def test_points_of_another_shape_are_refused():
 
 @pytest.mark.parametrize("largest", [1, 1000, 2**40, 2**62])  # the last leaves no room for a number beside a key
 @pytest.mark.parametrize("size", [0, 1, 5000])
-def test_keys_are_told_apart_as_numpy_does(size, largest):
+def test_unique_is_numpys(size, largest):
     keys = np.random.default_rng(size).integers(0, largest, size)
     keys = np.concatenate([keys, keys[::2]])
-    for ours, theirs in zip(unique(keys), np.unique(keys, return_inverse=True), strict=True):
-        assert np.array_equal(ours, theirs)
+    for found, expected in zip(unique(keys), np.unique(keys, return_inverse=True), strict=True):
+        assert np.array_equal(found, expected)

@@ -9,7 +9,7 @@ TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_si
 
 
 def build(registers=False, **changes):
-    """A tiny DINOv2, or a changed one, with random weights whose position, class and register tokens matter."""
+    """Build a tiny DINOv2 with random weights, in which position, class and register tokens matter."""
     torch.manual_seed(0)
     sizes = TINY | changes
     model = (Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes)) if registers

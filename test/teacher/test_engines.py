@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from tttkd_ros.teacher import engines
-from tttkd_ros.teacher.engines import EagerEngine, SwitchingEngine, agreement, choose_engine
+from tttkd_ros.teacher.engines import SwitchingEngine, agreement, choose_engine
+from tttkd_ros.teacher.features import PatchFeatures
 
 SIZE = (70, 140)  # 5 x 10 patches
-PATIENCE = 10  # seconds until a test that waits in vain fails
+TIMEOUT_S = 10
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
 
-class Spoilt:
-    """Eager's features, changed."""
+class Changed:
+    """Eager's features, changed by a function."""
 
     name = "openvino"
 
@@ -29,135 +30,127 @@ class Spoilt:
 
 
 @pytest.fixture
-def offered(monkeypatch, features):
-    """Makes engines with changed features the ones that `openvino` stands for."""
-    def offer(**changes):
+def choose(monkeypatch, features):
+    """`choose(precision=change)`: choose `openvino`, whose features in each precision are changed by a function."""
+    def choose(**changes):
         monkeypatch.setattr(engines, "_builders", lambda *_: {
-            precision: lambda change=change: Spoilt(features, change) for precision, change in changes.items()})
+            precision: lambda change=change: Changed(features, change) for precision, change in changes.items()})
         monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object())
         return choose_engine("openvino", features, SIZE, "cpu", 1)
-    return offer
+    return choose
 
 
-def unavailable(change):
+def fail(_):
     raise RuntimeError("no such instruction")
 
 
+def flip_one_patch(features):
+    features = features.clone()
+    features[0, 7] = -features[0, 7]
+    return features
+
+
 def test_eager_agrees_with_itself(features):
-    assert agreement(EagerEngine(features), features, SIZE, "cpu") == pytest.approx((1.0, 1.0), abs=1e-5)
+    assert agreement(features, features, SIZE) == pytest.approx((1.0, 1.0), abs=1e-5)
 
 
-def test_an_engine_that_agrees_is_taken(offered):
-    assert offered(native=lambda y: y * 1.01).name == "openvino"
+def test_an_engine_that_agrees_is_taken(choose):
+    assert choose(native=lambda y: y * 1.01).name == "openvino"
 
 
-def test_the_next_precision_is_tried_where_one_disagrees(offered, caplog):
-    engine = offered(native=lambda y: y.flip(1), f32=lambda y: y)
-    assert engine.name == "openvino"
+def test_the_next_precision_is_tried_if_one_disagrees(choose, caplog):
+    assert choose(native=lambda y: y.flip(1), f32=lambda y: y).name == "openvino"
     assert "openvino (native) disagrees with eager" in caplog.text
 
 
-@pytest.mark.parametrize("change", [lambda y: -y, lambda y: y * torch.nan, unavailable, lambda y: y[:, :3]])
-def test_an_engine_that_fails_gives_way_to_eager_with_a_warning(offered, caplog, change):
-    assert offered(native=change).name == "eager"
+@pytest.mark.parametrize("change", [lambda y: -y, lambda y: y * torch.nan, fail, lambda y: y[:, :3], flip_one_patch])
+def test_eager_replaces_an_engine_that_fails(choose, caplog, change):
+    assert choose(native=change).name == "eager"
     assert "eager, because openvino did not pass" in caplog.text
 
 
-def test_one_bad_patch_is_enough_to_refuse_an_engine(offered):
-    def one_patch_wrong(y):
-        y = y.clone()
-        y[0, 7] = -y[0, 7]
-        return y
-    assert offered(native=one_patch_wrong).name == "eager"
-
-
-def test_auto_without_openvino_is_eager_and_says_so(features, monkeypatch, caplog):
+def test_auto_without_openvino_is_eager(features, monkeypatch, caplog):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     with caplog.at_level(logging.INFO):
         assert choose_engine("auto", features, SIZE, "cpu", 1).name == "eager"
     assert "openvino is not installed" in caplog.text
 
 
-def test_an_engine_asked_for_but_not_installed_says_how_to_get_it(features, monkeypatch):
+@pytest.mark.parametrize(("name", "message"), [
+    ("openvino", "pip install"), ("tensorrt", "needs a CUDA device"),
+    ("onnx", "'onnx' is unknown; expected one of auto, eager, openvino, tensorrt"),
+])
+def test_an_engine_that_cannot_run_is_refused_with_the_remedy(features, monkeypatch, name, message):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install"):
-        choose_engine("openvino", features, SIZE, "cpu", 1)
+    with pytest.raises(ValueError, match=message):
+        choose_engine(name, features, SIZE, "cpu", 1)
 
 
-def test_tensorrt_on_a_cpu_is_refused(features):
-    with pytest.raises(ValueError, match="needs a CUDA device"):
-        choose_engine("tensorrt", features, SIZE, "cpu", 1)
-
-
-def test_an_unknown_engine_is_refused(features):
-    with pytest.raises(ValueError, match="'onnx' is unknown; expected one of auto, eager, openvino, tensorrt"):
-        choose_engine("onnx", features, SIZE, "cpu", 1)
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition):
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-class Slow:
-    """Finds an engine, or raises, once it may."""
+@pytest.fixture
+def search():
+    """`search(found)`: what returns or raises `found` once the event `ready` is set."""
+    ready = threading.Event()
 
-    def __init__(self, found):
-        self._found, self.may = found, threading.Event()
+    def of(found):
+        def find(stop):
+            assert ready.wait(TIMEOUT_S)
+            if isinstance(found, Exception):
+                raise found
+            return found
+        return find
 
-    def __call__(self, stop):
-        assert self.may.wait(PATIENCE)
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found
+    of.ready = ready
+    return of
 
 
-def test_the_first_engine_answers_until_the_better_one_is_there(features):
-    find = Slow(Spoilt(features, lambda y: y + 1))
-    engine, pixels = SwitchingEngine(EagerEngine(features), find), torch.randn(1, 3, *SIZE)
+def test_the_first_engine_runs_until_the_better_one_is_ready(features, search):
+    engine = SwitchingEngine(features, search(Changed(features, lambda y: y + 1)))
+    pixels = torch.randn(1, 3, *SIZE)
     assert engine.name == "eager"
     assert torch.equal(engine(pixels), features(pixels))
-    find.may.set()
-    until(lambda: engine.name == "openvino")
+    search.ready.set()
+    wait_until(lambda: engine.name == "openvino")
     assert torch.equal(engine(pixels), features(pixels) + 1)
 
 
-def test_the_first_engine_stays_where_the_search_for_a_better_one_fails(features, caplog):
-    find = Slow(RuntimeError("no such instruction"))
-    engine = SwitchingEngine(EagerEngine(features), find)
-    find.may.set()
-    until(lambda: "no such instruction" in caplog.text)
+def test_the_first_engine_stays_if_the_search_fails(features, search, caplog):
+    engine = SwitchingEngine(features, search(RuntimeError("no such instruction")))
+    search.ready.set()
+    wait_until(lambda: "no such instruction" in caplog.text)
     assert engine.name == "eager"
     assert len(caplog.records) == 1
 
 
-def test_a_search_is_told_when_nobody_holds_the_engine_any_more(features):
+def test_the_search_is_stopped_when_the_engine_is_garbage_collected(features):
     stopped = threading.Event()
-    engine = SwitchingEngine(EagerEngine(features), lambda stop: stop.wait(PATIENCE) and stopped.set())
+    engine = SwitchingEngine(features, lambda stop: stop.wait(TIMEOUT_S) and stopped.set())
     assert not stopped.is_set()
     del engine
     gc.collect()
-    assert stopped.wait(PATIENCE)
+    assert stopped.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize(("background", "at_first"), [(True, "eager"), (False, "tensorrt")])
-def test_only_in_the_background_does_eager_answer_while_tensorrt_is_built(
-    features, monkeypatch, background, at_first
-):
-    built, may = Spoilt(features, lambda y: y), threading.Event()
+def test_eager_runs_during_a_build_in_the_background(features, monkeypatch, background, at_first):
+    built, ready = Changed(features, lambda y: y), threading.Event()
     built.name = "tensorrt"
-    monkeypatch.setattr(engines, "_best", lambda *_: (not background or may.wait(PATIENCE)) and built)
+    monkeypatch.setattr(engines, "_build_verified", lambda *_: (not background or ready.wait(TIMEOUT_S)) and built)
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object())
     engine = choose_engine("tensorrt", features, SIZE, "cuda", 1, background=background)
     assert engine.name == at_first
-    may.set()
-    until(lambda: engine.name == "tensorrt")
+    ready.set()
+    wait_until(lambda: engine.name == "tensorrt")
 
 
 @needs_openvino
-def test_auto_takes_openvino_and_says_so(features, caplog):
+def test_auto_takes_openvino(features, caplog):
     with caplog.at_level(logging.INFO):
         assert choose_engine("auto", features, SIZE, "cpu", 1).name == "openvino"
     assert "teacher engine: openvino in native precision" in caplog.text
@@ -165,16 +158,15 @@ def test_auto_takes_openvino_and_says_so(features, caplog):
 
 @needs_openvino
 def test_openvino_agrees_with_eager_patch_by_patch(model):
-    from tttkd_ros.teacher.features import PatchFeatures
     from tttkd_ros.teacher.openvino_engine import OpenVinoEngine
 
     features = PatchFeatures(model, SIZE)
-    least, _ = agreement(OpenVinoEngine(features, SIZE, threads=1, precision="f32"), features, SIZE, "cpu")
-    assert least > 0.99999
+    lowest, _ = agreement(OpenVinoEngine(features, SIZE, threads=1, precision="f32"), features, SIZE)
+    assert lowest > 0.99999
 
 
 @needs_openvino
-def test_openvino_answers_alike_every_time_and_in_every_engine(features):
+def test_openvino_is_repeatable_in_every_engine(features):
     from tttkd_ros.teacher.openvino_engine import OpenVinoEngine
 
     pixels = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.drive import frames
-from tttkd_ros.teacher import load_teacher
+from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
 from tttkd_ros.training.image_head_training import FIRST_SEED, train_image_head
 from tttkd_ros.training.joint_training import INPUT_SIZE
@@ -25,8 +25,8 @@ def test_it_learns_its_training_domain(path):
     teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
     (frame,) = frames("a2d2", FIRST_SEED, 1)
     targets = teacher_targets(frame, teacher, torch.Generator())
-    right = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]
-    assert right.float().mean() > 0.6  # ten classes
+    correct = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]
+    assert correct.float().mean() > 0.6  # ten classes
 
 
 def test_the_same_seed_gives_the_same_weights(path, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.teacher import load_teacher
+from tttkd_ros.teacher.dinov2 import load_teacher
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.files import write_whole
-from tttkd_ros.segmenter.checkpoint import differences
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.segmenter.weights import Weights, adaptable
+from tttkd_ros.tensor_files import tensor_mismatches
 
 _FORMAT = "tttkd_ros adapted 1"
 _OTHER_MODEL = "start with the model that it was adapted from, or name another file"
@@ -173,7 +173,7 @@ def _check_origin(path: Path, described: dict, origin: Origin) -> None:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], origin: Origin, where: str, remedy: str) -> None:
-    wrong = differences(origin.like, tensors)
+    wrong = tensor_mismatches(origin.like, tensors)
     if wrong:
         raise ValueError(f"{where}: the tensors are not this backbone's: {'; '.join(wrong)}; {remedy}")
     for name, tensor in tensors.items():

@@ -11,7 +11,7 @@ from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
 if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
-    from tttkd_ros.teacher import Teacher
+    from tttkd_ros.teacher.dinov2 import Dinov2Teacher
 
 
 class Models:
@@ -65,9 +65,9 @@ class Models:
         return load_student(self._source_only, self.device, class_set=self.student.config.class_set)
 
     @cached_property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> Dinov2Teacher:
         """The teacher for the input size that the student was trained with."""
-        from tttkd_ros.teacher import load_teacher
+        from tttkd_ros.teacher.dinov2 import load_teacher
 
         size = self.student.config.teacher_input
         source = self._teacher or shipped_path(TEACHER)
@@ -81,7 +81,7 @@ def load_models(
     engine: str = "auto",
     device: str = "cpu",
     with_teacher: bool = True,
-) -> tuple[Student, Teacher | None]:
+) -> tuple[Student, Dinov2Teacher | None]:
     """Load the student and its teacher at once; arguments as for `Models`."""
     models = Models(model, teacher, engine=engine, device=device)
     return models.student, models.teacher if with_teacher else None

@@ -1,26 +1,26 @@
-"""Students on disk: safetensors, with the configuration, the class names and the origin in the metadata."""
+"""Students on disk: safetensors, with configuration, class names and provenance in the metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.tensor_files import read_tensors, tensor_mismatches
 
 _FORMAT = "tttkd_ros student 1"
 SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` writes it
 
 
 def save_student(student: Student, path: str | Path, provenance: Mapping[str, str]) -> None:
-    """Write a checkpoint whole or not at all. provenance: how it was made (command, seed, data), free text."""
+    """Write a checkpoint atomically. provenance: how the student was made (command, seed, data)."""
     metadata = {
         "format": _FORMAT,
         "config": json.dumps(asdict(student.config)),
@@ -31,26 +31,23 @@ def save_student(student: Student, path: str | Path, provenance: Mapping[str, st
     write_whole(path, save(tensors, metadata))
 
 
-def load_student(
-    path: str | Path, device: str = "cpu", class_set: str | None = None, teacher_dim: int | None = None
-) -> Student:
-    """The student of a checkpoint, in eval mode.
+def load_student(path: str | Path, device: str = "cpu", class_set: str | None = None) -> Student:
+    """Load the student of a checkpoint, in eval mode.
 
-    Raises FileNotFoundError if there is none, and ValueError saying what differs if the file is damaged, is no student,
-    or has another class set or teacher width than asked for.
+    Args:
+        path: of the checkpoint.
+        device: of the student.
+        class_set: name of the required class set; None accepts any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds no student, or has another class set.
     """
-    path = Path(path)
-    config, provenance, tensors = _read(path, tensors=True)
+    config, provenance, tensors = _read(path, load=True)
     if class_set is not None and config.class_set != class_set:
         raise ValueError(f"{path}: class set {config.class_set!r}, but {class_set!r} is asked for; use another model")
-    if teacher_dim is not None and config.teacher_dim != teacher_dim:
-        raise ValueError(
-            f"{path}: trained with a teacher of {config.teacher_dim} features ({config.teacher_name or 'unnamed'}), "
-            f"but the teacher given has {teacher_dim}; use the teacher that the model was trained with"
-        )
-    wrong = _misfits(config, tensors)
-    if wrong:
-        raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(wrong)}")
+    if mismatches := _mismatches(config, tensors):
+        raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(mismatches)}")
     student = Student(config)
     student.load_state_dict(tensors)
     student.simulated = provenance.get("data") == SIMULATION
@@ -58,62 +55,30 @@ def load_student(
 
 
 def describe(path: str | Path) -> tuple[StudentConfig, dict[str, str]]:
-    """A checkpoint's configuration and provenance, without reading its weights."""
-    config, provenance, _ = _read(Path(path), tensors=False)
+    """Read a checkpoint's configuration and provenance without its weights. Raises as `load_student`."""
+    config, provenance, _ = _read(path, load=False)
     return config, provenance
 
 
-def _read(path: Path, tensors: bool) -> tuple[StudentConfig, dict[str, str], dict]:
-    if not path.is_file():
+def _read(path: str | Path, *, load: bool) -> tuple[StudentConfig, dict[str, str], dict[str, Tensor]]:
+    if not Path(path).is_file():
         raise FileNotFoundError(f"no model at {path}")
+    metadata, tensors = read_tensors(path, _FORMAT, load=load)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {_FORMAT!r}: this is no student")
-    try:
-        stated, names, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))
-        if not (isinstance(stated, dict) and isinstance(names, list) and isinstance(provenance, dict)):
-            raise ValueError("unexpected types")
-    except (KeyError, ValueError, RecursionError) as error:
-        damage = f"the description of the model is damaged ({error})"
+        settings, names, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))
+        size = settings["teacher_input"]  # JSON has no tuples
+        config = StudentConfig(**settings | {"teacher_input": tuple(size) if isinstance(size, list) else size})
+        if names != list(config.classes.names):
+            raise ValueError(f"classes {names}, but class set {config.class_set!r} is {config.classes.names}")
+        return config, dict(provenance), tensors
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        damage = f"the description of the model is damaged or of another version ({error})"
         raise ValueError(f"{path}: {damage}; fetch or train it again") from error
-    known = {entry.name for entry in fields(StudentConfig)}
-    if set(stated) != known:
-        raise ValueError(f"{path}: the configuration differs in {sorted(set(stated) ^ known)}, made by another version")
-    size = stated["teacher_input"]
-    try:
-        config = StudentConfig(**stated | {"teacher_input": tuple(size) if isinstance(size, list) else size})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if tuple(names) != config.classes.names:
-        raise ValueError(f"{path}: classes {names}, but class set {config.class_set!r} is {config.classes.names}")
-    return config, provenance, weights
 
 
-def _misfits(config: StudentConfig, tensors: Mapping[str, Tensor]) -> list[str]:
-    """How tensors differ from those that a student of this configuration has, told without making one of its size."""
-    if max(config.levels, config.repetitions) > len(tensors):  # each of them has its own
+def _mismatches(config: StudentConfig, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Compare tensors with those of a student of this configuration, without memory for such a student."""
+    if max(config.levels, config.repetitions) > len(tensors):  # each level and repetition has its own tensors
         return [f"{len(tensors)} tensors are too few for {config.levels} levels of {config.repetitions} repetitions"]
     with torch.device("meta"):
-        expected = Student(config).state_dict()
-    return differences(expected, tensors) or [
-        f"{name} is {tensor.dtype}, expected {expected[name].dtype}"
-        for name, tensor in tensors.items() if tensor.dtype != expected[name].dtype
-    ]
-
-
-def differences(expected: Mapping, found: Mapping) -> list[str]:
-    """At most four ways in which tensors differ from what is expected."""
-    lines = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    lines += [f"{name} is unknown" for name in found.keys() - expected.keys()]
-    lines += [
-        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & found.keys()
-        if found[name].shape != expected[name].shape
-    ]
-    shown = sorted(lines)[:4]
-    return shown + [f"and {len(lines) - len(shown)} more"] * (len(lines) > len(shown))
+        return tensor_mismatches(Student(config).state_dict(), tensors)

@@ -1,11 +1,10 @@
-"""Which voxels meet in a convolution: spconv's index pairs, built for the CPU.
+"""Pairs of voxels that meet in a convolution: spconv's index pairs, built for the CPU.
 
-spconv's own CPU builder numbers a grid's cells in 32 bits: a large sweep, or a batch of small ones, wraps around
-without a word and connects voxels that are far apart (spconv issues 607, 656). It also keeps Python's global lock, so
-that a sweep waits for a step. This one has 64 bits and lets other threads run. On a GPU spconv has 64 bits too, and
-builds its own.
+spconv's own CPU builder numbers the cells of a grid in 32 bits. A large sweep, or a batch of small ones, overflows
+silently and connects voxels that are far apart (spconv issues 607, 656). It also holds the interpreter lock, so a sweep
+waits for a step. This builder has 64 bits and releases the lock. On a GPU spconv has 64 bits and builds its own.
 
-The work is NumPy's: on one core its masks, searches and sorts take a quarter of the time that torch's take.
+NumPy's masks, searches and sorts take a quarter of the time of torch's on one core.
 """
 
 from __future__ import annotations
@@ -17,30 +16,36 @@ from spconv.pytorch.core import IndiceData
 
 from tttkd_ros.segmenter.voxels import GRID, Voxels, cells_of, keys_of, unique
 
-# The columns along z before a voxel's own, as (dx, dy). Their offsets are numbers 0 to 2, 3 to 5, 6 to 8 and 9 to 11.
-COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
+COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))  # (dx, dy) of the offsets 0 to 11, three along z for each
 
 
 def index_pairs(voxels: Voxels, levels: int) -> dict[str, IndiceData]:
-    """The pairs of a U-Net: "level0", ... of 3x3x3 submanifold convolutions, "down0", ... of 2x2x2 strided ones."""
+    """Find the pairs of a U-Net for voxels on the CPU.
+
+    Returns:
+        "level0", ...: pairs of 3x3x3 submanifold convolutions. "down0", ...: pairs of 2x2x2 strided convolutions.
+    """
     pairs = {}
     indices, shape = voxels.indices.numpy(), voxels.spatial_shape
     for level in range(levels):
-        near = _submanifold(keys_of(*indices.T.astype(np.int64)))
-        pairs[f"level{level}"] = _data(indices, indices, *near, shape, shape, 3, True)
+        neighbours, counts = _submanifold(keys_of(*indices.T.astype(np.int64)))
+        pairs[f"level{level}"] = _data(indices, indices, neighbours, counts, shape, shape, 3, True)
         if level + 1 < levels:
-            coarse, matches, counts = _strided(indices)
+            coarse, children, counts = _strided(indices)
             half = [size // 2 for size in shape]
-            pairs[f"down{level}"] = _data(coarse, indices, matches, counts, shape, half, 2, False)
+            pairs[f"down{level}"] = _data(coarse, indices, children, counts, shape, half, 2, False)
             indices, shape = coarse, half
     return pairs
 
 
 def _submanifold(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (2, 27, V) int32 as [in, out] with out + offset = in, and the number of pairs of every offset (27,) int32.
+    """Find the pairs of neighbours among voxels with ascending keys (V,) int64.
 
-    An offset has number 9 (dx + 1) + 3 (dy + 1) + (dz + 1). As in spconv, the centre (13) is not listed, row 26 - k
-    holds row k swapped, and only the rows before the centre are counted. keys (V,) int64 ascending.
+    The offset (dx, dy, dz) has the number 9 (dx + 1) + 3 (dy + 1) + (dz + 1). As in spconv, the centre (13) is not
+    listed, row 26 - k holds row k swapped, and only the rows before the centre are counted.
+
+    Returns:
+        Pairs (2, 27, V) int32 as [in, out] with out + offset = in, and the number of pairs of each offset (27,) int32.
     """
     pairs = np.full((2, 27, len(keys)), -1, np.int32)
     counts = np.zeros(27, np.int32)
@@ -50,23 +55,23 @@ def _submanifold(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pairs[0, number, :count] = pairs[1, 26 - number, :count] = source
         pairs[1, number, :count] = pairs[0, 26 - number, :count] = out
 
-    padded = np.append(keys, -1)  # a key that no voxel has, so that the end can be read past
+    padded = np.append(keys, -1)  # searchsorted may point behind the end; no voxel has the key -1
     for column, (dx, dy) in enumerate(COLUMNS):
         wanted = keys + ((dx * GRID + dy) * GRID - 1)
-        place = np.searchsorted(keys, wanted)  # keys along z are consecutive: one search finds a column's three
+        place = np.searchsorted(keys, wanted)  # keys along z are consecutive: one search finds all three of a column
         for dz in range(3):
-            hit = padded.take(place) == wanted
-            out = np.flatnonzero(hit)
+            found = padded.take(place) == wanted
+            out = np.flatnonzero(found)
             add(3 * column + dz, place.take(out), out)
-            place += hit
+            place += found
             wanted += 1
-    before = np.flatnonzero(np.diff(keys) == 1)  # the voxel below in the same column is the one before in the list
-    add(12, before, before + 1)
+    below = np.flatnonzero(np.diff(keys) == 1)  # the neighbour below a voxel in its column precedes it in the list
+    add(12, below, below + 1)
     return pairs, counts
 
 
 def _strided(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coarse voxels (C, 4), pairs (2, 8, V) int32 as [fine, coarse], and their number for every corner (8,) int32."""
+    """Find the coarse voxels (C, 4), pairs (2, 8, V) int32 as [fine, coarse], and their number for each corner (8,)."""
     batch, x, y, z = indices.T.astype(np.int64)
     keys, parent = unique(keys_of(batch, x >> 1, y >> 1, z >> 1))
     corner = (x & 1) << 2 | (y & 1) << 1 | z & 1
@@ -79,7 +84,7 @@ def _strided(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _data(outs, ins, pairs, counts, in_shape, out_shape, kernel: int, submanifold: bool) -> IndiceData:
-    outs, ins, pairs, counts = (torch.from_numpy(values) for values in (outs, ins, pairs, counts))
+    outs, ins, pairs, counts = (torch.from_numpy(array) for array in (outs, ins, pairs, counts))
     return IndiceData(
         outs, ins, pairs, counts, in_shape, out_shape, is_subm=submanifold, algo=ConvAlgo.Native, ksize=[kernel] * 3,
         stride=[1 if submanifold else 2] * 3, dilation=[1] * 3, padding=[1 if submanifold else 0] * 3,

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS, ClassSet
 from tttkd_ros.segmenter.unet import SparseUNet
-from tttkd_ros.segmenter.voxels import GRID, Voxels, in_grid, nearest, voxelise
+from tttkd_ros.segmenter.voxels import GRID, Voxels, in_grid, in_nearest_voxels, voxelise
 
-# Occupied voxels that a sweep may have: five times those of a 64-ring sensor's. So many take 2 GB and some seconds.
-MAX_VOXELS = 250_000
-LARGEST = 2**16 - 1  # of a model's sizes: so that the numbers in it can be counted
+MAX_VOXELS = 250_000  # of a sweep: five times those of a 64-ring sensor; they take 2 GB and some seconds
+MAX_SIZE = 2**16 - 1  # of a model's dimensions, so that its parameters can be counted
 
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """What a checkpoint must state for its weights to mean anything.
-
-    voxel_size in metres. teacher_dim: width of the teacher's features. teacher_input: (height, width) in pixels that
-    the teacher's images had in joint training; teacher_name: which teacher that was.
-    """
+    """Everything that a checkpoint must state for its weights to have a meaning. Raises ValueError for bad values."""
 
     class_set: str = "outdoor10"
-    voxel_size: float = 0.1
-    base_channels: int = 16
+    voxel_size: float = 0.1  # metres
+    base_channels: int = 16  # features of the U-Net's first level
     levels: int = 7
     repetitions: int = 1
-    head_width: int = 64
-    teacher_dim: int = 192
-    teacher_input: tuple[int, int] = field(default=(140, 392))
+    head_width: int = 64  # hidden features of each projector
+    teacher_dim: int = 192  # width of the teacher's features
+    teacher_input: tuple[int, int] = (140, 392)  # (height, width) in pixels of its images in joint training
     teacher_name: str = ""
 
     def __post_init__(self):
@@ -41,12 +36,12 @@ class StudentConfig:
         if not isinstance(self.voxel_size, (int, float)) or not 0 < self.voxel_size < float("inf"):
             raise ValueError(f"voxel_size is {self.voxel_size!r}, expected metres above 0")
         for name in ("base_channels", "levels", "repetitions", "head_width", "teacher_dim"):
-            if not _counts(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a whole number from 1 to {LARGEST}")
+            if not _is_size(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a whole number from 1 to {MAX_SIZE}")
         if 2 ** (self.levels - 1) > GRID:
-            raise ValueError(f"levels is {self.levels}, but the grid of {GRID} voxels can be halved so often only")
+            raise ValueError(f"levels is {self.levels}, but a grid of {GRID} voxels cannot be halved so often")
         size = self.teacher_input
-        if not isinstance(size, tuple) or len(size) != 2 or not all(_counts(side) for side in size):
+        if not isinstance(size, tuple) or len(size) != 2 or not all(_is_size(side) for side in size):
             raise ValueError(f"teacher_input is {size!r}, expected height and width in pixels")
         if not isinstance(self.teacher_name, str):
             raise ValueError(f"teacher_name is {self.teacher_name!r}, expected text")
@@ -56,15 +51,15 @@ class StudentConfig:
         return CLASS_SETS[self.class_set]
 
 
-def _counts(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_SIZE
 
 
 class Student(nn.Module):
-    """Per-point features, and what the two projectors make of them.
+    """Computes features of points, and class logits and teacher features from these.
 
-    teacher_mean: (teacher_dim,) buffer, the teacher's mean feature on the source domain; targets are centred with it.
-    simulated: its checkpoint says that it was trained in simulation; `load_student` sets it.
+    teacher_mean: (teacher_dim,) buffer, the teacher's mean feature on the source domain, which targets are centred by.
+    simulated: whether the student was trained in simulation; `load_student` sets it.
     """
 
     simulated = False
@@ -78,52 +73,53 @@ class Student(nn.Module):
         self.register_buffer("teacher_mean", torch.zeros(config.teacher_dim))
 
     def forward(self, points: Tensor | Sequence[Tensor]) -> Tensor:
-        """(sum N, base_channels) features of a cloud (N, 3), or of a batch of clouds one after the other.
+        """Compute features (sum N, base_channels) of a cloud (N, 3), metres, LiDAR frame, or of a batch of clouds.
 
-        Raises ValueError for points that do not fit into one grid: see `usable`.
+        Raises:
+            ValueError: the points of a cloud do not fit into one grid, see `in_range`.
         """
         voxels = self.voxels(points)
         return self.voxel_features(voxels)[voxels.inverse]
 
     def voxels(self, points: Tensor | Sequence[Tensor]) -> Voxels:
-        """The voxels of a cloud or a batch, for any number of passes over them. Raises ValueError as `forward` does."""
+        """Voxelise a cloud or a batch for any number of passes. Takes and raises what `forward` does."""
         clouds = [points] if isinstance(points, Tensor) else points
         return voxelise(clouds, self.config.voxel_size, multiple=2 ** (self.config.levels - 1))
 
     def voxel_features(self, voxels: Voxels) -> Tensor:
-        """(V, base_channels). All points of a voxel share its features, so that the heads need only these rows."""
+        """Compute features (V, base_channels). All points of a voxel share them, so the heads need only these rows."""
         if not len(voxels):
             return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
         return self.backbone(voxels)
 
     def in_range(self, points: Tensor) -> Tensor:
-        """(N,) bool: points (N, 3), metres, LiDAR frame, that can be segmented.
+        """Find the points (N, 3), metres, LiDAR frame, that can be segmented; return (N,) bool.
 
-        They are finite, within reach of the grid around the sensor, and not at (0, 0, 0), which is how drivers send a
-        beam without a return. Of points that occupy more than `MAX_VOXELS` voxels, the nearest are usable.
+        They are in the grid around the sensor, and not at (0, 0, 0), which drivers send for a beam without a return. If
+        they occupy more than `MAX_VOXELS` voxels, only the nearest voxels count.
         """
-        usable = self.in_grid(points)
+        in_range = self.in_grid(points)
         x, y, z = points.T
-        usable &= (x != 0) | (y != 0) | (z != 0)
-        if int(usable.sum()) > MAX_VOXELS:
-            usable[usable.clone()] = nearest(points[usable], self.config.voxel_size, MAX_VOXELS)
-        return usable
+        in_range &= (x != 0) | (y != 0) | (z != 0)
+        if int(in_range.sum()) > MAX_VOXELS:
+            in_range[in_range.clone()] = in_nearest_voxels(points[in_range], self.config.voxel_size, MAX_VOXELS)
+        return in_range
 
     def in_grid(self, points: Tensor) -> Tensor:
-        """(N,) bool: points (N, 3) that are finite and within `reach`."""
+        """Find the points (N, 3) that are finite and within `max_range`; return (N,) bool."""
         return in_grid(points, self.config.voxel_size)
 
     @property
     def max_range(self) -> float:
-        """Metres from the sensor along an axis beyond which points are not usable."""
+        """Metres from the sensor along each axis within which points can be segmented."""
         return (GRID // 2 - 1) * self.config.voxel_size
 
     def logits(self, features: Tensor) -> Tensor:
-        """rho_Y: (M, classes)."""
+        """rho_Y: class logits (M, classes) of features (M, base_channels)."""
         return self.class_head(features)
 
     def predict_teacher_features(self, features: Tensor) -> Tensor:
-        """rho_2D: (M, teacher_dim), to be compared with the teacher's features minus `teacher_mean`."""
+        """rho_2D: (M, teacher_dim), the teacher's features minus `teacher_mean`, of features (M, base_channels)."""
         return self.teacher_head(features)
 
 

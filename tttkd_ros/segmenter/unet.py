@@ -17,19 +17,24 @@ with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way t
 
     from tttkd_ros.segmenter.neighbours import index_pairs
 
-# ... and asks torch, once a process, a question that has been renamed since.
+# spconv calls a renamed torch function, which torch warns of.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
-# The native algorithm is the only one that runs on a CPU as well; no convolution has a bias, because spconv's CPU
-# kernels compute it wrongly in eval mode (spconv issue 719).
+# Only the native algorithm runs on a CPU too. No convolution has a bias, because spconv's CPU kernels compute it
+# wrongly in eval mode (spconv issue 719).
 _CONVOLUTION = {"bias": False, "algo": ConvAlgo.Native}
 
 
 class SparseUNet(nn.Module):
-    """Pre-activation U-Net: `levels` levels of `channels`, 2 `channels`, 3 `channels`, ... features.
+    """Pre-activation U-Net.
 
-    At every level a 3x3x3 convolution per repetition, then a 2x2x2 convolution of stride 2 down, and its inverse up,
-    concatenated with the skip. The only input feature is the constant 1: geometry enters through the voxel grid alone.
+    Each level has 3x3x3 convolutions, a 2x2x2 convolution of stride 2 down, and its inverse up, concatenated with the
+    skip connection. The only input feature is the constant 1: geometry enters through the voxel grid alone.
+
+    Args:
+        channels: features of the first level; level n has (n + 1) times as many.
+        levels: number of levels.
+        repetitions: 3x3x3 convolutions per level, on the way down and on the way up.
     """
 
     def __init__(self, channels: int, levels: int, repetitions: int):
@@ -40,18 +45,18 @@ class SparseUNet(nn.Module):
         self.activation = _activation(channels)
 
     def forward(self, voxels: Voxels) -> Tensor:
-        """(V, channels) features of the voxels (V at least 1)."""
+        """Compute features (V, channels) of voxels; V must be at least 1."""
         ones = torch.ones(len(voxels.indices), 1, device=voxels.indices.device)
         grid = SparseConvTensor(ones, voxels.indices, voxels.spatial_shape, voxels.batch_size)
         if not ones.is_cuda:
-            if not voxels.pairs:  # which serve every pass over these voxels
+            if not voxels.pairs:
                 voxels.pairs.update(index_pairs(voxels, self.levels))
             grid.indice_dict = dict(voxels.pairs)
         return self.activation(self.body(self.stem(grid)).features)
 
 
 class _Level(nn.Module):
-    """One level and, inside it, all deeper ones."""
+    """One level and all deeper ones inside it."""
 
     def __init__(self, planes: list[int], repetitions: int, level: int = 0):
         super().__init__()
@@ -71,8 +76,8 @@ class _Level(nn.Module):
             grid = block(grid)
         if not self.deeper:
             return grid
-        risen = self.up(self.below(self.down(grid)))
-        grid = grid.replace_feature(torch.cat([grid.features, risen.features], 1))
+        upsampled = self.up(self.below(self.down(grid)))
+        grid = grid.replace_feature(torch.cat([grid.features, upsampled.features], 1))
         for block in self.decoder:
             grid = block(grid)
         return grid
@@ -91,7 +96,7 @@ class _Block(nn.Module):
 
 
 class _Downward(SparseConv3d):
-    """A strided convolution that takes the pairs prepared for it; spconv's own insists on building them."""
+    """A strided convolution that uses prepared pairs; spconv's own always builds them."""
 
     def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
         pairs = grid.find_indice_pair(self.indice_key)
@@ -106,5 +111,5 @@ class _Downward(SparseConv3d):
 
 
 def _activation(width: int) -> nn.Sequential:
-    """BatchNorm with SCN's constants, then ReLU."""
+    """BatchNorm with SCN's constants, and ReLU."""
     return nn.Sequential(nn.BatchNorm1d(width, eps=1e-4, momentum=0.1), nn.ReLU(inplace=True))

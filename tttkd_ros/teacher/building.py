@@ -1,7 +1,7 @@
-"""A build of minutes in a process of its own.
+"""Runs a build that takes minutes in another process.
 
-In a thread it would hold the interpreter lock that predictions need for much of that time, nothing could end it before
-it is done, and a crash in a compiler or a lack of memory would end the node.
+In a thread the build would hold the interpreter lock, which predictions need. Nothing could abort it, and a crash of a
+compiler or a lack of memory would end the node.
 """
 
 from __future__ import annotations
@@ -20,51 +20,57 @@ from tttkd_ros.subprocesses import start_python
 
 log = logging.getLogger(__name__)
 
-PROGRESS_S = 10.0  # between two lines in the log
+PROGRESS_INTERVAL_S = 10.0
 
 
 class BuildStopped(Exception):
-    """Nobody waits for the build any more."""
+    """A build was aborted because nobody needs its result any more."""
 
 
 def build_apart(
-    build: Callable[[], object], stop: threading.Event | None = None, *, progress_s: float = PROGRESS_S
+    build: Callable[[], object], stop: threading.Event | None = None, *, progress_s: float = PROGRESS_INTERVAL_S
 ) -> None:
-    """Call `build` in a process of its own, which ends with this one; return when it is done.
+    """Call `build` in another process, which ends with this one, and wait for it.
 
-    build: picklable; its effect is what it leaves on disk. Raises RuntimeError where it fails, with what it had to say
-    on stderr, and BuildStopped once `stop` is set.
+    Args:
+        build: picklable; its result must be on disk.
+        stop: aborts the build once it is set.
+        progress_s: seconds between two log messages about the progress.
+
+    Raises:
+        RuntimeError: the build failed; its own error is on stderr.
+        BuildStopped: `stop` was set.
     """
-    order = pickle.dumps(build)
+    pickled = pickle.dumps(build)
     stop = stop or threading.Event()
     start = time.monotonic()
-    told = 0
+    logged = 0
     with start_python("-c", f"from {__name__} import serve; serve()", stdin=subprocess.PIPE) as child:
         try:
-            child.stdin.write(order)
+            child.stdin.write(pickled)
             child.stdin.flush()
             while child.poll() is None:
                 if stop.wait(0.1):
                     raise BuildStopped
                 elapsed = time.monotonic() - start
-                if elapsed // progress_s > told:
-                    told = elapsed // progress_s
+                if elapsed // progress_s > logged:
+                    logged = elapsed // progress_s
                     log.info("still building: %.0f s so far", elapsed)
         finally:
             child.kill()
     if child.returncode:
-        raise RuntimeError(f"its build ended with exit status {child.returncode}; what it said is above")
+        raise RuntimeError(f"its build ended with exit status {child.returncode}; the error is above, on stderr")
 
 
 def serve() -> None:
-    """The other process: do what comes on stdin."""
-    for asked in (signal.SIGINT, signal.SIGTERM):  # by a service manager, of all that belong to the service
-        signal.signal(asked, signal.SIG_IGN)  # the parent says when to end
-    order = pickle.load(sys.stdin.buffer)
+    """Run the build that arrives on stdin. This is the main function of the other process."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service manager sends them to all processes of the service
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
+    build = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    order()
+    build()
 
 
 def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # returns once the other end is closed
+    os.read(sys.stdin.fileno(), 1)  # returns once the parent has closed the pipe
     os._exit(1)

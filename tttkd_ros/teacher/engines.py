@@ -1,7 +1,7 @@
 """What runs the teacher: eager torch, OpenVINO or TensorRT, behind one small interface.
 
-An engine other than eager is used only if its features point the same way as eager's: reduced precision can ruin a ViT
-silently (fp16 overflows in LayerNorm), and the student would be taught nonsense.
+An engine other than eager is used only if its features point the same way as eager's. Reduced precision can ruin a ViT
+silently (fp16 overflows in LayerNorm), and the student would learn nonsense.
 """
 
 from __future__ import annotations
@@ -25,47 +25,38 @@ from tttkd_ros.teacher.features import PatchFeatures
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "eager", "openvino", "tensorrt")
-LEAST_COSINE = 0.99  # of any patch with eager's ...
-LEAST_MEAN_COSINE = 0.999  # ... and of all of them on average
+MIN_COSINE = 0.99  # of any patch with eager's ...
+MIN_MEAN_COSINE = 0.999  # ... and of all patches on average
 
-# Engine -> the module it needs, and how to get it.
+# Engine -> the module that it needs, and how to install that.
 _NEEDS = {"openvino": ("openvino", "pip install 'tttkd_ros[openvino]'"),
           "tensorrt": ("torch_tensorrt", "pip install 'tttkd_ros[gpu]'")}
 
 
 class Engine(Protocol):
-    """pixels (B, 3, h, w) float32, normalised -> (B, rows * cols, dim) float32 on the same device.
+    """Runs a teacher. `PatchFeatures` is the engine `eager`, and the reference for all others.
 
-    cache_path: the file that the next start will read it from, None where it is made anew.
+    name: of the engine. cache_path: the file from which the next start reads it; None if each start makes it anew.
     """
 
     name: str
     cache_path: Path | None
 
-    def __call__(self, pixels: Tensor) -> Tensor: ...
-
-
-class EagerEngine:
-    """The module as it is: the reference that every other engine is measured against."""
-
-    name = "eager"
-    cache_path = None
-
-    def __init__(self, features: PatchFeatures):
-        self._features = features
-
     def __call__(self, pixels: Tensor) -> Tensor:
-        return self._features(pixels)
+        """Return features (B, rows * columns, dim) float32 of normalised pixels (B, 3, height, width) float32, on the
+        same device."""
 
 
 class SwitchingEngine:
-    """Answers with `first` until `find`, in a thread of its own, has found a better one.
+    """Runs `first` until `find`, in a thread of its own, returns a better engine. One thread uses it at a time.
 
-    find: given an event that is set once nobody holds this engine any more. Not thread-safe but for that.
+    Args:
+        first: the engine to start with.
+        find: gets an event that is set when this engine is garbage collected.
     """
 
     def __init__(self, first: Engine, find: Callable[[threading.Event], Engine]):
-        self._current = [first]  # the thread holds the list: if it held this engine, nobody could let go of it
+        self._current = [first]  # the thread refers to the list alone, else this engine would never be collected
         stop = threading.Event()
         weakref.finalize(self, stop.set)
         threading.Thread(target=_switch, args=(self._current, find, stop), name="engine", daemon=True).start()
@@ -88,7 +79,7 @@ def _switch(current: list[Engine], find: Callable[[threading.Event], Engine], st
     except BuildStopped:
         log.info("teacher engine: its build was stopped")
     except Exception:  # the first engine still works
-        log.exception("teacher engine: still %s, for the search for a better one failed", current[0].name)
+        log.exception("teacher engine: still %s, because the search for a better one failed", current[0].name)
 
 
 def choose_engine(
@@ -100,93 +91,90 @@ def choose_engine(
     *,
     background: bool = False,
 ) -> Engine:
-    """The engine of that name, or for `auto` the fastest that this machine has; eager, with a warning, where it fails.
+    """Choose what runs a teacher; eager with a warning if the chosen engine fails.
 
-    size: (h, w) of the input. background: an engine that takes minutes to build is built beside, and eager answers
-    until it is there. (OpenVINO's takes a second of the adapter's ten until its first step: no reason to hurry.)
-    Raises ValueError for an unknown engine, and for one asked for by name that this machine cannot have.
+    Args:
+        name: one of `ENGINES`; "auto" stands for the fastest that is installed for the device.
+        features: the teacher, on the device.
+        size: (height, width) of the input in pixels.
+        device: where the teacher runs.
+        threads: of OpenVINO.
+        background: build TensorRT's engine, which takes minutes, in a thread, and run eager until it is ready.
+
+    Raises:
+        ValueError: the engine is unknown, not installed, or needs another device.
     """
     if name not in ENGINES:
         raise ValueError(f"teacher engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
     on_cuda = torch.device(device).type == "cuda"
     if name == "auto":
-        preferred = "tensorrt" if on_cuda else "openvino"
-        if importlib.util.find_spec(_NEEDS[preferred][0]) is None:
-            log.info("teacher engine: eager (%s is not installed: %s)", *_NEEDS[preferred])
-            return EagerEngine(features)
-        name, reason = preferred, f"the fastest for {'a GPU' if on_cuda else 'a CPU'} of those installed"
-    else:
-        reason = "as asked for"
+        name = "tensorrt" if on_cuda else "openvino"
+        if importlib.util.find_spec(_NEEDS[name][0]) is None:
+            log.info("teacher engine: eager (%s is not installed: %s)", *_NEEDS[name])
+            return features
     if name == "eager":
-        log.info("teacher engine: eager (%s)", reason)
-        return EagerEngine(features)
+        log.info("teacher engine: eager")
+        return features
     if name == "tensorrt" and not on_cuda:
         raise ValueError(f"teacher engine 'tensorrt' needs a CUDA device, not {device!r}; use 'auto' or 'eager'")
     module, remedy = _NEEDS[name]
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"teacher engine {name!r} needs {module}, which is not installed: {remedy}, or use 'eager'")
-
-    find = partial(_best, name, features, size, device, threads, reason)
+    find = partial(_build_verified, name, features, size, threads)
     if background and name == "tensorrt":
         log.info("teacher engine: eager until %s is ready", name)
-        return SwitchingEngine(EagerEngine(features), find)
+        return SwitchingEngine(features, find)
     return find(threading.Event())
 
 
-def _best(name: str, features: PatchFeatures, size: tuple[int, int], device: str | torch.device, threads: int,
-          reason: str, stop: threading.Event) -> Engine:
-    """The first of the engine's precisions that passes, or eager with a warning."""
+def _build_verified(
+    name: str, features: PatchFeatures, size: tuple[int, int], threads: int, stop: threading.Event
+) -> Engine:
+    """Build an engine in the first precision that agrees with eager; return eager with a warning if none does."""
     for precision, build in _builders(name, features, size, threads, stop).items():
-        found = _accepted(f"{name} ({precision})", build, features, size, device)
-        if found is not None:
-            log.info("teacher engine: %s in %s precision (%s)", name, precision, reason)
-            return found
+        try:
+            engine = build()
+            lowest, mean = agreement(engine, features, size)
+        except BuildStopped:
+            raise
+        except Exception as error:  # whatever a compiler raises, eager still works
+            log.warning("teacher engine %s (%s) cannot be built: %s: %s", name, precision, type(error).__name__, error)
+            continue
+        if lowest >= MIN_COSINE and mean >= MIN_MEAN_COSINE:  # false for NaN
+            log.info("teacher engine: %s in %s precision", name, precision)
+            return engine
+        log.warning("teacher engine %s (%s) disagrees with eager: lowest cosine %.5f, mean %.5f; needed %s and %s",
+                    name, precision, lowest, mean, MIN_COSINE, MIN_MEAN_COSINE)
     log.warning("teacher engine: eager, because %s did not pass", name)
-    return EagerEngine(features)
-
-
-def agreement(engine: Engine, features: PatchFeatures, size: tuple[int, int],
-              device: str | torch.device) -> tuple[float, float]:
-    """Least and mean cosine of the engine's patch features with eager's, on smooth and on noisy random images."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.randn(2, 3, 5, 7, generator=generator)
-    pixels = interpolate(coarse, size, mode="bilinear") + 0.2 * torch.randn(2, 3, *size, generator=generator)
-    pixels = pixels.to(device)
-    with torch.no_grad():
-        cosine = cosine_similarity(engine(pixels), features(pixels), dim=-1)
-    return cosine.min().item(), cosine.mean().item()
+    return features
 
 
 def _builders(
     name: str, features: PatchFeatures, size: tuple[int, int], threads: int, stop: threading.Event
 ) -> dict[str, Callable[[], Engine]]:
-    """Precision -> what builds the engine in it, in the order to try."""
+    """Return the functions that build an engine, by precision, in the order to try."""
     if name == "openvino":
         from tttkd_ros.teacher.openvino_engine import OpenVinoEngine
 
-        # The processor's own choice is bfloat16 where it multiplies in that.
-        return {"native": lambda: OpenVinoEngine(features, size, threads),
-                "f32": lambda: OpenVinoEngine(features, size, threads, precision="f32")}
+        # "native" is the processor's choice: bfloat16 if it multiplies in that.
+        return {"native": partial(OpenVinoEngine, features, size, threads),
+                "f32": partial(OpenVinoEngine, features, size, threads, precision="f32")}
     from tttkd_ros.teacher.tensorrt_engine import TensorRtEngine
 
-    return {"fp16": lambda: TensorRtEngine(features, size, torch.float16, stop=stop),
-            "fp32": lambda: TensorRtEngine(features, size, torch.float32, stop=stop)}
+    return {"fp16": partial(TensorRtEngine, features, size, torch.float16, stop=stop),
+            "fp32": partial(TensorRtEngine, features, size, torch.float32, stop=stop)}
 
 
-def _accepted(label: str, build: Callable[[], Engine], features: PatchFeatures, size: tuple[int, int],
-              device: str | torch.device) -> Engine | None:
-    """The engine, or None with a warning where it cannot be built or disagrees with eager."""
-    try:
-        engine = build()
-        least, mean = agreement(engine, features, size, device)
-    except BuildStopped:
-        raise
-    except Exception as error:  # whatever a compiler raises, eager still works
-        log.warning("teacher engine %s cannot be built: %s: %s", label, type(error).__name__, error)
-        return None
-    # Written so that NaN fails.
-    if least >= LEAST_COSINE and mean >= LEAST_MEAN_COSINE:
-        return engine
-    log.warning("teacher engine %s disagrees with eager: cosine %.5f at least, %.5f on average; needed %s and %s",
-                label, least, mean, LEAST_COSINE, LEAST_MEAN_COSINE)
-    return None
+@torch.no_grad()
+def agreement(engine: Engine, features: PatchFeatures, size: tuple[int, int]) -> tuple[float, float]:
+    """Compare an engine's patch features with eager's on random images, smooth with noise.
+
+    Returns:
+        The lowest and the mean cosine.
+    """
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(2, 3, 5, 7, generator=generator)
+    pixels = interpolate(coarse, size, mode="bilinear") + 0.2 * torch.randn(2, 3, *size, generator=generator)
+    pixels = pixels.to(features.position.device)
+    cosine = cosine_similarity(engine(pixels), features(pixels), dim=-1)
+    return cosine.min().item(), cosine.mean().item()

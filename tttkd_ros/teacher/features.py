@@ -7,18 +7,24 @@ from torch import Tensor, nn
 
 
 class PatchFeatures(nn.Module):
-    """The patch tokens of a Dinov2Model or Dinov2WithRegistersModel after its last LayerNorm; frozen for good.
+    """The patch tokens of a DINOv2 after its last LayerNorm, frozen. It is the engine `eager` (see `engines.Engine`).
 
-    The input size is fixed, so the position embedding is interpolated once, here, and whatever compiles this module
-    meets a constant. config: the model's, as JSON; with the weights it tells all of the model.
+    The input size is fixed. The position embedding is interpolated once, so a compiler of this module meets a constant.
+
+    Args:
+        model: Dinov2Model or Dinov2WithRegistersModel.
+        input_size: (height, width) in pixels, multiples of the patch size.
     """
+
+    name, cache_path = "eager", None
 
     def __init__(self, model: nn.Module, input_size: tuple[int, int]):
         super().__init__()
         embeddings = model.embeddings
         patch = embeddings.patch_embeddings.patch_size
         self.grid = (input_size[0] // patch[0], input_size[1] // patch[1])
-        self.dim, self.config = model.config.hidden_size, model.config.to_json_string()
+        self.dim = model.config.hidden_size
+        self.config = model.config.to_json_string()  # with the weights it identifies the model
         self.patches, self.layernorm = embeddings.patch_embeddings, model.layernorm
         self.layers = nn.Sequential(*model.encoder.layer)
         with torch.no_grad():
@@ -29,22 +35,11 @@ class PatchFeatures(nn.Module):
                 prefix.append(embeddings.register_tokens)
             self.register_buffer("prefix", torch.cat(prefix, 1).clone())
             self.register_buffer("position", position[:, 1:].clone())
-        super().requires_grad_(False)
-        super().train(False)
+        self.requires_grad_(False).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, h, w), normalised -> (B, rows * cols, dim)."""
+        """Return features (B, rows * cols, dim) of normalised pixels (B, 3, height, width)."""
         tokens = self.patches(pixels) + self.position
         tokens = torch.cat((self.prefix.expand(tokens.shape[0], -1, -1), tokens), 1)
         tokens = self.layernorm(self.layers(tokens))
         return tokens[:, self.prefix.shape[1] :]
-
-    def train(self, mode: bool = True) -> PatchFeatures:
-        if mode:
-            raise ValueError("the teacher is frozen: it has no train mode; train the student instead")
-        return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> PatchFeatures:
-        if requires_grad:
-            raise ValueError("the teacher is frozen: its parameters take no gradient; train the student instead")
-        return super().requires_grad_(False)

@@ -6,20 +6,23 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.files import write_whole
+from tttkd_ros.tensor_files import read_tensors, tensor_mismatches
 
 _FORMAT = "tttkd_ros image head 1"
 
 
 class ImageHead(nn.Module):
-    """BatchNorm and a linear layer: the smallest 2D branch that has the statistics and the scales that MM-TTA adapts.
+    """BatchNorm and a linear layer: the smallest 2D branch that has the statistics and scales that MM-TTA adapts.
 
-    class_set: names the classes. dim: width of the teacher's features. teacher_name: whose features it learnt from.
+    Args:
+        class_set: name of the class set.
+        dim: width of the teacher's features.
+        teacher_name: of the teacher that the head was trained with.
     """
 
     def __init__(self, class_set: str, dim: int, teacher_name: str = ""):
@@ -29,12 +32,12 @@ class ImageHead(nn.Module):
         self.linear = nn.Linear(dim, len(CLASS_SETS[class_set]))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(M, dim) the teacher's features as they are -> (M, classes) logits."""
+        """Return logits (M, classes) of unnormalised teacher features (M, dim)."""
         return self.linear(self.norm(features))
 
 
 def save_image_head(head: ImageHead, path: str | Path, provenance: Mapping[str, str]) -> None:
-    """Write it whole or not at all. provenance: how it was made (command, seed, data), free text."""
+    """Write an image head atomically. provenance: how it was made (command, seed, data)."""
     metadata = {
         "format": _FORMAT,
         "classes": json.dumps(CLASS_SETS[head.class_set].names),
@@ -46,22 +49,20 @@ def save_image_head(head: ImageHead, path: str | Path, provenance: Mapping[str, 
 
 
 def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
-    """The head of a file, in eval mode, for students of this class set and teachers of this width.
+    """Load an image head, in eval mode.
 
-    Raises FileNotFoundError if there is none, and ValueError saying what is wrong and what to do if the file is
-    damaged, is no image head, or was trained for other classes or for a teacher of another width.
+    Args:
+        path: of the file.
+        class_set: name of the student's class set.
+        dim: width of the teacher's features.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds no image head, or one for other classes or another width.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"no image head at {path}; make one with `tttkd train image-head`")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {_FORMAT!r}: this is no image head")
+    metadata, tensors = read_tensors(path, _FORMAT)
     if metadata.get("classes") != json.dumps(CLASS_SETS[class_set].names):
         raise ValueError(f"{path}: classes {metadata.get('classes')}, but the student's are {class_set!r}")
     name = metadata.get("teacher", "")
@@ -70,10 +71,8 @@ def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
             f"{path}: trained with a teacher of {metadata.get('dim')} features ({name or 'unnamed'}), but the teacher "
             f"given has {dim}; make one for it with `tttkd train image-head --teacher DIRECTORY`"
         )
-    from tttkd_ros.segmenter.checkpoint import differences  # brings spconv along, which takes seconds
-
     head = ImageHead(class_set, dim, name)
-    if wrong := differences(head.state_dict(), tensors):
-        raise ValueError(f"{path}: the weights are not those of an image head: {'; '.join(wrong)}")
+    if mismatches := tensor_mismatches(head.state_dict(), tensors):
+        raise ValueError(f"{path}: the weights are not those of an image head: {'; '.join(mismatches)}")
     head.load_state_dict(tensors)
     return head.eval()

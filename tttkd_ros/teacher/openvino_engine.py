@@ -15,19 +15,23 @@ from tttkd_ros.teacher.features import PatchFeatures
 
 
 class OpenVinoEngine:
-    """One image at a time, of a fixed size. precision: an OpenVINO element type, None for the processor's choice.
+    """Runs one image at a time. It is not thread-safe.
 
-    Not thread-safe: only the adaptation worker calls it.
+    Args:
+        features: the teacher.
+        size: (height, width) of the input in pixels.
+        threads: CPU threads.
+        precision: an OpenVINO element type; None leaves the choice to OpenVINO.
     """
 
     name = "openvino"
-    cache_path = None  # to read it back would save a tenth of a second
+    cache_path = None  # building takes about as long as reading would
 
     def __init__(self, features: PatchFeatures, size: tuple[int, int], threads: int, precision: str | None = None):
         example = torch.zeros(1, 3, *size)
-        # The front end itself, because openvino.convert_model reports its use over the network by default.
+        # The front end is called directly: openvino.convert_model reports its use over the network by default.
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about shapes, fixed here, and about tracing, OpenVINO's way in
+            warnings.simplefilter("ignore")  # about tracing, which OpenVINO needs, and about shapes, which are fixed
             decoder = TorchScriptPythonDecoder(copy.deepcopy(features).cpu(), example_input=example)
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
@@ -36,7 +40,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # the cores are shared with inference, which must be free to take them
+            "ENABLE_CPU_PINNING": False,  # the cores are shared with inference
         }
         if precision is not None:
             config["INFERENCE_PRECISION_HINT"] = precision
@@ -44,7 +48,7 @@ class OpenVinoEngine:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         images = pixels.cpu().numpy()
-        # Copied, since the request overwrites its output at the next call.
-        rows = [torch.from_numpy(self._request.infer({0: image[None]}, share_inputs=True)[0].copy())
-                for image in images]
-        return torch.cat(rows).to(pixels.device)
+        # The request overwrites its output at the next call.
+        features = [torch.from_numpy(self._request.infer({0: image[None]}, share_inputs=True)[0].copy())
+                    for image in images]
+        return torch.cat(features).to(pixels.device)

@@ -1,4 +1,4 @@
-"""The teacher compiled by TensorRT for this machine's GPU, cache_path on disk between runs."""
+"""The teacher compiled by TensorRT for this machine's GPU, cached on disk between runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +25,20 @@ log = logging.getLogger(__name__)
 
 
 class TensorRtEngine:
-    """One image at a time, of a fixed size. precision: torch.float16 or torch.float32. stop: ends a build, which then
-    raises `BuildStopped`.
+    """Runs one image at a time. It is not thread-safe.
 
-    Weights and input are cast, rather than a precision asked of TensorRT, because the argument for that differs
-    between versions. Not thread-safe: only the adaptation worker calls it.
+    Weights and input are cast, because TensorRT's argument for the precision differs between versions.
+
+    Args:
+        features: the teacher, on a CUDA device.
+        size: (height, width) of the input in pixels.
+        precision: torch.float16 or torch.float32.
+        cache: folder of built engines; None stands for the user's cache.
+        stop: aborts the build once it is set.
+
+    Raises:
+        BuildStopped: `stop` was set during the build.
+        RuntimeError: the build failed.
     """
 
     name = "tensorrt"
@@ -41,7 +49,7 @@ class TensorRtEngine:
         self._dtype = precision
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tttkd_ros" / "engines"
         self.cache_path = cache / f"{engine_key(features, size, precision, self._device)}.ep"
-        self._program = self._load_kept() if self.cache_path.exists() else None
+        self._program = self._load_cached() if self.cache_path.exists() else None
         if self._program is None:
             cache.mkdir(parents=True, exist_ok=True)
             log.info("building the TensorRT engine %s; this takes minutes, once", self.cache_path)
@@ -53,22 +61,22 @@ class TensorRtEngine:
         with torch.cuda.device(self._device):
             return torch.cat([self._program(image[None].to(self._dtype)).float() for image in pixels])
 
-    def _load_kept(self) -> Callable[[Tensor], Tensor] | None:
-        """The program of an earlier build; None, and the file is gone, where it is damaged."""
+    def _load_cached(self) -> Callable[[Tensor], Tensor] | None:
+        """Load the program of an earlier build. If it is damaged, delete its file and return None."""
         try:
             return self._load()
-        except Exception as error:  # neither torch nor TensorRT say what a damaged file makes them raise
-            log.warning("the TensorRT engine %s cannot be read, and is built anew: %r", self.cache_path, error)
+        except Exception as error:  # torch and TensorRT document no errors for damaged files
+            log.warning("the TensorRT engine %s cannot be read and is built again: %r", self.cache_path, error)
             self.cache_path.unlink(missing_ok=True)
             return None
 
     def _load(self) -> Callable[[Tensor], Tensor]:
-        with torch.cuda.device(self._device):  # an engine is for the current one
+        with torch.cuda.device(self._device):  # an engine belongs to the current device
             return torch_tensorrt.load(str(self.cache_path)).module()
 
 
 def engine_key(features: PatchFeatures, size: tuple[int, int], precision: torch.dtype, device: torch.device) -> str:
-    """Everything that makes a compiled engine another one: model, input, precision, GPU and compilers."""
+    """Hash everything that a compiled engine depends on: model, input, precision, GPU and compilers."""
     digest = hashlib.sha256(features.config.encode())
     for name, tensor in sorted(features.state_dict().items()):
         digest.update(name.encode())
@@ -79,31 +87,21 @@ def engine_key(features: PatchFeatures, size: tuple[int, int], precision: torch.
 
 
 def _build(features: PatchFeatures, example: Tensor, path: Path) -> None:
-    with _locked(path.with_suffix(".lock")):
-        if not path.exists():
-            _compile(features, example, path)
-
-
-def _compile(features: PatchFeatures, example: Tensor, path: Path) -> None:
-    module = copy.deepcopy(features).to(example.dtype)
-    # Another process never sees half an engine: it is written beside its place and moved there. What a killed build has
-    # left is overwritten: the lock leaves one writer.
-    unfinished = path.with_suffix(".unfinished.ep")
-    try:
-        with torch.cuda.device(example.device):
-            program = torch.export.export(module, (example,))
-            compiled = torch_tensorrt.dynamo.compile(
-                program, arg_inputs=(example,), device=example.device, use_fp32_acc=True
-            )
-            torch_tensorrt.save(compiled, str(unfinished), arg_inputs=(example,))
-        put_in_place(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Two processes that start together build an engine once."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Compile a teacher for inputs like `example` into a file, unless another process has done so."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        # The file gets its name when it is complete. The lock permits one writer, which overwrites what a killed build
+        # has left.
+        unfinished = path.with_suffix(".unfinished.ep")
+        try:
+            with torch.cuda.device(example.device):
+                program = torch.export.export(copy.deepcopy(features).to(example.dtype), (example,))
+                compiled = torch_tensorrt.dynamo.compile(
+                    program, arg_inputs=(example,), device=example.device, use_fp32_acc=True
+                )
+                torch_tensorrt.save(compiled, str(unfinished), arg_inputs=(example,))
+            put_in_place(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)

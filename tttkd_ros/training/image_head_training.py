@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.simulation.drive import DriveProfile, frames
-from tttkd_ros.teacher import Teacher, load_teacher
+from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
-from tttkd_ros.training.joint_training import INPUT_SIZE
-from tttkd_ros.training.loop import run
+from tttkd_ros.training.joint_training import INPUT_SIZE, labelled_targets
+from tttkd_ros.training.loop import print_digest, train
 
-FIRST_SEED = 3_000_000  # drives of the head's images; no other command starts here
+FIRST_SEED = 3_000_000  # of the head's drives; no other command starts here
 
 
 def train_image_head(
@@ -44,63 +40,41 @@ def train_image_head(
         world: the source domain.
         teacher: directory of the frozen 2D foundation model.
         drives: simulated drives to take images from.
-        images_per_drive: images of each, three seconds apart.
-        points: labelled points that the camera sees, kept of each image.
+        images_per_drive: images of each drive, three seconds apart.
+        points: labelled points that the camera sees, in each image.
         steps: gradient steps (AdamW, one cycle).
-        batch: points a step.
+        batch: points per step.
         learning_rate: peak of the cycle.
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    eyes = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
-    features, labels = _examples(world, eyes, drives, images_per_drive, FIRST_SEED + seed * drives, points)
-    head = ImageHead(OUTDOOR.name, eyes.dim, eyes.name).eval()  # its statistics are the source's, all of it
+    dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
+    examples = []
+    for frame, targets, generator in labelled_targets(
+        world, dinov2, drives, images_per_drive, FIRST_SEED + seed * drives, seconds=3.0, title="images"
+    ):
+        label = torch.from_numpy(frame.labels)[targets.index].long()
+        labelled = torch.nonzero(label != UNLABELLED)[:, 0]
+        chosen = labelled[torch.randperm(len(labelled), generator=generator)[:points]]
+        examples.append((targets.features[chosen].half(), label[chosen]))
+    features, labels = (torch.cat(parts) for parts in zip(*examples, strict=True))
+    head = ImageHead(OUTDOOR.name, dinov2.dim, dinov2.name).eval()  # its statistics are those of the whole source
     head.norm.running_mean.copy_(features.float().mean(0))
     head.norm.running_var.copy_(features.float().var(0))
     frequency = torch.bincount(labels, minlength=len(OUTDOOR)) / len(labels)
     weights = 1 / torch.log(1.1 + frequency)  # ENet's logarithmic class weights, as for the student
-    optimiser = torch.optim.AdamW(head.parameters(), learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
-    )
 
-    def step(i: int) -> float:
-        chosen = torch.from_numpy(np.random.default_rng((seed, i)).integers(len(labels), size=batch))
-        loss = cross_entropy(head(features[chosen].float()), labels[chosen], weights)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        return loss.item()
+    def loss(step: int) -> Tensor:
+        chosen = torch.from_numpy(np.random.default_rng((seed, step)).integers(len(labels), size=batch))
+        return cross_entropy(head(features[chosen].float()), labels[chosen], weights)
 
-    run(steps, step, {"head": head, "optimiser": optimiser, "schedule": schedule}, title="image head")
+    train({"head": head}, loss, steps, learning_rate, title="image head", cycle={"pct_start": max(0.1, 2 / steps)})
     settings = dict(
         world=world, drives=drives, images_per_drive=images_per_drive, points=points, steps=steps, batch=batch,
         learning_rate=learning_rate, seed=seed,
     )
-    save_image_head(
-        head,
-        out,
-        {"command": "tttkd train image-head", "data": "simulation", **{k: str(v) for k, v in settings.items()}},
-    )
-    print(f"{out} sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
-
-
-def _examples(world: str, teacher: Teacher, drives: int, each: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
-    """Features (K, D) float16 and labels (K,) int64 of labelled points that the camera sees."""
-    features, labels = [], []
-    random = torch.Generator().manual_seed(seed)
-    with Progress() as bar:
-        task = bar.add_task("images", total=drives * each)
-        for i in range(drives):
-            for frame in frames(world, seed + i, each, DriveProfile(period=3.0)):
-                targets = teacher_targets(frame, teacher, random)
-                label = torch.from_numpy(frame.labels)[targets.index].long()
-                known = torch.nonzero(label != UNLABELLED)[:, 0]
-                kept = known[torch.randperm(len(known), generator=random)[:budget]]
-                features.append(targets.features[kept].half())
-                labels.append(label[kept])
-                bar.advance(task)
-    return torch.cat(features), torch.cat(labels)
+    made = {"command": "tttkd train image-head", "data": "simulation"}
+    save_image_head(head, out, made | {name: str(value) for name, value in settings.items()})
+    print_digest(out)

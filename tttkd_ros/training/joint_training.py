@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.adaptation.targets import teacher_targets
+from tttkd_ros.adaptation.targets import Targets, Teacher, teacher_targets
 from tttkd_ros.adaptation.ttt_kd import distillation_loss
 from tttkd_ros.classes import CLASS_SETS, UNLABELLED
+from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.drive import DriveProfile, frames
-from tttkd_ros.teacher.dinov2 import Teacher, load_teacher
-from tttkd_ros.training.loop import run
+from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.training.loop import print_digest, train
 
-FIRST_SEED = 2_000_000  # drives of the student's sweeps; no other command starts here
-INPUT_SIZE = (140, 392)
+FIRST_SEED = 2_000_000  # of the student's drives; no other command starts here
+INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One labelled sweep: points (N, 3), labels (N,) int64, and for M visible points their index and teacher feature
-    (M, D) float16.
-    """
+class Example(NamedTuple):
+    """One labelled sweep with its distillation targets."""
 
-    points: Tensor
-    labels: Tensor
-    visible: Tensor
-    targets: Tensor
+    points: Tensor  # (N, 3) float32, metres, LiDAR frame
+    labels: Tensor  # (N,) int64
+    visible: Tensor  # (M,) int64, the points that the camera sees
+    targets: Tensor  # (M, D) float16, the teacher's features at these
 
 
 def train_student(
@@ -60,114 +57,105 @@ def train_student(
         world: the source domain.
         teacher: directory of the frozen 2D foundation model.
         drives: simulated drives to take sweeps from.
-        sweeps_per_drive: labelled sweeps of each, one and a half seconds apart.
+        sweeps_per_drive: labelled sweeps of each drive, one and a half seconds apart.
         epochs: passes over the sweeps (AdamW, one cycle).
-        batch: sweeps a step.
+        batch: sweeps per step.
         learning_rate: peak of the cycle.
         distillation: weight of L_2D; 0 trains on labels alone (Source-Only).
-        kd_points: visible points kept for L_2D in each sweep.
+        kd_points: visible points for L_2D in each sweep.
         voxel_size: metres.
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
-    # These bring spconv along, which takes seconds that no other command of `tttkd` should wait for.
+    # These import spconv, which takes seconds that no other command of `tttkd` should wait for.
     from tttkd_ros.segmenter.checkpoint import SIMULATION, save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    frozen = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
-    examples, mean = _examples(world, frozen, drives, sweeps_per_drive, FIRST_SEED + seed * drives, kd_points)
-    student = Student(
-        StudentConfig(voxel_size=voxel_size, teacher_dim=frozen.dim, teacher_input=INPUT_SIZE, teacher_name=frozen.name)
-    ).train()
-    student.teacher_mean.copy_(mean)
+    dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
+    examples = []
+    for frame, targets, generator in labelled_targets(
+        world, dinov2, drives, sweeps_per_drive, FIRST_SEED + seed * drives, seconds=1.5, title="sweeps"
+    ):
+        chosen = torch.randperm(len(targets.index), generator=generator)[:kd_points]
+        points, labels = torch.from_numpy(frame.upright), torch.from_numpy(frame.labels).long()
+        examples.append(Example(points, labels, targets.index[chosen], targets.features[chosen].half()))
+    student = Student(StudentConfig(
+        voxel_size=voxel_size, teacher_dim=dinov2.dim, teacher_input=INPUT_SIZE, teacher_name=dinov2.name
+    )).train()
+    student.teacher_mean.copy_(torch.cat([e.targets for e in examples]).float().mean(0))
     classes = len(CLASS_SETS[student.config.class_set])
     counts = torch.bincount(torch.cat([e.labels[e.labels != UNLABELLED] for e in examples]), minlength=classes)
     weights = 1 / torch.log(1.1 + counts / counts.sum())  # ENet's logarithmic class weights
     weights /= weights.mean()
     per_epoch = len(examples) // batch
-    optimiser = torch.optim.AdamW(student.parameters(), learning_rate, weight_decay=1e-4)
-    # The paper's cycle: from a tenth of the peak, down to a thousandth of the start.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=epochs * per_epoch, div_factor=10, final_div_factor=1000
-    )
 
-    def step(i: int) -> float:
-        order = np.random.default_rng((seed, i // per_epoch)).permutation(len(examples))
-        rng = np.random.default_rng((seed, 1, i))
-        chosen = [examples[k] for k in order[(i % per_epoch) * batch : (i % per_epoch + 1) * batch]]
-        features = student([augment(e.points, rng) for e in chosen])
-        loss = cross_entropy(
-            student.logits(features), torch.cat([e.labels for e in chosen]), weights, ignore_index=UNLABELLED
-        )
+    def loss(step: int) -> Tensor:
+        order = np.random.default_rng((seed, step // per_epoch)).permutation(len(examples))
+        generator = np.random.default_rng((seed, 1, step))
+        chosen = [examples[k] for k in order[(step % per_epoch) * batch : (step % per_epoch + 1) * batch]]
+        features = student([augment(e.points, generator) for e in chosen])
+        labels = torch.cat([e.labels for e in chosen])
+        total = cross_entropy(student.logits(features), labels, weights, ignore_index=UNLABELLED)
         if distillation:
             starts = np.cumsum([0, *(len(e.points) for e in chosen[:-1])])
             visible = torch.cat([e.visible + int(start) for e, start in zip(chosen, starts, strict=True)])
             targets = torch.cat([e.targets for e in chosen]).float() - student.teacher_mean
-            loss = loss + distillation * distillation_loss(student.predict_teacher_features(features[visible]), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 10.0)
-        optimiser.step()
-        schedule.step()
-        return loss.item()
+            predicted = student.predict_teacher_features(features[visible])
+            total = total + distillation * distillation_loss(predicted, targets)
+        return total
 
     settings = dict(
-        world=world,
-        drives=drives,
-        sweeps_per_drive=sweeps_per_drive,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        distillation=distillation,
-        kd_points=kd_points,
-        seed=seed,
+        world=world, drives=drives, sweeps_per_drive=sweeps_per_drive, epochs=epochs, batch=batch,
+        learning_rate=learning_rate, distillation=distillation, kd_points=kd_points, seed=seed,
     )
-    settings = {name: str(value) for name, value in settings.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     resume = out.with_suffix(".training.pt")
-    run(
-        epochs * per_epoch,
-        step,
-        {"student": student, "optimiser": optimiser, "schedule": schedule},
-        title="student",
-        resume=resume,
-        settings=settings | {"voxel_size": str(voxel_size), "teacher": str(teacher)},
+    train(
+        {"student": student}, loss, epochs * per_epoch, learning_rate, title="student", max_norm=10.0,
+        cycle={"div_factor": 10, "final_div_factor": 1000},  # as in the paper
+        resume=resume, settings=settings | {"voxel_size": voxel_size, "teacher": teacher},
     )
-    save_student(
-        student.eval(),
-        out,
-        {"command": "tttkd train student", "data": SIMULATION, **settings},
-    )
+    made = {"command": "tttkd train student", "data": SIMULATION}
+    save_student(student.eval(), out, made | {name: str(value) for name, value in settings.items()})
     resume.unlink()
-    print(f"{out} sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
+    print_digest(out)
 
 
-def _examples(
-    world: str, teacher: Teacher, drives: int, each: int, seed: int, budget: int
-) -> tuple[list[Example], Tensor]:
-    """Labelled sweeps of `drives` drives, and the mean of the teacher's features over their visible points (D,)."""
-    examples = []
-    rng = torch.Generator().manual_seed(seed)
-    with Progress() as bar:
-        task = bar.add_task("sweeps", total=drives * each)
-        for i in range(drives):
-            for frame in frames(world, seed + i, each, DriveProfile(period=1.5)):
-                targets = teacher_targets(frame, teacher, rng)
-                kept = torch.randperm(len(targets.index), generator=rng)[:budget]
-                labels, points = torch.from_numpy(frame.labels).long(), torch.from_numpy(frame.upright)
-                examples.append(Example(points, labels, targets.index[kept], targets.features[kept].half()))
-                bar.advance(task)
-    return examples, torch.cat([e.targets for e in examples]).float().mean(0)
+def labelled_targets(
+    world: str, teacher: Teacher, drives: int, frames_per_drive: int, first_seed: int, *, seconds: float, title: str
+) -> Iterator[tuple[Frame, Targets, torch.Generator]]:
+    """Simulate drives and compute the teacher's features.
 
+    Args:
+        world: name of the simulated domain.
+        teacher: the frozen teacher.
+        drives: number of drives.
+        frames_per_drive: frames of each drive.
+        first_seed: of the drives and the generator.
+        seconds: between two frames of a drive.
+        title: of the progress bar.
 
-def augment(points: Tensor, rng: np.random.Generator) -> Tensor:
-    """xMUDA's augmentation of (N, 3) points: a small random linear map, a mirrored y axis, any turn about the
-    vertical, a shift within a voxel.
+    Returns:
+        Each labelled frame with its targets, and the generator that drew these.
     """
-    matrix = np.eye(3) + rng.normal(0, 0.1, (3, 3))
-    matrix[1] *= rng.choice((-1, 1))
-    angle = rng.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    return points @ torch.from_numpy(turn @ matrix).float().T + torch.from_numpy(rng.uniform(0, 1, 3)).float()
+    generator = torch.Generator().manual_seed(first_seed)
+    with Progress() as bar:
+        task = bar.add_task(title, total=drives * frames_per_drive)
+        for seed in range(first_seed, first_seed + drives):
+            for frame in frames(world, seed, frames_per_drive, DriveProfile(period=seconds)):
+                yield frame, teacher_targets(frame, teacher, generator), generator
+                bar.advance(task)
+
+
+def augment(points: Tensor, generator: np.random.Generator) -> Tensor:
+    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, any rotation about the
+    vertical, and a shift within a voxel.
+    """
+    matrix = np.eye(3) + generator.normal(0, 0.1, (3, 3))
+    matrix[1] *= generator.choice((-1, 1))
+    angle = generator.uniform(0, 2 * np.pi)
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    shift = torch.from_numpy(generator.uniform(0, 1, 3)).float()
+    return points @ torch.from_numpy(rotation @ matrix).float().T + shift

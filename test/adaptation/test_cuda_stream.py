@@ -1,4 +1,4 @@
-"""On a GPU, all that an adapter does to its weights is queued in one stream; what it hands over, it has waited for."""
+"""On a GPU, an adapter queues all work on its weights in one stream, and waits for what it hands over."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,8 +10,8 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.methods import METHODS
 
 
-class CudaStream:
-    """Tells whether somebody works in it."""
+class FakeStream:
+    """Knows whether somebody works in it."""
 
     def __init__(self):
         self.entered = False
@@ -24,14 +24,14 @@ class CudaStream:
 
 
 class Watch(TorchDispatchMode):
-    """Notes every operation on tensors outside a lane."""
+    """Records the operations on tensors outside a stream."""
 
-    def __init__(self, lane):
+    def __init__(self, stream):
         super().__init__()
-        self.lane, self.inside, self.outside = lane, 0, []
+        self.stream, self.inside, self.outside = stream, 0, []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        if self.lane.entered:
+        if self.stream.entered:
             self.inside += 1
         else:
             self.outside.append(str(operation))
@@ -39,22 +39,22 @@ class Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_touches_its_weights_in_its_lane_alone(town, name, monkeypatch):
-    lane, waited = CudaStream(), []
+def test_a_method_changes_its_weights_in_its_stream_only(town, name, monkeypatch):
+    stream, waited = FakeStream(), []
     monkeypatch.setattr("tttkd_ros.methods._head", lambda student, teacher: town.head)
-    room = "ttt_kd" if name == "ttt-kd-o" else "baseline"
-    monkeypatch.setattr(f"tttkd_ros.adaptation.{room}.CudaStream", lambda device, urgent: lane)
-    monkeypatch.setattr(f"tttkd_ros.adaptation.{room}.wait_for_stream", lambda device: waited.append(lane.entered))
+    module = "tttkd_ros.adaptation.ttt_kd" if name == "ttt-kd-o" else "tttkd_ros.baselines.baseline"
+    monkeypatch.setattr(f"{module}.CudaStream", lambda device, urgent: stream)
+    monkeypatch.setattr(f"{module}.wait_for_stream", lambda device: waited.append(stream.entered))
     config = TTTConfig(stride=1, min_points=10, min_alignment=-2.0)
     adapter = METHODS[name].build(town.student, town.teacher, 0)
     shipped = adapter.weights()
     frames = [town.frame(0), town.frame(1), replace(town.frame(2), views=())]
     waited.clear()
-    with Watch(lane) as watch:
+    with Watch(stream) as watch:
         reports = [adapter.step(frame, config) for frame in frames]
         adapter.weights()
         adapter.load_weights(shipped)
     assert any(report.accepted for report in reports)
     assert watch.inside
     assert watch.outside == []
-    assert waited[-1]  # for what was adopted
+    assert waited[-1]  # for the loaded weights

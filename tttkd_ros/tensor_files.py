@@ -1,0 +1,49 @@
+"""Named tensors on disk: safetensors files whose metadata name their format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+MAX_SHOWN = 4  # mismatches in one message
+
+
+def read_tensors(path: str | Path, file_format: str, *, load: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a file of tensors.
+
+    Args:
+        path: of an existing file.
+        file_format: expected value of the metadata's entry "format".
+        load: False skips the tensors.
+
+    Returns:
+        The metadata, and the tensors by name.
+
+    Raises:
+        ValueError: the file is damaged or has another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if load else {}  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
+    if metadata.get("format") != file_format:
+        raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {file_format!r}; name another file")
+    return metadata, tensors
+
+
+def tensor_mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Compare names, shapes and types of tensors, and describe at most `MAX_SHOWN` differences."""
+    lines = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    lines += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    for name in expected.keys() & found.keys():
+        if found[name].shape != expected[name].shape:
+            lines.append(f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
+        elif found[name].dtype != expected[name].dtype:
+            lines.append(f"{name} is {found[name].dtype}, expected {expected[name].dtype}")
+    shown = sorted(lines)[:MAX_SHOWN]
+    return shown + [f"and {len(lines) - len(shown)} more"] * (len(lines) > len(shown))
