@@ -33,16 +33,16 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         if self.stream.entered:
             self.inside += 1
-        else:
+        elif operation.namespace != "profiler":  # an optimiser's marks, which touch no tensors
             self.outside.append(str(operation))
         return operation(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.online])
 def test_a_method_changes_its_weights_in_its_stream_only(town, name, monkeypatch):
     stream, waited = FakeStream(), []
-    monkeypatch.setattr("tttkd_ros.methods._head", lambda student, teacher: town.head)
-    module = "tttkd_ros.adaptation.ttt_kd" if name == "ttt-kd-o" else "tttkd_ros.baselines.baseline"
+    monkeypatch.setattr("tttkd_ros.methods._image_head", lambda student, teacher: town.head)
+    module = "tttkd_ros.adaptation.online" if name == "ttt-kd-o" else "tttkd_ros.baselines.baseline"
     monkeypatch.setattr(f"{module}.CudaStream", lambda device, urgent: stream)
     monkeypatch.setattr(f"{module}.wait_for_stream", lambda device: waited.append(stream.entered))
     config = TTTConfig(stride=1, min_points=10, min_alignment=-2.0)
