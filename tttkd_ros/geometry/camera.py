@@ -95,11 +95,6 @@ class CameraModel:
     def is_fisheye(self) -> bool:
         return self.distortion_model == "equidistant"
 
-    @property
-    def _prism(self) -> tuple[float, ...]:
-        """s1 to s4, or none."""
-        return self.distortion[8:]
-
     @cached_property
     def limit(self) -> float:
         """The widest ray that can meet the image: a tangent (radius in the z = 1 plane), or a fisheye's angle, radians.
@@ -116,8 +111,8 @@ class CameraModel:
             radii = undistorted * self._radial_factor(undistorted**2)
             if self.distortion:
                 radii = radii - 3 * math.hypot(*self.distortion[2:4]) * undistorted**2
-            if self._prism:
-                s1, s2, s3, s4 = self._prism
+            if prism := self.distortion[8:]:
+                s1, s2, s3, s4 = prism
                 radii = radii - math.hypot(s1, s3) * undistorted**2 - math.hypot(s2, s4) * undistorted**4
         corner = math.hypot(max(abs(self.cx), abs(self.width - self.cx)) / self.fx,
                             max(abs(self.cy), abs(self.height - self.cy)) / self.fy)
@@ -179,8 +174,8 @@ class CameraModel:
         factor = self._radial_factor(squared)
         u = x * factor + 2 * p1 * product + p2 * (squared + 2 * x * x)
         v = y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * product
-        if self._prism:
-            s1, s2, s3, s4 = self._prism
+        if prism := self.distortion[8:]:
+            s1, s2, s3, s4 = prism
             u, v = u + squared * (s1 + squared * s2), v + squared * (s3 + squared * s4)
         return u, v
 

@@ -12,9 +12,9 @@ nanoseconds. The algorithm uses only the stamps and the order of arrival:
 4. If a camera jumps back, it drops its images. No scan from before the jump gets an image of this camera again.
 5. If the scans jump back, every camera drops its images, unless the camera jumped after the previous scan and so is in
    the new time already.
-6. A camera that has not followed the scans' jump yet may send late images from before it. They are recognised by their
-   stamps, which are nearer to the scans before the jump. Only the last one is held until the next scan: if that scan
-   continues from before the jump, the jump was a single wrong stamp and the held image counts.
+6. A camera that has not followed the scans' jump yet may send late images from before it. Their stamps are nearer to
+   the scans before the jump. Only the last one is held until the next scan. If that scan continues from before the
+   jump, a single stamp was wrong and the held image counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_AHEAD_NS = 60 * 10**9  # an image stamped further after the scan has a wrong
 
 
 class Unmatched(ValueError):
-    """Why a scan has no image of a camera."""
+    """A scan has no image of a camera; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class StampMatcher(Generic[Payload]):
 
     Args:
         offsets: camera -> nanoseconds from a scan's stamp to that of its image.
-        tolerance: largest distance in nanoseconds between an image's stamp and the scan's stamp plus the offset.
+        tolerance: largest distance, nanoseconds, of an image from there.
         depth: messages kept per camera.
-        max_bytes: bytes kept per camera, except that the newest message is always kept. The images reserved for scans
-            may take as much again; scans that have waited longest go first.
+        max_bytes: bytes kept per camera, beside the newest message. Reserved images may take as much again; scans that
+            have waited longest come first.
 
     Raises:
         ValueError: tolerance or depth is out of range.
@@ -118,7 +118,7 @@ class StampMatcher(Generic[Payload]):
                         camera.behind = True
             self._newest = stamp if self._newest is None else max(self._newest, stamp)
             for name, camera in self._cameras.items():
-                # `_is_old` is judged anew: a scan that continues from before the jump has moved `_newest` back there.
+                # Not old any more if this scan continues from before the jump and so has moved `_newest` there.
                 held, camera.held = camera.held, None
                 if held and not self._is_old(camera, held.stamp):
                     self._add(name, held)
