@@ -128,6 +128,16 @@ def test_a_database_cut_short_is_refused_with_the_remedy(frame, write_frames, si
         messages(file)
 
 
+def test_damaged_pages_are_refused_with_the_remedy(frame, write_frames):
+    file = write_frames([frame(index, points=2500) for index in range(8)], storage="sqlite3") / "bag.db3"
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 2**15] = bytes(2**15)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"is damaged .*: `sqlite3 {file} .recover [|] sqlite3 recovered.db3`"):
+        messages(file)
+
+
 def test_a_database_that_is_no_bag_is_refused(tmp_path):
     with closing(sqlite3.connect(tmp_path / "bag.db3")) as database, database:
         database.execute("CREATE TABLE notes (text TEXT)")
