@@ -50,8 +50,8 @@ class Transforms:
     transform holds from its receipt on until another one for the same frame is received; the first one also holds
     before its receipt.
 
-    pytransform3d is not used: it does not tell the links of a path, which decide when a moving one is known; it keeps
-    one parent for good; it interpolates along a screw, and tf2 does not.
+    pytransform3d is not used: it does not report the links of a path, never changes a frame's parent, and interpolates
+    along a screw, unlike tf2.
 
     Args:
         bag: an open bag. Its static transforms are read here.
@@ -119,11 +119,7 @@ class Transforms:
         return self._cached_trajectory(self._resolve(target), self._resolve(source), since)
 
     def compensation(self, fixed_frame: str) -> Compensation:
-        """Make a `Compensation` whose LiDAR frames are `Received`.
-
-        Args:
-            fixed_frame: the odometry frame; empty to treat the vehicle as standing.
-        """
+        """Make a `Compensation` whose LiDAR frames are `Received`. fixed_frame: odometry's; empty for no motion."""
         warned: set[str] = set()
 
         def warn(problem: str) -> None:
@@ -142,8 +138,8 @@ class Transforms:
         moving = [pose for pose in (*up, *down) if isinstance(pose, Trajectory)]
         if not moving:
             raise ValueError(f"{source!r} does not move in {target!r}")
-        first, last = max(each.first for each in moving), min(each.last for each in moving)
         stamps = np.unique(np.concatenate([each.stamps for each in moving]))
+        first, last = max(each.first for each in moving), min(each.last for each in moving)
         stamps = stamps[(stamps >= first) & (stamps <= last)]
         if not len(stamps):
             raise ValueError(f"the transforms between {source!r} and {target!r} are never known at the same time")
@@ -171,9 +167,8 @@ class Transforms:
 
     def _static_link(self, frame: str, received: int) -> _Link | None:
         history = self._static.get(frame)
-        if history is None:
-            return None
-        return history[max(bisect_right(history, received, key=lambda link: link.received) - 1, 0)]
+        index = bisect_right(history or [], received, key=lambda link: link.received)
+        return history[max(index - 1, 0)] if history else None
 
     def _resolve(self, frame: str) -> str:
         known = self._static_frames
