@@ -1,4 +1,4 @@
-"""A running node that is sent too much, or has a namesake: refused or told with the remedy, and it lives."""
+"""A running node that gets too large messages, cannot receive or be received, or has a twin: it warns and goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 SECOND = 10**9
@@ -79,3 +80,14 @@ def test_another_node_of_its_name_is_warned_of(node, talker):
     namesake = rclpy.create_node("bounded", context=talker.context)
     node.wait_for("/bounded: 1 more nodes have this name, and all publish on the same topics: end them, or rename")
     namesake.destroy_node()
+
+
+def test_topics_that_do_not_match_are_warned_of_once_by_their_names_after_remapping(node, talker, ros):
+    for _ in range(2):
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        talker.node.create_publisher(PointCloud2, "/lidar/points", best_effort)
+    talker.listen(PointCloud2, "/bounded/points_labeled", ros.LATCHED)
+    node.wait_for("/lidar/points: a publisher is best effort while this node asks for reliable", 20)
+    node.wait_for("/bounded/points_labeled: a subscriber asks for a durability that this node does not offer", 20)
+    assert node.log.count("a publisher is best effort") == 1
+    assert "incompatible QoS" not in node.log

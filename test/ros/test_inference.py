@@ -59,7 +59,8 @@ def inference(pipeline, outcome):
     inference = Inference(
         pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
         ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
-        queue_size=2, max_bytes=100_000, governor=Governor(60.0), level=lambda frame, stamp: upside_down if stamp == 7 else None,
+        queue_size=2, max_bytes=100_000, governor=Governor(60.0),
+        level=lambda frame, stamp: upside_down if stamp == 7 else None,
     )
     yield inference
     pipeline.go.set()

@@ -1,7 +1,9 @@
-"""Transitions at any moment: what a node leaves behind, how long that takes, and what it survives."""
+"""Transitions and interrupts at any moment: what a node leaves behind and what it survives."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import threading
@@ -25,7 +27,7 @@ from tttkd_ros.ros import start  # noqa: E402
 from tttkd_ros.ros.node import SegmenterNode  # noqa: E402
 
 SECOND = 10**9
-LIVES = 10
+LIVES = 6
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
 
@@ -55,7 +57,7 @@ def parameters(models) -> dict[str, object]:
     return {"model": str(models.student), "teacher": str(models.teacher), "rig": str(models.rig), "engine": "eager"}
 
 
-def test_ten_lives_cut_short_at_any_moment_leave_nothing_behind(start_node, parameters, ros):
+def test_lives_that_end_at_any_moment_leave_nothing_behind(start_node, parameters, ros):
     process = start_node(
         parameters | {"autostart": False, "qos.reliability": "reliable", "qos.depth": 100, "ttt.stride": 1},
         "-r", "__node:=reborn",
@@ -147,19 +149,19 @@ def test_shutdown_from_any_state_ends_threads_and_processes(make_node, ahead):
 
 def test_a_transition_that_fails_leaves_the_node_as_it_was_and_says_why(make_node, monkeypatch):
     node = make_node(teacher="")
-    told = []
-    monkeypatch.setattr(node, "get_logger", lambda: type("Log", (), {"fatal": told.append, "info": told.append}))
+    log = []
+    monkeypatch.setattr(node, "get_logger", lambda: type("Log", (), {"fatal": log.append, "info": log.append}))
     assert node.trigger_activate() != TransitionCallbackReturn.SUCCESS  # never configured
     monkeypatch.setattr(module, "Runtime", lambda *_: 1 / 0)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    assert "cannot configure: " in told[-1] and "ZeroDivisionError" in told[-1]
+    assert "cannot configure: " in log[-1] and "ZeroDivisionError" in log[-1]
     monkeypatch.undo()
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
 def test_a_callback_that_raises_is_reported_and_the_others_go_on(make_node, monkeypatch):
-    node, told, ticks = make_node(teacher=""), [], []
-    monkeypatch.setattr(node, "get_logger", lambda: type("Log", (), {"error": told.append}))
+    node, log, ticks = make_node(teacher=""), [], []
+    monkeypatch.setattr(node, "get_logger", lambda: type("Log", (), {"error": log.append}))
     node.create_timer(0.01, lambda: 1 / 0)
     node.create_timer(0.01, lambda: ticks.append(1))
     executor = SingleThreadedExecutor(context=node.context)
@@ -172,11 +174,11 @@ def test_a_callback_that_raises_is_reported_and_the_others_go_on(make_node, monk
     rclpy.shutdown(context=node.context)
     spinning.join(20)
     assert not spinning.is_alive()
-    assert len(told) == 1
-    assert "ZeroDivisionError" in told[0]
+    assert len(log) == 1
+    assert "ZeroDivisionError" in log[0]
 
 
-def test_a_node_that_is_interrupted_while_it_answers_and_learns_says_nothing_of_failures(start_node, parameters, ros):
+def test_a_node_that_is_interrupted_while_it_labels_and_trains_reports_no_failure(start_node, parameters, ros):
     process = start_node(
         parameters | {"qos.reliability": "reliable", "qos.depth": 100, "queue": 100, "ttt.stride": 1},
         "-r", "__node:=busy",
@@ -195,7 +197,23 @@ def test_a_node_that_is_interrupted_while_it_answers_and_learns_says_nothing_of_
     assert "failed" not in process.log and "Traceback" not in process.log, process.log
 
 
-def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(parameters, monkeypatch):
+@pytest.fixture
+def run_main(monkeypatch, capfd):
+    """`run_main(parameters, *arguments)`: the command's exit code and output, in this process."""
+    package = logging.getLogger("tttkd_ros")
+    handler, logs = signal.getsignal(signal.SIGINT), (package.handlers, package.level, package.propagate)
+    monkeypatch.setattr(module.fastdds, "use_profile", lambda: None)
+
+    def run(parameters, *arguments):
+        words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+        return module.main(["--ros-args", *words, *arguments]), capfd.readouterr().err
+
+    yield run
+    signal.signal(signal.SIGINT, handler)
+    package.handlers, package.level, package.propagate = logs
+
+
+def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(run_main, monkeypatch):
     made, alive = [], []
     shut_down = rclpy.try_shutdown
 
@@ -210,38 +228,35 @@ def test_the_executor_outlives_the_shutdown_until_which_rclpy_may_wake_it(parame
     monkeypatch.setattr(module, "SingleThreadedExecutor", make)
     monkeypatch.setattr(module, "_spin", interrupted)
     monkeypatch.setattr(rclpy, "try_shutdown", lambda: (alive.append(made[0]() is not None), shut_down()))
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        assert module.main(["--ros-args", "-p", "autostart:=false"]) == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert run_main({"autostart": False})[0] == 0
     assert alive == [True]
     assert made[0]() is None
-
-
-def test_an_impatient_second_interrupt_does_not_cut_short_the_end_that_the_first_began(start_node, parameters):
-    process = start_node(parameters, "-r", "__node:=impatient")
-    process.wait_for("active: waiting for sweeps")
-    while process.process.poll() is None:
-        process.process.send_signal(signal.SIGINT)
-        time.sleep(0.02)
-    assert process.end() == 0, process.log
-    assert "Traceback" not in process.log
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("--params-file", "{folder}/broken.yaml"), "broken.yaml"), (("-r", "points:=lidar//points"), "lidar//points")],
 )
-def test_what_rclpy_cannot_read_is_told_without_a_traceback(start_node, tmp_path, arguments, words):
+def test_arguments_that_rclpy_cannot_read_are_an_error_without_a_traceback(run_main, tmp_path, arguments, words):
     (tmp_path / "broken.yaml").write_text("segmenter: {ros__parameters: [")
-    process = start_node({}, *(argument.format(folder=tmp_path) for argument in arguments))
-    assert process.process.wait(60) == 1
-    assert "cannot start: " in process.log and words in process.log
-    assert "Traceback" not in process.log
+    code, output = run_main({}, *(argument.format(folder=tmp_path) for argument in arguments))
+    assert code == 1
+    assert "cannot start: " in output and words in output and "Traceback" not in output
 
 
-def test_an_interrupt_while_the_command_is_still_being_imported_is_an_ordinary_end(monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [({"class_set": "indoor"}, 1, "parameter 'class_set' is 'indoor': expected one of outdoor10"),
+     ({"build_only": True}, 0, "the teacher's engine is eager: it is not stored"),
+     ({"build_only": True, "engine": "tensorrt", "device": "cpu"}, 1,
+      "cannot build: teacher engine 'tensorrt' needs a CUDA device")],
+)
+def test_the_command_ends_at_once_with_the_reason(run_main, parameters, changes, code, words):
+    ended, output = run_main(parameters | changes)
+    assert (ended, words in output, "[FATAL]" in output) == (code, True, bool(code)), output
+
+
+def test_an_interrupt_during_the_imports_is_an_ordinary_end(monkeypatch):
     class Interrupted(ModuleType):
         def __getattr__(self, name):
             raise KeyboardInterrupt
@@ -250,24 +265,13 @@ def test_an_interrupt_while_the_command_is_still_being_imported_is_an_ordinary_e
     assert start.main() == 0
 
 
-def test_a_node_that_is_interrupted_while_its_adapter_is_built_ends_at_once(start_node, parameters):
+def test_interrupts_while_the_adapter_is_built_end_the_node_and_its_process_once(start_node, parameters):
     process = start_node(parameters, "-r", "__node:=interrupted")
     process.wait_for("active: waiting for sweeps")
     started = children(process.process.pid)
+    while process.process.poll() is None:  # an impatient user
+        process.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
     assert process.end() == 0, process.log
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
     assert "Traceback" not in process.log
-
-
-def test_build_only_says_what_there_is_to_keep_and_ends(start_node, parameters):
-    process = start_node(parameters | {"build_only": True}, "-r", "__node:=builder")
-    assert process.process.wait(60) == 0
-    assert "the teacher's engine is eager: there is nothing to keep" in process.log
-
-
-def test_build_only_ends_with_an_error_where_there_is_no_engine(start_node, parameters):
-    process = start_node(
-        parameters | {"build_only": True, "engine": "tensorrt", "device": "cpu"}, "-r", "__node:=builder"
-    )
-    assert process.process.wait(60) == 1
-    assert "cannot build: teacher engine 'tensorrt' needs a CUDA device" in process.log

@@ -32,7 +32,7 @@ from tttkd_ros.segmenter.checkpoint import load_student, save_student  # noqa: E
 from tttkd_ros.simulation.drive import frames  # noqa: E402
 
 METHODS = "frozen", "ttt-kd-o"
-SWEEPS = 12
+SWEEPS = 8
 SEED = 3
 # So small a part of the points that other random draws would give other labels.
 CONFIG = TTTConfig(stride=2, learning_rate=0.1, kd_points=100, guard=False)

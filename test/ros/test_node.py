@@ -392,10 +392,3 @@ def test_a_managed_node_answers_only_while_it_is_active_and_ends_cleanly(start_n
         assert process.end() == 0, process.log
     finally:
         talker.close()
-
-
-def test_a_node_that_cannot_activate_itself_says_why_and_ends_with_an_error(start_node, models):
-    process = start_node({"model": str(models.student), "class_set": "indoor"}, "-r", "__node:=refused")
-    assert process.process.wait(60) == 1
-    assert "[FATAL]" in process.log
-    assert "parameter 'class_set' is 'indoor': expected one of outdoor10" in process.log

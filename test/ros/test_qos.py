@@ -7,7 +7,6 @@ import time
 import pytest
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from tttkd_ros.ros.qos import LATCHED, RELIABILITY, output_qos, publisher_events, sensor_qos, subscription_events
@@ -77,20 +76,3 @@ def test_mismatches_that_come_at_once_are_counted(nodes):
     time.sleep(1.0)  # the middleware's threads find them, while nobody takes the events
     nodes.until(lambda: nodes.warnings)
     assert nodes.warnings[0][1].endswith("let it ask for volatile (2 more do not match)")
-
-
-def test_the_node_warns_once_and_names_the_topic_after_remapping(start_node, models, ros):
-    process = start_node(
-        {"model": str(models.student), "cameras": [""], "qos.reliability": "reliable"}, "-r", "__node:=demanding"
-    )
-    process.wait_for("active: waiting for sweeps")
-    talker = ros.Talker("demanding")
-    for _ in range(2):
-        talker.node.create_publisher(PointCloud2, "/lidar/points", BEST_EFFORT)
-    talker.listen(PointCloud2, "/demanding/points_labeled", LATCHED)
-    process.wait_for("/lidar/points: a publisher is best effort while this node asks for reliable", 20)
-    process.wait_for("/demanding/points_labeled: a subscriber asks for a durability that this node does not offer", 20)
-    talker.close()
-    process.end()
-    assert process.log.count("a publisher is best effort") == 1
-    assert "incompatible QoS" not in process.log
