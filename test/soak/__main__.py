@@ -1,6 +1,6 @@
-"""A bad day for the node: sweeps at rate, many of them damaged, while all that can go wrong around it does.
+"""Run the node for hours: sweeps at a fixed rate, many of them damaged, while faults are injected around it.
 
-The sensors, which may be stopped, and the node are processes of their own; what is sent follows from the seed.
+The sensors and the node are separate processes. Everything that is sent follows from the seed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from tttkd_ros.demo.processes import interruptible
 from tttkd_ros.fastdds import use_profile
 from tttkd_ros.files import write_whole
 
-from .clouds import USUAL
+from .clouds import DEFAULT_POINTS
 from .run import Result, soak
 
 
 def main(
-    sweeps: int = 10_000, rate: float = 25.0, seed: int = 0, points: int = USUAL, out: Path = Path("bench_output")
-) -> int:
+    sweeps: int = 10_000, rate: float = 25.0, seed: int = 0, points: int = DEFAULT_POINTS,
+    out: Path = Path("bench_output"),
+) -> int:  # fmt: skip
     """
     Args:
-        sweeps: That the node has to take in.
+        sweeps: Number that the node has to receive.
         rate: Hz.
-        seed: Of all that is drawn at random.
-        points: Of most sweeps, on average. 112500 make clouds of 1.8 MB, which two cores take at 2 Hz or so.
-        out: Folder for the figures, soak.json, and for the node's log.
+        seed: Of all random draws.
+        points: Mean number in most sweeps. 112500 give clouds of 1.8 MB, which two cores process at about 2 Hz.
+        out: Folder for soak.json and for the node's log.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -45,10 +46,10 @@ def main(
     with interruptible(), tempfile.TemporaryDirectory() as folder, Progress() as bar:
         task = bar.add_task("sweeps", total=sweeps)
 
-        def tell(done: int, act: str) -> None:
+        def report(done: int, act: str) -> None:
             bar.update(task, completed=min(done, sweeps), description=act)
 
-        result = soak(sweeps, rate, seed, points, Path(folder), out / "soak.log", tell)
+        result = soak(sweeps, rate, seed, points, Path(folder), out / "soak.log", report)
     write_whole(out / "soak.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
     show(result, console)
     console.print(f"written to {out / 'soak.json'}")
@@ -57,8 +58,8 @@ def main(
 
 def show(result: Result, console: Console) -> None:
     for name, figures in result.figures.items():
-        told = ", ".join(f"{what} {value:g}" for what, value in figures.items())
-        console.print(f"[bold]{name}[/bold]: {told}", highlight=False)
+        text = ", ".join(f"{what} {value:g}" for what, value in figures.items())
+        console.print(f"[bold]{name}[/bold]: {text}", highlight=False)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("must be so", "", "seen"):
         table.add_column(heading)

@@ -1,7 +1,7 @@
-"""The sweeps of a LiDAR on a bad day, in a row that follows from a seed: most are well, many damaged.
+"""An endless sequence of sweeps that follows from a seed. Most are valid, many are damaged.
 
-The one who sends and the one who checks the answers each make the same row. A sweep's number is in its frame's name,
-which an answer carries, as stamps may come twice and clouds may be empty.
+The sender and the checker of the answers make the same sequence. A sweep's number is in its frame id, which the answer
+repeats, because stamps may repeat and clouds may be empty.
 """
 
 from __future__ import annotations
@@ -17,37 +17,36 @@ from .common import SECOND, draw, headed
 
 FRAME = "lidar_"
 NAMES = ("x", "y", "z", "intensity")
-USUAL = 400  # points
-BURST = 60  # sweeps sent as fast as they can be, now and then
+DEFAULT_POINTS = 400  # points
+BURST = 60  # sweeps sent without delay
 
 Cloud = PointCloud2 | bytes  # bytes: a serialised message, which need not be one
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """expected: the answer's x, y, z (N, 3), or None for a cloud that cannot be answered. at_once: in a
-    burst, sent without waiting for its turn."""
+    """A sweep to send, and what the node should answer."""
 
     number: int
-    kinds: tuple[str, ...]
-    stamp: int
+    kinds: tuple[str, ...]  # of damage
+    stamp: int  # nanoseconds
     message: Cloud
-    expected: np.ndarray | None
-    at_once: bool
+    expected: np.ndarray | None  # (N, 3), the points of the answer; None if the node cannot answer
+    at_once: bool  # in a burst, sent without delay
 
 
-def sweeps(seed: int, period: int, usual: int = USUAL) -> Iterator[Sweep]:
-    """Without end. period: nanoseconds. usual: points of most sweeps, on average."""
+def sweeps(seed: int, period: int, mean_points: int = DEFAULT_POINTS) -> Iterator[Sweep]:
+    """Yield sweeps without end, `period` nanoseconds apart."""
     clock, number, burst = 1000 * SECOND, 0, 0
     while True:
-        random = np.random.default_rng((seed, number))
+        generator = np.random.default_rng((seed, number))
         clock += period
-        time_kind = draw(random, STAMPS, 0.95)
-        stamp, clock = STAMPS[time_kind](random, clock, period)
-        cloud_kind = draw(random, CLOUDS)
-        plain = cloud(points(random, usual), stamp, f"{FRAME}{number}")
-        message, expected = CLOUDS[cloud_kind](random, plain)
-        burst = burst - 1 if burst else BURST * (random.random() < 1 / 400)
+        time_kind = draw(generator, STAMPS, 0.95)
+        stamp, clock = STAMPS[time_kind](generator, clock, period)
+        cloud_kind = draw(generator, CLOUDS)
+        plain = cloud(points(generator, mean_points), stamp, f"{FRAME}{number}")
+        message, expected = CLOUDS[cloud_kind](generator, plain)
+        burst = burst - 1 if burst else BURST * (generator.random() < 1 / 400)
         kinds = cloud_kind, time_kind, *(["burst"] if burst == BURST else [])
         yield Sweep(number, kinds, stamp, message, expected, burst > 0)
         number += 1
@@ -61,29 +60,29 @@ def cloud(points: np.ndarray, stamp: int, frame: str, names=NAMES) -> PointCloud
     return headed(message, stamp, frame)
 
 
-def points(random: np.random.Generator, usual: int = USUAL) -> np.ndarray:
-    """(N, 4) around the vehicle: mostly about as many as usual, seldom one, seldom many."""
-    counts = 1, random.integers(usual // 4, usual * 7 // 4), max(6000, 2 * usual)
-    count = int(random.choice(counts, p=(0.02, 0.96, 0.02)))
-    return random.uniform((-20, -20, -1.5, 0), (20, 20, 1.5, 1), (count, 4)).astype(np.float32)
+def points(generator: np.random.Generator, mean_points: int = DEFAULT_POINTS) -> np.ndarray:
+    """Return (N, 4) around the vehicle. N is about `mean_points`, in 2 per cent 1 and in 2 per cent large."""
+    counts = 1, generator.integers(mean_points // 4, mean_points * 7 // 4), max(6000, 2 * mean_points)
+    count = int(generator.choice(counts, p=(0.02, 0.96, 0.02)))
+    return generator.uniform((-20, -20, -1.5, 0), (20, 20, 1.5, 1), (count, 4)).astype(np.float32)
 
 
-# Stamps: what the sweep says, and what the clock goes on from.
+# Stamps: that of the sweep, and the clock from which the next sweep continues.
 
 STAMPS: dict[str, Callable[[np.random.Generator, int, int], tuple[int, int]]] = {
-    "in time": lambda random, clock, period: (clock, clock),
-    "stamp twice": lambda random, clock, period: (clock - period, clock - period),
-    "stamp late": lambda random, clock, period: (max(0, clock - int(random.integers(1, 5 * SECOND))), clock),
-    "stamp of the far future": lambda random, clock, period: (2**31 * SECOND - 1, clock),
-    "stamp before 1970": lambda random, clock, period: (-SECOND, clock),
-    "stamp zero": lambda random, clock, period: (0, clock),
-    "bag loop": lambda random, clock, period: (1000 * SECOND, 1000 * SECOND),
-    "jump ahead": lambda random, clock, period: (clock + 30 * SECOND, clock + 30 * SECOND),
-    "jump back": lambda random, clock, period: (max(0, clock - 10 * SECOND), max(0, clock - 10 * SECOND)),
+    "in time": lambda generator, clock, period: (clock, clock),
+    "stamp twice": lambda generator, clock, period: (clock - period, clock - period),
+    "stamp late": lambda generator, clock, period: (max(0, clock - int(generator.integers(1, 5 * SECOND))), clock),
+    "stamp of the far future": lambda generator, clock, period: (2**31 * SECOND - 1, clock),
+    "stamp before 1970": lambda generator, clock, period: (-SECOND, clock),
+    "stamp zero": lambda generator, clock, period: (0, clock),
+    "bag loop": lambda generator, clock, period: (1000 * SECOND, 1000 * SECOND),
+    "jump ahead": lambda generator, clock, period: (clock + 30 * SECOND, clock + 30 * SECOND),
+    "jump back": lambda generator, clock, period: (max(0, clock - 10 * SECOND), max(0, clock - 10 * SECOND)),
 }
 
 
-# Clouds: given a plain one, the message that is sent, and the points of its answer.
+# Clouds: from a valid one to the message that is sent and the points of its answer.
 
 Damaged = tuple[Cloud, np.ndarray | None]
 
@@ -99,7 +98,7 @@ def _with(message: PointCloud2, points: np.ndarray, names=NAMES) -> Damaged:
     return message, points[:, :3]
 
 
-def _organised(random, message) -> Damaged:
+def _organised(generator, message) -> Damaged:
     points = _table(message)
     half = len(points) // 2
     message.height, message.width, message.row_step = 2, half, 16 * half + 6
@@ -107,34 +106,34 @@ def _organised(random, message) -> Damaged:
     return message, points[: 2 * half, :3]
 
 
-def _big_endian(random, message) -> Damaged:
+def _big_endian(generator, message) -> Damaged:
     points = _table(message)
     message.is_bigendian, message.data = True, array.array("B", points.astype(">f4").tobytes())
     return message, points[:, :3]
 
 
-def _not_finite(random, message) -> Damaged:
+def _not_finite(generator, message) -> Damaged:
     points = _table(message).copy()
-    points[random.random(points.shape) < 0.1] = random.choice((np.nan, np.inf, -np.inf))
+    points[generator.random(points.shape) < 0.1] = generator.choice((np.nan, np.inf, -np.inf))
     return _with(message, points)
 
 
-def _empty_but_wide(random, message) -> Damaged:
+def _empty_but_wide(generator, message) -> Damaged:
     message, points = _with(message, np.zeros((0, 4), np.float32))
     message.height, message.width = 0, 2**32 - 1
     return message, points
 
 
-def _spoilt(change: Callable[[np.random.Generator, PointCloud2], object]) -> Callable[..., Damaged]:
-    def spoil(random, message) -> Damaged:
-        change(random, message)
+def _undecodable(change: Callable[[np.random.Generator, PointCloud2], object]) -> Callable[..., Damaged]:
+    def damage(generator, message) -> Damaged:
+        change(generator, message)
         return message, None
 
-    return spoil
+    return damage
 
 
 def _set(**values) -> Callable[..., Damaged]:
-    return _spoilt(lambda random, message: [setattr(message, name, value) for name, value in values.items()])
+    return _undecodable(lambda generator, message: [setattr(message, name, value) for name, value in values.items()])
 
 
 def _fields(*fields: tuple[str, int, int]) -> Callable[..., Damaged]:
@@ -142,20 +141,20 @@ def _fields(*fields: tuple[str, int, int]) -> Callable[..., Damaged]:
     return _set(fields=made)
 
 
-def _truncated(random, message) -> None:
-    message.data = message.data[: int(random.integers(0, len(message.data)))]
+def _truncated(generator, message) -> None:
+    message.data = message.data[: int(generator.integers(0, len(message.data)))]
 
 
 CLOUDS: dict[str, Callable[[np.random.Generator, PointCloud2], Damaged]] = {
-    "plain": lambda random, message: (message, _table(message)[:, :3]),
-    "no intensity": lambda random, message: _with(message, _table(message)[:, :3].copy(), NAMES[:3]),
+    "plain": lambda generator, message: (message, _table(message)[:, :3]),
+    "no intensity": lambda generator, message: _with(message, _table(message)[:, :3].copy(), NAMES[:3]),
     "organised": _organised,
     "big-endian": _big_endian,
     "not finite": _not_finite,
-    "out of reach": lambda random, message: _with(message, _table(message) * np.float32(1e30)),
-    "empty": lambda random, message: _with(message, np.zeros((0, 4), np.float32)),
+    "out of reach": lambda generator, message: _with(message, _table(message) * np.float32(1e30)),
+    "empty": lambda generator, message: _with(message, np.zeros((0, 4), np.float32)),
     "empty but wide": _empty_but_wide,
-    "truncated": _spoilt(_truncated),
+    "truncated": _undecodable(_truncated),
     "no z": _fields(("x", 0, 7), ("y", 4, 7)),
     "no fields": _fields(),
     "unknown type": _fields(("x", 0, 7), ("y", 4, 99), ("z", 8, 7)),
@@ -166,5 +165,5 @@ CLOUDS: dict[str, Callable[[np.random.Generator, PointCloud2], Damaged]] = {
     "step too short": _set(point_step=8),
     "step zero": _set(point_step=0, row_step=0),
     "huge claim": _set(width=2**32 - 1, height=2**32 - 1, row_step=2**32 - 1),
-    "no message": lambda random, message: (random.bytes(int(random.integers(0, 200))), None),
+    "no message": lambda generator, message: (generator.bytes(int(generator.integers(0, 200))), None),
 }

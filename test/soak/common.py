@@ -1,4 +1,4 @@
-"""What sweeps and images share."""
+"""Constants and helpers that sweeps and images share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 CAMERAS = ("camera_front", "camera_left")
 SECOND = 1_000_000_000
-HEALTHY = 0.8  # share of clouds, images and infos that nothing is wrong with
+HEALTHY = 0.8  # share of undamaged clouds, images and infos
 
 
 def headed(message, stamp: int, frame: str):
@@ -17,7 +17,7 @@ def headed(message, stamp: int, frame: str):
     return message
 
 
-def draw(random: np.random.Generator, kinds: dict[str, Callable], healthy: float = HEALTHY) -> str:
-    """The first kind with the probability `healthy`, else one of the others."""
+def draw(generator: np.random.Generator, kinds: dict[str, Callable], healthy: float = HEALTHY) -> str:
+    """Return the first kind with probability `healthy`, otherwise one of the others."""
     first, *others = kinds
-    return first if random.random() < healthy else str(random.choice(others))
+    return first if generator.random() < healthy else str(generator.choice(others))

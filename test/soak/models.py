@@ -1,4 +1,4 @@
-"""A student, a teacher and a rig for the node: random weights of the right shapes, so small that it is fast."""
+"""A small student and teacher with random weights, and a rig, so that the node runs fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Models:
 
 
 def make_models(folder: Path) -> Models:
-    disable_progress_bar()  # there is one already
+    disable_progress_bar()  # the soak shows its own
     torch.manual_seed(0)
     config = StudentConfig(
         base_channels=4, levels=2, head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5

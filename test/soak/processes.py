@@ -1,4 +1,4 @@
-"""Looking at processes, by /proc."""
+"""Memory, threads and files of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """Of the node: resident MiB of its own, threads and open files. child_mib: of its adaptation process; None unless
-    that is there and ready."""
+    """The resources of the node at one time."""
 
-    at: float
-    node_mib: float
-    child_mib: float | None
+    at: float  # monotonic seconds
+    node_mib: float  # resident, without the adaptation process
+    child_mib: float | None  # of the adaptation process; None unless it is ready
     threads: int
-    files: int
+    files: int  # open
 
 
 def sample(node: int, adapts: bool) -> Sample:
-    held = [_resident(child) for child in children(node)] if adapts else []
+    resident = [_resident(child) for child in children(node)] if adapts else []
     process = Path(f"/proc/{node}")
     return Sample(
-        time.monotonic(), _resident(node), sum(held) if any(held) else None,
+        time.monotonic(), _resident(node), sum(resident) if any(resident) else None,
         len(os.listdir(process / "task")), len(os.listdir(process / "fd")),
     )  # fmt: skip
 
@@ -43,7 +42,7 @@ def children(parent: int) -> list[int]:
 
 
 def _resident(process: int) -> float:
-    """Without the pages of files, libraries mostly, which the kernel drops and reads again as it likes."""
+    """Return resident MiB without pages of files, which the kernel drops and reads again at any time."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:  # ended meanwhile

@@ -1,9 +1,9 @@
-"""The sensors, as a process of their own, which can be stopped and continued:
+"""The sensors, in a process that can be stopped and continued:
 
     python -m soak.sender SEED HZ JOURNAL POINTS
 
-Sends until it is terminated. The journal has a line for each sweep: its number, when it was sent (seconds,
-time.monotonic()) and how many were there to receive it then. Its output is how much of what it sent.
+Sends until it is terminated. The journal has a line for each sweep: its number, the time (monotonic seconds) and the
+number of subscribers. The output is the number of messages by kind, as JSON.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tttkd_ros.fastdds import use_profile
 
 from .clouds import sweeps
 from .common import CAMERAS, SECOND
-from .pictures import Cameras
+from .images import Cameras
 
 QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Sensors:
-    """The topics, and `send` for a sweep with all that goes with it."""
+    """Publishers of all topics."""
 
     def __init__(self, node):
         self._points = node.create_publisher(PointCloud2, "/lidar/points", QOS)
@@ -39,19 +39,19 @@ class Sensors:
 
     @property
     def heard(self) -> int:
-        """How many listen to the sweeps."""
+        """Return the number of subscribers to the sweeps."""
         return self._points.get_subscription_count()
 
-    def send(self, sweep, shots) -> int:
-        """How many listened."""
-        for name, message in shots.infos.items():
+    def send(self, sweep, camera_messages) -> int:
+        """Publish a sweep and its camera messages. Return the number of subscribers."""
+        for name, message in camera_messages.infos.items():
             self._infos[name].publish(message)
-        for name, messages in shots.before.items():
+        for name, messages in camera_messages.before.items():
             for message in messages:
                 self._images[name].publish(message)
         heard = self.heard
         self._points.publish(sweep.message)
-        for name, messages in shots.after.items():
+        for name, messages in camera_messages.after.items():
             for message in messages:
                 self._images[name].publish(message)
         return heard
@@ -61,10 +61,10 @@ class Sensors:
             publisher.wait_for_all_acked(Duration(seconds=10))
 
 
-def main(seed: int, rate: float, journal: str, usual: int) -> None:
+def main(seed: int, rate: float, journal: str, mean_points: int) -> None:
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to all; the one who started this ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all processes; the parent ends this one
     use_profile()
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     sensors, cameras = Sensors(rclpy.create_node("sensors")), Cameras(seed)
@@ -72,17 +72,17 @@ def main(seed: int, rate: float, journal: str, usual: int) -> None:
         pass
     due, kinds = time.monotonic(), Counter()
     with open(journal, "w") as lines:
-        for sweep in sweeps(seed, round(SECOND / rate), usual):
+        for sweep in sweeps(seed, round(SECOND / rate), mean_points):
             if not sweep.at_once:
-                due = max(due + 1 / rate, time.monotonic())  # what was missed while stopped is not made up for
+                due = max(due + 1 / rate, time.monotonic())  # sweeps missed while stopped are not sent later
                 ended.wait(due - time.monotonic())
             if ended.is_set():
                 break
             now = time.monotonic()
-            shots = cameras.shots(sweep)
-            heard = sensors.send(sweep, shots)
+            camera_messages = cameras.messages(sweep)
+            heard = sensors.send(sweep, camera_messages)
             print(sweep.number, now, heard, file=lines)
-            kinds.update((*sweep.kinds, *shots.kinds, *(["unanswerable"] if sweep.expected is None else [])))
+            kinds.update((*sweep.kinds, *camera_messages.kinds, *(["unanswerable"] if sweep.expected is None else [])))
     sensors.flush()
     print(json.dumps(kinds))
     rclpy.shutdown()

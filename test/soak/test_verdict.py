@@ -1,4 +1,4 @@
-"""The verdict tells a good run from each kind of bad one."""
+"""The checks pass for a good run and fail for each kind of bad run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .processes import Sample
 from .verdict import Entry
 
 GOOD = {"in": 10, "out": 6, "dropped": 3, "undecodable": 1, "failed": 0, "let pass": 4}
-ENTRIES = [Entry(float(second), 1) for second in range(14)] + [Entry(20.0, 0)]  # the last to nobody
+ENTRIES = [Entry(float(second), 1) for second in range(14)] + [Entry(20.0, 0)]  # the last without a subscriber
 SAMPLES = [Sample(float(at), 200.0, 200.0, 20, 20) for at in range(100)]
 
 

@@ -1,4 +1,4 @@
-"""The conversation with the node: its services, its answers and what it says of itself."""
+"""A client of the node: services, answers and diagnostics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from .sender import QOS
 
 NAME = "/segmenter"
-PATIENCE_S = 120.0  # for any answer of a node that shares its cores with others
+ANSWER_TIMEOUT_S = 120.0  # for any response, on a busy machine
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE, "activate": Transition.TRANSITION_ACTIVATE,
     "deactivate": Transition.TRANSITION_DEACTIVATE, "cleanup": Transition.TRANSITION_CLEANUP,
@@ -30,11 +30,16 @@ VALUES = {  # Python's type -> ROS's, and the field that holds it
 }  # fmt: skip
 
 
-class Talk:
-    """Whatever waits here also listens. on_answer: called with each answer of the node.
+class NodeClient:
+    """Calls services, and receives messages whenever it waits.
 
-    diagnostics: when they came, seconds. sweeps, adaptation: what the last ones said.
-    steps: taken, by outcome.
+    Args:
+        on_answer: called with each labelled cloud.
+
+    Attributes:
+        diagnostics: times of arrival, monotonic seconds.
+        sweeps, adaptation: values of the last diagnostics.
+        steps: number by outcome.
     """
 
     def __init__(self, on_answer: Callable[[PointCloud2], None]):
@@ -55,7 +60,7 @@ class Talk:
         self._clients = {name: self.node.create_client(kind, f"{NAME}/{name}") for name, kind in kinds.items()}
 
     def count(self, what: str) -> int:
-        """A counter of the sweeps, as last told."""
+        """Return a counter of sweeps from the last diagnostics."""
         return int(self.sweeps.get(f"sweeps {what}", 0))
 
     def wait(self, seconds: float) -> None:
@@ -63,7 +68,7 @@ class Talk:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = ANSWER_TIMEOUT_S) -> None:
         """Raises TimeoutError that tells `what` did not happen."""
         end = time.monotonic() + seconds
         while not condition():
@@ -79,7 +84,7 @@ class Talk:
         return self._call("change_state", request).success
 
     def set(self, parameters: Mapping[str, bool | int | float | str]) -> SetParametersResult:
-        """All or none of them."""
+        """Set all parameters or none."""
         request = SetParametersAtomically.Request()
         for name, value in parameters.items():
             number, field = VALUES[type(value)]
@@ -100,12 +105,12 @@ class Talk:
         return future.result()
 
     def _on_step(self, message: DiagnosticArray) -> None:
-        told = {pair.key: pair.value for pair in message.status[0].values}
-        self.steps[next((outcome for outcome in ("accepted", "skipped") if told[outcome] == "true"), "rejected")] += 1
+        values = {pair.key: pair.value for pair in message.status[0].values}
+        self.steps[next((outcome for outcome in ("accepted", "skipped") if values[outcome] == "true"), "rejected")] += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.append(time.monotonic())
-        said = {status.name.rpartition(": ")[2]: status.values for status in message.status}
+        parts = {status.name.rpartition(": ")[2]: status.values for status in message.status}
         self.sweeps, self.adaptation = (
-            {pair.key: pair.value for pair in said[part]} for part in ("sweeps", "adaptation")
+            {pair.key: pair.value for pair in parts[part]} for part in ("sweeps", "adaptation")
         )

@@ -1,4 +1,4 @@
-"""Holds every answer against the sweeps that were sent."""
+"""Compares every answer with the sweep that was sent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from .clouds import FRAME, Sweep
 
 XYZ = [("x", 0, 7), ("y", 4, 7), ("z", 8, 7)]
-FARTHEST = 100_000  # sweeps ahead of the last answer that a number may be
+MAX_AHEAD = 100_000  # sweeps between two answers
 
 
-class Watch:
-    """sweeps: those that are sent, in their order, of which any may stay without an answer."""
+class AnswerCheck:
+    """Checks answers against the sweeps in the order of sending. Sweeps may have no answer.
+
+    Attributes:
+        answers: number checked.
+        problems: descriptions of wrong answers.
+    """
 
     def __init__(self, sweeps: Iterator[Sweep]):
         self._sweeps = sweeps
@@ -20,7 +25,7 @@ class Watch:
         self.problems: list[str] = []
 
     def check(self, answer) -> None:
-        """answer: a PointCloud2 of the node; what is wrong with it is added to `problems`."""
+        """Check a PointCloud2 of the node and add what is wrong to `problems`."""
         self.answers += 1
         frame = answer.header.frame_id
         if problem := self._problem(answer, frame):
@@ -29,7 +34,7 @@ class Watch:
     def _problem(self, answer, frame: str) -> str:
         last = self._last.number if self._last else -1
         number = int(frame.removeprefix(FRAME)) if frame.removeprefix(FRAME).isdecimal() else None
-        if number is None or number > last + FARTHEST:
+        if number is None or number > last + MAX_AHEAD:
             return "to nothing that was sent"
         if number == last:
             return "a second time"

@@ -1,4 +1,4 @@
-"""The watch over the answers has an eye for every fault."""
+"""The check of the answers finds every kind of error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ pytest.importorskip("rclpy")
 from tttkd_ros.messages.point_cloud import decode_cloud  # noqa: E402
 from tttkd_ros.ros.outputs import labelled_cloud  # noqa: E402
 
+from .answer_check import AnswerCheck  # noqa: E402
 from .clouds import Sweep, sweeps  # noqa: E402
-from .watch import Watch  # noqa: E402
 
 PERIOD = 40_000_000
 
@@ -33,8 +33,8 @@ def sent() -> list[Sweep]:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch(sweeps(0, PERIOD))
+def checker() -> AnswerCheck:
+    return AnswerCheck(sweeps(0, PERIOD))
 
 
 def test_what_can_be_answered_can_be_decoded_and_nothing_else():
@@ -47,39 +47,39 @@ def test_what_can_be_answered_can_be_decoded_and_nothing_else():
             assert sweep.expected is not None, sweep.kinds
 
 
-def test_right_answers_pass_and_some_may_be_missing(watch, sent):
+def test_right_answers_pass_and_some_may_be_missing(checker, sent):
     for sweep in sent[::2]:
-        watch.check(answer(sweep))
-    assert watch.problems == []
-    assert watch.answers == len(sent[::2])
+        checker.check(answer(sweep))
+    assert checker.problems == []
+    assert checker.answers == len(sent[::2])
 
 
-def test_an_answer_that_comes_twice(watch, sent):
-    watch.check(answer(sent[0]))
-    watch.check(answer(sent[0]))
-    assert watch.problems == ["the answer lidar_0: a second time"]
+def test_an_answer_that_comes_twice(checker, sent):
+    checker.check(answer(sent[0]))
+    checker.check(answer(sent[0]))
+    assert checker.problems == ["the answer lidar_0: a second time"]
 
 
-def test_answers_that_change_places(watch, sent):
+def test_answers_that_change_places(checker, sent):
     for sweep in (sent[0], sent[2], sent[1]):
-        watch.check(answer(sweep))
-    assert watch.problems == [f"the answer lidar_{sent[1].number}: after that to {sent[2].number}"]
+        checker.check(answer(sweep))
+    assert checker.problems == [f"the answer lidar_{sent[1].number}: after that to {sent[2].number}"]
 
 
 @pytest.mark.parametrize("frame", ["lidar", "lidar_-1", "lidar_1000000"])
-def test_an_answer_to_nothing(watch, sent, frame):
+def test_an_answer_to_nothing(checker, sent, frame):
     wrong = answer(sent[0])
     wrong.header.frame_id = frame
-    watch.check(wrong)
-    assert watch.problems == [f"the answer {frame}: to nothing that was sent"]
+    checker.check(wrong)
+    assert checker.problems == [f"the answer {frame}: to nothing that was sent"]
 
 
-def test_an_answer_to_a_cloud_that_has_none(watch, sent):
+def test_an_answer_to_a_cloud_that_has_none(checker, sent):
     damaged = next(sweep for sweep in sweeps(0, PERIOD) if sweep.expected is None)
     wrong = answer(sent[0])
     wrong.header.frame_id = f"lidar_{damaged.number}"
-    watch.check(wrong)
-    assert "to a cloud that has none" in watch.problems[0]
+    checker.check(wrong)
+    assert "to a cloud that has none" in checker.problems[0]
 
 
 def another_stamp(message):
@@ -103,9 +103,9 @@ def fewer_bytes(message):
 
 
 @pytest.mark.parametrize("change", [another_stamp, another_shape, other_fields, another_point, fewer_bytes])
-def test_an_answer_that_differs(watch, sent, change):
+def test_an_answer_that_differs(checker, sent, change):
     sweep = next(sweep for sweep in sent if len(sweep.expected) > 1)
     wrong = answer(sweep)
     change(wrong)
-    watch.check(wrong)
-    assert len(watch.problems) == 1
+    checker.check(wrong)
+    assert len(checker.problems) == 1
