@@ -1,7 +1,7 @@
-"""All benchmarks, or those that are named: a table each, and all figures in bench_output/bench.json.
+"""Run all benchmarks, or the named ones. Print a table for each and write all figures to bench_output/bench.json.
 
-What a benchmark measures, and against what, is told by `python benchmarks/<name>.py --help`. Figures are of the machine
-as it is: leave it alone meanwhile. Contenders take turns, so that their ratios mean more than their times.
+`python benchmarks/<name>.py --help` describes what a benchmark measures. Leave the machine idle meanwhile. Contenders
+alternate, so that their ratios are more reliable than their times.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latenc
 def bench(names: Positional[tuple[Name, ...]] = (), quick: bool = False) -> None:
     """
     Args:
-        names: Which; all if none is named.
-        quick: Too little to measure well, enough to see that all runs.
+        names: All by default.
+        quick: Run briefly, only to check that it works.
     """
     console = Console()
     results = {}

@@ -1,17 +1,15 @@
-"""Decoding and encoding clouds, against a memcpy of the same bytes and against sensor_msgs_py.
+"""Decode and encode clouds, compared with a memcpy of the same bytes and with sensor_msgs_py.
 
-The same bytes are those of the message's data: what decoding has to read, what encoding has to write. The memcpy is
-NumPy's, into memory of its own, as the codecs need it too. `x memcpy` is a codec's time over the memcpy's. The node
-meets each sweep once, so every call takes another one, from a ring that is larger than the processor's caches; `cached`
-is the same ratio where all calls take the same sweep, which then lies in the cache.
+The memcpy copies the message's data with NumPy into new memory, as the codecs do. `x memcpy` is the time of a codec
+divided by that of the memcpy. Every call takes another sweep from a ring larger than the processor's caches, as the
+node meets each sweep once. `cached` is the ratio if all calls take the same sweep, which then lies in the cache.
 
-decode is `decode_cloud`; theirs is sensor_msgs_py's `read_points_numpy` of x, y and z, made contiguous as ours are.
-encode is `encode_labelled` with intensity; theirs is `create_cloud` from a structured array that the columns are put
-into. sensor_msgs_py is measured where it can be imported; (wrong) are points that it decodes to other values than those
-that were encoded.
+decode is `decode_cloud`, compared with `read_points_numpy` of x, y and z, made contiguous. encode is `encode_labelled`
+with intensity, compared with `create_cloud` from a structured array. sensor_msgs_py is measured if it can be imported;
+(wrong) marks points that it decodes to other values than were encoded.
 
-Aims: decode within 1.5 times a memcpy, encode within 3 times. A small cloud misses them for the 10 to 20 us of Python
-that every message costs.
+Aims: decode within 1.5 times a memcpy, encode within 3 times. A small cloud misses them, because Python costs 10 to
+20 us per message.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ def run(quick: bool = False) -> Rows:
     """One row for each layout decoded, and for the labelled cloud encoded, at 20,000 and 120,000 points.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
+        quick: Run briefly, only to check that it works.
     """
     sizes = (1_600,) if quick else (20_000, 120_000)
     rounds = 5 if quick else 400

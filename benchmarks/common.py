@@ -1,4 +1,4 @@
-"""What the benchmarks share: how they measure, how they show it, their command line."""
+"""Measurement, tables and the command line, as all benchmarks use them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,19 @@ Rows = list[dict[str, Any]]
 def medians(
     contenders: Mapping[str, Callable[[int], object]], rounds: int, clock: Callable[[], float] = time.thread_time
 ) -> dict[str, float]:
-    """Median seconds that a call of each contender takes; by default of this thread alone, whoever shares its core.
+    """Measure the median seconds of a call of each contender.
 
-    They take turns in an order drawn anew each round, so that whatever disturbs the machine meets all alike. Each call
-    is given a number that counts up, for those who take another input each time.
+    The order is random in each round, so that disturbances of the machine affect all contenders alike.
+
+    Args:
+        contenders: functions by name. Each call gets a new number, to select its input.
+        rounds: calls per contender.
+        clock: CPU time of this thread by default.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    order, draw = list(contenders), random.Random(0)
+    order, generator = list(contenders), random.Random(0)
     for number in range(rounds):
-        draw.shuffle(order)
+        generator.shuffle(order)
         for place, name in enumerate(order):
             began = clock()
             contenders[name](number * len(order) + place)
@@ -51,7 +55,7 @@ def medians(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for OpenCV and for torch."""
+    """Use one thread in OpenCV and in torch."""
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -63,23 +67,23 @@ def one_thread() -> Iterator[None]:
 
 
 def spinning_lidar(points: int, seed: int = 0) -> np.ndarray:
-    """(points, 3) float32, metres, in the order of a scan: rings around, over ground with things standing on it."""
-    draw = np.random.default_rng(seed)
+    """Return (points, 3) float32, metres, ring by ring: a scan of the ground with objects on it."""
+    generator = np.random.default_rng(seed)
     rings = 64
     azimuth = np.linspace(-np.pi, np.pi, -(-points // rings), endpoint=False)
     elevation = np.radians(np.linspace(2.0, -24.8, rings))
     azimuth, elevation = (grid.ravel()[:points] for grid in np.meshgrid(azimuth, elevation))
     with np.errstate(divide="ignore"):
         ground = np.where(elevation < 0, 1.73 / np.sin(-elevation), np.inf)
-    sectors = draw.gamma(2.0, 10.0, 180) + 3.0  # what stands 2 degrees wide, metres away
+    sectors = generator.gamma(2.0, 10.0, 180) + 3.0  # what stands 2 degrees wide, metres away
     standing = sectors[((azimuth + np.pi) / (2 * np.pi) * 180).astype(int)]
-    ranges = np.minimum(np.minimum(ground, standing), 100.0) + draw.normal(0, 0.02, points)
+    ranges = np.minimum(np.minimum(ground, standing), 100.0) + generator.normal(0, 0.02, points)
     around = np.stack((np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)), 1)
     return (around * ranges[:, None]).astype(np.float32)
 
 
 def message(points: np.ndarray) -> SimpleNamespace:
-    """What a PointCloud2 of points (N, 3) with an intensity has, 16 bytes to the point, without ROS."""
+    """Return an object like a PointCloud2 of points (N, 3) with intensity, 16 bytes per point."""
     encoded = encode_points(points, np.zeros(len(points), np.float32))
     return SimpleNamespace(
         height=1, width=encoded.width, fields=encoded.fields, point_step=encoded.point_step, is_bigendian=False,
@@ -88,7 +92,7 @@ def message(points: np.ndarray) -> SimpleNamespace:
 
 
 def table(title: str, rows: Rows, columns: Mapping[str, tuple[str, str]]) -> Table:
-    """columns: heading -> key of the row, and how to format it."""
+    """Make a table. `columns` maps a heading to the key of a row and its format."""
     shown = Table(
         title=title, title_justify="left", min_width=len(title), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -100,7 +104,7 @@ def table(title: str, rows: Rows, columns: Mapping[str, tuple[str, str]]) -> Tab
 
 
 def machine() -> dict[str, str]:
-    """What the figures are of."""
+    """Describe the machine and the versions."""
     names = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
     return {
         "processor": names[0].partition(": ")[2] if names else platform.processor(),
@@ -113,7 +117,7 @@ def machine() -> dict[str, str]:
 
 
 def write(name: str, results: Mapping[str, Rows]) -> Path:
-    """To bench_output/<name>.json in the current folder."""
+    """Write to bench_output/<name>.json in the current folder."""
     path = OUTPUT / f"{name}.json"
     content = {"machine": machine(), **results}
     write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
@@ -121,7 +125,7 @@ def write(name: str, results: Mapping[str, Rows]) -> Path:
 
 
 def command(name: str, description: str, run: Callable[..., Rows], show: Callable[[Rows], Table]) -> None:
-    """The command line of one benchmark: its options are the parameters of `run`."""
+    """Run one benchmark from the command line. Its options are the parameters of `run`."""
     console = Console()
 
     @functools.wraps(run)

@@ -1,13 +1,12 @@
-"""What the guard is worth: mIoU on drives whose cameras turn hostile for a third, with the guard and without.
+"""Measure the benefit of the guard: mIoU on drives with hostile cameras for a third, with and without the guard.
 
-Simulated drives of the target world, replayed without loss; the frozen student on the same sweeps is what each figure
-is the difference to, in mIoU points. The cameras are hostile either in the middle third, when all has gone well, or
-in the first third, before the guard knows what is usual. "worst window" is the worst 50 sweeps of any drive; "hostile",
-"after" and "rest" are means over the drives: the hostile third, the 50 sweeps that follow it (in the first case adapted
-weights are still there; in the second all has to be learnt), and what remains.
+Simulated drives of the target world, replayed without loss. Each figure is the difference to the frozen student on the
+same sweeps, in mIoU points. The cameras are hostile in the middle third, after good sweeps, or in the first third,
+before the guard has a history. "worst window" is the worst 50 sweeps of any drive. "hostile", "after" and "rest" are
+means over the drives of the hostile third, the 50 sweeps after it, and the remaining sweeps.
 
-Aim: with the guard no window more than 1 point below the frozen student's, and a gain again within 50 sweeps of the
-cameras' turning good.
+Aim: with the guard, no window is more than 1 point below the frozen student, and there is a gain within 50 sweeps after
+the hostile third.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ def run(
     """One row for each kind of hostility, for when it comes, and for with and without the guard.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        seeds: Of the drives.
+        quick: Run briefly, only to check that it works.
+        seeds: One drive each.
         sweeps: Of each drive.
-        stride: A step every so many sweeps.
+        stride: Sweeps per step.
         kinds: Of hostility.
         unguarded: Also without the guard.
         jobs: Processes.
@@ -95,7 +94,7 @@ class _Task:
 
 
 def _figures(task: _Task) -> dict[str, float]:
-    """Differences to the frozen student on one drive."""
+    """Return the differences to the frozen student on one drive."""
     student, teacher = _models()
     drive, frozen = _drive(task.seed, task.sweeps)
     third = task.sweeps // 3
@@ -123,7 +122,7 @@ def _models() -> tuple[Student, Dinov2Teacher]:
 
 @lru_cache(maxsize=1)
 def _drive(seed: int, sweeps: int) -> tuple[Drive, np.ndarray]:
-    """And the frozen student's matrices on it, (sweeps, classes, classes + 1)."""
+    """Return a drive and the frozen student's matrices, (sweeps, classes, classes + 1)."""
     drive = list(frames("kitti", seed, sweeps))
     return drive, replay(drive, _models()[0], run=RunConfig("frozen")).matrices.sum(1)
 

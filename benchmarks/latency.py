@@ -1,11 +1,11 @@
-"""Latency and rate of the answers, by stride, where steps are taken in a process or a thread beside, or inline.
+"""Measure latency and rate of the answers by stride, with steps in another process, in a thread, or inline.
 
-Simulated sweeps arrive at the LiDAR's rate, in this process, as the node's subscription would hand them over; latency
-is from arrival to publish. "inline" is the paper's loop: the step is taken in turn with the predictions, so that those
-that come meanwhile wait. Then sweeps are handed over as fast as they are answered, which gives the predictions per
-second. Modes take turns in several rounds, whose latencies are pooled. Shipped student and teacher, one thread each.
+Simulated sweeps arrive at the LiDAR's rate in this process, as from the node's subscription. Latency is from arrival to
+publish. "inline" is the paper's loop: steps alternate with predictions, so that sweeps wait. Then sweeps are submitted
+as fast as they are answered, which gives the predictions per second. Modes alternate in several rounds, and their
+latencies are pooled. Shipped student and teacher, one thread each.
 
-Aim: at stride 5, in a process, a p99 of at most 1.5 times that without adaptation, at the same rate.
+Aim: at stride 5 in a process, a p99 of at most 1.5 times that without adaptation, at the same rate.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def run(
     """One row for each mode and stride.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        seconds: Of each mode in each round at the LiDAR's rate.
-        rounds: In which the modes take turns.
-        strides: A step every so many sweeps.
+        quick: Run briefly, only to check that it works.
+        seconds: Per mode and round, at the LiDAR's rate.
+        rounds: Of alternating modes.
+        strides: Sweeps per step.
         point_step: Bytes of each point; 128 makes clouds of 1.8 MB, as of drivers with many fields.
     """
     if quick:
@@ -99,7 +99,7 @@ def _row(mode: tuple, found: Sequence[tuple[np.ndarray, int, int, int, float]]) 
 
 
 class _Node:
-    """The node's answering thread around a pipeline, and when each sweep was answered."""
+    """The node's inference thread around a pipeline, with the time of each answer."""
 
     def __init__(self, student, build: Callable[[], Adapter] | None, stride: int, inline: bool):
         self.answered: dict[int, float] = {}
@@ -116,7 +116,7 @@ class _Node:
         while build and self.pipeline.status.text == "starting":
             time.sleep(0.05)
 
-    # As the node's cameras: the frame that a training step asks for.
+    # The interface of the node's cameras.
 
     def add_sweep(self, stamp: int) -> int:
         return stamp

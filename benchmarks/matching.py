@@ -1,10 +1,9 @@
-"""Sweeps that get their images, and what a message costs: this matcher and message_filters' synchroniser, side by side.
+"""Compare this package's matcher with message_filters: sweeps with all images, and CPU time per message.
 
-Both are fed the same simulated arrivals in this process, one message at a time: sweeps at 10 Hz, and images whose
-stamps jitter by 15 ms around them and that arrive 20 to 80 ms later. A sweep is matched where it got the image of every
-camera that still sends. Costs are CPU time: of this matcher for taking the stamp out of the serialised image, keeping
-it, noting sweeps and asking for each sweep's images; of ApproximateTimeSynchronizer (queues of 10, a slop of 50 ms) for
-`add`, without the deserialisation of every image that it needs on top.
+Both get the same simulated messages one at a time: sweeps at 10 Hz, and images whose stamps jitter by 15 ms and which
+arrive 20 to 80 ms later. A sweep is matched if it gets the image of every camera that still sends. Costs are CPU time.
+This matcher reads the stamp of the serialised image, stores it, registers sweeps and finds each sweep's images.
+ApproximateTimeSynchronizer (queues of 10, a slop of 50 ms) runs `add`, without the deserialisation that it needs.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def run(quick: bool = False) -> Rows:
     """One row per scenario, as `Row` has it.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
+        quick: Run briefly, only to check that it works.
     """
     return [asdict(measure(scenario)) for scenario in (SCENARIOS[:1] if quick else SCENARIOS)]
 
@@ -155,7 +154,7 @@ def _match(scenario: Scenario, arrivals: list[tuple[str, int, int]]) -> tuple[se
 
 
 def _synchronise(scenario: Scenario, arrivals: list[tuple[str, int, int]]) -> tuple[set[int], list[int]]:
-    """The same of ApproximateTimeSynchronizer."""
+    """Do the same with ApproximateTimeSynchronizer."""
     from builtin_interfaces.msg import Time
 
     filters = _message_filters()
@@ -182,7 +181,7 @@ def _costs(calls: list[tuple[Callable, ...]]) -> list[int]:
 
 
 def _message_filters():
-    """The module, None where it or the rclpy that it needs is not installed."""
+    """Return the module, None if it or rclpy is not installed."""
     try:
         import message_filters
     except ImportError:

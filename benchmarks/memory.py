@@ -1,8 +1,7 @@
-"""Memory over many sweeps: decode, segment, encode, again and again, and what the process holds meanwhile.
+"""Measure memory over many sweeps of decode, segment and encode.
 
-The clouds differ in size from sweep to sweep, as real ones do, and the student is a small one at random, so that ten
-thousand sweeps take about a minute. Held is resident memory (RSS); growth counts from the end of the warm-up, the
-first tenth.
+The clouds differ in size from sweep to sweep, as real ones do. The student is small and random, so that ten thousand
+sweeps take about a minute. Held is resident memory (RSS). Growth counts from the end of the first tenth, the warm-up.
 
 Aim: flat within 5 per cent.
 """
@@ -29,7 +28,7 @@ def run(quick: bool = False, sweeps: int = 10_000, points: int = 2_000, channels
     """One row for each tenth of the sweeps.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
+        quick: Run briefly, only to check that it works.
         sweeps: How many.
         points: In the largest cloud; the smallest has half as many.
         channels: Of the student's first level; the one that ships has 16.

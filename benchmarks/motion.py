@@ -1,8 +1,8 @@
-"""How far off its pixel a point is projected while the vehicle moves, and what compensation leaves of that.
+"""Measure the projection error of a moving vehicle, without and with compensation.
 
-A simulated street is frozen, and driven past on a way with a formula: each point is measured at its own instant of a
-sweep that takes 0.1 s, noise-free, and belongs on the pixel where an image taken 40 ms after the sweep's stamp shows
-it. Odometry comes fifty times a second and reaches over the sweep, as in a bag, or ends at its stamp, as it may live.
+A simulated street is frozen and passed on an analytic trajectory. Each point is measured at its own instant of a sweep
+of 0.1 s, without noise. Its true pixel is that of an image taken 40 ms after the sweep's stamp. Odometry arrives at
+50 Hz and covers the sweep, as in a bag, or ends at its stamp, as it may live.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ CAMERA = Camera(width=1242, height=375, fov=81.0)  # KITTI's
 
 
 def run(quick: bool = False, sweeps: int = 5, seed: int = 0) -> Rows:
-    """Per motion and method the pixel errors (median, p95) of the points that the image shows.
+    """Return the pixel errors (median, p95) of the visible points, by motion and method.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
+        quick: Run briefly, only to check that it works.
         sweeps: Simulated sweeps, two seconds apart.
         seed: Of the simulated street.
     """
@@ -66,7 +66,7 @@ def show(rows: Rows) -> Table:
 
 
 def deskew_ms(points: int = 120_000, repetitions: int = 20) -> float:
-    """Median time to deskew a cloud of that many points, milliseconds."""
+    """Return the median milliseconds to deskew a cloud."""
     draw = np.random.default_rng(0)
     cloud = draw.uniform(-50, 50, (points, 3)).astype(np.float32)
     times, way = np.sort(draw.uniform(0, SWEEP_S, points)), _odometry(20.0, 0.5, SWEEP_S)

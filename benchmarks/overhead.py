@@ -1,9 +1,9 @@
-"""What the node adds to the network: from a sweep's arrival to its answer's publishing, stage by stage.
+"""Measure the node's overhead over the network, from a sweep's arrival to its publication, stage by stage.
 
-forward is the network alone, with voxelisation, on the same cloud's points as a tensor: what any segmenter has to do.
-All else is overhead: handing the sweep to the inference thread (queue), decode, what segmentation does around the
-forward pass (copy, masks, softmax, labels), encode, and publish, which here serialises the message as rclpy does before
-it is sent. One after the other, with the student that ships, in this process, without adaptation; wall clock, medians.
+forward is the network with voxelisation on the points as a tensor, which any segmenter needs. All else is overhead:
+transfer to the inference thread (queue), decode, the parts of segmentation around the forward pass (copy, masks,
+softmax, labels), encode, and publish, which here serialises the message as rclpy does. Sequential, in this process,
+with the shipped student and without adaptation; wall clock, medians.
 
 Aim: overhead below 15 per cent of the forward pass.
 """
@@ -40,8 +40,8 @@ def run(quick: bool = False, rounds: int = 50) -> Rows:
     """One row for each stage, of a simulated sweep of the forward sector and of 120,000 points all around.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        rounds: Sweeps, of which the median is taken.
+        quick: Run briefly, only to check that it works.
+        rounds: Sweeps, for the median.
     """
     rounds = 2 if quick else rounds
     clouds = [next(frames("kitti", 0, 1)).points, spinning_lidar(1_000 if quick else 120_000)]
@@ -56,7 +56,7 @@ def show(rows: Rows) -> Table:
 
 
 class _Stages(Statistics):
-    """Hands out each sweep's seconds, by stage."""
+    """Collects the seconds of each sweep by stage."""
 
     def __init__(self):
         super().__init__()

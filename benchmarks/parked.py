@@ -1,9 +1,9 @@
-"""What a robot loses by standing before one scene for long: were it to go on learning, then from that scene alone.
+"""Measure the cost of a stop: a robot that keeps learning from one scene overfits to it.
 
-Simulated drives of 20 seconds with a stop after the first ten, while the traffic moves on. Differences in mIoU to the
-frozen student, points, over the last ten seconds of the stop, the first five and the last five seconds after it, and,
-for these, in the same drive without the stop, where nothing but what was learnt at the stop is missing; mean over the
-drives. worst is the lowest of any window of 50 sweeps, taken the share of the steps due.
+Simulated drives of 20 seconds with a stop after ten seconds, while the traffic moves on. Figures are differences in
+mIoU points to the frozen student, mean over the drives: over the last ten seconds of the stop, the first five and the
+last five seconds after it, and the same seconds of the drive without a stop. worst is the lowest window of 50 sweeps,
+taken the share of due steps that were taken.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def run(
 ) -> Rows:
     """
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        seeds: Of the drives.
-        minutes: Of standing; rows for each.
-        stride: A step every so many sweeps.
-        scene_steps: Steps on one scene, at most; a row for each, of which a million is as good as no limit.
+        quick: Run briefly, only to check that it works.
+        seeds: One drive each.
+        minutes: Lengths of the stop.
+        stride: Sweeps per step.
+        scene_steps: Maximum steps on one scene; a million means no limit.
         jobs: Processes.
     """
     if quick:
@@ -72,7 +72,7 @@ def show(rows: Rows) -> Table:
 
 
 def _figures(minutes: float, seed: int, stride: int, scene_steps: tuple[int, ...]) -> list[dict[str, float]]:
-    """For each of scene_steps."""
+    """Return the figures of one drive for each of `scene_steps`."""
     student, teacher = load_models()
     stopped = round(minutes * 60 * RATE)
     drive = list(frames("kitti", seed, 2 * LEG + stopped, DriveProfile(stop=(LEG / RATE, (LEG + stopped) / RATE))))

@@ -1,8 +1,8 @@
-"""A prediction and a training step over the time of their own sparse convolutions, which no design gets rid of.
+"""Compare a prediction and a training step with the time of their own sparse convolutions.
 
-Convolutions: spconv's, with the gathering and scattering that is theirs; a step's are those of all its passes, forward
-and backward. All else is this package's: voxels, neighbours, BatchNorm, heads, and in a step the projection, the
-teacher and the guard. CPU time of this thread, medians, the student and the teacher that ship, one thread.
+Convolutions are spconv's, with their gathering and scattering; those of a step include all passes, forward and
+backward. The rest is this package's: voxels, neighbours, BatchNorm, heads, and in a step the projection, the teacher
+and the guard. CPU time of one thread, medians, shipped student and teacher.
 
 Aim: a prediction takes at most 1.5 times its convolutions' time.
 """
@@ -34,8 +34,8 @@ def run(quick: bool = False, rounds: int = 20) -> Rows:
     """One row for each task and cloud size.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        rounds: Calls of each, of which the median is taken.
+        quick: Run briefly, only to check that it works.
+        rounds: Calls of each, for the median.
     """
     rounds, sizes = (2, (1_000,)) if quick else (rounds, SIZES)
     frame = next(frames("kitti", 0, 1))
@@ -82,7 +82,7 @@ def _row(task: str, points: int, call: Callable[[], object], rounds: int) -> dic
 
 @contextmanager
 def _timed() -> Iterator[list[float]]:
-    """A list that gets the seconds of every convolution, forward and backward."""
+    """Collect the seconds of every convolution, forward and backward, in a list."""
     seconds: list[float] = []
 
     def timed(function: Callable) -> staticmethod:

@@ -1,9 +1,9 @@
-"""Projecting 120,000 points into six cameras, against OpenCV's projectPoints in a loop over the cameras.
+"""Project 120,000 points into six cameras, compared with OpenCV's projectPoints in a loop over the cameras.
 
-The six look out all around, 60 degrees apart, and all are of one kind: 1600 x 900 pixels, perspective with and without
-distortion (65 degrees across), or fisheye (180 degrees across, against cv2.fisheye.projectPoints). Ours is `project`,
-which also finds out which points are in front of the camera, inside the image and, with occlusion, not behind a nearer
-surface; OpenCV's gives pixels only, of points behind the camera too. Both have one thread, and float32 points.
+The cameras look outwards, 60 degrees apart, all of one kind: 1600 x 900 pixels, perspective with and without distortion
+(65 degrees wide), or fisheye (180 degrees wide, compared with cv2.fisheye.projectPoints). `project` also finds which
+points are in front of the camera, inside the image and, with occlusion, not behind a nearer surface. OpenCV computes
+pixels only, also of points behind the camera. Both use one thread and float32 points.
 
 Aim: at least 5 times as fast as cv2.projectPoints.
 """
@@ -33,7 +33,7 @@ def run(quick: bool = False) -> Rows:
     """One row for each kind of camera.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
+        quick: Run briefly, only to check that it works.
     """
     points, rounds = spinning_lidar(2_000 if quick else 120_000), 3 if quick else 30
     with one_thread():

@@ -1,8 +1,8 @@
-"""Time against the number of points: decode, segment, encode, and one step of adaptation.
+"""Measure time against the number of points: decode, segment, encode, and one step of adaptation.
 
-With the student and the teacher that ship, on one thread each, and the wall clock. The clouds are those of a 64-ring
-LiDAR that looks all around; the image is a simulated one. segment is all that a prediction takes from points to labels;
-the step, with the guard's evidence but not its verdict, trains on what one camera of 72 degrees sees.
+Shipped student and teacher, one thread each, wall clock. The clouds are those of a 64-ring LiDAR with a full view; the
+image is simulated. segment is everything from points to labels. The step computes the guard's evidence without its
+decision, and trains on the points of one camera of 72 degrees.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def run(quick: bool = False, rounds: int = 5) -> Rows:
     """One row for each number of points.
 
     Args:
-        quick: Too little to measure well, enough to see that all runs.
-        rounds: Repetitions, of which the median is taken.
+        quick: Run briefly, only to check that it works.
+        rounds: Repetitions, for the median.
     """
     with one_thread():
         student, teacher = load_models(engine="eager" if quick else "auto")
