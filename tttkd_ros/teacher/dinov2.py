@@ -20,15 +20,9 @@ MAX_LAYERS = 200  # DINOv2-g has 40; transformers takes hours and all memory for
 
 
 class Dinov2Teacher:
-    """Computes patch features of images of any size.
+    """Computes patch features of images of any size, which it resizes to `input_size` (height, width) in pixels.
 
-    Args:
-        name: of the model.
-        features: the model; `dim` is the width of its features, `grid` the (rows, columns) of its patches.
-        preprocessing: of the images.
-        input_size: (height, width) in pixels to which every image is resized.
-        engine: what runs the model.
-        device: of the result.
+    `dim` is the width of a feature, `grid` the (rows, columns) of patches, and `engine` what runs the model.
     """
 
     def __init__(self, name: str, features: PatchFeatures, preprocessing: Preprocessing, input_size: tuple[int, int],

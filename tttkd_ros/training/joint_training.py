@@ -126,16 +126,7 @@ def train_student(
 def labelled_targets(
     world: str, teacher: Teacher, drives: int, frames_per_drive: int, first_seed: int, *, seconds: float, title: str
 ) -> Iterator[tuple[Frame, Targets, torch.Generator]]:
-    """Simulate drives and compute the teacher's features.
-
-    Args:
-        world: name of the simulated domain.
-        teacher: the frozen teacher.
-        drives: number of drives.
-        frames_per_drive: frames of each drive.
-        first_seed: of the drives and the generator.
-        seconds: between two frames of a drive.
-        title: of the progress bar.
+    """Simulate drives, `seconds` between frames, and compute the teacher's features. `title` is the progress bar's.
 
     Returns:
         Each labelled frame with its targets, and the generator that drew these.
