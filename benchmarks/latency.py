@@ -59,7 +59,8 @@ def run(
     sweeps = list(frames("kitti", 0, max(3, round(seconds * RATE))))
     with one_thread():
         student = load_student(shipped_path(STUDENT))
-        build = partial(load_ttt_kd, student, shipped_path(TEACHER), engine="eager" if quick else "auto", device="cpu", threads=1, seed=0)
+        engine = "eager" if quick else "auto"
+        build = partial(load_ttt_kd, student, shipped_path(TEACHER), engine=engine, device="cpu", threads=1, seed=0)
         beside = partial(AdapterProcess, build, Weights.copied(0, student.backbone))
         modes: list[tuple[str, Callable[[], Adapter] | None, int]] = [("off", None, 0)]
         modes += [
