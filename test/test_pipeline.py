@@ -267,7 +267,8 @@ def test_the_status_says_that_the_scene_limit_is_reached(run):
         attempted(pipeline, reports, [frame(number)])
         states.append(pipeline.status.text)
     assert states == ["running", "waiting: enough learned from this scene: 1 steps"]
-    assert (pipeline.status.counters.accepted, pipeline.status.counters.skipped, pipeline.status.counters.rejected) == (1, 1, 0)
+    counters = pipeline.status.counters
+    assert (counters.accepted, counters.skipped, counters.rejected) == (1, 1, 0)
     pipeline.reset()
     assert pipeline.status.text == "running"
     attempted(pipeline, reports, [frame(2)])

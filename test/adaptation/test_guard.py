@@ -57,7 +57,8 @@ def test_patches_of_another_view_are_no_neighbours(world):
     predicted, table, patch = world
     trap = predicted.mean(0).expand(len(table), -1)  # a view in which every place agrees with everything
     both = torch.cat([trap, table, trap])
-    assert alignment_of(predicted, both, patch + len(table), GRID) == pytest.approx(alignment_of(*world, GRID), abs=1e-5)
+    alone, beside = alignment_of(*world, GRID), alignment_of(predicted, both, patch + len(table), GRID)
+    assert beside == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_single_patch_has_no_neighbours():
@@ -76,7 +77,8 @@ def test_a_low_mean_alignment_is_rejected_with_its_values():
 def test_a_rejection_names_the_likely_causes():
     for guard, words in ((Guard(), "train them for it"), (Guard(simulated=True), "trained in simulation only")):
         reason = guard.check(Evidence(0.01, 0.6), CONFIG)
-        assert all(cause in reason for cause in ("the image does not belong", "the extrinsics", "do not know this domain"))
+        causes = ("the image does not belong", "the extrinsics", "do not know this domain")
+        assert all(cause in reason for cause in causes)
         assert words in reason
 
 
@@ -151,7 +153,7 @@ def test_the_first_rejection_returns_the_mean_over_the_last_steps():
     assert guard.check(Evidence(-0.5, 0.6), CONFIG)
     last = float(ALIGNMENT_WINDOW + 2)
     (mean,) = guard.reject(CONFIG, [torch.tensor([last, 5.0])])
-    assert mean.tolist() == [last - (ALIGNMENT_WINDOW - 1) / 2, 5.0 / ALIGNMENT_WINDOW]  # of the weights after each of the last steps
+    assert mean.tolist() == [last - (ALIGNMENT_WINDOW - 1) / 2, 5.0 / ALIGNMENT_WINDOW]
 
 
 def test_only_the_first_rejection_in_a_row_returns_the_mean():

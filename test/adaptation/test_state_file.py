@@ -84,7 +84,8 @@ def test_a_copy_of_the_checkpoint_is_the_same_origin(shipped, saved, tmp_path):
 
 def test_a_pipeline_continues_from_loaded_weights(student, teacher, make_frame, tmp_path):
     def pipeline():
-        return Pipeline(student, partial(OnlineTTTKD, student, teacher), TTTConfig(stride=1, guard=False), background=False)
+        build = partial(OnlineTTTKD, student, teacher)
+        return Pipeline(student, build, TTTConfig(stride=1, guard=False), background=False)
 
     path, frame, origin = tmp_path / "adapted.safetensors", make_frame(), Origin.of(student)
     first, second = pipeline(), pipeline()

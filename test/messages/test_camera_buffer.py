@@ -267,7 +267,7 @@ def test_an_image_of_a_clock_that_is_apart_is_projected_at_its_time_by_the_sweep
     assert len(cameras.frame(cameras.add_sweep(late), POINTS, "lidar").views) == 1
     assert standing.asked == [asked * MILLISECOND]
 @pytest.mark.parametrize(("width", "height"), [(41, 25), (1000, 1000), (1, 1001)])
-def test_an_image_above_the_limit_is_refused_as_it_arrives_with_the_remedy(make, ros, serialised, logged, width, height):
+def test_an_image_above_the_limit_is_refused_on_arrival(make, ros, serialised, logged, width, height):
     cameras = make(max_pixels=1000)
     cameras.add_info("left", ros.info())
     cameras.add_image("left", serialised(SWEEP, width=width, height=height))
