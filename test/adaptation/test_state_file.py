@@ -89,10 +89,11 @@ def test_a_pipeline_continues_from_loaded_weights(student, teacher, make_frame, 
 
     path, frame, origin = tmp_path / "adapted.safetensors", make_frame(), Origin.of(student)
     first, second = pipeline(), pipeline()
-    first.process(0, frame.points, lambda: frame)
+    first.adapt(0, lambda: frame)
     save_state(path, origin, first.weights, TTTConfig(), PROVENANCE)
     second.load_weights(load_state(path, origin).weights)
-    again, expected = second.process(1, frame.points, lambda: frame), first.process(1, frame.points, lambda: frame)
+    again, expected = second.segment(frame.points), first.segment(frame.points)
+    second.adapt(1, lambda: frame)
     assert again.version == expected.version == 1
     assert (again.confidence == expected.confidence).all()
     assert second.weights.version == 2
@@ -109,7 +110,7 @@ def test_weights_loaded_before_the_adapter_is_built_are_adapted_further(student,
     config = TTTConfig(stride=1, learning_rate=1e-3, guard=False)
     pipeline = Pipeline(student, build, config, background=True, on_report=lambda report: stepped.set())
     pipeline.load_weights(loaded)
-    pipeline.process(0, frame.points, lambda: frame)
+    pipeline.adapt(0, lambda: frame)
     gate.set()
     assert stepped.wait(PATIENCE)
     pipeline.close()
