@@ -17,11 +17,12 @@ def test_a_learning_rate_of_0_is_batch_normalisation_with_the_batchs_statistics(
     alone = Segmenter(predictor)
     for seed in range(3):
         frame = town.frame(seed)
-        adapted, expected = tent.process(seed, frame.points, lambda f=frame: f), alone.segment(frame.points)
+        adapted, expected = tent.segment(frame.points), alone.segment(frame.points)
+        tent.adapt(seed, lambda f=frame: f)
         np.testing.assert_array_equal(adapted.labels, expected.labels)
         np.testing.assert_array_equal(adapted.confidence, expected.confidence)
     tent.close()
-    assert tent.counters.accepted == 3
+    assert tent.status.counters.accepted == 3
 
 
 def test_the_loss_is_the_entropy_of_the_predictions_with_the_sweeps_own_statistics(town):
