@@ -59,7 +59,7 @@ def set_parameters(talker, **parameters):
 
 
 def step(talker, ros, image=None, info=None) -> dict[str, str]:
-    """A sweep with an image at its stamp; what ~/adaptation says of it."""
+    """A sweep with an image at its stamp; its report on ~/adaptation."""
     stamp = next(STAMPS)
     talker.infos.publish(info or ros.info())
     talker.images.publish(image(stamp) if image else ros.image(stamp))
@@ -86,7 +86,7 @@ def test_an_answer_holds_the_points_and_labels_of_its_model(talker, ros, models)
     expected = Segmenter(load_student(models.student)).segment(sent[:, :3])
     np.testing.assert_array_equal(cloud.points, sent[:, :3])
     np.testing.assert_array_equal(cloud.intensity, sent[:, 3])
-    np.testing.assert_array_equal(cloud.label, expected.labels)
+    np.testing.assert_array_equal(decode_field(answer, "label"), expected.labels)
     np.testing.assert_allclose(decode_field(answer, "confidence"), expected.confidence, atol=1e-5)
     assert [field.name for field in answer.fields] == ["x", "y", "z", "intensity", "label", "confidence", "rgb"]
     assert all(field.offset % 4 == 0 for field in answer.fields)
@@ -158,15 +158,15 @@ def too_short(message):
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"), [(without_z, "cloud has no field 'z'"), (too_short, "cloud data hold")]
+    ("damage", "message_part"), [(without_z, "cloud has no field 'z'"), (too_short, "cloud data hold")]
 )
-def test_a_cloud_that_cannot_be_read_is_complained_about_and_survived(talker, ros, node, damage, complaint):
+def test_a_cloud_that_cannot_be_read_is_warned_of_and_survived(talker, ros, node, damage, message_part):
     bad = ros.cloud(next(STAMPS))
     damage(bad)
     talker.points.publish(bad)
     after = ros.cloud(next(STAMPS))
     assert talker.answer(after)[0].header == after.header
-    node.wait_for(f"cannot be read, and so not answered: {complaint}", 5)
+    node.wait_for(f"cannot be read, so it gets no labels: {message_part}", 5)
 
 
 def test_a_step_with_an_image_is_accepted_and_reported(talker, ros):
@@ -199,13 +199,13 @@ def test_an_image_that_cannot_be_used_costs_a_step_but_no_cloud(talker, ros, nod
 
 
 @pytest.mark.parametrize(
-    ("info", "complaint"), [({"focal": 0.0}, "focal length"), ({"focal": float("nan")}, "not all finite")]
+    ("info", "message_part"), [({"focal": 0.0}, "focal length"), ({"focal": float("nan")}, "not all finite")]
 )
-def test_a_bad_camera_info_is_complained_about_and_the_last_good_one_stays(talker, ros, node, info, complaint):
+def test_a_bad_camera_info_is_warned_of_and_the_last_good_one_stays(talker, ros, node, info, message_part):
     assert step(talker, ros)["accepted"] == "true"
     assert step(talker, ros, info=ros.info(**info))["accepted"] == "true"
     node.wait_for("camera_front/camera_info: ", 5)
-    assert complaint in node.log
+    assert message_part in node.log
 
 
 def test_a_sweep_without_its_image_is_answered_and_its_step_rejected(talker, ros):
@@ -243,7 +243,7 @@ def test_with_a_camera_slower_than_the_lidar_a_due_step_falls_to_the_next_sweep_
     assert told == {3: "false", 5: "true", 8: "true"}
 
 
-def test_learning_rate_and_stride_count_from_the_next_step_on(talker, ros):
+def test_learning_rate_and_stride_apply_from_the_next_step_on(talker, ros):
     assert set_parameters(talker, **{"ttt.stride": 3, "ttt.learning_rate": 0.25}).successful
     stamps = [next(STAMPS) for _ in range(6)]
     for number, stamp in enumerate(stamps, 1):
@@ -324,16 +324,16 @@ def test_diagnostics_count_sweeps_and_steps_and_time_the_stages(talker, ros):
     assert int(diagnostics(talker, ros, "adaptation")["accepted"]) == accepted + 1
 
 
-def test_label_info_is_there_for_who_comes_late(talker):
+def test_label_info_is_latched(talker):
     talker.until(lambda: talker.heard["/segmenter/label_info"])
-    told = json.loads(talker.heard["/segmenter/label_info"][0].data)
-    assert told["unlabelled"] == UNLABELLED
-    assert [(c["id"], c["name"], tuple(c["colour"])) for c in told["classes"]] == [
+    info = json.loads(talker.heard["/segmenter/label_info"][0].data)
+    assert info["unlabelled"] == UNLABELLED
+    assert [(c["id"], c["name"], tuple(c["colour"])) for c in info["classes"]] == [
         (number, *pair) for number, pair in enumerate(zip(OUTDOOR.names, OUTDOOR.colours, strict=True))
     ]
 
 
-def test_the_overlay_is_drawn_while_somebody_looks(talker, ros):
+def test_the_overlay_is_drawn_while_it_has_a_subscriber(talker, ros):
     topic = "/segmenter/overlay/camera_front"
     subscription = talker.listen(Image, topic)
     talker.until(lambda: subscription.get_publisher_count() > 0)
