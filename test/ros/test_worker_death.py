@@ -118,7 +118,7 @@ def test_processes_that_keep_dying_are_an_error_while_sweeps_go_on(drive):
         drive.until(lambda victim=victim: drive.child() != victim)
     drive.until(lambda: drive.told().level == DiagnosticStatus.ERROR)
     assert drive.told().message == (
-        "failed: the adaptation process ended with signal SIGKILL, after 3 restarts in a row; tries again in 10 min, "
+        "stopped: the adaptation process ended with signal SIGKILL, after 3 restarts in a row; tries again in 10 min, "
         "or when it is resumed or reset"
     )
     before = len(drive.stamps)
