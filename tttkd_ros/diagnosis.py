@@ -1,8 +1,4 @@
-"""Likely causes of missing labels and rejected training steps: one line each, with the measured value and the remedy.
-
-Replay and the node share these texts. Those about clocks are in messages/clocks.py. A function returns an empty string
-if it finds no problem.
-"""
+"""Likely causes of missing labels and rejected steps: the measured value and the remedy, or an empty string."""
 
 from __future__ import annotations
 
@@ -47,12 +43,7 @@ def with_cause(reason: str, cause: str) -> str:
 
 
 def explain_range(points: np.ndarray, max_range: float) -> str:
-    """Why almost no point is in range.
-
-    Args:
-        points: (N, 3), metres, LiDAR frame.
-        max_range: metres along each axis.
-    """
+    """Why almost no point (N, 3), metres, LiDAR frame, is within `max_range` metres along each axis."""
     if not len(points):
         return ""
     if len(points) > SAMPLE:  # at random, because every n-th point may be of one ring
@@ -90,9 +81,7 @@ def explain_view(frame: Frame, max_range: float) -> str:
 def explain_steps(steps: Iterable[StepOutcome], min_steps: int = 1) -> str:
     """Why (nearly) every step was rejected: the most frequent kinds of reasons, each with its last values.
 
-    Args:
-        steps: in their order; skipped ones do not count.
-        min_steps: fewer steps are not reported.
+    Skipped steps do not count, and fewer than `min_steps` are not reported.
     """
     steps = [step for step in steps if not step.skipped]
     refused = [step for step in steps if not step.accepted]

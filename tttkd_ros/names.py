@@ -1,8 +1,4 @@
-"""Names in ROS: coordinate frames, cameras and their topics.
-
-The topics follow image_transport: a camera's topics share a namespace with its `camera_info`, and a compressed image is
-on the topic of the image with `/compressed` appended.
-"""
+"""Names in ROS: coordinate frames, cameras and their topics (of image_transport)."""
 
 from __future__ import annotations
 
@@ -18,19 +14,10 @@ def without_slash(frame: str) -> str:
 
 
 def resolve_frame(frame: str, known: Collection[str]) -> str:
-    """The name of a message's frame in TF.
+    """The name of a message's frame in TF, which knows the frames `known`; `frame` itself if none matches.
 
-    A tf prefix may be in TF or in the message alone: "robot1/lidar" matches "lidar" if no other frame does.
-
-    Args:
-        frame: the message's frame id.
-        known: the frames in TF.
-
-    Returns:
-        The frame in TF, or `frame` if TF has none that matches.
-
-    Raises:
-        ValueError: several frames match.
+    A tf prefix may be in TF or in the message alone: "robot1/lidar" matches "lidar" if no other frame does. Raises
+    ValueError if several match.
     """
     frame = without_slash(frame)
     if not frame or frame in known:

@@ -38,9 +38,8 @@ _SAMPLES = 4096  # rays on which the distortion is checked to rise: one every 0.
 class CameraModel:
     """Intrinsics: sizes, focal lengths and principal point in pixels, coefficients in CameraInfo's order.
 
-    Raises:
-        ValueError: a size or focal length is not positive, a number is not finite, the distortion model is unknown or
-            does not take that number of coefficients.
+    Raises ValueError if a size or focal length is not positive, a number is not finite, or the distortion model is
+    unknown or does not take that number of coefficients.
     """
 
     width: int
@@ -74,11 +73,7 @@ class CameraModel:
     def from_info(cls, info: Any) -> CameraModel:
         """The model of raw images, from the width, height, k, d and distortion_model of a CameraInfo.
 
-        Args:
-            info: a sensor_msgs/CameraInfo, or any object with these attributes. Zeros may follow the coefficients.
-
-        Raises:
-            ValueError: the values are not those of a camera, or the lens cannot be modelled.
+        Zeros may follow the coefficients. Raises ValueError for values of no camera, or a lens that cannot be modelled.
         """
         fx, _, cx, _, fy, cy, *last = finite_numbers(info, "k", 9)
         if last[0] or last[1]:
@@ -121,13 +116,9 @@ class CameraModel:
         return float(undistorted[np.flatnonzero(falling | beyond)[0]])
 
     def project(self, points_camera: Tensor) -> tuple[Tensor, Tensor]:
-        """Project points to pixels.
+        """Project points (N, 3), metres, optical frame, to pixels (N, 2) as (u, v), NaN beyond `limit`.
 
-        Args:
-            points_camera: (N, 3), metres, optical frame.
-
-        Returns:
-            pixels (N, 2) as (u, v), NaN for a point beyond `limit`; valid (N,) bool, true inside the image.
+        The second result (N,) bool is true inside the image.
         """
         x, y, z = points_camera.unbind(1)
         squared = x * x + y * y

@@ -46,17 +46,10 @@ class Compensation:
     def deskewed(
         self, lidar_frame: str, stamp: int, points: np.ndarray, times: Callable[[], np.ndarray | None]
     ) -> np.ndarray | None:
-        """The points as if all had been measured at `stamp`.
+        """Points (N, 3) float32, metres, LiDAR frame, as if measured at `stamp` (ns); None to project them as they are.
 
-        Args:
-            lidar_frame: frame of the points.
-            stamp: nanoseconds.
-            points: (N, 3) float32, metres.
-            times: gives (N,), seconds from the stamp to each point's time, or None if the cloud has none, or raises
-                ValueError. Called only if the result is needed.
-
-        Returns:
-            (N, 3) float32, metres, or None to project the points as they are.
+        `times` gives (N,), seconds from the stamp to each point's time, or None if the cloud has none, or raises
+        ValueError. It is called only if the result is needed.
         """
         if self._trajectory is None or not len(points):
             return None

@@ -67,12 +67,9 @@ class Mounting:
 
 
 def levelling_rotation(base_from_lidar: np.ndarray) -> np.ndarray | None:
-    """The shortest rotation (3, 3) that turns the base frame's z axis into the LiDAR frame's; None if they are equal.
+    """The shortest rotation (3, 3) that turns the base frame's z axis, which points up, into the LiDAR frame's.
 
-    The heading stays as the sensor has it.
-
-    Args:
-        base_from_lidar: (4, 4), the z axis of the base frame points up.
+    None if they are equal. The heading stays as the sensor has it. base_from_lidar: (4, 4).
     """
     up = base_from_lidar[2, :3] / np.linalg.norm(base_from_lidar[2, :3])  # the base frame's z axis in the LiDAR frame
     axis = np.cross(up, UP)

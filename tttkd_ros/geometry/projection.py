@@ -35,13 +35,9 @@ class Projection:
 def project(
     points: Tensor, camera: CameraModel, camera_from_lidar: np.ndarray, *, occlusion: bool = True
 ) -> Projection:
-    """Project points into an image.
+    """Project points (N, 3), metres, LiDAR frame, on any device, into an image by camera_from_lidar (4, 4).
 
-    Args:
-        points: (N, 3), metres, LiDAR frame, on any device. Points that are not finite are never visible.
-        camera: the image's camera model.
-        camera_from_lidar: (4, 4).
-        occlusion: whether a point behind a nearer surface is invisible.
+    Points that are not finite are never visible, nor with `occlusion` those behind a nearer surface.
     """
     in_camera = apply(camera_from_lidar, points.float())
     pixels, visible = camera.project(in_camera)
@@ -55,15 +51,9 @@ def project(
 
 
 def patch_index(projection: Projection, camera: CameraModel, grid: tuple[int, int]) -> Tensor:
-    """The patch of each point: row = floor(v / H * rows), col = floor(u / W * cols) (DITR section 3.1).
+    """The patch (N,) int64 of each point, row * cols + col, -1 if it is not visible (DITR section 3.1).
 
-    Args:
-        projection: of N points.
-        camera: the image's camera model.
-        grid: the teacher's patches (rows, cols) over the whole image.
-
-    Returns:
-        (N,) int64, row * cols + col, -1 for a point that is not visible.
+    row = floor(v / H * rows), col = floor(u / W * cols). grid: the teacher's patches (rows, cols) over the whole image.
     """
     rows, cols = grid
     u, v = projection.pixels.nan_to_num().unbind(1)

@@ -28,8 +28,10 @@ MAX_VALUES = 100_000  # in a file: a camera has some thirty
 
 @dataclass(frozen=True, eq=False)
 class RigCamera:
-    """camera_from_lidar: (4, 4) float64, into the optical frame of the image itself: neither the fourth column of P nor
-    R of a CameraInfo applies. camera: None to use the published CameraInfo. topic: the image topic, if the file has it.
+    """An entry of a rig.
+
+    camera_from_lidar: (4, 4) float64, into the optical frame of the image itself: neither the fourth column of P nor R
+    of a CameraInfo applies. camera: None to use the published CameraInfo. topic: the image topic, if the file has it.
     """
 
     camera_from_lidar: np.ndarray
@@ -50,10 +52,7 @@ class RigCamera:
 
 
 def load_rig(path: str | Path) -> dict[str, RigCamera]:
-    """The cameras of a rig file by name, without slashes around it. An image topic counts as its namespace.
-
-    Raises ValueError with the file, the camera and the problem.
-    """
+    """The cameras of a rig file by name; an image topic counts as its namespace. Raises ValueError with the problem."""
     content = _load(path)
     cameras = content.get("cameras", {} if "base_from_lidar" in content else None)
     if not isinstance(cameras, dict):
@@ -96,17 +95,10 @@ def save_rig(path: str | Path, rig: Mapping[str, RigCamera]) -> None:
 
 
 def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Match the entries of a rig with cameras.
+    """Match the entries of a rig with cameras (camera -> image topic).
 
-    Args:
-        rig: entries by name.
-        cameras: camera -> image topic.
-
-    Returns:
-        Camera -> name of its entry, and the names of the entries that match no camera.
-
-    Raises:
-        ValueError: two entries match one camera.
+    Returns camera -> name of its entry, and the names of the entries that match no camera. Raises ValueError if two
+    entries match one camera.
     """
     found: dict[str, str] = {}
     unmatched = []

@@ -18,17 +18,11 @@ STEPS = 2048  # poses that the points of a sweep are moved by: for 0.1 s one eve
 
 
 class Trajectory:
-    """The poses of a moving frame (the LiDAR's) in a fixed one (odometry's).
+    """The poses (K, 4, 4) of a moving frame (the LiDAR's) in a fixed one (odometry's), at stamps (K,) in nanoseconds.
 
     Between two stamps the position is interpolated linearly and the rotation along its arc. Beyond either end the
-    velocity is kept constant for `EXTRAPOLATION_NS`.
-
-    Args:
-        stamps: (K,) nanoseconds, in any order. Of equal ones the last counts.
-        poses: (K, 4, 4), fixed from moving.
-
-    Raises:
-        ValueError: the shapes do not match, or K is 0.
+    velocity is kept constant for `EXTRAPOLATION_NS`. Stamps may have any order; of equal ones the last counts.
+    Raises ValueError if the shapes do not match, or K is 0.
     """
 
     def __init__(self, stamps: Sequence[int] | np.ndarray, poses: Sequence[np.ndarray] | np.ndarray):
@@ -86,18 +80,10 @@ def sweep_stamps(stamp: int, times: np.ndarray) -> np.ndarray:
 
 
 def deskew(points: np.ndarray, times: np.ndarray, stamp: int, trajectory: Trajectory) -> np.ndarray:
-    """Move points to where they would have been measured at `stamp`.
+    """Move points (N, 3) float32, metres, each in the LiDAR frame of its own time, to the LiDAR frame at `stamp` (ns).
 
-    Args:
-        points: (N, 3) float32, metres, each in the LiDAR frame of its own time. Points that are not finite stay so.
-        times: (N,), seconds from `stamp` to each point's time.
-        stamp: nanoseconds.
-
-    Returns:
-        (N, 3) float32, metres, LiDAR frame at `stamp`.
-
-    Raises:
-        ValueError: the trajectory does not cover the sweep.
+    times: (N,), seconds from the stamp to each point's time. Points that are not finite stay so. Raises ValueError if
+    the trajectory does not cover the sweep.
     """
     if not len(points):
         return points.astype(np.float32)

@@ -29,12 +29,8 @@ class _Span:
 class CalibratedCamera:
     """Finds the calibration of an image: the rig's, or else the CameraInfo in force at the image's stamp.
 
-    If no CameraInfo was in force then, it is the last one received before the image, or else the first one. One thread
-    may call `add` while others call `locate`.
-
-    Args:
-        rig: the camera's entry in the rig file. What it gives takes precedence over CameraInfo and TF.
-        rectified: whether the images are rectified.
+    If no CameraInfo was in force then, it is the last one received before the image, or else the first one. What the
+    rig's entry gives takes precedence over CameraInfo and TF. One thread may call `add` while others call `locate`.
     """
 
     def __init__(self, rig: RigCamera | None = None, *, rectified: bool = False):
@@ -48,14 +44,9 @@ class CalibratedCamera:
         return self._spans[-1].calibration.frame_id if self._spans else ""
 
     def add(self, info: Any, received: int = 0) -> None:
-        """Add a sensor_msgs/CameraInfo.
+        """Add a sensor_msgs/CameraInfo, received at that time (ns; 0 for all to use the order of the calls).
 
-        Args:
-            info: the message.
-            received: when it was received, nanoseconds; 0 for all to use the order of the calls.
-
-        Raises:
-            ValueError: it cannot be used. The last usable one stays in force.
+        Raises ValueError if it cannot be used. The last usable one stays in force.
         """
         try:
             calibration = Calibration.read(info, rectified=self._rectified)
@@ -82,11 +73,10 @@ class CalibratedCamera:
         """The camera model of an image, and camera_from_lidar (4, 4) into its optical frame.
 
         Args:
-            stamp: the image's, nanoseconds.
+            stamp, received: the image's stamp and when it was received, nanoseconds.
             size: width and height of the image, pixels.
             image_frame: its frame id. CameraInfo's is used if this one is empty or unknown.
             frame_from_lidar: gives (4, 4) for a frame id, or raises ValueError. Not called if the rig has the pose.
-            received: when the image was received, as for `add`.
 
         Raises:
             ValueError: there is no usable CameraInfo, it does not allow the image's size, or no frame is known.

@@ -16,8 +16,8 @@ from tttkd_ros.geometry.transforms import inverse, validated
 class Calibration:
     """A checked CameraInfo.
 
-    full: the model of the whole sensor at full resolution. binning: (x, y), 1 for none. roi: (x, y, width, height),
-    pixels of the full sensor. rows: the four rows of `optical_from_frame`.
+    full: the model at full resolution. binning: (x, y), 1 for none. roi: (x, y, width, height), pixels of the full
+    sensor. rows: the four rows of `optical_from_frame`.
     """
 
     frame_id: str
@@ -28,15 +28,9 @@ class Calibration:
 
     @classmethod
     def read(cls, info: Any, *, rectified: bool = False) -> Calibration:
-        """Check a CameraInfo and keep what it says.
+        """Check a sensor_msgs/CameraInfo. Raises ValueError if it is no calibrated camera's.
 
-        Args:
-            info: a sensor_msgs/CameraInfo, or any object with its attributes.
-            rectified: whether the images are. Then P's 3x3 holds without distortion, or K if P has no focal lengths.
-                Raw images have K and D.
-
-        Raises:
-            ValueError: the values are not those of a camera. K is all zero until a camera is calibrated.
+        Rectified images have P's 3x3 without distortion, or K if P has no focal lengths. Raw images have K and D.
         """
         if rectified:
             p, k = finite_numbers(info, "p", 12), finite_numbers(info, "k", 9)
@@ -66,13 +60,9 @@ class Calibration:
 
     @lru_cache(maxsize=64)  # noqa: B019 - a few calibrations; every image gets the same model, which caches its limit
     def model(self, width: int, height: int) -> CameraModel:
-        """The model of images of that size, in pixels.
+        """The model of images of that size in pixels. Raises ValueError if the size does not fit, or fits two ways.
 
-        CameraInfo describes the full sensor. Binning and region of interest apply if the image's size says so: an image
-        of CameraInfo's own size is neither binned nor cropped.
-
-        Raises:
-            ValueError: the size fits neither, or fits two ways.
+        CameraInfo describes the full sensor. Binning and region of interest apply unless the image has the full size.
         """
         full, binning, roi = self.full, self.binning, self.roi
         whole = (0, 0, full.width, full.height)

@@ -29,12 +29,7 @@ class Lag:
         self._lags: deque[int] = deque(maxlen=WINDOW)
 
     def add(self, newest: int, lag: int) -> None:
-        """Add a measurement.
-
-        Args:
-            newest: the newest image's stamp, nanoseconds.
-            lag: that stamp minus the stamp of the image that would belong to the scan, nanoseconds.
-        """
+        """Add the newest image's stamp, and how much later it is than the scan's image would be; nanoseconds."""
         self._newest.append(newest)
         self._lags.append(lag)
 
@@ -59,10 +54,8 @@ class Lag:
 def image_time(stamp: int, offset: int) -> int:
     """An image's stamp by the LiDAR's clock, nanoseconds.
 
-    Args:
-        stamp: the image's stamp, nanoseconds.
-        offset: nanoseconds from a scan's stamp to that of its image. Below a second it is time that passes between the
-            two, and the stamp holds. From a second on it is a difference of clocks and is subtracted.
+    The offset (ns) leads from a scan's stamp to its image's. Below a second it is time that passes between the two, so
+    the stamp holds. From a second on it is a difference of clocks and is subtracted.
     """
     return stamp - offset if abs(offset) >= MIN_DIFFERENCE_NS else stamp
 
@@ -70,11 +63,7 @@ def image_time(stamp: int, offset: int) -> int:
 def explain_clocks(lag: int, offset: int, tolerance: int, stamp: int) -> str:
     """The difference of the clocks and the offset that corrects it. All arguments in nanoseconds.
 
-    Args:
-        lag: the image's stamp minus the scan's stamp minus the present offset.
-        offset: the present offset.
-        tolerance: of the matching.
-        stamp: of a scan.
+    lag: the image's stamp minus the scan's `stamp` minus the present offset. tolerance: of the matching.
     """
     apart = _rounded((offset + lag) / SECOND)
     found = f"images are {abs(apart):.1f} s {'behind' if apart < 0 else 'ahead of'} the sweeps"

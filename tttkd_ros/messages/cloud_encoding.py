@@ -49,10 +49,8 @@ def encode_labelled(
 
     Args:
         points: (N, 3), metres.
-        labels: (N,) uint8.
-        confidence: (N,).
+        labels: (N,) uint8. confidence and intensity are (N,), too.
         palette: (256, 3) uint8, the RGB colour of each label.
-        intensity: (N,).
 
     Raises:
         ValueError: another shape or type.
@@ -70,15 +68,7 @@ def encode_labelled(
 
 
 def encode_points(points: np.ndarray, intensity: np.ndarray | None = None) -> CloudBytes:
-    """A cloud of x, y, z and intensity if given, all float32.
-
-    Args:
-        points: (N, 3), metres.
-        intensity: (N,).
-
-    Raises:
-        ValueError: another shape.
-    """
+    """A float32 cloud of points (N, 3), metres, and intensity (N,) if given. Raises ValueError for other shapes."""
     columns = {("x", "y", "z"): points, ("intensity",): intensity}
     return _interleave(("x", "y", "z", "intensity"), columns, _common_size(points, intensity=intensity))
 

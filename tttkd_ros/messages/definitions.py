@@ -9,24 +9,16 @@ from functools import cache
 
 @cache
 def standard_types():
-    """The shared rosbags type store, because making one takes 0.1 s; register nothing in it.
-
-    It has the definitions of Humble, the oldest distribution supported. Sensor messages have not changed since.
-    """
+    """The shared rosbags type store with Humble's messages, whose sensor messages have not changed since."""
     from rosbags.typesys import Stores, get_typestore
 
     return get_typestore(Stores.ROS2_HUMBLE)
 
 
 def deserialise(cdr: bytes, type_name: str):
-    """A serialised message as an object with the fields of its ROS type; its arrays are read-only views of `cdr`.
+    """A message of a type such as "sensor_msgs/msg/Image"; its arrays are read-only views of `cdr`.
 
-    Args:
-        cdr: the serialised message.
-        type_name: such as "sensor_msgs/msg/Image".
-
-    Raises:
-        ValueError: the bytes are no such message.
+    Raises ValueError if the bytes are no such message.
     """
     from rosbags.serde import SerdeError
 

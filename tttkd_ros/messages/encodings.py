@@ -28,14 +28,9 @@ BITS = (10, 12, 14, 16)  # of cameras whose pixels take two bytes
 
 
 def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
-    """The key of `PIXEL_BYTES` for an image's encoding.
+    """The key of `PIXEL_BYTES` for an encoding. channel_order, one of `CHANNEL_ORDERS`, is for 8UC3, 8UC4 and 16UC3.
 
-    Args:
-        encoding: of the message.
-        channel_order: one of `CHANNEL_ORDERS`, for 8UC3, 8UC4, 16UC3 and 16UC4.
-
-    Raises:
-        ValueError: depth, an unknown channel order, or an encoding that is no colour or grey image.
+    Raises ValueError for depth, an unknown channel order, or an encoding that is no colour or grey image.
     """
     name = encoding.lower()
     name = ALIASES.get(name, name)
@@ -59,9 +54,8 @@ def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
 def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
     """Convert pixels to (H, W, 3) uint8 RGB.
 
-    cv_bridge converts them if ROS provides it, because its encodings are the convention. rosbags-image does otherwise,
-    and for encodings that cv_bridge does not know. Sixteen bits are scaled by the fewest of 10, 12, 14 and 16 bits that
-    hold the image's largest value, because an encoding does not specify how many a camera uses.
+    cv_bridge converts them if ROS provides it, because its encodings are the convention; otherwise rosbags-image does.
+    Sixteen bits are scaled by the fewest of `BITS` that hold the largest value: an encoding does not specify them.
 
     Args:
         pixels: uint8 or uint16 in native byte order, without row padding: (H, W), (H, W, channels), or (rows, W) with

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+import struct
 
 import cv2
 import numpy as np
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from tttkd_ros.messages.encodings import DEPTH, PIXEL_BYTES, PLANES, UNORDERED, colour_encoding, to_rgb
 from tttkd_ros.messages.transports import explain_format
 
-MAX_PIXELS = 2**26
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
-HEADER_BYTES = 2**18  # of a JPEG or PNG that are searched for its size: the metadata of cameras are shorter
+# The segments with a JPEG's size; those left out are tables and an extension. The scan holds the pixels.
+JPEG_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
+JPEG_SCAN, JPEG_END = 0xFFDA, b"\xff\xd9"
+MAX_MARKERS = 10_000  # of a JPEG, fill bytes included, that are searched for its size
 # The camera model holds for the pixels as they are stored, so an EXIF orientation must not rotate them.
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def image_size(msg) -> tuple[int, int]:
-    """Width and height of an Image or CompressedImage in pixels, by its header and without decoding it.
-
-    Raises ValueError for a CompressedImage that is no JPEG or PNG, or has a damaged header.
-    """
-    if not hasattr(msg, "format"):
-        return int(msg.width), int(msg.height)
-    header = bytes(msg.data[:HEADER_BYTES])
-    if not header.startswith((JPEG, PNG)) or "compresseddepth" in msg.format.lower():
-        raise ValueError(explain_format(msg.format, bytes(msg.data)))
-    try:
-        return (JpegImageFile if header.startswith(JPEG) else PngImageFile)(BytesIO(header)).size
-    except Exception as error:  # Pillow raises many types for damaged data
-        raise ValueError(_undecodable(msg, f"damaged or cut short ({error})")) from error
+    """Width and height of an Image or CompressedImage in pixels, by its header. Raises ValueError if that is damaged."""
+    return _read_header(msg)[:2] if hasattr(msg, "format") else (int(msg.width), int(msg.height))
 
 
-def decode_image(msg, *, channel_order: str = "refuse", max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an Image, or a CompressedImage (which has a `format`).
+def decode_image(msg, *, channel_order: str = "refuse", max_pixels: int = 2**26) -> np.ndarray:
+    """Decode an Image, or a CompressedImage (which has a `format`), to (H, W, 3) uint8 RGB, C-contiguous and writable.
 
     Args:
         msg: the message.
         channel_order: "bgr" or "rgb" for encodings that do not specify it (8UC3 and others); "refuse" rejects them.
         max_pixels: a larger image is rejected before it is decoded.
-
-    Returns:
-        (H, W, 3) uint8 RGB, C-contiguous and writable.
 
     Raises:
         ValueError: an unknown encoding, depth, a size that is zero, too large or does not fit the data, data that are
@@ -102,11 +87,11 @@ def _decompress(msg, channel_order: str, max_pixels: int) -> tuple[np.ndarray, s
     original, separator, codec = msg.format.partition(";")
     original = original.strip().lower() if separator else ""
     target = codec.rpartition("compressed")[2].strip()
-    size = image_size(msg)
+    width, height, scan = _read_header(msg)
     if DEPTH.fullmatch(original):
         colour_encoding(original)  # raises
-    _check_size(*size, max_pixels)
-    pixels = _decode(msg)
+    _check_size(width, height, max_pixels)
+    pixels = _decode(msg, scan)
     bits = 8 * pixels.itemsize
     if pixels.ndim == 3:
         # The transport stores a PNG of unordered channels as they are.
@@ -122,21 +107,48 @@ def _decompress(msg, channel_order: str, max_pixels: int) -> tuple[np.ndarray, s
     return pixels, f"mono{bits}"
 
 
-def _decode(msg) -> np.ndarray:
+def _read_header(msg) -> tuple[int, int, int]:
+    """Width and height of a JPEG or PNG, and the byte at which a JPEG's scan begins (0 for a PNG).
+
+    OpenCV allocates memory for the size in a damaged header, and decodes a JPEG with damaged tables.
+    """
+    data = memoryview(msg.data)
+    if (data[:2] != JPEG and data[:8] != PNG) or "compresseddepth" in msg.format.lower():
+        raise ValueError(explain_format(msg.format, bytes(data)))
+    width = height = scan = 0
+    try:
+        if data[:8] == PNG and data[12:16] == b"IHDR":
+            width, height = struct.unpack_from(">II", data, 16)
+        position = 2 if data[:2] == JPEG else len(data)
+        for _ in range(MAX_MARKERS):
+            marker, length = struct.unpack_from(">HH", data, position)
+            if marker in JPEG_FRAMES:
+                height, width = struct.unpack_from(">HH", data, position + 5)
+            if marker < 0xFF00 or marker == JPEG_SCAN:
+                scan = position * (marker == JPEG_SCAN)
+                break
+            position += 1 if marker == 0xFFFF else 2 + length  # any number of 0xFF may precede a marker
+    except struct.error:  # the data end within the header
+        pass
+    if not width * height or (data[:2] == JPEG and not scan):
+        raise _undecodable(msg, "damaged or cut short")
+    return width, height, scan
+
+
+def _decode(msg, scan: int) -> np.ndarray:
     """The pixels of a JPEG or PNG as they are stored, (H, W) or (H, W, 3) BGR, uint8 or uint16."""
     data = bytes(msg.data)
-    # Some decoders fill the rest of a cut JPEG with grey. A whole one has no scan after its last end marker; a cut one
-    # may have the end marker of its thumbnail.
-    if data.startswith(JPEG) and ((end := data.rfind(JPEG_END)) < 0 or data.find(JPEG_SCAN, end) >= 0):
-        raise ValueError(_undecodable(msg, "cut short, its JPEG has no end"))
+    # Some decoders fill the rest of a cut JPEG with grey. The end marker cannot occur within a scan.
+    if scan and data.rfind(JPEG_END, scan) < 0:
+        raise _undecodable(msg, "cut short, its JPEG has no end")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED)
     except cv2.error as error:
-        raise ValueError(_undecodable(msg, str(error))) from error
+        raise _undecodable(msg, str(error)) from error
     if pixels is None:
-        raise ValueError(_undecodable(msg, "damaged or cut short"))
+        raise _undecodable(msg, "damaged or cut short")
     return pixels
 
 
-def _undecodable(msg, reason: str) -> str:
-    return f"compressed image ({msg.format!r}, {len(msg.data)} bytes) cannot be decoded: {reason}"
+def _undecodable(msg, reason: str) -> ValueError:
+    return ValueError(f"compressed image ({msg.format!r}, {len(msg.data)} bytes) cannot be decoded: {reason}")

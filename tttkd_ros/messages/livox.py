@@ -25,13 +25,9 @@ def is_livox(kind: str) -> bool:
 
 
 def decode_livox(cdr: bytes) -> SimpleNamespace:
-    """A serialised CustomMsg as an object with the attributes of a PointCloud2.
+    """A serialised CustomMsg as an object with the attributes of a PointCloud2. Raises ValueError for other bytes.
 
-    Its points keep CustomPoint's layout, with reflectivity as the intensity. offset_time counts in nanoseconds from the
-    header's stamp.
-
-    Raises:
-        ValueError: the bytes are no CustomMsg.
+    Its points keep CustomPoint's layout, with reflectivity as the intensity. offset_time counts in ns from the stamp.
     """
     try:
         order = "<" if cdr[1] & 1 else ">"

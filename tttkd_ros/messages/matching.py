@@ -41,10 +41,7 @@ class Unmatched(ValueError):
 
 @dataclass(frozen=True)
 class ScanStamp:
-    """A registered scan. While it is referenced, the matcher keeps its images.
-
-    stamp: nanoseconds. number: counts the scans in the order of arrival, from 1.
-    """
+    """A registered scan: its stamp in ns, and its number in the order of arrival, from 1."""
 
     stamp: int
     number: int
@@ -138,11 +135,7 @@ class StampMatcher(Generic[Payload]):
             self._add(camera, _Image(stamp, payload, size))
 
     def nearest(self, camera: str, scan: ScanStamp) -> Payload:
-        """The message that belongs to the scan; the earlier of two at the same distance.
-
-        Raises:
-            Unmatched: there is none. The error gives the reason.
-        """
+        """The message that belongs to the scan, the earlier of two equally near. Raises Unmatched with the reason."""
         with self._lock:
             if self._is_past(camera, scan):
                 raise Unmatched("time has jumped back since the sweep")

@@ -49,9 +49,7 @@ def decode_cloud(msg) -> Cloud:
     """The points of a PointCloud2, and their intensity if it has a field of that name.
 
     Every point keeps its place, also those that are not finite. An organised cloud is flattened row by row.
-
-    Raises:
-        ValueError: x, y or z is missing, a field does not fit the layout, or the data are too short.
+    Raises ValueError if x, y or z is missing, a field does not fit the layout, or the data are too short.
     """
     layout = _Layout(msg)
     if not layout.size:  # drivers may leave the fields of an empty cloud unset
@@ -65,11 +63,7 @@ def decode_cloud(msg) -> Cloud:
 
 
 def decode_field(msg, name: str) -> np.ndarray:
-    """A field of a PointCloud2 as (N,), in its own type and native byte order.
-
-    Raises:
-        ValueError: the field is missing or does not fit the layout, or the data are too short.
-    """
+    """A field as (N,), in its own type and native byte order. Raises ValueError if it is missing or does not fit."""
     layout = _Layout(msg)
     field = layout.point.field(name)
     native = DATATYPES[field.datatype]
@@ -142,13 +136,9 @@ class _Layout:
         self.data = msg.data
 
     def _row_step(self, declared: int, size: int) -> int:
-        """Bytes from one row to the next, derived from the size of the data.
+        """Bytes from one row to the next, derived from the bytes of the data (`size`).
 
-        Many drivers set `row_step` to 0, to the bytes of a point, to the number of points or to the bytes of all rows.
-
-        Args:
-            declared: `row_step`.
-            size: bytes of the data.
+        Many drivers declare 0, the bytes of a point, the number of points or the bytes of all rows as `row_step`.
         """
         if not self.size:
             if size:

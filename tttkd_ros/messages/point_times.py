@@ -26,21 +26,12 @@ DATE_ERROR_S = 1e-3  # a type that rounds dates by more cannot hold them
 
 
 def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
-    """Seconds from the header's stamp to the time of each point.
+    """Seconds (N,) float64 from the stamp of a PointCloud2 to the time of each point; None if it has no such field.
 
     The field holds times since the stamp, which may be at either end of the sweep, or dates. A point without a return
-    (not finite, or at the origin) gets 0, because drivers leave its time unset.
-
-    Args:
-        msg: a PointCloud2.
-        unit: one of `TIME_UNITS`. "auto" is nanoseconds for integers and seconds for floats, as in most drivers, unless
-            only another unit makes the times a sweep (5 ms to 1 s long).
-
-    Returns:
-        (N,) float64, or None if the cloud has no such field.
-
-    Raises:
-        ValueError: the unit is unknown, or the times are not finite or too far from the stamp.
+    (not finite, or at the origin) gets 0, because drivers leave its time unset. The unit "auto" is nanoseconds for
+    integers and seconds for floats, unless only another one of `TIME_UNITS` makes the times a sweep (5 ms to 1 s long).
+    Raises ValueError if the unit is unknown, or the times are not finite or too far from the stamp.
     """
     if unit not in TIME_UNITS:
         raise ValueError(f"unit of point times is {unit!r}, expected one of {', '.join(TIME_UNITS)}")
@@ -119,14 +110,9 @@ def _has_return(msg) -> np.ndarray:
 
 
 def with_times(cloud: CloudBytes, times: np.ndarray) -> CloudBytes:
-    """The cloud with Ouster's field `t` appended.
+    """The cloud of N points with Ouster's field `t` appended: times (N,) float, seconds from the stamp, 0 to 1.
 
-    Args:
-        cloud: of N points.
-        times: (N,) float, seconds from the stamp, 0 to 1.
-
-    Raises:
-        ValueError: times of another type, shape or range.
+    Raises ValueError for times of another type, shape or range.
     """
     if times.dtype.kind != "f":
         raise ValueError(f"times are {times.dtype}, expected float64")

@@ -18,10 +18,7 @@ def split(stamp: int) -> tuple[int, int]:
 
 
 def stamp_of_raw(cdr: bytes) -> int:
-    """The stamp, nanoseconds, of a serialised message that begins with a std_msgs/Header.
-
-    Raises ValueError if the message is too short.
-    """
+    """The stamp in nanoseconds of a serialised message with a header. Raises ValueError if it is too short."""
     if len(cdr) < 12:
         raise ValueError(f"serialised message holds {len(cdr)} bytes, expected at least the 12 up to its stamp")
     sec, nanosec = struct.unpack_from(f"{_byte_order(cdr)}iI", cdr, 4)
@@ -29,10 +26,7 @@ def stamp_of_raw(cdr: bytes) -> int:
 
 
 def frame_id_of_raw(cdr: bytes) -> str:
-    """The frame id of a serialised message that begins with a std_msgs/Header.
-
-    Raises ValueError if the message is too short, or the frame id is not UTF-8.
-    """
+    """The frame id of a serialised message with a header. Raises ValueError if it is too short, or not UTF-8."""
     size = struct.unpack_from(f"{_byte_order(cdr)}I", cdr, 12)[0] if len(cdr) >= 16 else len(cdr)
     if 16 + size > len(cdr):
         raise ValueError(f"serialised message holds {len(cdr)} bytes, expected at least those up to its frame id")

@@ -20,11 +20,7 @@ MAX_REASONS = 32  # that are counted one by one; further ones are counted togeth
 
 
 class Statistics:
-    """Counts what a node does. The working threads write, the reporting one reads.
-
-    Args:
-        clock: current time, seconds.
-    """
+    """Counts what a node does. The working threads write, the reporting one reads. clock: current time, seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock

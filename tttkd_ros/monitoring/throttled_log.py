@@ -14,14 +14,9 @@ INTERVAL_S = 10.0
 
 
 class ThrottledLog:
-    """Logs one message of each kind per interval. Two messages are of one kind if they differ only in numbers.
+    """Logs one message of each kind per interval (seconds). Messages that differ only in numbers are of one kind.
 
-    Safe to use from several threads.
-
-    Args:
-        log: writes a text; for a logger of rclpy use `warn_with` or `error_with`.
-        interval_s: seconds between two messages of one kind.
-        clock: current time, seconds.
+    Safe to use from several threads. `log` writes a text; for a logger of rclpy use `warn_with` or `error_with`.
     """
 
     def __init__(

@@ -25,11 +25,8 @@ class PublisherInfo:
 class TopicHealth:
     """Counts one topic's messages and says what is wrong with it.
 
-    Args:
-        topic: its name.
-        loss_remedy: what to do about the loss of large messages.
-        once: one message is enough, and there need not be a publisher.
-        clock: current time, seconds.
+    loss_remedy: what to do about the loss of large messages. once: one message is enough, and there need not be a
+    publisher. clock: current time, seconds.
     """
 
     def __init__(
@@ -66,12 +63,7 @@ class TopicHealth:
     def check(
         self, publishers: Sequence[PublisherInfo], find_alternatives: Callable[[], Sequence[str]] = tuple
     ) -> bool:
-        """Update `problem`. Returns whether a problem has just begun.
-
-        Args:
-            publishers: the topic's, at present.
-            find_alternatives: finds other topics on which its type is published.
-        """
+        """Update `problem`; return whether one has just begun. find_alternatives: finds other topics of the type."""
         before, self.problem = self.problem, self._problem(publishers, find_alternatives)
         return bool(self.problem) and not before
 

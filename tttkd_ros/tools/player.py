@@ -1,9 +1,7 @@
 """Play a bag into ROS in real time: `python -m tttkd_ros.tools.player BAG --rate 1.0 --wait-for-subscribers`.
 
-It publishes the CDR bytes that the bag holds, in the bag's order and at the bag's pace. Publishers are reliable, so a
-reliable subscription loses nothing and a best-effort one still matches. Topics with message types that this ROS lacks
-are left out and named. The QoS in the bag is not used: it may be edited, or of another distribution. Playing nothing is
-an error.
+It publishes the CDR bytes that the bag holds. Publishers are reliable, so a reliable subscription loses nothing and a
+best-effort one still matches. The QoS in the bag is not used: it may be edited, or of another distribution.
 """
 
 from __future__ import annotations
@@ -91,16 +89,10 @@ def play(
 
 
 def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
-    """Decide which topics are played.
+    """The message classes of the topics to play, and the reasons of those that are left out.
 
-    Args:
-        topics: only these; without any, all but those under /truth.
-
-    Returns:
-        The message classes of the topics to play, and the reasons of those that are left out.
-
-    Raises:
-        ValueError: for a topic that the bag lacks, or if there is nothing to play.
+    topics: only these; without any, all but those under /truth. Raises ValueError for a topic that the bag lacks, or if
+    there is nothing to play.
     """
     unknown = sorted(set(topics) - bag.types.keys() - bag.left_out.keys())
     if unknown:

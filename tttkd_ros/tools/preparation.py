@@ -64,9 +64,6 @@ def prepare(
         points: the sweeps' topic; found by type if not given.
         given: parameters that replace the file's, as JSON.
         remapped: the node's remappings of topics, as JSON.
-
-    Raises:
-        ValueError: if the bag, the parameters and the files do not fit together.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already: remove an earlier run's results, or name another folder by out:=...")
@@ -88,11 +85,7 @@ def prepare(
 def read_node(
     file: Path, given: Mapping[str, object], remapped: Mapping[str, str]
 ) -> tuple[Settings, TTTConfig, dict[str, CameraTopics]]:
-    """The node's parameters and its cameras' topics, as the node would find them.
-
-    Raises:
-        ValueError: if the node would refuse a parameter.
-    """
+    """The node's parameters and its cameras' topics. Raises ValueError if the node would refuse a parameter."""
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
     remappings = [word for name, topic in remapped.items() for word in ("-r", f"{name}:={topic}")]
