@@ -170,10 +170,9 @@ def test_jpeg_size_is_read_past_fill_bytes_and_thumbnails(before):
     assert decode_image(SimpleNamespace(format="jpeg", data=data[:2] + before + data[2:])).shape == RGB.shape
 
 
-@pytest.mark.parametrize("segment", [b"\xff\xe0", b"\xff\xc4"], ids=["application", "huffman"])
-def test_jpeg_whose_damaged_header_opencv_would_skip_is_refused(segment):
+def test_jpeg_with_damaged_tables_that_opencv_would_skip_is_refused():
     data = bytearray(cv2.imencode(".jpg", RGB)[1].tobytes())
-    data[data.index(segment)] = 0
+    data[data.index(b"\xff\xc4")] = 0
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
     with pytest.raises(ValueError, match="cannot be decoded: damaged"):
         decode_image(SimpleNamespace(format="jpeg", data=bytes(data)))
