@@ -96,8 +96,8 @@ class OnlineTTTKD:
         """Continue from these weights and their version. Version 0 restarts, random state included."""
         with self._stream():
             overwrite(self._student.backbone, weights)
+            self._algorithm.optimiser.zero_grad()
             wait_for_stream(self._student.teacher_mean.device)  # the caller may free those weights
-        self._algorithm.optimiser.zero_grad()
         self._forget(weights.version)
         if not weights.version:
             self._generator.set_state(self._initial_random_state)
