@@ -26,22 +26,13 @@ NOT_AVAILABLE = "off: needs a camera and a teacher"
 
 @dataclass(frozen=True)
 class AdaptationStatus:
-    """A snapshot of adaptation.
+    """A snapshot of adaptation."""
 
-    Args:
-        text: "running", or why no step is taken.
-        stride: in effect, throttled.
-        stopped: no step until adaptation is resumed, reset, or earns a restart.
-        restarting: an adapter died and the next one is being built.
-        failing: the last steps all raised an exception.
-        counters: of all jobs.
-    """
-
-    text: str
-    stride: int
-    stopped: bool = False
-    restarting: bool = False
-    failing: bool = False
+    text: str = "not configured"  # "running", or why no step is taken
+    stride: int = 0  # in effect, throttled
+    stopped: bool = False  # until adaptation is resumed, reset, or earns a restart
+    restarting: bool = False  # an adapter died and the next one is being built
+    failing: bool = False  # the last steps all raised an exception
     counters: Counters = field(default_factory=Counters)
 
 
@@ -121,11 +112,8 @@ class Pipeline:
     def load_weights(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and continue adapting from them.
 
-        Returns:
-            The weights with their new version, which is later than that of the ones before.
-
-        Raises:
-            ValueError: they belong to another backbone.
+        Returns them with their new version, which is later than the one before. Raises ValueError if they belong to
+        another backbone.
         """
         if not weights.fit(self._loaded.tensors):
             raise ValueError(OTHER_BACKBONE)
@@ -137,11 +125,8 @@ class Pipeline:
     def reset(self) -> str:
         """Segment with the shipped weights from the next sweep on, and start adaptation again if it has stopped.
 
-        Returns:
-            What was done besides; empty if nothing.
-
-        Raises:
-            ValueError: adaptation cannot be started again, with the reason. The weights are reset all the same.
+        Returns what was done besides the reset. Raises ValueError if adaptation cannot be started again; the weights
+        are reset all the same.
         """
         if self._worker is None:
             self._fixed = self._shipped
@@ -157,8 +142,7 @@ class Pipeline:
     def resume(self) -> str:
         """Adapt again after `pause`, or after adaptation has stopped. Return what happens now.
 
-        Raises:
-            ValueError: there will be no step, with the reason.
+        Raises ValueError, with the reason, if there will be no step.
         """
         if self._worker is None:
             raise ValueError(f"adaptation is {NOT_AVAILABLE}")

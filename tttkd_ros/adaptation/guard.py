@@ -49,15 +49,9 @@ def hold_out(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def measure(predicted: Tensor, table: Tensor, patch: Tensor, grid: tuple[int, int]) -> Evidence:
     """Measure the evidence on H held-out points.
 
-    Args:
-        predicted: (H, D), the student's prediction of the teacher's features.
-        table: (views * rows * columns, D), the teacher's centred features.
-        patch: (H,) int64, the row of `table` for each point.
-        grid: rows and columns of the patches of a view.
-
-    Returns:
-        The alignment is the smallest advantage in cosine of the own patches over those in one neighbouring place, mean
-        over points; NaN if no neighbour exists.
+    predicted: (H, D), the student's prediction of the teacher's features. table, patch (H,) and grid: as in `Sample`.
+    The alignment is the smallest advantage in cosine of the own patches over those in one neighbouring place, mean over
+    points; NaN if no neighbour exists.
     """
     cosine = cosine_similarity(predicted, table[patch], dim=1).mean().item()
     rows, columns = grid
@@ -85,11 +79,8 @@ class _AcceptedStep:
 class Guard:
     """Remembers the evidence of the last steps, and the weights before them. It knows nothing of the student.
 
-    Args:
-        simulated: the models were trained in simulation alone; a rejection then says so.
-
-    Attributes:
-        paused: too many rejections in a row; the guard observes until the evidence is good again.
+    If `simulated`, a rejection says that the models were trained in simulation only. The guard is `paused` after too
+    many rejections in a row: it observes until the evidence is good again.
     """
 
     def __init__(self, simulated: bool = False):
@@ -164,11 +155,10 @@ class Guard:
     def reject(self, config: TTTConfig, weights: list[Tensor]) -> list[Tensor] | None:
         """Record a step that the guard rejected. weights: those that it would have started from.
 
-        Returns:
-            The weights to continue from if earlier steps are distrusted, else None. Rolls back to before the first
-            recent step below the alignment threshold, or all steps if few were accepted so far. Otherwise the first
-            rejection after accepted steps returns the mean over the last ones: the very last may have done harm that
-            no further step will repair.
+        Returns the weights to continue from if earlier steps are distrusted, else None. They are those before the first
+        recent step below the alignment threshold, or before all steps if few were accepted so far. Otherwise the first
+        rejection after accepted steps returns the mean over the last ones: the very last may have done harm that no
+        further step will repair.
         """
         self._rejections += 1
         if self._rejections >= config.patience and not self.paused:

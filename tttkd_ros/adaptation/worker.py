@@ -23,15 +23,11 @@ READY, OVER = "ready to adapt", "adaptation has stopped"  # log messages
 
 @dataclass(frozen=True)
 class Job:
-    """One sweep to train on.
+    """One sweep to train on: its stamp in nanoseconds, the call that builds its frame, and the settings of the step.
 
-    Args:
-        stamp: of the sweep, nanoseconds.
-        build_frame: called when the job's turn comes, so that images of replaced jobs are never decoded.
-        config: the settings of the step.
-        sweep: number of the sweep.
-        due: number of the sweep whose step was due. A job of a later sweep is a retry: the images of the due sweep were
-            missing. A retry is dropped without being counted if another job is queued or its frame has no image either.
+    The frame is built when the job's turn comes, so that images of replaced jobs are never decoded. `due` is the number
+    of the sweep whose step was due. A job of a later sweep is a retry: the images of the due one were missing. A retry
+    is dropped without being counted if another job is queued or its frame has no image either.
     """
 
     stamp: int
@@ -47,45 +43,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Counters:
-    """What became of the jobs.
-
-    Args:
-        submitted: jobs in all.
-        replaced: by a newer job, a pause, a reset or a failure before their turn.
-        accepted, rejected, skipped: outcomes of steps (`StepReport.outcome`).
-        failed: rejected steps that raised an exception.
-        rolled_back: rejected steps that undid or averaged earlier ones.
-        restarts: new adapters in place of ones that died.
-    """
+    """What became of the jobs; accepted, rejected and skipped as in `StepReport.outcome`."""
 
     submitted: int = 0
-    replaced: int = 0
+    replaced: int = 0  # by a newer job, a pause, a reset or a failure before their turn
     accepted: int = 0
     rejected: int = 0
     skipped: int = 0
-    failed: int = 0
-    rolled_back: int = 0
-    restarts: int = 0
+    failed: int = 0  # of the rejected: those that raised an exception
+    rolled_back: int = 0  # of the rejected: those that undid or averaged earlier steps
+    restarts: int = 0  # new adapters in place of ones that died
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A snapshot of the worker.
+    """A snapshot of the worker."""
 
-    Args:
-        state: `STARTING` until the first step can be taken, `RUNNING` or `STOPPED`.
-        failure: why there is no adapter; empty if there is one.
-        paused: by `pause`.
-        failures: steps in a row that raised an exception.
-        last: report of the last step since the weights were last reset or loaded.
-        counters: of all jobs.
-    """
-
-    state: str = STARTING
-    failure: str = ""
+    state: str = STARTING  # until the first step can be taken; then RUNNING or STOPPED
+    failure: str = ""  # why there is no adapter
     paused: bool = False
-    failures: int = 0
-    last: StepReport | None = None
+    failures: int = 0  # steps in a row that raised an exception
+    last: StepReport | None = None  # since the weights were last reset or loaded
     counters: Counters = field(default_factory=Counters)
 
 
@@ -161,8 +139,7 @@ class AdaptationWorker:
     def revive(self) -> bool:
         """Build a new adapter if adaptation has stopped, and allow all restarts again. Return whether it had stopped.
 
-        Raises:
-            ValueError: the thread has ended, with its reason.
+        Raises ValueError if the thread has ended, with its reason.
         """
         with self._lock:
             if self.status.state != STOPPED:
@@ -175,13 +152,9 @@ class AdaptationWorker:
         return True
 
     def load_weights(self, weights: Weights | None = None) -> Weights:
-        """Publish weights at once and continue from them. The result of a running step is discarded.
+        """Publish weights at once, the shipped ones if None, and continue from them. A running step is discarded.
 
-        Args:
-            weights: the shipped weights and their version if None.
-
-        Returns:
-            The weights as published: with a later version than before, unless they are the shipped ones.
+        Returns the weights as published: with a later version than before, unless they are the shipped ones.
         """
         with self._lock:
             if weights is None:

@@ -31,42 +31,25 @@ MIN_LOST = 3  # sweeps in a row without labels, from which they are not taken fo
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that waits.
+    """A sweep that waits."""
 
-    Args:
-        msg: an object with the attributes of a PointCloud2.
-        stamp: nanoseconds.
-        arrived: seconds, time.monotonic().
-        scan: keeps the sweep's images in the camera buffer; None without cameras.
-    """
-
-    msg: object
-    stamp: int
-    arrived: float
-    scan: ScanStamp | None
+    msg: object  # with the attributes of a PointCloud2
+    stamp: int  # nanoseconds
+    arrived: float  # seconds, time.monotonic()
+    scan: ScanStamp | None  # keeps the sweep's images in the camera buffer; None without cameras
 
 
 @dataclass(frozen=True)
 class LabelledSweep:
-    """A sweep whose labels are published.
-
-    Args:
-        scan: see `Sweep`.
-        frame_id: of the LiDAR.
-        points: (N, 3) float32, metres, LiDAR frame.
-        labels: (N,) uint8.
-        times: see `CameraBuffer.frame`.
-        level: see `Frame`.
-        latency_s: from its arrival to the published labels.
-    """
+    """A sweep whose labels are published."""
 
     scan: ScanStamp | None
-    frame_id: str
-    points: np.ndarray
-    labels: np.ndarray
-    times: Callable[[], np.ndarray | None]
-    level: np.ndarray | None
-    latency_s: float
+    frame_id: str  # of the LiDAR
+    points: np.ndarray  # (N, 3) float32, metres, LiDAR frame
+    labels: np.ndarray  # (N,) uint8
+    times: Callable[[], np.ndarray | None]  # see `CameraBuffer.frame`
+    level: np.ndarray | None  # see `Frame`
+    latency_s: float  # from its arrival to the published labels
 
 
 class UnreadableCloud(ValueError):
