@@ -7,7 +7,7 @@ from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.monitoring.statistics import MIN_STEPS, Statistics
 from tttkd_ros.monitoring.topic_health import TopicHealth
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVING, AdaptationStatus
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -31,9 +31,11 @@ def statuses(statistics, log):
     )
 
     def statuses(state="active", **fields):
-        jobs = Counters(submitted=9, replaced=2)
-        fields = {"adaptation": "running", "version": 4, "jobs": jobs, "images": {"left": 7}} | fields
-        found = diagnostics.statuses(Snapshot(state, **fields))
+        of_adaptation = {name: fields.pop(name) for name in ("stopped", "restarting", "failing") if name in fields}
+        text = fields.pop("adaptation", "running")
+        adaptation = AdaptationStatus(text, counters=Counters(submitted=9, replaced=2), **of_adaptation)
+        fields = {"version": 4, "images": {"left": 7}} | fields
+        found = diagnostics.statuses(Snapshot(state, adaptation, **fields))
         statuses.values = {pair.key: pair.value for pair in found[1].values}
         return [(status.level, status.message) for status in found]
 
@@ -72,13 +74,13 @@ def test_rejected_steps_are_a_warning_with_their_reasons(statistics, statuses):
 
 
 def test_a_skipped_step_is_no_warning(statistics, statuses):
-    statistics.add_step(refused("enough learnt", skipped=True))
-    assert statuses(adaptation="resting: enough learnt")[1] == (OK, "resting: enough learnt")
+    statistics.add_step(refused("enough learned", skipped=True))
+    assert statuses(adaptation="waiting: enough learned")[1] == (OK, "waiting: enough learned")
     assert not any(key.startswith("rejected:") for key in statuses.values)
 
 
 @pytest.mark.parametrize(
-    ("field", "level"), [("failed", ERROR), ("restarting", WARN), ("failing", WARN)],
+    ("field", "level"), [("stopped", ERROR), ("restarting", WARN), ("failing", WARN)],
 )
 def test_adaptation_that_is_broken_is_reported_with_its_reason_as_long_as_it_is(statistics, statuses, field, level):
     statistics.add_step(refused("OSError: cut short"))

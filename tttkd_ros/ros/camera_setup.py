@@ -32,13 +32,8 @@ def with_cameras(settings: Settings, rig: Rig | None) -> Settings:
 
 
 def camera_topics(node: Node, settings: Settings, rig: Rig | None) -> dict[str, CameraTopics]:
-    """Find each camera's topics. A remapping of <camera>/image or <camera>/camera_info takes precedence over the rig.
-
-    Args:
-        node: resolves and remaps names.
-        settings: with the cameras by name.
-        rig: its entries may name image topics.
-    """
+    """Find each camera's topics. A remapping of <camera>/image or <camera>/camera_info takes precedence over the image
+    topics of the rig."""
     suffix = "" if settings.image_transport == "raw" else "/compressed"
 
     def resolved(default: str, named: str) -> str:
@@ -71,15 +66,9 @@ Extrinsics = RigExtrinsics | TfTransforms
 
 
 def choose_extrinsics(image_topics: Mapping[str, str], rig: Rig | None, buffer) -> Extrinsics:
-    """Take the extrinsics from the rig file if there is one, else from TF.
+    """Take the extrinsics from the rig file if there is one, else from TF's buffer (tf2_ros.Buffer).
 
-    Args:
-        image_topics: by camera.
-        rig: None if there is no file.
-        buffer: a tf2_ros.Buffer, None if there is none.
-
-    Raises:
-        ValueError: if the rig lacks a camera, or if there is neither a rig nor a buffer.
+    Raises ValueError if the rig lacks a camera, or if there is neither a rig nor a buffer.
     """
     if rig is not None:
         entries, _ = match_cameras(rig, image_topics)

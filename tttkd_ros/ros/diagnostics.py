@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from tttkd_ros.adaptation.worker import Counters
 from tttkd_ros.diagnosis import kind_of
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.topic_health import TopicHealth
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVING
-from tttkd_ros.ros.outputs import status
+from tttkd_ros.pipeline import GUARD_PAUSE, STARVING, AdaptationStatus
+from tttkd_ros.ros import outputs
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
 # Each sweep in ends as one of out or lost; those let pass came while the node was inactive.
@@ -25,27 +24,18 @@ class Snapshot:
     """The node's state at one moment."""
 
     state: str  # of its life cycle
-    adaptation: str = "not configured"  # "running", or why not
-    failed: bool = False  # adaptation has stopped
-    restarting: bool = False  # adaptation starts again after its adapter died
-    version: int = 0  # of the weights behind the last answer
-    stride: int = 0  # in force
-    jobs: Counters = field(default_factory=Counters)  # of the adaptation worker
+    adaptation: AdaptationStatus = AdaptationStatus()
+    version: int = 0  # of the weights that labelled the last sweep
     images: Mapping[str, int] = field(default_factory=dict)  # received, by camera
     problem: str = ""  # why almost no point of the last sweep was in range
-    failing: bool = False  # the last steps have all failed
-    trouble: str = ""  # why the last sweeps got no answer
+    trouble: str = ""  # why the last sweeps got no labels
     inputs: Sequence[TopicHealth] = ()  # the topics that the node subscribes to
 
 
 class Diagnostics:
     """Turns running totals into statuses. A total that has grown since the last call is a warning.
 
-    Args:
-        name: of the node.
-        statistics: of the node.
-        warn: logs that adaptation is blocked, when that begins.
-        info: logs when it ends.
+    `warn` logs that adaptation is blocked, when that begins, and `info` when it ends.
     """
 
     def __init__(
@@ -74,37 +64,37 @@ class Diagnostics:
         return self._status("sweeps", _warn_if(message != "active"), message, values)
 
     def _adaptation(self, now: Snapshot, rejected: int) -> DiagnosticStatus:
-        block = self._block(now)
-        broken = now.failed or now.restarting or now.failing
-        message = block or (f"{rejected} steps rejected" if rejected and not broken else now.adaptation)
+        status, block = now.adaptation, self._block(now.adaptation)
+        jobs, broken = status.counters, status.stopped or status.restarting or status.failing
+        message = block or (f"{rejected} steps rejected" if rejected and not broken else status.text)
         values = {
-            "adaptation": now.adaptation,
-            "paused": now.adaptation == "paused",
+            "adaptation": status.text,
+            "paused": status.text == "paused",
             "version": now.version,
-            "stride": now.stride,
+            "stride": status.stride,
             "steps in the last minute": self._statistics.steps_in_last_minute(),
-            "jobs": now.jobs.submitted,
-            "replaced": now.jobs.replaced,
-            "accepted": now.jobs.accepted,
-            "rejected": now.jobs.rejected,
-            "skipped": now.jobs.skipped,
-            "failed": now.jobs.failed,
-            "rolled back": now.jobs.rolled_back,
-            "restarts": now.jobs.restarts,
+            "jobs": jobs.submitted,
+            "replaced": jobs.replaced,
+            "accepted": jobs.accepted,
+            "rejected": jobs.rejected,
+            "skipped": jobs.skipped,
+            "failed": jobs.failed,
+            "rolled back": jobs.rolled_back,
+            "restarts": jobs.restarts,
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},
         }
-        level = DiagnosticStatus.ERROR if now.failed else _warn_if(block or rejected or broken)
+        level = DiagnosticStatus.ERROR if status.stopped else _warn_if(block or rejected or broken)
         return self._status("adaptation", level, message, values)
 
-    def _block(self, now: Snapshot) -> str:
+    def _block(self, status: AdaptationStatus) -> str:
         """What blocks adaptation, logged when it changes; empty if nothing does."""
         block = ""
-        if now.adaptation.startswith(STARVING):
-            block = f"{now.adaptation} ({self._statistics.steps_in_last_minute()} steps in the last minute)"
-        elif now.adaptation.startswith(GUARD_PAUSE):
-            block = now.adaptation
-        elif now.adaptation == "running":
+        if status.text.startswith(STARVING):
+            block = f"{status.text} ({self._statistics.steps_in_last_minute()} steps in the last minute)"
+        elif status.text.startswith(GUARD_PAUSE):
+            block = status.text
+        elif status.text == "running":
             block = self._statistics.refusals()
         kind = kind_of(block.partition(":")[0])
         if kind != self._logged_block:
@@ -112,7 +102,7 @@ class Diagnostics:
             if block:
                 self._warn(f"adaptation: {block}")
             else:
-                self._info(f"adaptation: {now.adaptation}")
+                self._info(f"adaptation: {status.text}")
         return block
 
     def _inputs(self, inputs: Sequence[TopicHealth]) -> DiagnosticStatus:
@@ -125,7 +115,7 @@ class Diagnostics:
         return self._status("inputs", _warn_if(problems), "; ".join(problems) or "all topics bring messages", values)
 
     def _status(self, part: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-        return status(f"{self._name}: {part}", level, message, values)
+        return outputs.status(f"{self._name}: {part}", level, message, values)
 
 
 def _warn_if(problem: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Points drawn on the image in the colour of their label. The picture shows whether the extrinsics are right."""
+"""Overlays: labelled points on the image, which show whether the extrinsics are right."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import threading
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
-from tttkd_ros.frame import View
-from tttkd_ros.geometry.projection import project
+from tttkd_ros.geometry.drawing import draw_points
 from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.ros.inference import LabelledSweep
@@ -17,40 +15,10 @@ from tttkd_ros.ros.outputs import image_message
 from tttkd_ros.threads import join
 
 
-def draw(view: View, points: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Draw every visible point as a square, near ones over far ones.
-
-    Args:
-        view: gives the image.
-        points: (N, 3) float32, metres, LiDAR frame.
-        labels: (N,) uint8.
-        palette: (256, 3) uint8.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
-    image = view.image.copy()
-    height, width = image.shape[:2]
-    projection = project(torch.from_numpy(points), view.camera, view.camera_from_lidar)
-    visible = projection.visible.numpy()
-    columns, rows = projection.pixels.numpy()[visible].astype(np.int64).T
-    order = np.argsort(-projection.depth.numpy()[visible], kind="stable")  # the last write to a pixel stays
-    columns, rows, colours = columns[order], rows[order], palette[labels[visible][order]]
-    size = max(1, width // 640)
-    for down in range(-size, size + 1):
-        for right in range(-size, size + 1):
-            image[np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)] = colours
-    return image
-
-
 class Overlays:
     """Draws the newest labelled sweep in a thread of its own, for cameras whose overlay has a subscriber.
 
-    Args:
-        cameras: the images.
-        palette: (256, 3) uint8.
-        publishers: of each camera's overlay.
-        failures: a log that limits repetitions.
+    palette: (256, 3) uint8. publishers: of each camera's overlay.
     """
 
     def __init__(self, cameras: CameraBuffer, palette: np.ndarray, publishers: Mapping, failures: ThrottledLog):
@@ -96,5 +64,5 @@ class Overlays:
     def _draw(self, sweep: LabelledSweep) -> None:
         frame = self._cameras.frame(sweep.scan, sweep.points, sweep.frame_id, self._wanted(), sweep.times)
         for view in frame.views:
-            image = draw(view, frame.projectable, sweep.labels, self._palette)
+            image = draw_points(view, frame.projectable, sweep.labels, self._palette)
             self._publishers[view.name].publish(image_message(image, view.stamp, self._cameras.frame_id(view.name)))

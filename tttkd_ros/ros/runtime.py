@@ -48,19 +48,10 @@ from tttkd_ros.teacher.dinov2 import check_teacher
 
 
 class Runtime:
-    """Builds everything, or nothing.
+    """Builds everything, or nothing: raises ValueError or OSError if a file or the rig is missing or does not fit.
 
-    Args:
-        node: its parent.
-        settings: the fixed parameters.
-        config: the settings of adaptation at start.
-        statistics: outlives this object.
-
-    Attributes:
-        active: while it is false, sweeps are only counted.
-
-    Raises:
-        ValueError, OSError: a file or the rig is missing or does not fit. Nothing is left behind.
+    settings: the fixed parameters. config: the settings of adaptation at start. While `active` is false, sweeps are only
+    counted.
     """
 
     def __init__(self, node: Node, settings: Settings, config: TTTConfig, statistics: Statistics):
@@ -156,12 +147,10 @@ class Runtime:
 
     def snapshot(self) -> Snapshot:
         """Return what /diagnostics reports."""
-        status = self.pipeline.status
         return Snapshot(
-            "active" if self.active else "inactive", status.text, status.stopped, status.restarting,
-            self._inference.version, status.stride, status.counters, self.cameras.received,
-            problem=self._inference.problem, failing=status.failing, trouble=self._inference.trouble,
-            inputs=tuple(topic.health for topic in self._inputs),
+            "active" if self.active else "inactive", self.pipeline.status, self._inference.version,
+            self.cameras.received, self._inference.problem, self._inference.trouble,
+            tuple(topic.health for topic in self._inputs),
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
