@@ -23,38 +23,27 @@ FIRST_MESSAGES = 100  # of a topic, in which to look for frames that TF connects
 
 @dataclass(frozen=True)
 class BagCamera:
-    """A camera that can be used.
+    """A camera that can be used."""
 
-    Attributes:
-        name: its namespace.
-        topic: its images.
-        rig: its entry in the rig file.
-        infos: the topic of its CameraInfo; None if the rig has the intrinsics.
-        paired: each image has a CameraInfo of its own.
-        first: the first usable CameraInfo, and its receipt (ns). It also holds for the images before it.
-    """
-
-    name: str
-    topic: str
+    name: str  # its namespace
+    topic: str  # of its images
     rig: RigCamera | None
-    infos: str | None = None
-    paired: bool = False
-    first: tuple[Any, int] | None = None
-
-    def start(self) -> CalibratedCamera:
-        """Make the calibration for one pass through the bag."""
-        camera = CalibratedCamera(self.rig, rectified=is_rectified(self.topic))
-        if self.first is not None:
-            camera.add(*self.first)
-        return camera
+    infos: str | None = None  # the topic of its CameraInfo; None if the rig has the intrinsics
+    paired: bool = False  # each image has a CameraInfo of its own
+    first: tuple[Any, int] | None = None  # usable CameraInfo, and its receipt (ns); also for the images before it
 
 
 class CameraReading:
     """The state of one pass through a bag: the cameras' calibrations, and which warnings were given."""
 
     def __init__(self, cameras: Sequence[BagCamera]):
-        self.cameras = [(camera, camera.start()) for camera in cameras]
-        self.infos = {camera.infos: started for camera, started in self.cameras if camera.infos is not None}
+        self.cameras = [(camera, CalibratedCamera(camera.rig, rectified=is_rectified(camera.topic)))
+                        for camera in cameras]
+        self.infos: dict[str, CalibratedCamera] = {}
+        for camera, calibration in self.cameras:
+            if camera.infos is not None:
+                calibration.add(*camera.first)
+                self.infos[camera.infos] = calibration
         self._warned: set[str] = set()
 
     def add_info(self, bag: Bag, record: Record) -> None:
@@ -74,21 +63,12 @@ class CameraReading:
 def find_cameras(
     bag: Bag, points_topic: str, wanted: Sequence[str] | None, rig: Mapping[str, RigCamera], transforms: Transforms
 ) -> tuple[list[BagCamera], dict[str, str]]:
-    """Find the cameras that can be used.
+    """Find the cameras that can be used, and name -> reason for the others.
 
-    Args:
-        bag: an open bag.
-        points_topic: the sweeps.
-        wanted: cameras by name, by topic or by their name in the rig; None for all.
-        rig: the entries of a rig file, by name.
-        transforms: connect the cameras that have no entry to the LiDAR.
+    wanted: by name, by topic or by name in the rig; None for all. transforms: for cameras without an entry in the rig.
 
-    Returns:
-        The usable cameras, and name -> reason for the others.
-
-    Raises:
-        ValueError: a wanted camera is not in the bag, not in the rig or not usable; or nothing is wanted, and the rig
-            has an entry for no camera of the bag.
+    Raises ValueError if a wanted camera is not in the bag, not in the rig or not usable, or if the rig has an entry for
+    no camera of the bag and none is named.
     """
     preferred = {entry.topic for entry in rig.values() if entry.topic is not None}
     images = topics.camera_topics(bag.types, bag.counts, preferred)
@@ -96,13 +76,20 @@ def find_cameras(
     entries, unmatched = match_cameras(rig, images)
     known = ", ".join(f"{name} ({topic})" for name, topic in images.items()) or "none"
     known += "".join(f"; {reason}" for reason in unusable.values())
-    names = list(images) if wanted is None else _find_wanted(bag, wanted, images, entries, known)
-    if wanted is None and unmatched:
-        raise ValueError(f"the rig names camera {', '.join(unmatched)}, which bag {bag.path} does not have, only "
-                         f"{known}: name them so in the rig, give the entry its topic, or say which cameras to use")
-    if wanted is not None and rig and (lacking := [name for name in names if name not in entries]):
-        raise ValueError(f"the rig has no camera {', '.join(lacking)} of bag {bag.path}; it has {', '.join(rig)}: "
-                         "name it so in the rig, or give the rig's entry its topic")
+    if wanted is None:
+        names = list(images)
+        if unmatched:
+            raise ValueError(f"the rig names camera {', '.join(unmatched)}, which bag {bag.path} does not have, only "
+                             f"{known}: name them so in the rig, give the entry its topic, or say which cameras to use")
+    else:
+        aliases = {entry: name for name, entry in entries.items()} | {name: name for name in images}
+        found = {each: aliases.get(each) or aliases.get(parse_camera(each)[0]) for each in wanted}
+        if missing := [each for each, name in found.items() if name is None]:
+            raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of {known}")
+        names = list(dict.fromkeys(found.values()))
+        if rig and (lacking := [name for name in names if name not in entries]):
+            raise ValueError(f"the rig has no camera {', '.join(lacking)} of bag {bag.path}; it has {', '.join(rig)}: "
+                             "name it so in the rig, or give the rig's entry its topic")
     usable = []
     for name in names:
         try:
@@ -113,18 +100,6 @@ def find_cameras(
                 raise ValueError(f"bag {bag.path}, camera {name!r}: {error}") from error
             unusable[name] = str(error)
     return usable, unusable if wanted is None else {}
-
-
-def _find_wanted(
-    bag: Bag, wanted: Sequence[str], images: Mapping[str, str], entries: Mapping[str, str], known: str
-) -> list[str]:
-    """The bag's names of the wanted cameras."""
-    names = {entry: name for name, entry in entries.items()} | {name: name for name in images}
-    found = {each: names.get(each) or names.get(parse_camera(each)[0]) for each in wanted}
-    missing = [each for each, name in found.items() if name is None]
-    if missing:
-        raise ValueError(f"bag {bag.path} has no images of camera {', '.join(missing)}; it has those of {known}")
-    return list(dict.fromkeys(found.values()))
 
 
 def _find_calibration(
@@ -141,10 +116,7 @@ def _find_calibration(
     paired = 2 * bag.counts[infos] > bag.counts[topic]
     camera = BagCamera(name, topic, rig, infos, paired, _first_usable(bag, infos, is_rectified(topic)))
     if rig is None:
-        try:
-            _check_connected(bag, points_topic, camera, transforms)
-        except ValueError as error:
-            raise ValueError(f"{error}: give a rig file with its camera_from_lidar") from error
+        _check_connected(bag, points_topic, camera, transforms)
     return camera
 
 
@@ -170,7 +142,8 @@ def _check_connected(bag: Bag, points_topic: str, camera: BagCamera, transforms:
                 return
             except ValueError as error:
                 problem = problem or error
-    raise problem or ValueError("neither its images nor its CameraInfo have a frame id")
+    problem = problem or "neither its images nor its CameraInfo have a frame id"
+    raise ValueError(f"{problem}: give a rig file with its camera_from_lidar")
 
 
 def _frame_ids(bag: Bag, topic: str, limit: int = FIRST_MESSAGES) -> Iterator[str]:

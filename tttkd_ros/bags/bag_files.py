@@ -1,7 +1,6 @@
 """The files of a bag: which they are, and of what kind.
 
-metadata.yaml repeats what the files hold, and people edit, copy and lose it. Only the names of the files are used. If
-it contradicts the files, the files decide.
+metadata.yaml repeats what the files hold, and people edit, copy and lose it. Only its names of files are used.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from shlex import quote
 import yaml
 
 from tttkd_ros.bags.compression import ZSTD, unpacked_file
-from tttkd_ros.bags.connections import Source
-from tttkd_ros.bags.errors import BagError, damage_named
+from tttkd_ros.bags.connections import BagError, Source, damage_named
 from tttkd_ros.bags.mcap_file import MCAP, McapFile
 from tttkd_ros.bags.sqlite_file import SQLITE, SqliteFile
 
@@ -43,17 +41,12 @@ TAR_MAGIC_OFFSET = 257  # of b"ustar" in a tar archive
 
 @contextmanager
 def open_files(path: Path) -> Iterator[tuple[dict[Path, Source], list[str]]]:
-    """Open the files of the bag at `path`.
+    """Open the bag's files, in their order. Also yields how metadata.yaml contradicts them.
 
-    Returns:
-        The files in their order, and how metadata.yaml contradicts them.
-
-    Raises:
-        BagError: there is no bag, or a file is damaged.
+    Raises BagError if there is no bag, or a file is damaged.
     """
     with ExitStack() as stack:
-        metadata = _read_metadata(path)
-        sources = {}
+        metadata, sources = _read_metadata(path), {}
         for file in _find_files(path, metadata):
             with damage_named(file):
                 sources[file] = _open_file(file, stack)
@@ -71,10 +64,7 @@ def _open_file(path: Path, stack: ExitStack) -> Source:
 
 
 def _file_kind(path: Path) -> bytes:
-    """Find out how files of the file's kind start: MCAP, SQLITE or ZSTD.
-
-    Raises BagError with the remedy if it is no bag, ValueError if its kind is unknown.
-    """
+    """MCAP, SQLITE or ZSTD. Raises BagError with the remedy if it is no bag, ValueError if its kind is unknown."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:

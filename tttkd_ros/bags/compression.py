@@ -13,7 +13,7 @@ from typing import BinaryIO
 from backports import zstd  # the standard library's from Python 3.14 on
 from lz4.frame import LZ4FrameFile
 
-from tttkd_ros.bags.errors import BagError
+from tttkd_ros.bags.connections import BagError
 
 ZSTD = b"\x28\xb5\x2f\xfd"  # start of compressed data; no serialised message starts so
 LIMIT = 2**30  # bytes of an unpacked chunk or message
@@ -23,15 +23,9 @@ READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
 
 
 def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
-    """Unpack an MCAP chunk.
+    """Unpack an MCAP chunk that claims to have `size` bytes. compression: "zstd", "lz4" or "" for none.
 
-    Args:
-        data: the chunk's content as stored.
-        compression: "zstd", "lz4" or "" for none.
-        size: bytes that the chunk claims to unpack to.
-
-    Raises:
-        ValueError: the compression is unknown, or the size is wrong or beyond LIMIT.
+    Raises ValueError if the compression is unknown, or the size is wrong or beyond LIMIT.
     """
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")

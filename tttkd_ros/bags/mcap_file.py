@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -27,21 +28,19 @@ RUN_BYTES = 2**22  # messages outside chunks are read in runs of about this leng
 
 @dataclass
 class _Block:
-    """A chunk, or a run of records outside chunks. channels: ids of those with messages in it; None if unknown.
-    start: recording time of its first message, ns."""
+    """A chunk, or a run of records outside chunks."""
 
     place: int
     length: int  # in the file
     is_chunk: bool
-    start: int = 0
-    channels: Collection[int] | None = None
+    start: int = 0  # recording time of its first message, ns
+    channels: Collection[int] | None = None  # ids of those with messages in it; None if unknown
 
 
 class McapFile:
     """An open .mcap file; a `Source`. A file that was cut short, as by a killed recorder, is read up to the cut.
 
-    Raises:
-        ValueError: the file is damaged, or nothing is left of it. The mcap library also raises other errors for that.
+    Raises ValueError if it is damaged, or nothing is left of it. The mcap library also raises other errors for that.
     """
 
     def __init__(self, path: Path):
@@ -59,7 +58,7 @@ class McapFile:
             else:
                 self._scan()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
         self.connections = list(self._channels.values())
         self.start = min((block.start for block in self._blocks), default=0)
@@ -68,18 +67,13 @@ class McapFile:
         """See `Source`."""
         wanted = {key: channel for key, channel in self._channels.items() if channel in connections}
 
-        def read(block: _Block) -> Callable[[], list]:
-            return lambda: sorted(
-                ((wanted[record.channel_id], record.log_time, record.data) for record in self._records(block)
-                 if isinstance(record, Message) and record.channel_id in wanted),
-                key=lambda message: message[1],
-            )  # fmt: skip
+        def read(block: _Block) -> list[tuple[Connection, int, bytes]]:
+            found = [(wanted[record.channel_id], record.log_time, record.data) for record in self._records(block)
+                     if isinstance(record, Message) and record.channel_id in wanted]
+            return sorted(found, key=lambda message: message[1])
 
-        return in_time_order(
-            (block.start, read(block))
-            for block in self._blocks
-            if block.channels is None or not wanted.keys().isdisjoint(block.channels)
-        )
+        return in_time_order((block.start, partial(read, block)) for block in self._blocks
+                             if block.channels is None or not wanted.keys().isdisjoint(block.channels))
 
     def close(self) -> None:
         """Close the file."""
@@ -109,10 +103,8 @@ class McapFile:
             if end > self._size:
                 raise ValueError(f"the index names a chunk that ends at byte {end} of {self._size}")
             # A writer may leave message indexes out: then any channel's messages may be in the chunk.
-            channels = chunk.message_index_offsets or None
-            self._blocks.append(
-                _Block(chunk.chunk_start_offset, chunk.chunk_length, True, chunk.message_start_time, channels)
-            )
+            where = chunk.chunk_start_offset, chunk.chunk_length
+            self._blocks.append(_Block(*where, True, chunk.message_start_time, chunk.message_index_offsets or None))
 
     def _scan(self) -> None:
         """Find the blocks, and read them for channels and numbers of messages."""
@@ -156,8 +148,7 @@ class McapFile:
             elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
                 run = blocks[-1] if blocks else None
                 if run is None or run.is_chunk or run.place + run.length != place or end - run.place > RUN_BYTES:
-                    run = _Block(place, 0, False)
-                    blocks.append(run)
+                    blocks.append(run := _Block(place, 0, False))
                 run.length = end - run.place
             place = end
         self._file.seek(max(self._size - len(MCAP), 0))

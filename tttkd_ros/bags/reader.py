@@ -13,9 +13,9 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.bag_cameras import BagCamera, CameraReading, find_cameras
+from tttkd_ros.bags.labelled import find_truth, has_labels, read_labels
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
-from tttkd_ros.bags.truth import find_truth, has_labels, read_labels
 from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
@@ -39,11 +39,10 @@ class _Stamped(NamedTuple):
 
 
 class BagReader:
-    """Reads the frames of a bag as the live node sees them.
+    """Reads the frames of a bag as the live node sees them, anew and in constant memory on every call of `frames`.
 
-    Every call of `frames` reads the bag anew, in constant memory, and yields the same frames. An image uses the
-    CameraInfo that belongs to it, the frame ids of itself and of its sweep, and the transforms of its time (see
-    `CalibratedCamera`, `Transforms`). Without truth, frames have no labels; without cameras, no views.
+    An image uses the CameraInfo that belongs to it, the frame ids of itself and of its sweep, and the transforms of its
+    time (see `CalibratedCamera`, `Transforms`). Without truth, frames have no labels; without cameras, no views.
 
     Args:
         path: a rosbag2 folder or file.
@@ -56,41 +55,24 @@ class BagReader:
         fixed_frame: the odometry frame on /tf. Views and deskewed points follow its motion; empty: no motion.
         base_frame: a frame with z up, which levels the sweeps by TF unless the rig does; empty: none.
         truth: False leaves all labels unread.
-        channel_order: see `decode_image`.
-        time_unit: see `point_times`.
+        channel_order, time_unit: see `decode_image`, `point_times`.
 
-    Attributes:
-        cameras: names of the cameras that are used.
-        unusable: name -> reason, of the other cameras.
-        truth: where the labels come from, in words; None if there are none.
-        lidar_frame: frame id of the first sweep.
-        damage: what is missing of a bag that was cut short; None if it is complete.
-
-    Raises:
-        ValueError: the bag cannot be read, or an argument does not fit it.
+    `truth` becomes the labels' source in words, None without labels. `unusable`: camera -> why it is left out.
+    `lidar_frame`: of the first sweep. `damage`: what a bag that was cut short lacks. Raises ValueError if the bag
+    cannot be read, or an argument does not fit it.
     """
 
     def __init__(
-        self,
-        path: Path | str,
-        *,
-        points_topic: str | None = None,
-        cameras: Sequence[str] | None = None,
-        truth_topic: str | None = None,
-        rig: Path | str | dict[str, RigCamera] | None = None,
-        tolerance_ns: int = round(TOLERANCE_S * SECOND),
-        offsets_ns: Sequence[int] = (),
-        fixed_frame: str = "odom",
-        base_frame: str = BASE_FRAME,
-        truth: bool = True,
-        channel_order: str = "refuse",
-        time_unit: str = "auto",
-    ):
-        self.path = Path(path)
-        self._tolerance_ns = tolerance_ns
+        self, path: Path | str, *, points_topic: str | None = None, cameras: Sequence[str] | None = None,
+        truth_topic: str | None = None, rig: Path | str | dict[str, RigCamera] | None = None,
+        tolerance_ns: int = round(TOLERANCE_S * SECOND), offsets_ns: Sequence[int] = (), fixed_frame: str = "odom",
+        base_frame: str = BASE_FRAME, truth: bool = True, channel_order: str = "refuse", time_unit: str = "auto",
+    ):  # fmt: skip
+        self.path, self._tolerance_ns = Path(path), tolerance_ns
         self._channel_order, self._time_unit = channel_order, time_unit
-        base_from_lidar = None if rig is None or isinstance(rig, dict) else load_base_from_lidar(rig)
-        rig = rig if isinstance(rig, dict) else {} if rig is None else load_rig(rig)
+        base_from_lidar = None
+        if not isinstance(rig, dict):
+            base_from_lidar, rig = (None, {}) if rig is None else (load_base_from_lidar(rig), load_rig(rig))
         with open_bag(self.path) as bag:
             self.damage = bag.damage
             for note in (*bag.notes, *(f"{topic} is left out: {reason}" for topic, reason in bag.left_out.items())):
@@ -136,10 +118,6 @@ class BagReader:
                 matcher.forget(sweep)
                 return frame
 
-            def is_complete(sweep: ScanStamp) -> bool:
-                """Tell if no nearer message can follow: every awaited topic has reached the sweep's stamp."""
-                return all(matcher.reached(topic, sweep) for topic in awaited)
-
             found = 0
             for record in bag.messages([self.points_topic, *matched, *reading.infos]):
                 message = _Stamped(stamp_of_raw(record.data), record)
@@ -155,7 +133,9 @@ class BagReader:
                     matcher.add(record.topic, message.stamp, None)
                 else:
                     matcher.add(record.topic, message.stamp, message)
-                while waiting and (len(waiting) > MAX_WAITING_SWEEPS or is_complete(waiting[0][0])):
+                # No nearer message can follow once every awaited topic has reached the sweep's stamp.
+                while waiting and (len(waiting) > MAX_WAITING_SWEEPS
+                                   or all(matcher.reached(topic, waiting[0][0]) for topic in awaited)):
                     yield take_oldest()
             while waiting:
                 yield take_oldest()
@@ -182,9 +162,8 @@ class BagReader:
                 missing[camera.name] = str(error)
             except ValueError as error:
                 missing[camera.name] = str(error)
-                reading.warn_once(
-                    camera.name, f"image of camera {camera.name} stamped {image.stamp}, perhaps others: {error}"
-                )
+                problem = f"image of camera {camera.name} stamped {image.stamp}, perhaps others: {error}"
+                reading.warn_once(camera.name, problem)
         if self._truth_topic not in (None, self.points_topic):
             labels = self._labels(bag, matcher, sweep, len(cloud.points))
         times = partial(point_times, message, unit=self._time_unit)
@@ -221,11 +200,10 @@ class BagReader:
             return None
         try:
             labels = read_labels(bag.decode(truth.record))
+            if len(labels) != size:
+                raise ValueError(f"truth for {len(labels)} points, but the sweep has {size}")
         except ValueError as error:
             raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
-        if len(labels) != size:
-            raise ValueError(f"bag {self.path}, stamp {truth.stamp}: truth for {len(labels)} points, but the sweep has "
-                             f"{size}")
         return labels
 
 

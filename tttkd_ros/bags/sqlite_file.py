@@ -9,8 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tttkd_ros.bags.connections import Connection, ros2_type
-from tttkd_ros.bags.errors import BagError
+from tttkd_ros.bags.connections import BagError, Connection, ros2_type
 
 SQLITE = b"SQLite format 3\0"  # start of a file
 JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # start of a rollback journal that is not rolled back yet
@@ -19,9 +18,7 @@ JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # start of a rollback journal tha
 class SqliteFile:
     """An open .db3 file; a `Source`. Nothing is written beside the file.
 
-    Raises:
-        BagError: a write to the file was not finished.
-        ValueError: the file is damaged. SQLite also raises other errors for that.
+    Raises ValueError if it is damaged or a write to it was not finished. SQLite also raises other errors for damage.
     """
 
     damage = None  # a file that was cut short is refused

@@ -11,8 +11,15 @@ from typing import NamedTuple
 
 from tttkd_ros.bags.bag_files import open_files
 from tttkd_ros.bags.compression import ZSTD, unpack_message
-from tttkd_ros.bags.connections import CDR, Connection, Source, in_time_order
-from tttkd_ros.bags.errors import BagError, damage_named, with_remedy
+from tttkd_ros.bags.connections import (
+    CDR,
+    BagError,
+    Connection,
+    Source,
+    damage_named,
+    in_time_order,
+    with_remedy,
+)  # fmt: skip
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.livox import decode_livox, is_livox
 
@@ -27,22 +34,12 @@ class Record(NamedTuple):
 
 
 class Bag:
-    """An open bag.
+    """An open bag: its files in their order, by path, and what the user should know.
 
-    Args:
-        path: its name in error messages.
-        sources: its files in their order, by path.
-        notes: what the user should know.
+    types, counts: topic -> message type, and number of messages. left_out: topic -> why its messages are not read.
+    damage: where the last file is cut short; None if it is complete. notes: as given, and the damage.
 
-    Attributes:
-        types: topic -> message type.
-        counts: topic -> number of messages.
-        left_out: topic -> why its messages are not read.
-        damage: where the last file is cut short; None if it is complete.
-        notes: as given, and the damage.
-
-    Raises:
-        BagError: a topic has two types, no topic has ROS 2 messages, or a file before the last one is cut short.
+    Raises BagError if a topic has two types, no topic has ROS 2 messages, or a file before the last one is cut short.
     """
 
     def __init__(self, path: Path, sources: Mapping[Path, Source], notes: Iterable[str] = ()):
@@ -52,8 +49,9 @@ class Bag:
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.left_out: dict[str, str] = {}
-        for connection in (connection for source in sources.values() for connection in source.connections):
-            self._add(connection)
+        for source in sources.values():
+            for connection in source.connections:
+                self._add(connection)
         if self.left_out and not self.types:
             topic, reason = next(iter(self.left_out.items()))
             raise BagError(f"bag {path} holds no ROS 2 messages ({topic}: {reason}): record it with `ros2 bag record`")
@@ -100,19 +98,17 @@ class Bag:
 
     def first(self, topic: str):
         """Decode the topic's first message. Raises BagError if there is none."""
-        if not self.counts[topic]:
+        counted = self.counts[topic]
+        if not counted:
             raise BagError(f"bag {self.path} holds no message on {topic}, expected at least one")
-        record = next(self.messages([topic]), None)
-        if record is None:
-            counted = self.counts[topic]
-            raise BagError(f"bag {self.path} is damaged: it counts {counted} messages on {topic}, but has none")
-        return self.decode(record)
+        for record in self.messages([topic]):
+            return self.decode(record)
+        raise BagError(f"bag {self.path} is damaged: it counts {counted} messages on {topic}, but has none")
 
     def decode(self, record: Record):
-        """Decode a message to an object with the fields of its ROS type, by the standard definition of the type.
+        """Decode a message by the standard definition of its type. Livox's CustomMsg becomes a PointCloud2.
 
-        The bag's own definitions are not used: code would have to be generated from what a file says, and its messages
-        might lack fields that the readers need. Livox's CustomMsg becomes a PointCloud2.
+        The bag's own definitions are not used: they would have to become code, and may lack fields that readers need.
         """
         with damage_named(self.path, f", message on {record.topic} recorded at {record.time}"):
             if is_livox(record.type):
@@ -122,12 +118,9 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path | str) -> Iterator[Bag]:
-    """Open the bag at path.
+    """Open a bag. A last file of MCAP that was cut short is read up to the cut (`Bag.damage`).
 
-    If the last file is MCAP and was cut short, it is read up to the cut (`Bag.damage`).
-
-    Raises:
-        ValueError: there is no bag, or it is damaged in any other way.
+    Raises ValueError if there is no bag, or it is damaged in any other way.
     """
     path = Path(path)
     with open_files(path) as (sources, notes):

@@ -30,14 +30,9 @@ NO_COLOUR = re.compile(r"depth|disparity|segmentation|mask|confidence|infra")
 
 
 def points_topic(types: Mapping[str, str], counts: Mapping[str, int]) -> str:
-    """Choose the topic of the sweeps; one without messages only if no other has any.
+    """Choose the topic of the sweeps; one without messages only if no other has any. types, counts: by topic.
 
-    Args:
-        types: topic -> message type.
-        counts: topic -> number of messages.
-
-    Raises:
-        ValueError: no topic or several could be it.
+    Raises ValueError if no topic or several could be it.
     """
     if not types:
         raise ValueError("the bag has no topics: nothing was recorded")
@@ -59,11 +54,11 @@ def require_sweeps(types: Mapping[str, str], topic: str) -> None:
 
 def _refuse_undecoded(types: Mapping[str, str]) -> None:
     """Raise ValueError with the remedy if one of these topics has packets or compressed clouds."""
-    remedies = {topic: cloud_remedy(kind, topic) for topic, kind in types.items()}
-    found = {topic: types[topic] for topic, remedy in remedies.items() if remedy}
+    found = {topic: kind for topic, kind in types.items() if cloud_remedy(kind, topic)}
     if found:
-        raise ValueError(f"the bag holds no {CLOUD}, only packets or compressed clouds: {described(found)}; "
-                         f"{remedies[min(found)]}, and record these")
+        remedy = cloud_remedy(found[min(found)], min(found))
+        raise ValueError(f"the bag holds no {CLOUD}, only packets or compressed clouds: {described(found)}; {remedy}, "
+                         "and record these")
 
 
 def labelled_topic(types: Mapping[str, str]) -> str:
@@ -75,18 +70,10 @@ def labelled_topic(types: Mapping[str, str]) -> str:
 def camera_topics(
     types: Mapping[str, str], counts: Mapping[str, int], preferred: Collection[str] = ()
 ) -> dict[str, str]:
-    """Choose an image topic for each camera.
+    """Choose an image topic for each camera: `camera_name` -> topic.
 
-    Of several topics in one namespace, one with messages comes first, then a preferred one, then an unrectified one,
-    then an uncompressed one.
-
-    Args:
-        types: topic -> message type.
-        counts: topic -> number of messages.
-        preferred: topics without `/compressed`.
-
-    Returns:
-        Camera name (see `camera_name`) -> image topic.
+    Of several in one namespace, one with messages comes first, then a preferred one (given without `/compressed`), then
+    an unrectified one, then an uncompressed one.
     """
     found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
     for topic, kind in types.items():

@@ -43,12 +43,11 @@ Links = Mapping[str, _Link]  # by child
 
 
 class Transforms:
-    """Looks up transforms between the frames of a bag.
+    """Looks up transforms between the frames of a bag. Raises ValueError if a static one is not rigid.
 
-    Every topic called tf_static or tf counts, in any namespace. If two topics place the same frame, the topic nearer to
-    the sweeps' namespace wins (`topics.transform_topics`). `resolve_frame` resolves tf prefixes. As in tf2, a static
-    transform holds from its receipt on until another one for the same frame is received; the first one also holds
-    before its receipt.
+    If two topics place the same frame, the one nearer to the sweeps' namespace wins (`topics.transform_topics`). As in
+    tf2, a static transform holds from its receipt on until another one for the same frame is received. The first one
+    also holds before.
 
     pytransform3d is not used: it does not report the links of a path, never changes a frame's parent, and interpolates
     along a screw, unlike tf2.
@@ -57,9 +56,6 @@ class Transforms:
         bag: an open bag. Its static transforms are read here.
         reopen: opens the bag again. /tf is read when it is first needed.
         points_topic: the topic of the sweeps.
-
-    Raises:
-        ValueError: a static transform is not rigid.
     """
 
     def __init__(self, bag: Bag, reopen: Callable[[], AbstractContextManager[Bag]], points_topic: str):
@@ -78,19 +74,13 @@ class Transforms:
         self._cached_trajectory = lru_cache(maxsize=16)(self._make_trajectory)
 
     def lookup(self, target: str, source: str, stamp: int, received: int) -> np.ndarray:
-        """Look up target_from_source.
+        """Look up target_from_source, (4, 4) float64. Raises ValueError if nothing connects the frame ids.
 
         Args:
             target: frame id.
             source: frame id.
             stamp: time of the pose on /tf, ns; clamped to the time over which /tf connects the two frames.
             received: receipt of the message in question, ns; selects the static transforms.
-
-        Returns:
-            (4, 4) float64.
-
-        Raises:
-            ValueError: no transforms connect the frames, or a frame id is ambiguous.
         """
         try:
             down, up = self._connect(self._resolve(target), self._resolve(source), received, {})
@@ -102,17 +92,9 @@ class Transforms:
         return trajectory.at([min(max(stamp, trajectory.first), trajectory.last)])[0]
 
     def trajectory(self, target: str, source: str, received: int) -> Trajectory:
-        """Compose the poses of the source frame in the target frame.
+        """The poses of the source frame in the target frame, at every stamp of every moving link between the two.
 
-        It has a pose at every stamp of every moving link between the two; the other links are interpolated.
-
-        Args:
-            target: frame id.
-            source: frame id.
-            received: selects the static transforms, ns.
-
-        Raises:
-            ValueError: no transforms connect the frames, or they do not move, or time jumps back on /tf.
+        Raises ValueError if no transforms connect the frames, or they do not move, or time jumps back on /tf.
         """
         index = bisect_right(self._changes, received)
         since = self._changes[index - 1] if index else 0
@@ -125,8 +107,8 @@ class Transforms:
         def warn(problem: str) -> None:
             kind = problem.partition(":")[0]
             if kind not in warned:
-                warned.add(kind)
                 log.warning("bag %s, a sweep and perhaps others: %s", self._path, problem)
+            warned.add(kind)
 
         def trajectory(lidar: Received, stamps) -> Trajectory:
             return self.trajectory(fixed_frame, lidar.frame, lidar.time)
@@ -158,17 +140,14 @@ class Transforms:
     def _ancestors(self, frame: str, received: int, moving: Links) -> dict[str, list[Pose]]:
         """Ancestor -> the links from the frame up to it; from the frame itself to its root."""
         found: dict[str, list[Pose]] = {frame: []}
-        while (link := moving.get(frame) or self._static_link(frame, received)) is not None:
+        while (link := moving.get(frame)) or (history := self._static.get(frame)):
+            if link is None:
+                link = history[max(bisect_right(history, received, key=lambda each: each.received) - 1, 0)]
             if link.parent in found:
                 raise ValueError(f"transforms go in a circle through {link.parent!r}")
             found[link.parent] = [*found[frame], link.parent_from_child]
             frame = link.parent
         return found
-
-    def _static_link(self, frame: str, received: int) -> _Link | None:
-        history = self._static.get(frame)
-        index = bisect_right(history or [], received, key=lambda link: link.received)
-        return history[max(index - 1, 0)] if history else None
 
     def _resolve(self, frame: str) -> str:
         known = self._static_frames
@@ -177,10 +156,11 @@ class Transforms:
         return resolve_frame(frame, known)
 
     def _moving_links(self) -> Links:
+        """Read /tf once, even if it fails: it is as long as the bag."""
         if self._moving is None:
             try:
                 self._moving = self._read_moving()
-            except ValueError as error:  # kept: /tf is as long as the bag, and would fail again
+            except ValueError as error:
                 self._moving = error
         if isinstance(self._moving, ValueError):
             raise self._moving
@@ -193,27 +173,18 @@ class Transforms:
                 history = links.setdefault(link.child, [])
                 if history and history[-1].parent != link.parent:
                     history.clear()
-                if history and link.stamp < history[-1].stamp - SECOND:
-                    back = (history[-1].stamp - link.stamp) / SECOND
-                    raise ValueError(f"time jumps back by {back:.1f} s on /tf: a stamp has two poses")
+                if history and (back := history[-1].stamp - link.stamp) > SECOND:
+                    raise ValueError(f"time jumps back by {back / SECOND:.1f} s on /tf: a stamp has two poses")
                 history.append(link)
-        return {
-            child: history[-1]._replace(parent_from_child=Trajectory(
-                [link.stamp for link in history], [link.parent_from_child for link in history]
-            ))
-            for child, history in links.items()
-        }  # fmt: skip
+        moving = {}
+        for child, history in links.items():
+            path = Trajectory([link.stamp for link in history], [link.parent_from_child for link in history])
+            moving[child] = history[-1]._replace(parent_from_child=path)
+        return moving
 
 
 def parse_transform(stamped) -> tuple[str, str, np.ndarray]:
-    """Read a geometry_msgs/TransformStamped.
-
-    Returns:
-        Child frame, parent frame and parent_from_child, (4, 4) float64.
-
-    Raises:
-        ValueError: it is not a rotation and a translation.
-    """
+    """Child, parent and parent_from_child (4, 4) of a TransformStamped. Raises ValueError if it is not rigid."""
     move, rotation = stamped.transform.translation, stamped.transform.rotation
     matrix = transform((move.x, move.y, move.z), (rotation.x, rotation.y, rotation.z, rotation.w))
     return without_slash(stamped.child_frame_id), without_slash(stamped.header.frame_id), matrix

@@ -36,20 +36,12 @@ LATCHED = Qos(
 
 
 class BagWriter:
-    """Writes one bag; use it in a `with` statement.
+    """Writes one bag; use it in a `with` statement. Raises ValueError if the storage is unknown.
 
-    The bag appears at `path` only when it is complete. Until then it is in a hidden folder beside `path`, which an
-    exception removes. All methods that write raise Unwritable if the disk is full.
+    The folder `path` appears only when the bag is complete; until then it is in a hidden one, which an exception
+    removes. An existing `path` raises ValueError, unless it is a bag to `overwrite`. A full disk raises Unwritable.
 
-    Args:
-        path: the folder to write.
-        storage: "mcap" or "sqlite3".
-        class_set: gives the colours of the truth.
-        overwrite: replace a bag at `path`.
-        point_step: bytes of each point of a sweep; 0 for what its fields take.
-
-    Raises:
-        ValueError: `path` exists and is not to be replaced, or the storage is unknown.
+    class_set: colours of the truth. point_step: bytes of each point of a sweep; 0 for what its fields take.
     """
 
     def __init__(
@@ -96,16 +88,9 @@ class BagWriter:
             shutil.rmtree(self._partial)
 
     def write(self, topic: str, msgtype: str, msg, stamp_ns: int) -> None:
-        """Write one message.
+        """Write one message. msg: an object of rosbags' type, or the CDR bytes. stamp_ns: the recording time.
 
-        Args:
-            topic: each topic has one type.
-            msgtype: such as "sensor_msgs/msg/Image".
-            msg: an object of rosbags' type, or the CDR bytes.
-            stamp_ns: the recording time.
-
-        Raises:
-            ValueError: the topic has another type, or ROS cannot represent the stamp.
+        Raises ValueError if the topic has another type, or ROS cannot represent the stamp.
         """
         if not 0 <= stamp_ns < 2**31 * SECOND:
             raise ValueError(f"stamp is {stamp_ns} ns, expected 0 to 2^31 s: ROS represents no other")
@@ -126,10 +111,7 @@ class BagWriter:
     ) -> None:
         """Write a sweep, its views and, if it has labels, its truth, each recorded at its own stamp.
 
-        Args:
-            frame: the sweep.
-            lidar_frame: frame id of the sweep.
-            encoded: camera -> the PNG or JPEG file of its view's image, to be written in place of the pixels.
+        encoded: camera -> the PNG or JPEG file of its view's image, to be written in place of the pixels.
         """
         first = min([frame.stamp, *(view.stamp for view in frame.views)])
         self.write_static(frame.views, lidar_frame=lidar_frame, stamp=first)
@@ -148,33 +130,26 @@ class BagWriter:
     def write_static(self, views: tuple[View, ...], *, lidar_frame: str = "lidar", stamp: int | None = None) -> None:
         """Write the extrinsics of the views' cameras to /tf_static, once each; `write_frame` calls this.
 
-        Raises:
-            ValueError: a camera has moved since its extrinsics were written.
+        Raises ValueError if a camera has moved since its extrinsics were written.
         """
         for view in views:
             known = self._static.get(view.name)
             if known is not None and not np.allclose(known, view.camera_from_lidar, atol=1e-9):
                 raise ValueError(f"camera {view.name!r} has moved on its rig at stamp {view.stamp}: /tf_static holds "
                                  "one camera_from_lidar for each camera")
-        new = [view for view in views if view.name not in self._static]
-        if not new:
-            return
-        stamp = min(view.stamp for view in new) if stamp is None else stamp
-        transforms = [
-            self._transform(lidar_frame, f"{view.name}_optical", inverse(view.camera_from_lidar), stamp)
-            for view in new
-        ]
-        self._static |= {view.name: view.camera_from_lidar for view in new}
-        message = self._make(topics.TRANSFORMS, transforms=transforms)
-        self.write(topics.STATIC_TOPIC, topics.TRANSFORMS, message, stamp)
+        new = {view.name: view.camera_from_lidar for view in views if view.name not in self._static}
+        if new:
+            stamp = min(view.stamp for view in views if view.name in new) if stamp is None else stamp
+            links = {f"{name}_optical": inverse(matrix) for name, matrix in new.items()}
+            self._write_transforms(topics.STATIC_TOPIC, lidar_frame, links, stamp)
+            self._static |= new
 
-    def write_pose(self, pose: np.ndarray, stamp: int, *, fixed_frame: str = "odom", lidar_frame: str = "lidar"):
-        """Write a pose of the LiDAR to /tf, as odometry publishes it. pose: (4, 4), fixed frame from LiDAR."""
-        message = self._make(topics.TRANSFORMS, transforms=[self._transform(fixed_frame, lidar_frame, pose, stamp)])
-        self.write(topics.MOVING_TOPIC, topics.TRANSFORMS, message, stamp)
+    def write_pose(self, pose: np.ndarray, stamp: int, *, lidar_frame: str = "lidar") -> None:
+        """Write a pose of the LiDAR in `odom` to /tf, as odometry publishes it. pose: (4, 4), odom from LiDAR."""
+        self._write_transforms(topics.MOVING_TOPIC, "odom", {lidar_frame: pose}, stamp)
 
     def _write_cloud(self, topic: str, cloud: CloudBytes, stamp: int, frame_id: str) -> None:
-        fields = [self._make("sensor_msgs/msg/PointField", **field._asdict()) for field in cloud.fields]
+        fields = [self._make("sensor_msgs/msg/PointField", *field) for field in cloud.fields]
         message = self._make(
             topics.CLOUD, header=self._header(stamp, frame_id), height=1, width=cloud.width, fields=fields,
             is_bigendian=False, point_step=cloud.point_step, row_step=cloud.point_step * cloud.width, data=cloud.data,
@@ -196,38 +171,33 @@ class BagWriter:
             self.write(f"/{view.name}/image", topics.IMAGE, image, view.stamp)
         else:
             kind = "jpeg" if encoded.startswith(JPEG) else "png"
-            image = self._make(topics.COMPRESSED, header=header, format=kind, data=np.frombuffer(encoded, np.uint8))
+            image = self._make(topics.COMPRESSED, header, kind, np.frombuffer(encoded, np.uint8))
             self.write(f"/{view.name}/image/compressed", topics.COMPRESSED, image, view.stamp)
         matrix = np.asarray(view.camera.matrix, np.float64)
-        roi = dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0) | {"do_rectify": False}
         info = self._make(
             topics.CAMERA_INFO, header=header, height=height, width=width, binning_x=0, binning_y=0,
             distortion_model=view.camera.distortion_model, d=np.array(view.camera.distortion, np.float64),
             k=matrix.reshape(-1), r=np.eye(3).reshape(-1), p=np.hstack([matrix, np.zeros((3, 1))]).reshape(-1),
-            roi=self._make("sensor_msgs/msg/RegionOfInterest", **roi),
+            roi=self._make("sensor_msgs/msg/RegionOfInterest", 0, 0, 0, 0, False),
         )  # fmt: skip
         self.write(f"/{view.name}/camera_info", topics.CAMERA_INFO, info, view.stamp)
 
-    def _transform(self, parent: str, child: str, parent_from_child: np.ndarray, stamp: int):
-        x, y, z = parent_from_child[:3, 3].tolist()
-        qx, qy, qz, qw = Rotation.from_matrix(parent_from_child[:3, :3]).as_quat().tolist()
-        transform = self._make(
-            "geometry_msgs/msg/Transform",
-            translation=self._make("geometry_msgs/msg/Vector3", x=x, y=y, z=z),
-            rotation=self._make("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
-        )
-        header = self._header(stamp, parent)
-        return self._make(
-            "geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child, transform=transform
-        )
+    def _write_transforms(self, topic: str, parent: str, links: Mapping[str, np.ndarray], stamp: int) -> None:
+        """links: child frame -> parent_from_child (4, 4)."""
+        header, transforms = self._header(stamp, parent), []
+        for child, matrix in links.items():
+            move = self._make("geometry_msgs/msg/Vector3", *matrix[:3, 3].tolist())
+            quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat().tolist()
+            rotation = self._make("geometry_msgs/msg/Quaternion", *quaternion)
+            transform = self._make("geometry_msgs/msg/Transform", move, rotation)
+            transforms.append(self._make("geometry_msgs/msg/TransformStamped", header, child, transform))
+        self.write(topic, topics.TRANSFORMS, self._make(topics.TRANSFORMS, transforms), stamp)
 
     def _header(self, stamp: int, frame_id: str):
-        sec, nanosec = split(stamp)
-        time = self._make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
-        return self._make("std_msgs/msg/Header", stamp=time, frame_id=frame_id)
+        return self._make("std_msgs/msg/Header", self._make("builtin_interfaces/msg/Time", *split(stamp)), frame_id)
 
-    def _make(self, msgtype: str, **fields):
-        return self._types.types[msgtype](**fields)
+    def _make(self, msgtype: str, *values, **fields):
+        return self._types.types[msgtype](*values, **fields)
 
 
 @contextmanager

@@ -44,12 +44,9 @@ class A2D2Recording:
         else:
             log.warning("%s has no folder label/%s: the bag has no truth", folder, FOLDER)
         self._check_calibration()
-
-    @property
-    def inputs(self) -> dict[str, object]:
-        tables = [_description(self._folder, name) for name in ("cams_lidars.json", "class_list.json")]
+        tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
         files = [*tables, self._clouds[0], self._path("camera", 0), self._path("label", 0)]
-        return {"labels": self._class_map is not None, "files": recording.file_digests(self._folder, files)}
+        self.inputs = {"labels": self._class_map is not None, "files": recording.file_digests(folder, files)}
 
     def __len__(self) -> int:
         return len(self._clouds)
@@ -87,8 +84,7 @@ class A2D2Recording:
         return image
 
     def _path(self, kind: str, index: int) -> Path:
-        name = self._clouds[index].with_suffix(".png").name.replace("_lidar_", f"_{kind}_")
-        return self._folder / kind / FOLDER / name
+        return self._folder / kind / FOLDER / f"{self._clouds[index].stem.replace('_lidar_', f'_{kind}_')}.png"
 
     def _check_calibration(self) -> None:
         """Compare the pixels that the first cloud states with those that its points project to."""
@@ -134,20 +130,17 @@ class _Lens:
         return cv2.remap(image, self._columns, self._rows, cv2.INTER_LINEAR)
 
     def distort(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the nearest pixels in the raw image; labels must not be interpolated.
+        """Nearest raw pixels, as labels must not be interpolated: (N,) whether there is one, then rows and columns.
 
-        Args:
-            places: (N, 2) row and column in the undistorted image.
-        Returns: (N,) bool, whether the raw image has the pixel, then row and column of those that it has.
+        places: (N, 2) row and column in the undistorted image.
         """
-        height, width = self._rows.shape
-        rows, columns = np.rint(places).astype(np.int64).T
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        at = rows[inside], columns[inside]
-        rows, columns = (np.rint(values[at]).astype(np.int64) for values in (self._rows, self._columns))
-        in_raw = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        pixels = np.rint(places).astype(np.int64)
+        inside = ((pixels >= 0) & (pixels < self._rows.shape)).all(1)
+        rows, columns = pixels[inside].T
+        raw = np.rint([self._rows[rows, columns], self._columns[rows, columns]]).astype(np.int64).T
+        in_raw = ((raw >= 0) & (raw < self._rows.shape)).all(1)
         inside[inside] = in_raw
-        return inside, rows[in_raw], columns[in_raw]
+        return inside, *raw[in_raw].T
 
     def camera_from_lidar(self, info: dict) -> np.ndarray:
         """(4, 4). info: an image's JSON, which may state the view that its cloud is in; by default the camera's."""
@@ -156,12 +149,9 @@ class _Lens:
 
 
 def open_a2d2(folder: Path, scene: str | None = None) -> A2D2Recording:
-    """Open a recording.
+    """Open a recording: the folder itself, or the one called `scene` ("20180807_145028") below it.
 
-    Args:
-        folder: the recording's, or the one above it.
-        scene: name of the recording ("20180807_145028"), if the folder has several.
-    Raises: ValueError if there is no recording, or its files are something else.
+    Raises ValueError if there is no recording, or its files are something else.
     """
     if scene is None and (folder / "lidar").is_dir():
         return A2D2Recording(folder)
@@ -186,12 +176,10 @@ def _read_class_map(path: Path) -> ClassMap:
 
 
 def _read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Points (N, 3) float32, intensity (N,) float32, and row and column (N, 2), which some files lack.
-
-    A2D2's newer subsets have longer names for their arrays.
-    """
+    """Points (N, 3) float32, intensity (N,) float32, and row and column (N, 2), which some files lack."""
     try:
         with np.load(path) as arrays:
+            # Newer subsets have longer names for their arrays.
             values = {name.removeprefix("pcloud_").removeprefix("attr."): arrays[name] for name in arrays.files}
             points = np.array(values["points"], np.float32).reshape(-1, 3)
             columns = {name: np.array(values[name], np.float64).reshape(len(points))

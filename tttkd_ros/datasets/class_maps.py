@@ -1,10 +1,7 @@
 """How the data sets' own classes map to the ten outdoor ones. Names that are not listed are unlabelled.
 
-SemanticKITTI and A2D2 follow TTT-KD's outdoor experiments, whose mapping is xMUDA's. They have no nuScenes; its classes
-are mapped by analogy, with two exceptions. It has no class for parking areas, which are part of its driveable surface,
-and `static.manmade` is buildings together with poles, signs and fences. Vehicles that the other two ignore (buses,
-trailers, construction and emergency vehicles) and people on or with a device, which the nuScenes challenge ignores, are
-unlabelled.
+SemanticKITTI and A2D2 follow TTT-KD's outdoor experiments, whose mapping is xMUDA's. nuScenes' classes are mapped by
+analogy. Its driveable surface includes parking areas, its `static.manmade` poles, signs and fences.
 """
 
 from __future__ import annotations
@@ -79,12 +76,9 @@ NUSCENES = {
 
 
 class ClassMap:
-    """Map a data set's ids to class ids.
+    """Maps a data set's ids to class ids; unlisted names become `UNLABELLED`.
 
-    Args:
-        names: id -> the data set's name for it.
-        groups: class -> the data set's names in it. Other names become `UNLABELLED`.
-        strict: refuse ids that are not in `names`; otherwise they become `UNLABELLED`.
+    names: id -> the data set's name. groups: class -> names. strict: refuse unknown ids instead of unlabelling them.
     """
 
     def __init__(self, names: Mapping[int, str], groups: Mapping[str, tuple[str, ...]], *, strict: bool = True):

@@ -6,6 +6,7 @@ import glob
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -21,25 +22,18 @@ SWEEPS_PER_FILE = 200  # an interruption costs at most these
 def write_bag(
     recording: Recording, out: Path, source: dict[str, object], *, on_sweeps: Callable[[int], object] | None = None
 ) -> None:
-    """Write all of a recording as a bag.
+    """Write all of a recording as a bag. Raises ValueError if `out` exists.
 
-    Finished parts lie in a hidden folder beside `out`. After an interruption, a kill included, or once a damaged file
-    has been replaced, the next call continues after the last finished part, if `source`, the recording's `inputs` and
-    the code are the same. Otherwise it starts over and logs why.
+    Finished parts lie in a hidden folder beside `out`. The next call after an interruption continues behind them, if
+    `source`, the recording's `inputs` and the code are the same. Otherwise it starts over and logs why.
 
-    Args:
-        recording: to read.
-        out: the bag's directory.
-        source: plain values that identify the recording.
-        on_sweeps: called with the number of further sweeps that are written.
-    Raises: ValueError if `out` exists.
+    source: plain values that identify the recording. on_sweeps: called with the number of further sweeps written.
     """
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} exists: choose another name, or remove it")
     work = _prepare_folder(out, source | {"sweeps": len(recording), **recording.inputs, "code": code_version()})
-    on_sweeps = on_sweeps or (lambda count: None)
-    parts = []
+    on_sweeps, parts = on_sweeps or (lambda count: None), []
     for number, first in enumerate(range(0, len(recording), SWEEPS_PER_FILE)):
         parts.append(work / f"{out.name}_{number}")
         sweeps = range(first, min(first + SWEEPS_PER_FILE, len(recording)))
@@ -64,8 +58,11 @@ def _prepare_folder(out: Path, source: dict[str, object]) -> Path:
     record, content = work / "source.json", json.dumps(source, sort_keys=True).encode()
     if not record.is_file() or record.read_bytes() != content:
         if any(work.glob(f"{glob.escape(out.name)}_*")):
+            changes = ""
+            with suppress(OSError, ValueError, RecursionError):
+                changes = "; ".join(differences(json.loads(record.read_text()), source))
             log.warning("the conversion to %s starts over, because its finished parts have another source: %s", out,
-                        "; ".join(_changes(record, source)) or "source.json does not say which")
+                        changes or "source.json does not say which")
         shutil.rmtree(work, ignore_errors=True)
         write_whole(record, content)
     for unfinished in work.glob(".*.partial"):  # left by a writer that was killed
@@ -74,9 +71,9 @@ def _prepare_folder(out: Path, source: dict[str, object]) -> Path:
 
 
 def _join(parts: list[Path], out: Path) -> None:
-    """Move the files of the parts to the folder `out`, and describe them in one metadata.yaml.
+    """Move the parts' files to the folder `out`, and describe them in one metadata.yaml, which is written last.
 
-    It can be repeated after an interruption: the parts keep their metadata.yaml, and that of `out` is written last.
+    An interruption does no harm, as the parts keep their own metadata.yaml.
     """
     key = "rosbag2_bagfile_information"
     try:
@@ -84,9 +81,10 @@ def _join(parts: list[Path], out: Path) -> None:
         begins = [info["starting_time"]["nanoseconds_since_epoch"] for info in infos]
         ends = [begin + info["duration"]["nanoseconds"] for begin, info in zip(begins, infos, strict=True)]
         topics: dict[str, dict] = {}
-        for entry in (entry for info in infos for entry in info["topics_with_message_count"]):
-            topic = topics.setdefault(entry["topic_metadata"]["name"], entry | {"message_count": 0})
-            topic["message_count"] += entry["message_count"]
+        for info in infos:
+            for entry in info["topics_with_message_count"]:
+                topic = topics.setdefault(entry["topic_metadata"]["name"], entry | {"message_count": 0})
+                topic["message_count"] += entry["message_count"]
         joined = infos[0] | {
             "relative_file_paths": [name for info in infos for name in info["relative_file_paths"]],
             "files": [file for info in infos for file in info["files"]],
@@ -104,10 +102,3 @@ def _join(parts: list[Path], out: Path) -> None:
             if (part / name).exists():
                 (part / name).rename(out / name)
     write_whole(out / "metadata.yaml", yaml.safe_dump({key: joined}).encode())
-
-
-def _changes(record: Path, source: dict[str, object]) -> list[str]:
-    try:
-        return differences(json.loads(record.read_text()), source)
-    except (OSError, ValueError, RecursionError):
-        return []

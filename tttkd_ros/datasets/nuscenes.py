@@ -41,17 +41,18 @@ TYPES = {"timestamp": int, "is_key_frame": bool, "translation": list, "rotation"
 
 
 class NuScenes:
-    """One scene. Of the tables, which cover the whole data set, only its rows are kept.
+    """One scene of a folder with v1.0-*/ and samples/. Only its rows of the tables are kept.
 
-    Args:
-        folder: with v1.0-*/ and samples/.
-        scene: its name, if the data set has several.
-    Raises: ValueError if a table is missing or damaged, or an image does not match its calibration.
+    Raises ValueError if a table is missing or damaged, or an image does not match its calibration.
     """
 
     def __init__(self, folder: Path, scene: str | None = None):
         self._folder = folder
-        self._tables = _tables(folder)
+        folders = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
+        if len(folders) != 1:
+            raise ValueError(f"{folder} has {len(folders)} folders v1.0-*/ with a scene.json, expected one: "
+                             + ("move the others away" if folders else REMEDY))
+        self._tables = folders[0]
         scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
         token = recording.choose_drive(self._tables, scene, scenes, "scene", "rows in scene.json")
         samples = self._rows("sample", "scene_token", {token})
@@ -67,8 +68,8 @@ class NuScenes:
         for row in data:
             channel = sensors[calibrations[row["calibrated_sensor_token"]]["sensor_token"]]["channel"]
             channels[row["sample_token"]][channel] = row
-        self._keyframes = [channels[row["token"]] for row in sorted(samples, key=lambda row: row["timestamp"])]
-        self._keyframes = [keyframe for keyframe in self._keyframes if LIDAR in keyframe]
+        keyframes = [channels[row["token"]] for row in sorted(samples, key=lambda row: row["timestamp"])]
+        self._keyframes = [keyframe for keyframe in keyframes if LIDAR in keyframe]
         if not self._keyframes:
             raise ValueError(f"{self._tables} has no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
         for channel in self._cameras(self._keyframes[0]):
@@ -76,15 +77,11 @@ class NuScenes:
             if isfile(self._file("sample_data", row["filename"])):
                 self._read_image(channel, row)  # refuses an image that does not match, before anything is written
         self._labels, self._class_map = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
-
-    @property
-    def inputs(self) -> dict[str, object]:
-        names = None if self._class_map is None else self._class_map.names
-        rows = [self._keyframes, self._labels, self._intrinsics, names]
+        names = self._class_map and self._class_map.names
         poses = [[token, pose.tolist()] for table in (self._vehicle_from_sensor, self._map_from_vehicle)
                  for token, pose in table.items()]
-        tables = json.dumps([rows, poses], sort_keys=True).encode()
-        return {"labels": self._class_map is not None, "tables": hashlib.sha256(tables).hexdigest()}
+        tables = json.dumps([[self._keyframes, self._labels, self._intrinsics, names], poses], sort_keys=True)
+        self.inputs = {"labels": names is not None, "tables": hashlib.sha256(tables.encode()).hexdigest()}
 
     def __len__(self) -> int:
         return len(self._keyframes)
@@ -187,14 +184,6 @@ class NuScenes:
             raise ValueError(f"{self._tables / table}.json lacks {len(missing)} rows that others name, such as "
                              f"{missing[0]}: {REMEDY}")
         return rows
-
-
-def _tables(folder: Path) -> Path:
-    folders = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
-    if len(folders) != 1:
-        raise ValueError(f"{folder} has {len(folders)} folders v1.0-*/ with a scene.json, expected one: "
-                         + ("move the others away" if folders else REMEDY))
-    return folders[0]
 
 
 def _rows(path: Path) -> Iterator[dict]:

@@ -1,7 +1,4 @@
-"""The interface of all data sets' readers, one sweep at a time, and the checks that they share.
-
-Recordings are read by index, so that a conversion needs little memory and can continue in the middle.
-"""
+"""The interface of all data sets' readers, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -28,12 +25,9 @@ MAX_OFF_CENTRE = 0.12  # share of a side: up to 0.05 in KITTI and nuScenes, 0.16
 
 @dataclass(frozen=True, eq=False)
 class RecordedSweep:
-    """One sweep with its image files and poses.
+    """One sweep. Raises ValueError for transforms that are not finite: damaged numbers may overflow on their way here.
 
-    images: camera -> the PNG or JPEG file that its view's image was decoded from. poses: stamp in nanoseconds, and
-    (4, 4) fixed frame from LiDAR at that time.
-
-    Raises: ValueError for transforms that are not finite; damaged numbers may overflow on their way here.
+    images: camera -> the PNG or JPEG file of its view. poses: stamp (ns) and (4, 4) fixed frame from LiDAR.
     """
 
     frame: Frame
@@ -50,14 +44,12 @@ class RecordedSweep:
 
 
 class Recording(Protocol):
-    """A drive, read one sweep at a time.
+    """A drive, read by index, so that a conversion needs little memory and can continue in the middle.
 
-    inputs: plain values that change with everything that the frames depend on, such as the calibration or another
-    folder of labels. They do not change if a damaged file of a single sweep is replaced.
+    inputs: plain values that change with all that the frames depend on, except for the files of single sweeps.
     """
 
-    @property
-    def inputs(self) -> dict[str, object]: ...
+    inputs: Mapping[str, object]
 
     def __len__(self) -> int: ...
 
@@ -71,7 +63,7 @@ def pinhole(matrix: np.ndarray, width: int, height: int) -> CameraModel:
 
 
 def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
-    """Digest files: name relative to the folder -> digest, None if the file does not exist.
+    """Name relative to the folder -> digest; None if there is no such file.
 
     The first sweep's files may represent those of all sweeps: if they were damaged, no part has been finished.
     """
@@ -79,14 +71,9 @@ def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
 
 
 def check_image_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):
-    """Raise ValueError if the calibration is for images of another size.
+    """Raise ValueError if the calibration is not for images of this size.
 
-    Args:
-        path: of the image, for the error.
-        image: (H, W, 3).
-        intrinsics: (3, 3).
-        size: the calibration's (width, height). If None, the principal point must lie near the image's middle.
-        remedy: for the error.
+    size: the calibration's (width, height), if it states them. The principal point must lie near the image's middle.
     """
     height, width = image.shape[:2]
     if size is not None and size != (width, height):
@@ -144,15 +131,7 @@ def numbered_files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
 
 
 def choose_drive(folder: Path, scene: str | None, drives: Mapping[str, T], kind: str, expected: str) -> T:
-    """Choose the drive to read.
-
-    Args:
-        folder: that holds the drives, for the error.
-        scene: name of the drive, optional if there is only one.
-        drives: by name.
-        kind: the data set's word for a drive.
-        expected: what the folder should hold, for the error.
-    """
+    """The drive called `scene`, or else the only one. kind: the data set's word for it. expected: of the folder."""
     names = ", ".join(sorted(drives)[:8]) + (", ..." if len(drives) > 8 else "")
     if not drives:
         raise ValueError(f"{folder} has no {kind} in it: expected {expected}")

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tttkd_ros.datasets.class_maps import semantic_kitti_classes
-from tttkd_ros.datasets.kitti import START, KittiRecording
-from tttkd_ros.datasets.kitti_files import read_matrices, rigid, split_projection
-from tttkd_ros.datasets.recording import choose_drive, log, numbered_files, read_labels, read_text
+from tttkd_ros.datasets.kitti import START, KittiRecording, read_matrices, rigid, split_projection
+from tttkd_ros.datasets.recording import choose_drive, file_digests, log, numbered_files, read_labels, read_text
 from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
@@ -26,12 +25,10 @@ MIN_STAMP = 10**15  # file names from here on are stamps in nanoseconds: 10**15 
 
 
 def open_semantickitti(folder: Path, scene: str | None = None) -> KittiRecording:
-    """Open a sequence. Without labels (the benchmark's test) it has no truth, without images no camera.
+    """Open a sequence: the folder itself, or the one called `scene` ("00") below it.
 
-    Args:
-        folder: of a sequence, or one above it.
-        scene: name of the sequence ("00"), if the folder has several.
-    Raises: ValueError if there is no sequence, or its files are something else.
+    Without labels (the benchmark's test) it has no truth, without images no camera. Raises ValueError if there is no
+    sequence, or its files are something else.
     """
     if scene is None and (folder / "velodyne").is_dir():
         return _open_sequence(folder)
@@ -50,7 +47,7 @@ def _open_sequence(folder: Path) -> KittiRecording:
     if not has_images:
         log.warning("%s has no folder image_2 (data_odometry_color.zip): the bag has no camera", folder)
     values = read_matrices(folder / "calib.txt", {"P2": (3, 4), "Tr": (3, 4)}, REMEDY)
-    reference = rigid(values["Tr"][:, :3], values["Tr"][:, 3])
+    reference = rigid(values["Tr"])
     seconds = _read_table(folder / "times.txt", (), REMEDY)
     camera_poses = _read_table(folder / "poses.txt", (3, 4)) if (folder / "poses.txt").is_file() else None
     last = sweeps[-1][0]
@@ -67,54 +64,47 @@ def _open_sequence(folder: Path) -> KittiRecording:
     poses, stems = {}, {number: path.stem for number, path in sweeps}
     if camera_poses is not None:
         # The file has poses of the reference camera from its first one.
-        camera_poses = np.array([rigid(pose[:, :3], pose[:, 3]) for pose in camera_poses])
+        camera_poses = np.array([rigid(pose) for pose in camera_poses])
         lidar_poses = inverse(reference) @ camera_poses @ reference
         poses = {number: (stamp(number), lidar_poses[number]) for number in stems}
     images = {number: folder / "image_2" / f"{stem}.png" for number, stem in stems.items()} if has_images else {}
     first = sweeps[0][1].stem
     names = ("calib.txt", "times.txt", "poses.txt", f"velodyne/{first}.bin", f"image_2/{first}.png",
              f"labels/{first}.label")
+    inputs = {"labels": has_labels, "images": has_images, "poses": camera_poses is not None,
+              "files": file_digests(folder, [folder / name for name in names])}
+    calibration = split_projection(values["P2"], reference, folder / "calib.txt")
     return KittiRecording(
-        folder, sweeps, split_projection(values["P2"], reference, folder / "calib.txt"), stamp, stamp, images,
-        files=[folder / name for name in names],
-        counts={"labels": has_labels, "images": has_images, "poses": camera_poses is not None}, poses=poses,
-        labels=labels if has_labels else None,
+        sweeps, calibration, stamp, stamp, images, inputs, poses=poses, labels=labels if has_labels else None
     )
 
 
 class LabelFiles:
-    """The truth of a drive's sweeps in a folder of .label files.
+    """The truth of a drive's sweeps in a folder of .label files. Raises ValueError if their number does not fit.
 
     Files that are named for nanoseconds (<stamp>.label) belong to the sweeps of these stamps, and sweeps without one
-    have no truth. Otherwise files belong to sweeps in order.
-
-    Args:
-        folder: of the files.
-        sweeps: how many the drive has. There must be a file for each.
-        complete: False for a drive that is cut short, which may have more files than sweeps.
+    have no truth. Otherwise there must be a file for each of the sweeps, in order. complete: False for a drive that is
+    cut short, which may have more files.
     """
 
     def __init__(self, folder: Path, sweeps: int, *, complete: bool = True):
         self._folder = folder
-        self._files = numbered_files(folder, ".label")
-        if not self._files:
+        files = numbered_files(folder, ".label")
+        if not files:
             raise ValueError(f"{folder} holds no labels: expected files such as 000000.label")
-        self._by_stamp = self._files[0][0] >= MIN_STAMP
-        count = len(self._files)
+        self._by_stamp, count = files[0][0] >= MIN_STAMP, len(files)
+        self._files = dict(files) if self._by_stamp else dict(enumerate(path for _, path in files))
         if not self._by_stamp and (count < sweeps or complete and count != sweeps):
             raise ValueError(f"{folder} holds labels of {count} sweeps, but the bag has {sweeps}: give those of this "
                              "drive, or name each file for its sweep's stamp in nanoseconds (<stamp>.label)")
 
     def truth(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Replace the labels of a drive's frames, from the first one on, with those of the files."""
-        files = dict(self._files) if self._by_stamp else dict(enumerate(path for _, path in self._files))
         any_found = False
         for index, frame in enumerate(frames):
-            path = files.get(frame.stamp if self._by_stamp else index)
+            path = self._files.get(frame.stamp if self._by_stamp else index)
             any_found = any_found or path is not None
-            labels = None
-            if path is not None:
-                labels = truth_of_returns(read_classes(path, len(frame.points)), frame.points)
+            labels = path and truth_of_returns(read_classes(path, len(frame.points)), frame.points)
             yield replace(frame, labels=labels)
         if not any_found:
             raise ValueError(f"no file in {self._folder} is named for the stamp of a sweep: expected nanoseconds")
