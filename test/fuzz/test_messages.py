@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.transforms import parse_transform
-from tttkd_ros.messages.camera_info import Calibration
+from tttkd_ros.messages.calibrated_camera import Calibration
 from tttkd_ros.messages.cloud_encoding import encode_labelled, encode_points
 from tttkd_ros.messages.definitions import deserialise, standard_types
 from tttkd_ros.messages.encodings import PIXEL_BYTES, PLANES

@@ -7,11 +7,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.geometry.trajectory import EXTRAPOLATION_NS, Trajectory, deskew, sweep_stamps
-from tttkd_ros.geometry.transforms import apply, inverse
+from tttkd_ros.geometry.transforms import inverse
 
 START = 1_700_000_000_000_000_000
 MILLISECOND = 10**6
 SPEED, TURN = 15.0, 0.5  # metres and radians per second
+
+
+def apply(matrix, points):
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def pose(seconds: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.messages.camera_info import Calibration
+from tttkd_ros.messages.calibrated_camera import Calibration
 
 K = np.array([[510.0, 0, 330], [0, 505.0, 250], [0, 0, 1]])
 P = np.array([[420.0, 0, 310, 0], [0, 420.0, 236, 0], [0, 0, 1, 0]])

@@ -19,7 +19,7 @@ def time():
 
 @pytest.fixture
 def warnings(written, time):
-    return ThrottledLog(written.append, interval_s=10.0, clock=lambda: time[0])
+    return ThrottledLog(written.append, clock=lambda: time[0])
 
 
 def test_repetitions_of_a_kind_are_left_out_and_counted(warnings, written, time):

@@ -24,11 +24,6 @@ ALIASES = {
     "": "plumb_bob", "none": "plumb_bob", "pinhole": "plumb_bob", "radtan": "plumb_bob", "brown_conrady": "plumb_bob",
     "fisheye": "equidistant", "kannala_brandt": "equidistant", "kannala_brandt4": "equidistant", "equi": "equidistant",
 }  # fmt: skip
-# Number of OpenCV's coefficients k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 -> the model, in the order of preference. As in
-# image_geometry the number decides: plumb_bob with more than five is the rational polynomial.
-PERSPECTIVE = {5: "plumb_bob", 4: "plumb_bob", 8: "rational_polynomial", 12: "rational_polynomial"}
-FISHEYE = {4: "equidistant"}
-
 _MAX_ANGLE = math.radians(89.9)  # the widest ray of a perspective image that is sampled; x/z is unbounded beyond
 _MIN_RADIUS = 1e-9  # metres: keeps the direction of a point on a fisheye's axis defined
 _SAMPLES = 4096  # rays on which the distortion is checked to rise: one every 0.02 to 0.04 degrees
@@ -56,15 +51,15 @@ class CameraModel:
             raise ValueError(f"camera image is {self.width}x{self.height} pixels; both must be positive, and fit into "
                              "CameraInfo's 32 bits: is that filled in?")
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
-        if not all(math.isfinite(value) for value in numbers):
+        if not np.isfinite(numbers).all():
             raise ValueError(f"camera intrinsics {numbers} are not all finite: calibrate the camera again")
         if self.fx <= 0 or self.fy <= 0:
             raise ValueError(f"focal lengths fx={self.fx}, fy={self.fy} must be positive: a zero in CameraInfo's k "
                              "means that the camera is not calibrated")
-        if self.distortion_model not in COEFFICIENTS:
+        allowed = COEFFICIENTS.get(self.distortion_model)
+        if allowed is None:
             raise ValueError(f"distortion model {self.distortion_model!r} is unknown; expected one of "
                              f"{', '.join(COEFFICIENTS)}")
-        allowed = COEFFICIENTS[self.distortion_model]
         if len(self.distortion) not in allowed:
             raise ValueError(f"{self.distortion_model} takes {' or '.join(map(str, allowed))} coefficients, "
                              f"got {len(self.distortion)}: {self.distortion}")
@@ -193,14 +188,16 @@ def _lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
     known = ALIASES.get(known, known)
     if known not in COEFFICIENTS:
         return name, tuple(d)  # CameraModel rejects it
-    counts = FISHEYE if known == "equidistant" else PERSPECTIVE
+    fisheye = known == "equidistant"
     used = max((index + 1 for index, value in enumerate(d) if value), default=0)
-    if not used and counts is PERSPECTIVE:
+    if not used and not fisheye:
         return "plumb_bob", ()
+    counts = (4,) if fisheye else (5, 4, 8, 12)  # in the order of preference
     count = next((count for count in counts if used <= count <= len(d)), None)
     if count is None:
         tilted = " (the last two tilt the sensor, which is not supported)" if used > 12 and len(d) == 14 else ""
         raise ValueError(f"distortion model {name!r} has {len(d)} coefficients {tuple(d)}{tilted}; expected "
                          f"{' or '.join(map(str, sorted(counts)))}, and only zeros behind them: calibrate the camera "
                          "with such a model, or use its rectified images")
-    return counts[count], tuple(d[:count])
+    # As in image_geometry the number decides: plumb_bob with more than five is the rational polynomial.
+    return known if fisheye else "rational_polynomial" if count > 5 else "plumb_bob", tuple(d[:count])

@@ -22,12 +22,8 @@ class Compensation:
         info: logs whether the clouds have point times.
     """
 
-    def __init__(
-        self,
-        trajectory: Callable[[str, Sequence[int]], Trajectory] | None = None,
-        warn: Callable[[str], object] = log.warning,
-        info: Callable[[str], object] = log.info,
-    ):
+    def __init__(self, trajectory: Callable[[str, Sequence[int]], Trajectory] | None = None,
+                 warn: Callable[[str], object] = log.warning, info: Callable[[str], object] = log.info):
         self._trajectory = trajectory
         self._warn = warn
         self._info = info
@@ -43,9 +39,8 @@ class Compensation:
             self._warn(f"projected at the cloud's time, not the image's: {error}")
             return np.eye(4)
 
-    def deskewed(
-        self, lidar_frame: str, stamp: int, points: np.ndarray, times: Callable[[], np.ndarray | None]
-    ) -> np.ndarray | None:
+    def deskewed(self, lidar_frame: str, stamp: int, points: np.ndarray,
+                 times: Callable[[], np.ndarray | None]) -> np.ndarray | None:
         """Points (N, 3) float32, metres, LiDAR frame, as if measured at `stamp` (ns); None to project them as they are.
 
         `times` gives (N,), seconds from the stamp to each point's time, or None if the cloud has none, or raises

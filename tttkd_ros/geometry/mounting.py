@@ -25,13 +25,8 @@ class Mounting:
         info: logs what is found for each frame, if it changes.
     """
 
-    def __init__(
-        self,
-        base_from_lidar: np.ndarray | None,
-        base_frame: str,
-        lookup: Callable[..., np.ndarray] | None,
-        info: Callable[[str], object],
-    ):
+    def __init__(self, base_from_lidar: np.ndarray | None, base_frame: str, lookup: Callable[..., np.ndarray] | None,
+                 info: Callable[[str], object]):
         self._rigged = base_from_lidar
         self._base_frame = without_slash(base_frame)
         self._lookup = lookup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -32,9 +31,8 @@ class Projection:
     visible: Tensor
 
 
-def project(
-    points: Tensor, camera: CameraModel, camera_from_lidar: np.ndarray, *, occlusion: bool = True
-) -> Projection:
+def project(points: Tensor, camera: CameraModel, camera_from_lidar: np.ndarray, *,
+            occlusion: bool = True) -> Projection:
     """Project points (N, 3), metres, LiDAR frame, on any device, into an image by camera_from_lidar (4, 4).
 
     Points that are not finite are never visible, nor with `occlusion` those behind a nearer surface.
@@ -77,12 +75,8 @@ def _hidden(u: Tensor, v: Tensor, depth: Tensor, camera: CameraModel) -> Tensor:
     nearest = depth.new_full(((rows + 2 * WINDOW) * (cols + 2),), torch.inf).scatter_reduce_(0, index, depth, "amin")
     nearest = nearest.view(rows + 2 * WINDOW, cols + 2)
     # One cell to each side closes the gaps between the returns of a ring.
-    nearest = _minimum(nearest[:, step : step + cols] for step in range(3))
-    above = _minimum(nearest[step : step + rows] for step in range(WINDOW))
-    below = _minimum(nearest[step : step + rows] for step in range(WINDOW + 1, 2 * WINDOW + 1))
+    nearest = reduce(torch.minimum, (nearest[:, step : step + cols] for step in range(3)))
+    above = reduce(torch.minimum, (nearest[step : step + rows] for step in range(WINDOW)))
+    below = reduce(torch.minimum, (nearest[step : step + rows] for step in range(WINDOW + 1, 2 * WINDOW + 1)))
     surface = torch.maximum(above, below).view(-1).index_select(0, row * cols + col)
     return depth > surface + (surface * TOLERANCE_RELATIVE).clamp_(min=TOLERANCE_M)
-
-
-def _minimum(grids: Iterable[Tensor]) -> Tensor:
-    return reduce(torch.minimum, grids)

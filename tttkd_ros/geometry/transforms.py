@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Points = TypeVar("Points", np.ndarray, Tensor)
-
 _TOLERANCE = 1e-4  # on R R^T = I: calibration files have about six digits
 _MAX_TRANSLATION = 1e9  # metres along an axis: beyond any place on Earth, and sums stay finite
 
 
-def rotation_matrix(quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(3, 3) float64 of a quaternion (4,) x, y, z, w of any length. Raises ValueError if it is zero or not finite."""
-    q = np.asarray(quaternion, np.float64)
+def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,) of any length.
+
+    Raises ValueError if one is not finite, or the quaternion is zero.
+    """
+    t, q = np.asarray(translation, np.float64), np.asarray(quaternion, np.float64)
+    if t.shape != (3,) or not (np.abs(t) <= _MAX_TRANSLATION).all():
+        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to "
+                         f"{_MAX_TRANSLATION:g}")
     length = np.linalg.norm(q) if q.shape == (4,) else np.nan
     if not np.isfinite(length) or length < 1e-9:
         raise ValueError(f"quaternion {quaternion} is no rotation: expected four finite numbers x, y, z, w, not all "
                          "zero (0, 0, 0, 1 for none)")
     x, y, z, w = q / length
     return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), t[0]],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), t[1]],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), t[2]],
+        [0.0, 0.0, 0.0, 1.0],
     ])
-
-
-def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,). Raises ValueError for others."""
-    t = np.asarray(translation, np.float64)
-    if t.shape != (3,) or not (np.abs(t) <= _MAX_TRANSLATION).all():
-        raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to "
-                         f"{_MAX_TRANSLATION:g}")
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation_matrix(quaternion)
-    matrix[:3, 3] = t
-    return matrix
 
 
 def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
@@ -69,12 +61,9 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
     return result
 
 
-def apply(matrix: np.ndarray, points: Points) -> Points:
-    """Transform points (N, 3), array or tensor, by a matrix (4, 4). The result has their type and device."""
-    if isinstance(points, Tensor):
-        rotation = torch.as_tensor(matrix[:3, :3].copy(), dtype=points.dtype, device=points.device)
-        translation = torch.as_tensor(matrix[:3, 3:].copy(), dtype=points.dtype, device=points.device)
-        # (3, 3) @ (3, N) is several times faster than (N, 3) @ (3, 3), and leaves x, y and z contiguous.
-        return torch.addmm(translation, rotation, points.T).T
-    points = np.asarray(points)
-    return points @ matrix[:3, :3].T.astype(points.dtype) + matrix[:3, 3].astype(points.dtype)
+def apply(matrix: np.ndarray, points: Tensor) -> Tensor:
+    """Transform points (N, 3) by a matrix (4, 4). The result has their type and device."""
+    rotation = torch.as_tensor(matrix[:3, :3].copy(), dtype=points.dtype, device=points.device)
+    translation = torch.as_tensor(matrix[:3, 3:].copy(), dtype=points.dtype, device=points.device)
+    # (3, 3) @ (3, N) is several times faster than (N, 3) @ (3, 3), and leaves x, y and z contiguous.
+    return torch.addmm(translation, rotation, points.T).T

@@ -25,26 +25,21 @@ class Lag:
     """
 
     def __init__(self):
-        self._newest: deque[int] = deque(maxlen=WINDOW)
-        self._lags: deque[int] = deque(maxlen=WINDOW)
+        self._measured: deque[tuple[int, int]] = deque(maxlen=WINDOW)
 
     def add(self, newest: int, lag: int) -> None:
         """Add the newest image's stamp, and how much later it is than the scan's image would be; nanoseconds."""
-        self._newest.append(newest)
-        self._lags.append(lag)
-
-    def clear(self) -> None:
-        self._newest.clear()
-        self._lags.clear()
+        self._measured.append((newest, lag))
 
     @property
     def apart(self) -> int | None:
         """The lag in nanoseconds if the clocks differ, else None."""
-        images = set(self._newest)
+        images = {newest for newest, _ in self._measured}
         if len(images) < 2:
             return None  # a single image may be an old one
-        lag = round(median(self._lags))
-        steady = max(self._lags) - min(self._lags) <= MAX_SPREAD_NS
+        lags = [lag for _, lag in self._measured]
+        lag = round(median(lags))
+        steady = max(lags) - min(lags) <= MAX_SPREAD_NS
         period = (max(images) - min(images)) / (len(images) - 1)
         # If images arrive after their scans, the newest image is one period old.
         threshold = MIN_DIFFERENCE_NS + (period if lag < 0 else 0)

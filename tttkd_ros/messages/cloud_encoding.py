@@ -38,13 +38,8 @@ class CloudBytes:
         return CloudBytes(self.fields, point_step, array.array("B", points.tobytes()), self.width)
 
 
-def encode_labelled(
-    points: np.ndarray,
-    labels: np.ndarray,
-    confidence: np.ndarray,
-    palette: np.ndarray,
-    intensity: np.ndarray | None = None,
-) -> CloudBytes:
+def encode_labelled(points: np.ndarray, labels: np.ndarray, confidence: np.ndarray, palette: np.ndarray,
+                    intensity: np.ndarray | None = None) -> CloudBytes:
     """The labelled cloud: x, y, z, intensity if given, label (UINT8), confidence and packed rgb, each 4 bytes apart.
 
     Args:

@@ -20,7 +20,7 @@ AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENT
 
 
 def image_size(msg) -> tuple[int, int]:
-    """Width and height of an Image or CompressedImage in pixels, by its header. Raises ValueError if that is damaged."""
+    """Width and height of an Image or CompressedImage in pixels, by its header. Raises ValueError if it is damaged."""
     return _read_header(msg)[:2] if hasattr(msg, "format") else (int(msg.width), int(msg.height))
 
 

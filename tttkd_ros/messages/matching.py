@@ -68,7 +68,7 @@ class _Camera:
     def clear(self) -> None:
         self.images.clear()
         self.newest = None
-        self.lag.clear()
+        self.lag = Lag()
 
 
 class StampMatcher(Generic[Payload]):
@@ -109,8 +109,7 @@ class StampMatcher(Generic[Payload]):
                 self._newest_before, self._newest = self._newest, stamp
                 self._jumped = self._count
                 for camera in self._cameras.values():
-                    has_followed = camera.jumped == self._count and not self._is_old(camera, camera.newest)
-                    if not has_followed:
+                    if camera.jumped != self._count or self._is_old(camera, camera.newest):
                         camera.clear()
                         camera.behind = True
             self._newest = stamp if self._newest is None else max(self._newest, stamp)

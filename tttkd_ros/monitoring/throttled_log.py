@@ -14,17 +14,13 @@ INTERVAL_S = 10.0
 
 
 class ThrottledLog:
-    """Logs one message of each kind per interval (seconds). Messages that differ only in numbers are of one kind.
+    """Logs one message of each kind per `INTERVAL_S`. Messages that differ only in numbers are of one kind.
 
     Safe to use from several threads. `log` writes a text; for a logger of rclpy use `warn_with` or `error_with`.
     """
 
-    def __init__(
-        self, log: Callable[[str], object], *, interval_s: float = INTERVAL_S,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, log: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic):
         self._log = log
-        self._interval_s = interval_s
         self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}  # kind -> time of the last message, how many were left out since
         self._lock = threading.Lock()
@@ -47,7 +43,7 @@ class ThrottledLog:
             if len(self._seen) >= MAX_KINDS and kind not in self._seen:
                 self._seen.clear()
             last, left_out = self._seen.get(kind, (None, 0))
-            if last is not None and now - last < self._interval_s:
+            if last is not None and now - last < INTERVAL_S:
                 self._seen[kind] = (last, left_out + 1)
                 return
             self._seen[kind] = (now, 0)

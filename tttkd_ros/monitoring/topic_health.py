@@ -29,9 +29,8 @@ class TopicHealth:
     publisher. clock: current time, seconds.
     """
 
-    def __init__(
-        self, topic: str, loss_remedy: str, *, once: bool = False, clock: Callable[[], float] = time.monotonic
-    ):
+    def __init__(self, topic: str, loss_remedy: str, *, once: bool = False,
+                 clock: Callable[[], float] = time.monotonic):
         self.topic = topic
         self.received = 0
         self.lost = 0
@@ -60,14 +59,12 @@ class TopicHealth:
         details = f" (sent by {' or '.join(map(str, publishers))}{size})" if publishers else ""
         return f"{count} message{'s' if count > 1 else ''} lost on the way{details}: {self._loss_remedy}"
 
-    def check(
-        self, publishers: Sequence[PublisherInfo], find_alternatives: Callable[[], Sequence[str]] = tuple
-    ) -> bool:
-        """Update `problem`; return whether one has just begun. find_alternatives: finds other topics of the type."""
-        before, self.problem = self.problem, self._problem(publishers, find_alternatives)
+    def check(self, publishers: Sequence[PublisherInfo], find_topics: Callable[[], Sequence[str]] = tuple) -> bool:
+        """Update `problem`; return whether one has just begun. find_topics: finds other topics of the type."""
+        before, self.problem = self.problem, self._problem(publishers, find_topics)
         return bool(self.problem) and not before
 
-    def _problem(self, publishers: Sequence[PublisherInfo], find_alternatives: Callable[[], Sequence[str]]) -> str:
+    def _problem(self, publishers: Sequence[PublisherInfo], find_topics: Callable[[], Sequence[str]]) -> str:
         now = self._clock()
         if bool(publishers) != self._published:  # a new publisher gets time to send
             self._published = bool(publishers)
@@ -82,7 +79,7 @@ class TopicHealth:
             after = f" after {self.received} messages{size}," if self.received else ""
             return (f"{subject} {'is' if one else 'are'} there, but{after} nothing has come for {silent:.0f} s: "
                     f"{self._silence_remedy(publishers)}")
-        alternatives = ", ".join(find_alternatives())
+        alternatives = ", ".join(find_topics())
         remedy = f"remap it to one that is published ({alternatives})" if alternatives else "start the driver"
         return f"nobody has published it for {silent:.0f} s: {remedy}, and compare ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
 

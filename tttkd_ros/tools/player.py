@@ -19,7 +19,7 @@ import rclpy
 import tyro
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from tttkd_ros import fastdds
@@ -32,16 +32,9 @@ LONG_GAP = 30.0  # seconds without a message that are reported
 ACKNOWLEDGE = 10.0  # seconds for the last messages to be acknowledged
 
 
-def play(
-    bag: tyro.conf.Positional[Path],
-    /,
-    *,
-    rate: float = 1.0,
-    topics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TOPIC...")] = (),
-    wait_for_subscribers: bool = False,
-    wait_timeout: float = 60.0,
-    sent_file: Path | None = None,
-) -> None:
+def play(bag: tyro.conf.Positional[Path], /, *, rate: float = 1.0,
+         topics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TOPIC...")] = (), wait_for_subscribers: bool = False,
+         wait_timeout: float = 60.0, sent_file: Path | None = None) -> None:
     """Publish a bag's messages in real time, in the bag's order.
 
     Args:
@@ -119,13 +112,8 @@ def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[s
 
 def qos(topic: str) -> QoSProfile:
     """Reliable, and latched for the topics that ROS latches."""
-    latched = topic.endswith("_static")
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=QUEUE,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.endswith("_static") else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=QUEUE, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
 
 
 def _wait_for_subscribers(publishers: dict, timeout: float, stop: threading.Event) -> None:
@@ -162,14 +150,8 @@ def _play(bag: Bag, publishers: dict, rate: float, stop: threading.Event, log) -
     return played
 
 
-def main() -> int:
+if __name__ == "__main__":
     try:
         tyro.cli(play, prog="player")
     except ValueError as error:
-        print(f"player: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        sys.exit(f"player: {error}")

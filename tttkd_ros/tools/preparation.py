@@ -45,16 +45,8 @@ class Preparation:
     not_replayed: tuple[str, ...]  # parameters that replay does not have, "name: value"
 
 
-def prepare(
-    bag: tyro.conf.Positional[Path],
-    /,
-    *,
-    params_file: Path,
-    out: Path,
-    points: str = "",
-    given: str = "{}",
-    remapped: str = "{}",
-) -> Preparation:
+def prepare(bag: tyro.conf.Positional[Path], /, *, params_file: Path, out: Path, points: str = "", given: str = "{}",
+            remapped: str = "{}") -> Preparation:
     """Read a bag and the node's parameters.
 
     Args:
@@ -82,9 +74,8 @@ def prepare(
     )
 
 
-def read_node(
-    file: Path, given: Mapping[str, object], remapped: Mapping[str, str]
-) -> tuple[Settings, TTTConfig, dict[str, CameraTopics]]:
+def read_node(file: Path, given: Mapping[str, object],
+              remapped: Mapping[str, str]) -> tuple[Settings, TTTConfig, dict[str, CameraTopics]]:
     """The node's parameters and its cameras' topics. Raises ValueError if the node would refuse a parameter."""
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
@@ -124,13 +115,12 @@ def _other_topics(settings: Settings, sources: Mapping[str, CameraTopics], types
     return found
 
 
-def _options(
-    settings: Settings, config: TTTConfig, points: str, adapts: bool, sources: Mapping[str, CameraTopics]
-) -> tuple[str, ...]:
+def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool,
+             sources: Mapping[str, CameraTopics]) -> tuple[str, ...]:
     options = {
         "points-topic": points, "model": resolve_path(settings.model), "device": resolve_device(settings.device),
         "base-frame": settings.base_frame if find_spec("tf2_ros") else "",
-    }  # fmt: skip
+    }
     if adapts:
         options |= {
             "teacher": resolve_path(settings.teacher), "engine": settings.engine, "seed": settings.seed,
@@ -150,22 +140,17 @@ def _options(
 
 def _not_replayed(settings: Settings, config: TTTConfig) -> tuple[str, ...]:
     """Parameters that change what is learnt, that replay does not have, and that differ from their default."""
-    changed = ["state.load_at_start: True"] if settings.load_at_start else []
-    changed += [
-        f"{parameters.PREFIX}{f.name}: {value}" for f in fields(TTTConfig)
-        if f.name not in REPLAYED and (value := getattr(config, f.name)) != f.default
-    ]
-    return tuple(changed)
+    loaded = ["state.load_at_start: True"] if settings.load_at_start else []
+    return (*loaded, *(f"{parameters.PREFIX}{f.name}: {value}" for f in fields(TTTConfig)
+                       if f.name not in REPLAYED and (value := getattr(config, f.name)) != f.default))
 
 
-def main() -> int:
+def main() -> None:
     try:
         print(json.dumps(asdict(tyro.cli(prepare, prog="preparation"))))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

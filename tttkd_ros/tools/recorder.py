@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import rclpy
 import tyro
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from tttkd_ros import fastdds
@@ -26,17 +27,9 @@ from tttkd_ros.messages.definitions import message_class
 QUEUE = 100  # messages kept while the disk is slow
 
 
-def record(
-    bag: tyro.conf.Positional[Path],
-    topics: tyro.conf.Positional[tuple[str, ...]],
-    /,
-    *,
-    count: int | None = None,
-    linger: float = 0.0,
-    idle: float | None = None,
-    follow: str | None = None,
-    overwrite: bool = False,
-) -> None:
+def record(bag: tyro.conf.Positional[Path], topics: tyro.conf.Positional[tuple[str, ...]], /, *,
+           count: int | None = None, linger: float = 0.0, idle: float | None = None,
+           follow: str | None = None) -> None:
     """Record topics into an MCAP bag, with arrival times.
 
     Args:
@@ -46,17 +39,14 @@ def record(
         linger: seconds of silence to wait for before that end, so that the other topics' last messages arrive.
         idle: end after this many seconds of silence, once a message has arrived.
         follow: end when this topic has no publisher any more, after `linger` seconds of silence.
-        overwrite: replace an existing bag, once the new one is complete and holds a message.
     """
     if not topics:
         raise ValueError("no topic given to record")
-    if bag.exists() and not overwrite:
-        raise ValueError(f"{bag} exists: choose another name, or --overwrite")
+    writer = BagWriter(bag)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with ExitStack() as stack:
-        writer = stack.enter_context(BagWriter(bag, overwrite=overwrite))
+    with writer, ExitStack() as stack:
         fastdds.use_profile()
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
@@ -72,8 +62,6 @@ def record(
             over |= count is not None and recorder.counts[topics[0]] >= count
             if (over and silent >= linger) or (idle is not None and silent > idle):
                 break
-        if bag.exists() and not any(recorder.counts.values()):
-            raise ValueError(f"nothing was recorded: {bag} stays as it was")
     print(", ".join(f"{number} x {topic}" for topic, number in recorder.counts.items()), flush=True)
 
 
@@ -96,16 +84,15 @@ class _Recorder:
             kind = message_class(type_name)
             if kind is None:
                 raise ValueError(f"{topic} is a {type_name}, which this ROS lacks")
-            offers = [publisher.qos_profile for publisher in publishers]
-            reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
-            latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+            reliable = all(one.qos_profile.reliability == ReliabilityPolicy.RELIABLE for one in publishers)
+            latched = all(one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for one in publishers)
             profile = QoSProfile(
-                history=HistoryPolicy.KEEP_LAST,
                 depth=QUEUE,
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            self.node.create_subscription(kind, topic, self._make_callback(topic, type_name), profile, raw=True)
+            write = partial(self._write, topic, type_name)
+            self.node.create_subscription(kind, topic, write, profile, raw=True)
             self._awaited.remove(topic)
             print(f"recording {topic}", flush=True)
 
@@ -118,23 +105,14 @@ class _Recorder:
         self._was_published |= published
         return self._was_published and not published
 
-    def _make_callback(self, topic: str, type_name: str):
-        def write(data: bytes) -> None:
-            self._writer.write(topic, type_name, data, time.time_ns())
-            self.counts[topic] += 1
-            self.last = time.monotonic()
-
-        return write
-
-
-def main() -> int:
-    try:
-        tyro.cli(record, prog="recorder")
-    except (ValueError, OSError) as error:
-        print(f"recorder: {error}", file=sys.stderr)
-        return 1
-    return 0
+    def _write(self, topic: str, type_name: str, data: bytes) -> None:
+        self._writer.write(topic, type_name, data, time.time_ns())
+        self.counts[topic] += 1
+        self.last = time.monotonic()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        tyro.cli(record, prog="recorder")
+    except (ValueError, OSError) as error:
+        sys.exit(f"recorder: {error}")
