@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tttkd_ros.geometry.compensation import Compensation
-from tttkd_ros.geometry.trajectory import Trajectory
+from tttkd_ros.geometry.trajectory import Compensation, Trajectory
 
 START = 1_700_000_000_000_000_000
 POINTS = np.array([[10, 0, 0], [10, 1, 0]], np.float32)

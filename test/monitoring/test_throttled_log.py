@@ -63,8 +63,7 @@ def test_an_exception_has_its_traceback_the_first_time_only(warnings, written, t
 
 
 def test_one_logger_of_rclpy_takes_warnings_and_errors(capfd):
-    rclpy = pytest.importorskip("rclpy")
-    logger = rclpy.logging.get_logger("throttled")
+    logger = pytest.importorskip("rclpy.logging").get_logger("throttled")
     for log in (warn_with, error_with, warn_with):
         ThrottledLog(log(logger)).warn("points", "too short")
     output = capfd.readouterr().err

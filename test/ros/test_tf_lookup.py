@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from tttkd_ros.geometry.compensation import Compensation  # noqa: E402
 from tttkd_ros.geometry.rig import RigCamera  # noqa: E402
+from tttkd_ros.geometry.trajectory import Compensation  # noqa: E402
 from tttkd_ros.messages.camera_buffer import CameraBuffer  # noqa: E402
 from tttkd_ros.messages.stamps import SECOND, split  # noqa: E402
 from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402

@@ -13,8 +13,7 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag
-from tttkd_ros.geometry.compensation import Compensation
-from tttkd_ros.geometry.trajectory import Trajectory
+from tttkd_ros.geometry.trajectory import Compensation, Trajectory
 from tttkd_ros.geometry.transforms import inverse, transform
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 from tttkd_ros.names import resolve_frame, without_slash

@@ -17,12 +17,9 @@ MIN_TILT = 1e-6  # sine of the angle below which a sensor counts as level
 class Mounting:
     """Finds the rotation that levels each sweep. A sweep whose mounting is not known stays as it is.
 
-    Args:
-        base_from_lidar: (4, 4) of the rig file, for every LiDAR frame; it takes precedence over `lookup`.
-        base_frame: a frame whose z axis points up (REP-103); empty to level nothing without a rig.
-        lookup: called with the base frame, the LiDAR frame and the `when` of `level`; gives (4, 4) base_from_lidar or
-            raises ValueError. None if there is no source.
-        info: logs what is found for each frame, if it changes.
+    base_from_lidar: (4, 4) of the rig file, for every LiDAR frame; it takes precedence over `lookup`. base_frame: its z
+    axis points up (REP-103); empty to level nothing without a rig. lookup: called with the base frame, the LiDAR frame
+    and the `when` of `level`; gives (4, 4) or raises ValueError. info: logs what is found for each frame.
     """
 
     def __init__(self, base_from_lidar: np.ndarray | None, base_frame: str, lookup: Callable[..., np.ndarray] | None,

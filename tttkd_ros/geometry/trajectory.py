@@ -1,13 +1,16 @@
-"""The vehicle's motion between the points of a sweep and an image: stamped poses, and deskewing with them."""
+"""The vehicle's motion between the points of a sweep and an image: stamped poses, deskewing and compensation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from tttkd_ros.geometry.transforms import inverse
+
+log = logging.getLogger(__name__)
 
 SECOND = 1_000_000_000  # nanoseconds
 # Odometry lags: its newest pose may be that of the sweep's start, 0.1 s before the last point.
@@ -72,6 +75,55 @@ class Trajectory:
         return inverse(at_target) @ at_source
 
 
+class Compensation:
+    """Compensates the vehicle's motion. If the motion is not known, the vehicle counts as standing, with a warning.
+
+    trajectory: gives the trajectory of a LiDAR frame over the stamps (nanoseconds) asked for, as far as it is known, or
+    raises ValueError. None if the vehicle stands. info: logs whether the clouds have point times.
+    """
+
+    def __init__(self, trajectory: Callable[[str, Sequence[int]], Trajectory] | None = None,
+                 warn: Callable[[str], object] = log.warning, info: Callable[[str], object] = log.info):
+        self._trajectory = trajectory
+        self._warn = warn
+        self._info = info
+        self._has_times: bool | None = None  # whether the last cloud had times
+
+    def between(self, lidar_frame: str, image_stamp: int, stamp: int) -> np.ndarray:
+        """(4, 4): static points in the LiDAR frame at `stamp` to the LiDAR frame at the image's stamp; both in ns."""
+        if self._trajectory is None:
+            return np.eye(4)
+        try:
+            return self._trajectory(lidar_frame, (image_stamp, stamp)).between(image_stamp, stamp)
+        except ValueError as error:
+            self._warn(f"projected at the cloud's time, not the image's: {error}")
+            return np.eye(4)
+
+    def deskewed(self, lidar_frame: str, stamp: int, points: np.ndarray,
+                 times: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+        """Points (N, 3) float32, metres, LiDAR frame, as if measured at `stamp` (ns); None to project them as they are.
+
+        `times` gives (N,), seconds from the stamp to each point's time, or None if the cloud has none, or raises
+        ValueError. It is called only if the result is needed.
+        """
+        if self._trajectory is None or not len(points):
+            return None
+        try:
+            seconds = times()
+            if (has_times := seconds is not None) != self._has_times:
+                self._has_times = has_times
+                self._info(
+                    "motion: the clouds have a time for each point; they are deskewed before projection" if has_times
+                    else "motion: the clouds have no field with each point's time; they are not deskewed"
+                )
+            if seconds is None:
+                return None
+            return deskew(points, seconds, stamp, self._trajectory(lidar_frame, sweep_stamps(stamp, seconds)))
+        except ValueError as error:
+            self._warn(f"points not deskewed: {error}")
+            return None
+
+
 def sweep_stamps(stamp: int, times: np.ndarray) -> np.ndarray:
     """The stamps (K,) int64 at which `deskew` needs poses. Arguments as there."""
     first, last = (stamp + round(float(time) * SECOND) for time in (times.min(), times.max()))
@@ -82,8 +134,7 @@ def sweep_stamps(stamp: int, times: np.ndarray) -> np.ndarray:
 def deskew(points: np.ndarray, times: np.ndarray, stamp: int, trajectory: Trajectory) -> np.ndarray:
     """Move points (N, 3) float32, metres, each in the LiDAR frame of its own time, to the LiDAR frame at `stamp` (ns).
 
-    times: (N,), seconds from the stamp to each point's time. Points that are not finite stay so. Raises ValueError if
-    the trajectory does not cover the sweep.
+    times: (N,), seconds from the stamp to each point's time. Raises ValueError if the trajectory does not cover them.
     """
     if not len(points):
         return points.astype(np.float32)

@@ -1,7 +1,4 @@
-"""The camera model and pose of each image of a camera, from a rig or sensor_msgs/CameraInfo.
-
-CameraInfo is read by image_geometry's rules and REP-104.
-"""
+"""The camera model and pose of each image of a camera: the rig's, or CameraInfo's by image_geometry and REP-104."""
 
 from __future__ import annotations
 
@@ -138,16 +135,11 @@ class CalibratedCamera:
 
     def locate(self, stamp: int, size: tuple[int, int], image_frame: str, frame_from_lidar: Callable[[str], np.ndarray],
                received: int = 0) -> tuple[CameraModel, np.ndarray]:
-        """The camera model of an image, and camera_from_lidar (4, 4) into its optical frame.
+        """The camera model of an image of that size, pixels, and camera_from_lidar (4, 4) into its optical frame.
 
-        Args:
-            stamp, received: the image's stamp and when it was received, nanoseconds.
-            size: width and height of the image, pixels.
-            image_frame: its frame id. CameraInfo's is used if this one is empty or unknown.
-            frame_from_lidar: gives (4, 4) for a frame id, or raises ValueError. Not called if the rig has the pose.
-
-        Raises:
-            ValueError: there is no usable CameraInfo, it does not allow the image's size, or no frame is known.
+        stamp, received: the image's stamp and when it was received, ns. image_frame: its frame id; CameraInfo's is
+        used if it is empty or unknown. frame_from_lidar: gives (4, 4) for a frame id, or raises ValueError.
+        Raises ValueError if there is no usable CameraInfo, it does not allow the size, or no frame is known.
         """
         rig = self._rig
         if rig is not None and rig.camera is not None:

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from tttkd_ros.frame import Frame, View
-from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.rig import RigCamera
+from tttkd_ros.geometry.trajectory import Compensation
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.definitions import deserialise

@@ -47,10 +47,9 @@ class Lag:
 
 
 def image_time(stamp: int, offset: int) -> int:
-    """An image's stamp by the LiDAR's clock, nanoseconds.
+    """An image's stamp by the LiDAR's clock, nanoseconds. offset: from a scan's stamp to its image's, nanoseconds.
 
-    The offset (ns) leads from a scan's stamp to its image's. Below a second it is time that passes between the two, so
-    the stamp holds. From a second on it is a difference of clocks and is subtracted.
+    Below a second it is time that passes, and the stamp holds. From a second on it is a difference of clocks.
     """
     return stamp - offset if abs(offset) >= MIN_DIFFERENCE_NS else stamp
 

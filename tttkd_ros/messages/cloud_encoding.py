@@ -42,13 +42,8 @@ def encode_labelled(points: np.ndarray, labels: np.ndarray, confidence: np.ndarr
                     intensity: np.ndarray | None = None) -> CloudBytes:
     """The labelled cloud: x, y, z, intensity if given, label (UINT8), confidence and packed rgb, each 4 bytes apart.
 
-    Args:
-        points: (N, 3), metres.
-        labels: (N,) uint8. confidence and intensity are (N,), too.
-        palette: (256, 3) uint8, the RGB colour of each label.
-
-    Raises:
-        ValueError: another shape or type.
+    points: (N, 3), metres. labels: (N,) uint8. confidence, intensity: (N,). palette: (256, 3) uint8, RGB.
+    Raises ValueError for another shape or type.
     """
     size = _common_size(points, labels=labels, confidence=confidence, intensity=intensity)
     if labels.dtype != np.uint8:
@@ -86,11 +81,9 @@ def _interleave(names: tuple[str, ...], columns: dict[tuple[str, ...], np.ndarra
     if size:
         given = {fields: values for fields, values in columns.items() if values is not None}
         channels = [names.index(name) for fields in given for name in fields]
-        cv2.mixChannels(
-            [np.ascontiguousarray(values, "<f4").reshape(1, size, -1) for values in given.values()],
-            [np.frombuffer(buffer, "<f4").reshape(1, size, -1)],
-            [number for pair in enumerate(channels) for number in pair],
-        )
+        sources = [np.ascontiguousarray(values, "<f4").reshape(1, size, -1) for values in given.values()]
+        target = np.frombuffer(buffer, "<f4").reshape(1, size, -1)
+        cv2.mixChannels(sources, [target], [number for pair in enumerate(channels) for number in pair])
     fields = tuple(Field(name, 4 * index, UINT8 if name == "label" else FLOAT32, 1) for index, name in enumerate(names))
     return CloudBytes(fields, 4 * len(names), buffer, size)
 

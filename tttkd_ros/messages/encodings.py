@@ -1,7 +1,4 @@
-"""Image encodings, and the conversion of pixels to RGB.
-
-The encodings are those of sensor_msgs/image_encodings, whose meaning cv_bridge defines, and some that drivers add.
-"""
+"""Image encodings (sensor_msgs/image_encodings, and some that drivers add) and the conversion of pixels to RGB."""
 
 from __future__ import annotations
 
@@ -40,9 +37,8 @@ def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
         raise ValueError(f"channel order is {channel_order!r}, expected one of {', '.join(CHANNEL_ORDERS)}")
     if unordered := UNORDERED.fullmatch(name):
         if channel_order == "refuse":
-            raise ValueError(f"image encoding is {encoding!r}, which does not tell red from blue: set "
-                             "images.channel_order (tttkd evaluate: --channel-order) to bgr, which is OpenCV's, or "
-                             "rgb")
+            raise ValueError(f"image encoding is {encoding!r}, which does not tell red from blue: set images."
+                             "channel_order (tttkd evaluate: --channel-order) to bgr, which is OpenCV's, or rgb")
         bits, channels = unordered.groups()
         return f"{channel_order}{'a' if channels == '4' else ''}{bits}"
     if DEPTH.fullmatch(name):
@@ -52,18 +48,13 @@ def colour_encoding(encoding: str, channel_order: str = "refuse") -> str:
 
 
 def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Convert pixels to (H, W, 3) uint8 RGB.
+    """Convert pixels to (H, W, 3) uint8 RGB. Raises ValueError if their size does not suit the encoding.
 
     cv_bridge converts them if ROS provides it, because its encodings are the convention; otherwise rosbags-image does.
     Sixteen bits are scaled by the fewest of `BITS` that hold the largest value: an encoding does not specify them.
 
-    Args:
-        pixels: uint8 or uint16 in native byte order, without row padding: (H, W), (H, W, channels), or (rows, W) with
-            all planes of a planar image.
-        encoding: a key of `PIXEL_BYTES`.
-
-    Raises:
-        ValueError: the size does not suit the encoding.
+    pixels: uint8 or uint16 in native byte order, without row padding: (H, W), (H, W, channels), or (rows, W) with all
+    planes of a planar image. encoding: a key of `PIXEL_BYTES`.
     """
     if encoding == "nv24":
         pixels, encoding = _half_chroma(pixels), "nv12"
@@ -111,10 +102,8 @@ def _convert(pixels: np.ndarray, encoding: str, target: str) -> np.ndarray:
 def _message(pixels: np.ndarray, encoding: str) -> SimpleNamespace:
     """An Image of contiguous pixels."""
     height, width = pixels.shape[:2]
-    return SimpleNamespace(
-        height=height, width=width, encoding=encoding, is_bigendian=False, step=pixels.strides[0],
-        data=pixels.reshape(-1).view(np.uint8),
-    )  # fmt: skip
+    return SimpleNamespace(height=height, width=width, encoding=encoding, is_bigendian=False, step=pixels.strides[0],
+                           data=pixels.reshape(-1).view(np.uint8))
 
 
 def _half_chroma(pixels: np.ndarray) -> np.ndarray:

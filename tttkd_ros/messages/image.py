@@ -27,14 +27,9 @@ def image_size(msg) -> tuple[int, int]:
 def decode_image(msg, *, channel_order: str = "refuse", max_pixels: int = 2**26) -> np.ndarray:
     """Decode an Image, or a CompressedImage (which has a `format`), to (H, W, 3) uint8 RGB, C-contiguous and writable.
 
-    Args:
-        msg: the message.
-        channel_order: "bgr" or "rgb" for encodings that do not specify it (8UC3 and others); "refuse" rejects them.
-        max_pixels: a larger image is rejected before it is decoded.
-
-    Raises:
-        ValueError: an unknown encoding, depth, a size that is zero, too large or does not fit the data, data that are
-            damaged or of another codec.
+    channel_order: "bgr" or "rgb" for encodings that do not specify it (8UC3 and others); "refuse" rejects them.
+    Raises ValueError for an unknown encoding, depth, a size that is zero, too large or does not fit the data, and data
+    that are damaged or of another codec.
     """
     if hasattr(msg, "format"):
         image = to_rgb(*_decompress(msg, channel_order, max_pixels))

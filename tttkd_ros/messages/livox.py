@@ -12,11 +12,9 @@ from tttkd_ros.messages.point_cloud import FLOAT32, UINT8, UINT32, Field
 # livox_ros_driver2, livox_ros2_driver (package livox_interfaces) and livox_ros_driver share one layout.
 TYPE = re.compile(r"livox_(ros_driver2?|ros2_driver|interfaces2?)/(msg/)?CustomMsg")
 POINT_BYTES = 20  # from one CustomPoint to the next; the last one lacks the byte of padding
-FIELDS = (
-    Field("offset_time", 0, UINT32, 1), Field("x", 4, FLOAT32, 1), Field("y", 8, FLOAT32, 1),
-    Field("z", 12, FLOAT32, 1), Field("intensity", 16, UINT8, 1), Field("tag", 17, UINT8, 1),
-    Field("line", 18, UINT8, 1),
-)  # fmt: skip
+LAYOUT = {"offset_time": (0, UINT32), "x": (4, FLOAT32), "y": (8, FLOAT32), "z": (12, FLOAT32),
+          "intensity": (16, UINT8), "tag": (17, UINT8), "line": (18, UINT8)}
+FIELDS = tuple(Field(name, offset, datatype, 1) for name, (offset, datatype) in LAYOUT.items())
 
 
 def is_livox(kind: str) -> bool:
@@ -46,7 +44,5 @@ def decode_livox(cdr: bytes) -> SimpleNamespace:
     data = array.array("B", points)
     data.extend(bytes(size * POINT_BYTES - len(data)))
     header = SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
-    return SimpleNamespace(
-        header=header, is_bigendian=order == ">", width=size, height=1, fields=FIELDS, point_step=POINT_BYTES,
-        row_step=size * POINT_BYTES, is_dense=True, data=data,
-    )  # fmt: skip
+    return SimpleNamespace(header=header, is_bigendian=order == ">", width=size, height=1, fields=FIELDS,
+                           point_step=POINT_BYTES, row_step=size * POINT_BYTES, is_dense=True, data=data)

@@ -1,17 +1,15 @@
 """Match each LiDAR scan with the camera message nearest in stamp, and never with one from before a jump in time.
 
-The LiDAR leads: a scan is registered when it arrives, and asks for its images when it needs them. Stamps are integer
-nanoseconds. The algorithm uses only the stamps and the order of arrival:
+A scan is registered when it arrives, and asks for its images when it needs them. Stamps are integer nanoseconds. The
+algorithm uses only the stamps and the order of arrival:
 
 1. A camera's image belongs to a scan if its stamp is nearest to the scan's stamp plus the camera's offset, and within
    the tolerance.
-2. Each camera keeps its newest images. A scan that is still referenced reserves its nearest image, so that newer images
-   do not push it out.
+2. Each camera keeps its newest images. A scan that is still referenced reserves its nearest image.
 3. Messages may overtake each other by up to the tolerance. A stamp further back is a jump: a bag looped, or a clock was
    reset.
 4. If a camera jumps back, it drops its images. No scan from before the jump gets an image of this camera again.
-5. If the scans jump back, every camera drops its images, unless the camera jumped after the previous scan and so is in
-   the new time already.
+5. If the scans jump back, every camera drops its images, unless the camera jumped after the previous scan.
 6. A camera that has not followed the scans' jump yet may send late images from before it. Their stamps are nearer to
    the scans before the jump. Only the last one is held until the next scan. If that scan continues from before the
    jump, a single stamp was wrong and the held image counts.
@@ -74,15 +72,10 @@ class _Camera:
 class StampMatcher(Generic[Payload]):
     """Keeps each camera's newest messages and finds the one that belongs to a scan. Thread-safe; memory is bounded.
 
-    Args:
-        offsets: camera -> nanoseconds from a scan's stamp to that of its image.
-        tolerance: largest distance, nanoseconds, of an image from there.
-        depth: messages kept per camera.
-        max_bytes: bytes kept per camera, beside the newest message. Reserved images may take as much again; scans that
-            have waited longest come first.
-
-    Raises:
-        ValueError: tolerance or depth is out of range.
+    offsets: camera -> nanoseconds from a scan's stamp to that of its image. tolerance: largest distance, nanoseconds,
+    of an image from there. depth: messages kept per camera. max_bytes: bytes kept per camera, beside the newest
+    message; reserved images may take as much again, and scans that have waited longest come first.
+    Raises ValueError if tolerance or depth is out of range.
     """
 
     def __init__(self, offsets: Mapping[str, int], tolerance: int, depth: int, max_bytes: float = math.inf):

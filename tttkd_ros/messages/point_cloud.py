@@ -1,7 +1,6 @@
 """PointCloud2 to arrays, without ROS: any object with the message's attributes serves.
 
-Decoding is little more than copying. OpenCV's routines for pixel channels copy the coordinates, because NumPy is
-several times slower on items of 12 bytes. cloud_encoding.py does the same the other way round.
+OpenCV's routines for pixel channels copy the coordinates: NumPy is several times slower on items of 12 bytes.
 """
 
 from __future__ import annotations
@@ -56,10 +55,8 @@ def decode_cloud(msg) -> Cloud:
         intensity = np.zeros(0, np.float32) if "intensity" in layout.point.fields else None
         return Cloud(np.zeros((0, 3), np.float32), intensity)
     axes, packed, intensity = layout.point.coordinates
-    return Cloud(
-        layout.points(axes, packed),
-        None if intensity is None else layout.column(intensity).astype(np.float32, copy=False),
-    )
+    values = None if intensity is None else layout.column(intensity).astype(np.float32, copy=False)
+    return Cloud(layout.points(axes, packed), values)
 
 
 def decode_field(msg, name: str) -> np.ndarray:
@@ -96,9 +93,9 @@ class _PointLayout:
         if field.count != 1:
             raise ValueError(f"cloud field {name!r} has count {field.count}, expected 1")
         if not 0 <= field.offset <= self.step - SIZES[field.datatype]:
-            raise ValueError(f"cloud field {name!r} takes bytes {field.offset} to "
-                             f"{field.offset + SIZES[field.datatype]} of a point, expected them within its "
-                             f"{self.step} bytes (point_step)")
+            end = field.offset + SIZES[field.datatype]
+            raise ValueError(f"cloud field {name!r} takes bytes {field.offset} to {end} of a point, expected them "
+                             f"within its {self.step} bytes (point_step)")
         return field
 
     @cached_property

@@ -94,11 +94,9 @@ def _misfit(low: np.generic, high: np.generic, stamp: int, unit: str, auto: bool
     first, last = float(low) * scale, float(high) * scale
     if abs(first - stamp / SECOND) < abs(first):
         first, last = first - stamp / SECOND, last - stamp / SECOND
-    return (
-        f"holds {low} to {high}: as {unit} it has times from {first:g} to {last:g} s after the cloud's stamp, "
-        f"expected at most {MAX_OFFSET_S if auto else MAX_OFFSET_GIVEN_S:g} s. Do LiDAR and driver have one clock? If "
-        "the unit is another, set points.time_unit (tttkd evaluate: --time-unit)"
-    )
+    return (f"holds {low} to {high}: as {unit} it has times from {first:g} to {last:g} s after the cloud's stamp, "
+            f"expected at most {MAX_OFFSET_S if auto else MAX_OFFSET_GIVEN_S:g} s. Do LiDAR and driver have one clock? "
+            "If the unit is another, set points.time_unit (tttkd evaluate: --time-unit)")
 
 
 def _has_return(msg) -> np.ndarray:

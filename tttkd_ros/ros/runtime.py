@@ -21,9 +21,9 @@ from tttkd_ros.adaptation.process import AdapterProcess, Cancellation
 from tttkd_ros.adaptation.state_file import Origin
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
-from tttkd_ros.geometry.compensation import Compensation
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
+from tttkd_ros.geometry.trajectory import Compensation
 from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog, warn_with

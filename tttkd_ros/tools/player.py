@@ -82,10 +82,9 @@ def play(bag: tyro.conf.Positional[Path], /, *, rate: float = 1.0,
 
 
 def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[str, str]]:
-    """The message classes of the topics to play, and the reasons of those that are left out.
+    """The message classes of the topics to play, and the reasons of those that are left out. topics: see `play`.
 
-    topics: only these; without any, all but those under /truth. Raises ValueError for a topic that the bag lacks, or if
-    there is nothing to play.
+    Raises ValueError for a topic that the bag lacks, or if there is nothing to play.
     """
     unknown = sorted(set(topics) - bag.types.keys() - bag.left_out.keys())
     if unknown:

@@ -1,7 +1,6 @@
 """Record topics into a bag: `python -m tttkd_ros.tools.recorder OUT /segmenter/points_labeled --count 300`.
 
-The bag holds the CDR bytes as they arrived, each at the wall-clock time of its arrival. SIGINT and SIGTERM end the
-recording, as do the options `count`, `follow` and `idle`.
+The bag holds the CDR bytes as they arrived, with the wall-clock time. SIGINT and SIGTERM end the recording, too.
 """
 
 from __future__ import annotations
