@@ -17,12 +17,6 @@ class ClassSet:
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
 
-    def __post_init__(self):
-        if len(self.names) != len(self.colours):
-            raise ValueError(f"class set {self.name!r}: {len(self.names)} names but {len(self.colours)} colours")
-        if not 0 < len(self.names) < UNLABELLED:
-            raise ValueError(f"class set {self.name!r}: {len(self.names)} classes, expected 1 to {UNLABELLED - 1}")
-
     def __len__(self) -> int:
         return len(self.names)
 

@@ -29,12 +29,7 @@ def require_device(name: str | torch.device) -> None:
 
 
 class CudaStream:
-    """A CUDA stream to work in, `with stream():`. On a CPU it does nothing.
-
-    Args:
-        device: of the stream.
-        urgent: schedule its kernels before those of other streams.
-    """
+    """A CUDA stream to work in, `with stream():`; urgent ones come first on the GPU. On a CPU it does nothing."""
 
     def __init__(self, device: torch.device, *, urgent: bool):
         priority = -1 if urgent else 0  # lower numbers come first in CUDA

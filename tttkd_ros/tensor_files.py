@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
+
+from tttkd_ros.files import write_whole
 
 MAX_SHOWN = 4  # mismatches in one message
 
 
+def write_tensors(path: str | Path, file_format: str, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write a file of tensors atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, save(contiguous, {"format": file_format, **metadata}))
+
+
 def read_tensors(path: str | Path, file_format: str, *, load: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a file of tensors.
+    """Read the metadata of an existing file, and its tensors by name, unless `load` is False.
 
-    Args:
-        path: of an existing file.
-        file_format: expected value of the metadata's entry "format".
-        load: False skips the tensors.
-
-    Returns:
-        The metadata, and the tensors by name.
-
-    Raises:
-        ValueError: the file is damaged or has another format.
+    Raises ValueError if the file is damaged or has another format.
     """
     try:
         with safe_open(path, framework="pt") as file:

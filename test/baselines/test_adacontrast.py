@@ -15,8 +15,9 @@ def parameters(student):
     return torch.cat([parameter.detach().flatten() for parameter in student.backbone.parameters()])
 
 
-def test_the_momentum_encoder_is_updated_with_0_999_before_each_step(town):
-    adapter = AdaContrast(town.student, 1e-2)
+def test_the_momentum_encoder_is_updated_with_0_999_before_each_step(town, monkeypatch):
+    monkeypatch.setattr(AdaContrast, "learning_rate", 1e-2)
+    adapter = AdaContrast(town.student)
     shipped = parameters(town.student)
     adapter.step(town.frame(0), CONFIG)
     assert torch.allclose(parameters(adapter._state.encoder), shipped, atol=1e-7)

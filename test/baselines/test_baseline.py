@@ -38,7 +38,8 @@ def same(first, second):
 
 def make_adapter(name, town):
     arguments = (town.student, town.teacher, town.head) if name in CROSS_MODAL else (town.student,)
-    return METHODS[name](*arguments, learning_rate=1e-2)
+    faster = type("Faster", (METHODS[name],), {"learning_rate": 1e-2})
+    return faster(*arguments)
 
 
 @pytest.fixture(params=METHODS)

@@ -40,7 +40,7 @@ def test_a_point_without_a_consistent_modality_is_ignored():
 
 
 def test_the_published_slow_models_average_the_fast_ones_with_momentum_0_99(town):
-    adapter = MMTTA(town.student, town.teacher, town.head, 1e-2)
+    adapter = MMTTA(town.student, town.teacher, town.head)
     adapter.step(town.frame(0), TTTConfig(stride=1))
     state = adapter._state
     for slow, fast, shipped in (

@@ -11,9 +11,10 @@ from tttkd_ros.segmenter.segmenter import Segmenter
 CONFIG = TTTConfig(stride=1)
 
 
-def test_a_learning_rate_of_0_is_batch_normalisation_with_the_batchs_statistics(town):
+def test_a_learning_rate_of_0_is_batch_normalisation_with_the_batchs_statistics(town, monkeypatch):
+    monkeypatch.setattr(Tent, "learning_rate", 0.0)
     predictor = with_batch_statistics(town.student)
-    tent = Pipeline(predictor, lambda: Tent(town.student, learning_rate=0.0), CONFIG, background=False)
+    tent = Pipeline(predictor, lambda: Tent(town.student), CONFIG, background=False)
     alone = Segmenter(predictor)
     for seed in range(3):
         frame = town.frame(seed)
@@ -34,8 +35,9 @@ def test_the_loss_is_the_entropy_of_the_predictions_with_the_sweeps_own_statisti
     assert Tent(town.student).step(frame, CONFIG).loss == pytest.approx(entropy, rel=1e-5)
 
 
-def test_entropy_and_error_fall_below_those_of_batch_statistics(town):
-    tent = Tent(town.student, 1e-2)
+def test_entropy_and_error_fall_below_those_of_batch_statistics(town, monkeypatch):
+    monkeypatch.setattr(Tent, "learning_rate", 1e-2)
+    tent = Tent(town.student)
     losses = [tent.step(town.frame(seed), CONFIG).loss for seed in range(20)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     predictor = with_batch_statistics(town.student)

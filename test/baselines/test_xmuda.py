@@ -25,8 +25,9 @@ def test_pseudo_labels_above_0_9_are_never_ignored():
     assert pseudo_labels(logits(0.85, 0.92, 0.95, 0.99)).tolist() == [IGNORED, 0, 0, 0]
 
 
-def test_the_norm_of_the_2d_branch_adapts(town):
-    adapter = XMuda(town.student, town.teacher, town.head, 1e-2)
+def test_the_norm_of_the_2d_branch_adapts(town, monkeypatch):
+    monkeypatch.setattr(XMuda, "learning_rate", 1e-2)
+    adapter = XMuda(town.student, town.teacher, town.head)
     adapter.step(town.frame(0), CONFIG)
     head = adapter._state.head
     assert not torch.equal(head.norm.weight, town.head.norm.weight)
@@ -37,10 +38,11 @@ def test_the_3d_branch_learns_from_the_2d_branch(town, monkeypatch):
     """Without pseudo labels, an image head that is always wrong makes the student wrong."""
     monkeypatch.setattr("tttkd_ros.baselines.xmuda.PSEUDO_LABEL_WEIGHT", 0.0)
     monkeypatch.setattr("tttkd_ros.baselines.xmuda.CROSS_MODAL_WEIGHT", 1.0)
+    monkeypatch.setattr(XMuda, "learning_rate", 1e-1)
     wrong = copy.deepcopy(town.head)
     with torch.no_grad():
         wrong.linear.bias[[town.ROAD, town.BUILDING, town.NATURE]] -= 50
-    adapter = XMuda(town.student, town.teacher, wrong, 1e-1)
+    adapter = XMuda(town.student, town.teacher, wrong)
     for seed in range(15):
         adapter.step(town.frame(seed), CONFIG)
     assert town.accuracy(weights=adapter.weights()) < town.accuracy() - 0.2

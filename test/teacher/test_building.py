@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tttkd_ros.teacher import building
 from tttkd_ros.teacher.building import BuildStopped, build_apart
 
 TIMEOUT_S = 60
@@ -31,12 +32,12 @@ def has_ended(pid):
 
 
 def test_another_process_builds(tmp_path):
-    build_apart(partial(os.system, f"echo $PPID > {tmp_path}/pid"))
+    build_apart(partial(os.system, f"echo $PPID > {tmp_path}/pid"), threading.Event())
     assert int((tmp_path / "pid").read_text()) != os.getpid()
 
 
 def test_a_teacher_can_be_sent_to_the_other_process(tmp_path, features):
-    build_apart(partial(torch.save, features, tmp_path / "received"))
+    build_apart(partial(torch.save, features, tmp_path / "received"), threading.Event())
     received = torch.load(tmp_path / "received", weights_only=False)
     pixels = torch.randn(1, 3, 70, 140)
     assert torch.equal(received(pixels), features(pixels))
@@ -44,18 +45,19 @@ def test_a_teacher_can_be_sent_to_the_other_process(tmp_path, features):
 
 def test_a_failed_build_leaves_its_error_on_stderr(tmp_path, capfd):
     with pytest.raises(RuntimeError, match="exit status 1"):
-        build_apart(partial(os.mkdir, tmp_path))
+        build_apart(partial(os.mkdir, tmp_path), threading.Event())
     assert "FileExistsError" in capfd.readouterr().err
 
 
 def test_a_crashed_build_does_not_end_this_process():
     with pytest.raises(RuntimeError, match="exit status -11"):
-        build_apart(partial(os.system, "kill -SEGV $PPID"))
+        build_apart(partial(os.system, "kill -SEGV $PPID"), threading.Event())
 
 
-def test_a_long_build_logs_its_progress(caplog):
+def test_a_long_build_logs_its_progress(monkeypatch, caplog):
+    monkeypatch.setattr(building, "PROGRESS_INTERVAL_S", 0.2)
     with caplog.at_level(logging.INFO):
-        build_apart(partial(time.sleep, 0.6), progress_s=0.2)
+        build_apart(partial(time.sleep, 0.6), threading.Event())
     assert sum(message.startswith("still building: ") for message in caplog.messages) >= 2
 
 
@@ -88,7 +90,7 @@ def test_a_build_ends_with_its_parent(tmp_path):
         "from tttkd_ros.teacher.building import build_apart\n"
         f"pid = pathlib.Path({str(tmp_path / 'pid')!r})\n"
         "build = functools.partial(os.system, f'echo $PPID > {pid}; exec sleep 5')\n"
-        "threading.Thread(target=build_apart, args=(build,), daemon=True).start()\n"
+        "threading.Thread(target=build_apart, args=(build, threading.Event()), daemon=True).start()\n"
         "while not (pid.exists() and pid.read_text()): time.sleep(0.02)\n"
         "os.kill(os.getpid(), 9)\n"
     )

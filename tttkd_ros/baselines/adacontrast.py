@@ -21,7 +21,7 @@ TEMPERATURE = 0.07
 MAX_POINTS = 512  # per sweep
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class AdaContrastState(BaselineState):
     """The state of AdaContrast. Both queues hold points, oldest first: one to vote with, one of keys to contrast."""
 
@@ -55,12 +55,9 @@ class AdaContrast(Baseline[AdaContrastState]):
         optimiser = torch.optim.SGD(trained, self.learning_rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
         channels, classes = student.config.base_channels, len(student.config.classes)
         empty = student.teacher_mean.new_empty(0, channels)
-        return AdaContrastState(
-            student=student, generator=generator, optimiser=optimiser,
-            encoder=copy.deepcopy(student).requires_grad_(False),
-            features=empty, probabilities=empty.new_empty(0, classes),
-            keys=empty, key_labels=empty.new_empty(0, dtype=torch.int64),
-        )  # fmt: skip
+        return AdaContrastState(student, generator, optimiser, encoder=copy.deepcopy(student).requires_grad_(False),
+                                features=empty, probabilities=empty.new_empty(0, classes),
+                                keys=empty, key_labels=empty.new_empty(0, dtype=torch.int64))
 
     def _update(self, state: AdaContrastState, inputs: AdaptationInput) -> float:
         student, encoder, points, generator = state.student, state.encoder, inputs.points, state.generator
@@ -77,11 +74,8 @@ class AdaContrast(Baseline[AdaContrastState]):
         features = student(query_view)[sample]
         logits = student.logits(features)
         mean = logits.softmax(1).mean(0)
-        loss = (
-            cross_entropy(logits, labels)
-            + contrastive_loss(normalize(features, dim=1), keys, labels, state.keys, state.key_labels)
-            + (mean * (mean + 1e-8).log()).sum()
-        )
+        contrast = contrastive_loss(normalize(features, dim=1), keys, labels, state.keys, state.key_labels)
+        loss = cross_entropy(logits, labels) + contrast + (mean * (mean + 1e-8).log()).sum()
         value = gradient_step(loss, state.optimiser)
         with torch.no_grad():
             features = encoder(weak_view)[sample]
@@ -92,16 +86,10 @@ class AdaContrast(Baseline[AdaContrastState]):
 
 
 def vote_pseudo_labels(features: Tensor, probabilities: Tensor, stored: Tensor, stored_probabilities: Tensor) -> Tensor:
-    """Return the class with the highest mean probability among the nearest stored features.
+    """Return (B,) int64, the class with the highest mean probability among the nearest stored features.
 
-    Args:
-        features: (B, channels).
-        probabilities: (B, classes) of `features`, used while fewer than `NEIGHBOURS` features are stored.
-        stored: (K, channels).
-        stored_probabilities: (K, classes) of `stored`.
-
-    Returns:
-        (B,) int64.
+    Features are (B, channels) and stored (K, channels), each with probabilities of the classes. The features' own count
+    while fewer than `NEIGHBOURS` are stored.
     """
     if len(stored) >= NEIGHBOURS:
         similarity = normalize(features, dim=1) @ normalize(stored, dim=1).T
@@ -110,14 +98,9 @@ def vote_pseudo_labels(features: Tensor, probabilities: Tensor, stored: Tensor, 
 
 
 def contrastive_loss(queries: Tensor, keys: Tensor, labels: Tensor, queue: Tensor, queue_labels: Tensor) -> Tensor:
-    """Return the mean InfoNCE loss. Queue rows with the query's pseudo label are no negatives.
+    """Return the mean InfoNCE loss of queries (B, channels) with their positives, the keys, and a queue (Q, channels).
 
-    Args:
-        queries: (B, channels), unit length.
-        keys: (B, channels), unit length: the positive of each query.
-        labels: (B,), pseudo labels of the queries.
-        queue: (Q, channels), unit length.
-        queue_labels: (Q,), pseudo labels of the queue.
+    All rows have unit length. Queue rows with the query's pseudo label are no negatives.
     """
     positive = (queries * keys).sum(1, keepdim=True)
     negative = (queries @ queue.T).masked_fill(labels[:, None] == queue_labels, -torch.inf)

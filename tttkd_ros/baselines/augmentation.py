@@ -11,22 +11,14 @@ from torch import Tensor
 def weak_augmentation(points: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror y at random, rotate by a multiple of 90 degrees about z, and shift by less than a metre.
 
-    Args:
-        points: (N, 3), metres, z up.
-        generator: On the CPU.
-
-    Returns:
-        (N, 3), the augmented points in the same order.
+    points: (N, 3), metres, z up. generator: on the CPU. Returns (N, 3) in the same order.
     """
     angle = torch.randint(4, (), generator=generator) * (math.pi / 2)
     return points @ _rotation(angle, generator).to(points) + torch.rand(3, generator=generator).to(points)
 
 
 def strong_augmentation(points: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror y at random, rotate by any angle about z, scale by up to a tenth, shift, and jitter each point by 2 cm.
-
-    Arguments and result are those of `weak_augmentation`.
-    """
+    """Mirror y at random, rotate by any angle about z, scale by up to a tenth, shift, and jitter each point by 2 cm."""
     angle = torch.rand((), generator=generator) * (2 * math.pi)
     scale = 0.9 + 0.2 * torch.rand((), generator=generator)
     jitter = 0.02 * torch.randn(points.shape, generator=generator)

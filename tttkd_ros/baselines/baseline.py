@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
@@ -26,14 +26,14 @@ from tttkd_ros.teacher.image_head import ImageHead
 IGNORED = -100  # a label that cross_entropy ignores
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class BaselineState:
     """Everything that a method changes from step to step. Methods may add fields."""
 
     student: Student  # its backbone is published
     generator: torch.Generator  # of all random draws, on the CPU
-    optimiser: torch.optim.Optimizer | None = None
-    updates: int = 0
+    optimiser: torch.optim.Optimizer | None
+    updates: int = field(default=0, init=False)
 
 
 S = TypeVar("S", bound=BaselineState)
@@ -51,19 +51,11 @@ class AdaptationInput:
 class Baseline(ABC, Generic[S]):
     """An `Adapter` that runs `config.steps` updates per frame on its own copy of a student.
 
-    It updates a copy of its state, which replaces the state only if the step is accepted.
-
-    Args:
-        student: Is copied.
-        learning_rate: The method's own if None.
-        seed: Of all random draws.
-    """
+    It updates a copy of its state, which replaces the state only if the step is accepted."""
 
     learning_rate = math.nan  # for a method without one
 
-    def __init__(self, student: Student, learning_rate: float | None = None, seed: int = 0):
-        if learning_rate is not None:
-            self.learning_rate = learning_rate
+    def __init__(self, student: Student, seed: int = 0):
         self._seed = seed
         self._stream = CudaStream(student.teacher_mean.device, urgent=False)
         self._version = 0
@@ -83,15 +75,8 @@ class Baseline(ABC, Generic[S]):
         return AdaptationInput(points[state.student.in_range(points)].to(state.student.teacher_mean.device))
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
-        """Adapt to a frame. A rejected step changes nothing.
-
-        Args:
-            frame: Its labels are not used.
-            config: Only `steps`, `min_points` and `stride` apply.
-
-        Returns:
-            A report, in which `points` counts the points to learn from.
-        """
+        """Adapt to a frame without its labels. A rejected step changes nothing. The report counts the points to learn
+        from. Of `config` only `steps`, `min_points` and `stride` apply."""
         start = time.perf_counter()
         with self._stream():
             attempt = copy.deepcopy(self._state)
@@ -105,7 +90,7 @@ class Baseline(ABC, Generic[S]):
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             **outcome,
-        )  # fmt: skip
+        )
 
     def weights(self) -> Weights:
         """Return a copy of the adapted tensors."""
@@ -113,11 +98,7 @@ class Baseline(ABC, Generic[S]):
             return Weights.copied(self._version, self._state.student.backbone)
 
     def load_weights(self, weights: Weights) -> None:
-        """Continue from these weights and their version. All other state starts anew.
-
-        Raises:
-            ValueError: The weights belong to another backbone.
-        """
+        """Continue from these weights; all other state starts anew. Raises ValueError if they fit another backbone."""
         self._restart(self._state.student, weights)
         self._version = weights.version
 
@@ -167,25 +148,17 @@ class CrossModalBaseline(Baseline[S]):
     pixel. Here it is the frozen teacher with an `ImageHead` trained on the source, with one prediction per patch. Only
     the 3D branch is published and evaluated.
 
-    Args:
-        student, learning_rate, seed: See `Baseline`.
-        teacher: Computes the features of the patches.
-        head: Classifies these features.
-
-    Raises:
-        ValueError: The head has other classes than the student, or other features than the teacher.
+    The teacher computes the features of the patches, and the head classifies them. Raises ValueError if the head has
+    other classes than the student, or other features than the teacher.
     """
 
-    def __init__(
-        self, student: Student, teacher: Teacher, head: ImageHead, learning_rate: float | None = None, seed: int = 0
-    ):
+    def __init__(self, student: Student, teacher: Teacher, head: ImageHead, seed: int = 0):
         if (head.class_set, head.dim) != (student.config.class_set, teacher.dim):
-            raise ValueError(
-                f"the image head has the classes {head.class_set!r} and {head.dim} features, but the student has "
-                f"{student.config.class_set!r} and the teacher {teacher.dim} features; train a head that fits"
-            )
+            raise ValueError(f"the image head has the classes {head.class_set!r} and {head.dim} features, but the "
+                             f"student has {student.config.class_set!r} and the teacher {teacher.dim} features; "
+                             "train a head that fits")
         self._teacher, self._head = teacher, head.to(student.teacher_mean.device)
-        super().__init__(student, learning_rate, seed)
+        super().__init__(student, seed)
 
     def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
         points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only

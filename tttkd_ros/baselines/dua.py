@@ -26,7 +26,7 @@ class Dua(Baseline[BaselineState]):
     """
 
     def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
-        return BaselineState(student=student.requires_grad_(False).eval(), generator=generator)
+        return BaselineState(student.requires_grad_(False).eval(), generator, optimiser=None)
 
     def _update(self, state: BaselineState, inputs: AdaptationInput) -> None:
         batch = [weak_augmentation(inputs.points, state.generator) for _ in range(BATCH_SIZE)]

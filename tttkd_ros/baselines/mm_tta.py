@@ -18,7 +18,7 @@ MOMENTUM = 0.99  # of the slow models (lambda)
 MIN_CONSISTENCY = 0.3  # a point below it in both modalities is ignored (theta)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class MMTTAState(BaselineState):
     """The state of MM-TTA. `student` is the slow model of the 3D branch."""
 
@@ -46,10 +46,7 @@ class MMTTA(CrossModalBaseline[MMTTAState]):
         slow, slow_head = student.requires_grad_(False).eval(), copy.deepcopy(self._head).requires_grad_(False).eval()
         fast, fast_head = copy.deepcopy((slow, slow_head))
         trained = train_affine_only(fast.backbone, fast_head)
-        return MMTTAState(
-            student=slow, generator=generator, optimiser=torch.optim.Adam(trained, self.learning_rate),
-            head=slow_head, fast=fast, fast_head=fast_head,
-        )  # fmt: skip
+        return MMTTAState(slow, generator, torch.optim.Adam(trained, self.learning_rate), slow_head, fast, fast_head)
 
     def _update(self, state: MMTTAState, inputs: AdaptationInput) -> float:
         logits_3d = state.fast.logits(state.fast(inputs.points)[inputs.visible])  # (M, classes)
@@ -64,14 +61,8 @@ class MMTTA(CrossModalBaseline[MMTTAState]):
 
 
 def refine_pseudo_labels(slow_3d: Tensor, fast_3d: Tensor, slow_2d: Tensor, fast_2d: Tensor) -> Tensor:
-    """Choose a label per point by Inter-PR.
-
-    Args:
-        slow_3d, fast_3d, slow_2d, fast_2d: (M, classes), the logits of the four models.
-
-    Returns:
-        (M,) int64, `IGNORED` if both modalities are below `MIN_CONSISTENCY`.
-    """
+    """Choose labels (M,) by Inter-PR from the logits (M, classes) of the four models. They are `IGNORED` if both
+    modalities are below `MIN_CONSISTENCY`."""
     consistency_3d, consistency_2d = consistency(slow_3d, fast_3d), consistency(slow_2d, fast_2d)
     weight_3d = (consistency_3d / (consistency_3d + consistency_2d))[:, None]
     probabilities = weight_3d * _mean(slow_3d, fast_3d) + (1 - weight_3d) * _mean(slow_2d, fast_2d)

@@ -27,8 +27,7 @@ class Tent(Baseline[BaselineState]):
     def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
         student = with_batch_statistics(student)
         trained = train_affine_only(student.requires_grad_(False).backbone)
-        optimiser = torch.optim.Adam(trained, self.learning_rate)
-        return BaselineState(student=student, generator=generator, optimiser=optimiser)
+        return BaselineState(student, generator, torch.optim.Adam(trained, self.learning_rate))
 
     def _update(self, state: BaselineState, inputs: AdaptationInput) -> float:
         logits = state.student.logits(state.student(inputs.points))

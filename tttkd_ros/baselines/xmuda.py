@@ -1,7 +1,4 @@
-"""xMUDA at test time (arXiv 1911.12676; a baseline of MM-TTA, arXiv 2204.12667, section 4).
-
-A 3D and a 2D branch learn from pseudo labels and from each other.
-"""
+"""xMUDA at test time (arXiv 1911.12676; a baseline of MM-TTA, arXiv 2204.12667, section 4)."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ CROSS_MODAL_WEIGHT, PSEUDO_LABEL_WEIGHT = 0.01, 1.0
 MAX_CONFIDENCE_THRESHOLD = 0.9
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class XMudaState(BaselineState):
     """The state of xMUDA."""
 
@@ -47,8 +44,7 @@ class XMuda(CrossModalBaseline[XMudaState]):
     def _init_state(self, student: Student, generator: torch.Generator) -> XMudaState:
         head = copy.deepcopy(self._head)
         trained = train_affine_only(student.requires_grad_(False).backbone, head)
-        optimiser = torch.optim.Adam(trained, self.learning_rate)
-        return XMudaState(student=student, generator=generator, optimiser=optimiser, head=head)
+        return XMudaState(student, generator, torch.optim.Adam(trained, self.learning_rate), head)
 
     def _update(self, state: XMudaState, inputs: AdaptationInput) -> float:
         logits_3d = state.student.logits(state.student(inputs.points))  # (N, classes)
@@ -61,14 +57,8 @@ class XMuda(CrossModalBaseline[XMudaState]):
 
 @torch.no_grad()
 def pseudo_labels(logits: Tensor) -> Tensor:
-    """Return the predicted classes, `IGNORED` if the confidence is below the class's median and below 0.9 (xMUDA).
-
-    Args:
-        logits: (N, classes).
-
-    Returns:
-        (N,) int64.
-    """
+    """Return (N,) int64, the classes predicted by logits (N, classes), `IGNORED` if the confidence is below the class's
+    median and below 0.9 (xMUDA)."""
     confidence, labels = logits.softmax(1).max(1)
     for label in labels.unique():
         of_class = labels == label

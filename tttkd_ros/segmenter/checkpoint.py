@@ -8,12 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.student import Student, StudentConfig
-from tttkd_ros.tensor_files import read_tensors, tensor_mismatches
+from tttkd_ros.tensor_files import read_tensors, tensor_mismatches, write_tensors
 
 _FORMAT = "tttkd_ros student 1"
 SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` writes it
@@ -21,27 +19,14 @@ SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` write
 
 def save_student(student: Student, path: str | Path, provenance: Mapping[str, str]) -> None:
     """Write a checkpoint atomically. provenance: how the student was made (command, seed, data)."""
-    metadata = {
-        "format": _FORMAT,
-        "config": json.dumps(asdict(student.config)),
-        "classes": json.dumps(student.config.classes.names),
-        "provenance": json.dumps(dict(provenance)),
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    write_whole(path, save(tensors, metadata))
+    write_tensors(path, _FORMAT, student.state_dict(), config=json.dumps(asdict(student.config)),
+                  classes=json.dumps(student.config.classes.names), provenance=json.dumps(dict(provenance)))
 
 
 def load_student(path: str | Path, device: str = "cpu", class_set: str | None = None) -> Student:
-    """Load the student of a checkpoint, in eval mode.
+    """Load the student of a checkpoint, in eval mode. class_set: name of the required class set; None accepts any.
 
-    Args:
-        path: of the checkpoint.
-        device: of the student.
-        class_set: name of the required class set; None accepts any.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds no student, or has another class set.
+    Raises FileNotFoundError, or ValueError if the file is damaged, holds no student, or has another class set.
     """
     config, provenance, tensors = _read(path, load=True)
     if class_set is not None and config.class_set != class_set:

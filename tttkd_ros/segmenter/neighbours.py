@@ -22,8 +22,7 @@ COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))  # (dx, dy) of the offsets 0 to 
 def index_pairs(voxels: Voxels, levels: int) -> dict[str, IndiceData]:
     """Find the pairs of a U-Net for voxels on the CPU.
 
-    Returns:
-        "level0", ...: pairs of 3x3x3 submanifold convolutions. "down0", ...: pairs of 2x2x2 strided convolutions.
+    "level0", ... are those of 3x3x3 submanifold convolutions, "down0", ... those of 2x2x2 strided convolutions.
     """
     pairs = {}
     indices, shape = voxels.indices.numpy(), voxels.spatial_shape
@@ -39,13 +38,11 @@ def index_pairs(voxels: Voxels, levels: int) -> dict[str, IndiceData]:
 
 
 def _submanifold(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pairs of neighbours among voxels with ascending keys (V,) int64.
+    """Find the pairs of neighbours among voxels with ascending keys (V,) int64: (2, 27, V) int32 as [in, out] with
+    out + offset = in, and the number of pairs of each offset (27,) int32.
 
     The offset (dx, dy, dz) has the number 9 (dx + 1) + 3 (dy + 1) + (dz + 1). As in spconv, the centre (13) is not
     listed, row 26 - k holds row k swapped, and only the rows before the centre are counted.
-
-    Returns:
-        Pairs (2, 27, V) int32 as [in, out] with out + offset = in, and the number of pairs of each offset (27,) int32.
     """
     pairs = np.full((2, 27, len(keys)), -1, np.int32)
     counts = np.zeros(27, np.int32)

@@ -24,28 +24,19 @@ WARNING_INTERVAL_S = 60.0
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The labels of one sweep, in the order of its points.
+    """The labels of one sweep, in the order of its points."""
 
-    Args:
-        labels: (N,) uint8; `UNLABELLED` for points that are not finite or out of range.
-        confidence: (N,) float32, softmax probability of the label; 0 for unlabelled points.
-        version: of the weights that made the prediction.
-        problem: why almost no point is in range; empty if that is not so.
-    """
-
-    labels: np.ndarray
-    confidence: np.ndarray
-    version: int
-    problem: str = ""
+    labels: np.ndarray  # (N,) uint8; `UNLABELLED` for points that are not finite or out of range
+    confidence: np.ndarray  # (N,) float32, softmax probability of the label; 0 for unlabelled points
+    version: int  # of the weights that made the prediction
+    problem: str = ""  # why almost no point is in range; empty if that is not so
 
 
 class Segmenter:
     """Predicts with a private copy of a student. One thread uses it at a time.
 
-    Args:
-        student: copied, not changed.
-        rotations: about the vertical, evenly spaced, over which logits are averaged (TTT-KD: 8 indoors, 4 outdoors).
-            The cost grows with their number.
+    rotations: number of evenly spaced ones about the vertical, over which logits are averaged (TTT-KD: 8 indoors, 4
+    outdoors). The cost grows with it.
     """
 
     def __init__(self, student: Student, rotations: int = 1):
@@ -57,11 +48,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def segment(self, points: np.ndarray) -> Prediction:
-        """Label points (N, 3), metres, LiDAR frame.
-
-        Raises:
-            ValueError: the points have another shape.
-        """
+        """Label points (N, 3), metres, LiDAR frame. Raises ValueError for another shape."""
         points = np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 3:
             raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
@@ -81,9 +68,8 @@ class Segmenter:
                 labels[in_range.numpy()] = best.indices.byte()[row].cpu().numpy()
                 confidence[in_range.numpy()] = probability[row].cpu().numpy()
                 if len(best.values) >= MAX_VOXELS:
-                    self._warn(f"the cloud occupies more than {MAX_VOXELS} voxels: only the nearest "
-                               f"{len(cloud)} of {len(points)} points are labelled; send single sweeps instead of a "
-                               "map, or crop them")
+                    self._warn(f"the cloud occupies more than {MAX_VOXELS} voxels: only the nearest {len(cloud)} of "
+                               f"{len(points)} points are labelled; send single sweeps instead of a map, or crop them")
         problem = explain_range(points, self._student.max_range)
         if problem:
             self._warn(f"almost no point is labelled: {problem}")

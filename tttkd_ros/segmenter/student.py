@@ -59,10 +59,9 @@ class Student(nn.Module):
     """Computes features of points, and class logits and teacher features from these.
 
     teacher_mean: (teacher_dim,) buffer, the teacher's mean feature on the source domain, which targets are centred by.
-    simulated: whether the student was trained in simulation; `load_student` sets it.
     """
 
-    simulated = False
+    simulated = False  # whether it was trained in simulation; `load_student` sets it
 
     def __init__(self, config: StudentConfig):
         super().__init__()
@@ -75,9 +74,7 @@ class Student(nn.Module):
     def forward(self, points: Tensor | Sequence[Tensor]) -> Tensor:
         """Compute features (sum N, base_channels) of a cloud (N, 3), metres, LiDAR frame, or of a batch of clouds.
 
-        Raises:
-            ValueError: the points of a cloud do not fit into one grid, see `in_range`.
-        """
+        Raises ValueError if the points of a cloud do not fit into one grid, see `in_range`."""
         voxels = self.voxels(points)
         return self.voxel_features(voxels)[voxels.inverse]
 

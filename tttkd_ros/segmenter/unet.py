@@ -31,10 +31,8 @@ class SparseUNet(nn.Module):
     Each level has 3x3x3 convolutions, a 2x2x2 convolution of stride 2 down, and its inverse up, concatenated with the
     skip connection. The only input feature is the constant 1: geometry enters through the voxel grid alone.
 
-    Args:
-        channels: features of the first level; level n has (n + 1) times as many.
-        levels: number of levels.
-        repetitions: 3x3x3 convolutions per level, on the way down and on the way up.
+    channels: features of the first level; level n has (n + 1) times as many. repetitions: 3x3x3 convolutions per level,
+    on the way down and on the way up.
     """
 
     def __init__(self, channels: int, levels: int, repetitions: int):

@@ -60,19 +60,12 @@ def cells_of(keys):
 
 
 def voxelise(clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1) -> Voxels:
-    """Assign the points of a batch to voxels.
+    """Assign the points of a batch of clouds, each (N, 3) in metres, to voxels.
 
     The grid of a cloud starts at the cloud's minimum, so no absolute position, such as the sensor's height, reaches the
-    network.
-
-    Args:
-        clouds: each (N, 3), metres.
-        voxel_size: metres.
-        multiple: the spatial shape is rounded up to multiples of it. With the network's total stride, strided
-            convolutions lose no voxel at the border, however flat the cloud is.
-
-    Raises:
-        ValueError: points are not finite, or more than `GRID` voxels apart.
+    network. The spatial shape is rounded up to a multiple. With the network's total stride, strided convolutions lose
+    no voxel at the border, however flat the cloud is. Raises ValueError if points are not finite, or more than `GRID`
+    voxels apart.
     """
     keys = [_keys(batch, points, voxel_size) for batch, points in enumerate(clouds)]
     if not any(len(key) for key in keys):
@@ -100,10 +93,8 @@ def _keys(batch: int, points: Tensor, voxel_size: float) -> Tensor:
     axes -= axes.amin(1, keepdim=True)
     span = axes.amax(1)
     if not (span < (GRID - 2) * voxel_size).all():  # catches NaN too
-        raise ValueError(
-            f"the cloud spans {[round(s, 1) for s in span.tolist()]} m, expected finite points less than "
-            f"{(GRID - 2) * voxel_size:g} m apart; drop the points outside of in_grid first"
-        )
+        raise ValueError(f"the cloud spans {[round(s, 1) for s in span.tolist()]} m, expected finite points less than "
+                         f"{(GRID - 2) * voxel_size:g} m apart; drop the points outside of in_grid first")
     return keys_of(batch, *axes.div_(voxel_size).long())  # no negative numbers, so truncation is floor
 
 

@@ -16,15 +16,10 @@ OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a
 
 @dataclass(frozen=True)
 class Weights:
-    """A copy of the adapted tensors that nobody writes to.
+    """A copy of the adapted tensors that nobody writes to."""
 
-    Args:
-        version: rises with every change; 0 stands for the weights as shipped.
-        tensors: by name within the backbone.
-    """
-
-    version: int
-    tensors: Mapping[str, Tensor]
+    version: int  # rises with every change; 0 stands for the weights as shipped
+    tensors: Mapping[str, Tensor]  # by name within the backbone
 
     @classmethod
     def copied(cls, version: int, backbone: nn.Module) -> Weights:
@@ -35,9 +30,8 @@ class Weights:
 
     def fit(self, tensors: Mapping[str, Tensor]) -> bool:
         """Return whether these tensors have the same names and shapes."""
-        return {name: tensor.shape for name, tensor in self.tensors.items()} == {
-            name: tensor.shape for name, tensor in tensors.items()
-        }
+        own, others = ({name: tensor.shape for name, tensor in each.items()} for each in (self.tensors, tensors))
+        return own == others
 
 
 def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
@@ -47,11 +41,7 @@ def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def overwrite(backbone: nn.Module, weights: Weights) -> None:
-    """Copy weights into a backbone.
-
-    Raises:
-        ValueError: the weights belong to another backbone.
-    """
+    """Copy weights into a backbone. Raises ValueError if they belong to another one."""
     tensors = adaptable(backbone)
     if not weights.fit(tensors):
         raise ValueError(OTHER_BACKBONE)

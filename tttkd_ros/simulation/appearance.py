@@ -17,7 +17,7 @@ class Appearance:
 
     sun: np.ndarray  # (3,) unit vector towards the sun
     light: np.ndarray  # (3,) colour of the sun
-    ambient: np.ndarray
+    ambient: np.ndarray  # (3,)
     sky: np.ndarray  # (2, 3) horizon, zenith
     ground: np.ndarray  # (P, 3) colour of each part that is ground
     texture: np.ndarray  # (256, 256) smooth noise in -1..1
@@ -40,17 +40,10 @@ class Appearance:
         ground[PART["sidewalk"]] = draw_colour(generator, (0.72, 0.67, 0.56), 0.04)
         ground[PART["kerb"]] = draw_colour(generator, (0.80, 0.80, 0.78), 0.03)
         ground[PART["grass"]] = draw_colour(generator, (0.28, 0.45, 0.12), 0.05)
-        return cls(
-            sun,
-            warmth * generator.uniform(0.5, 0.9),
-            np.full(3, generator.uniform(0.45, 0.6)),
-            np.stack((zenith * 0.4 + 0.55, zenith)),
-            ground,
-            _noise(generator),
-            haze=generator.uniform(150, 400),
-            gamma=generator.uniform(0.85, 1.15),
-            grain=generator.uniform(0.005, 0.02),
-        )
+        light, ambient = warmth * generator.uniform(0.5, 0.9), np.full(3, generator.uniform(0.45, 0.6))
+        sky, texture = np.stack((zenith * 0.4 + 0.55, zenith)), _noise(generator)
+        haze, gamma, grain = generator.uniform((150, 0.85, 0.005), (400, 1.15, 0.02))
+        return cls(sun, light, ambient, sky, ground, texture, haze, gamma, grain)
 
 
 def _noise(generator) -> np.ndarray:
@@ -65,15 +58,7 @@ def _noise(generator) -> np.ndarray:
 
 
 def shade(appearance: Appearance, hits: Hits, solids: Solids, generator: np.random.Generator) -> np.ndarray:
-    """Colour the hits of a camera's rays.
-
-    Args:
-        appearance: of the drive.
-        hits: (H, W) of them.
-        solids: that are hit.
-        generator: draws the camera's noise.
-    Returns: (H, W, 3) uint8 RGB.
-    """
+    """Colour the hits of a camera's rays. Returns (H, W, 3) uint8 RGB with the noise of the camera."""
     part, index, points = hits.part.ravel(), hits.index.ravel(), hits.points.reshape(-1, 3)
     length = np.linalg.norm(hits.directions, axis=2)
     distance = (hits.distance * length).ravel()
@@ -81,7 +66,7 @@ def shade(appearance: Appearance, hits: Hits, solids: Solids, generator: np.rand
     albedo = appearance.ground[part]
     normal = np.zeros_like(points)
     normal[:, 2] = 1
-    texture_place = np.stack((points[:, 0], points[:, 1]), 1)  # metres on the surface
+    texture_place = points[:, :2].copy()  # metres on the surface
     on_solid = index >= 0
     if on_solid.any():
         owner = index[on_solid]
@@ -89,10 +74,8 @@ def shade(appearance: Appearance, hits: Hits, solids: Solids, generator: np.rand
         metres = local * solids.half[owner]
         normal[on_solid], axis = _normals(solids, owner, local)
         albedo[on_solid] = solids.colour[owner]
-        texture_place[on_solid] = (
-            np.stack((np.where(axis == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1)
-            + 17.0 * solids.pattern[owner, None]
-        )
+        on_surface = np.stack((np.where(axis == 0, metres[:, 1], metres[:, 0]), metres[:, 2]), 1)
+        texture_place[on_solid] = on_surface + 17.0 * solids.pattern[owner, None]
     glass = part == PART["window"]
     albedo[glass] = 0.25 * albedo[glass] + 0.08
     albedo = albedo * _texture(appearance, part, texture_place, points)[:, None]

@@ -43,15 +43,11 @@ WORLDS = {
 
 @dataclass(frozen=True)
 class DriveProfile:
-    """Timing of a drive.
+    """Timing of a drive."""
 
-    period: seconds between sweeps. rolling: None if sweeps and images take no time. stop: seconds after the start at
-    which the vehicle stops and drives on.
-    """
-
-    period: float = PERIOD
-    rolling: Rolling | None = None
-    stop: tuple[float, float] = (0.0, 0.0)
+    period: float = PERIOD  # seconds between sweeps
+    rolling: Rolling | None = None  # None if sweeps and images take no time
+    stop: tuple[float, float] = (0.0, 0.0)  # seconds after the start at which the vehicle stops and drives on
 
 
 STEADY = DriveProfile()
@@ -60,24 +56,16 @@ STEADY = DriveProfile()
 def frames(world: str | World, seed: int, sweeps: int, profile: DriveProfile = STEADY) -> Iterator[Frame]:
     """Simulate the sweeps of one drive with the front camera's images. Same arguments, same frames.
 
-    Args:
-        world: itself, or its name in `WORLDS`.
-        seed: of street, traffic, light and noise.
-        sweeps: how many.
-        profile: timing.
-    Raises: ValueError for an unknown world.
+    world: itself, or its name in `WORLDS`; ValueError for another name. seed: of street, traffic, light and noise.
     """
     for frame, _, _ in drive(world, seed, sweeps, profile):
         yield frame
 
 
-def drive(
-    world: str | World, seed: int, sweeps: int, profile: DriveProfile = STEADY
-) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
-    """As `frames`, with the parts that each image shows, and how far away they are.
-
-    Returns: frame, indices into `PARTS` (H, W) uint8, and metres (H, W) float32, infinity for the sky.
-    """
+def drive(world: str | World, seed: int, sweeps: int,
+          profile: DriveProfile = STEADY) -> Iterator[tuple[Frame, np.ndarray, np.ndarray]]:
+    """As `frames`, with what each image shows: indices into `PARTS` (H, W) uint8, and how far away it is: metres
+    (H, W) float32, infinity for the sky."""
     world, motion, appearance, generator = _set_up(world, seed, sweeps, profile)
     rolling = profile.rolling
     duration, image_delay = (None, 0.0) if rolling is None else (rolling.duration, rolling.image_delay)
@@ -92,13 +80,9 @@ def drive(
         yield Frame(stamp, points, (view,), intensity, labels, times), parts, depth
 
 
-def odometry(
-    world: str | World, seed: int, sweeps: int, profile: DriveProfile = STEADY
-) -> tuple[np.ndarray, np.ndarray]:
-    """Poses of the LiDAR at 100 Hz, from 0.1 s before the drive of the same arguments until 0.1 s after it.
-
-    Returns: stamps (K,) int64 nanoseconds, poses (K, 4, 4) world from LiDAR.
-    """
+def odometry(world: str | World, seed: int, sweeps: int, profile: DriveProfile = STEADY):
+    """Poses of the LiDAR at 100 Hz, from 0.1 s before the drive of the same arguments until 0.1 s after it: stamps (K,)
+    int64 nanoseconds, and poses (K, 4, 4) world from LiDAR."""
     _, motion, _, _ = _set_up(world, seed, sweeps, profile)
     times = np.arange(-10, round(100 * (sweeps * profile.period + PERIOD))) / 100
     return START + np.rint(times * 1e9).astype(np.int64), np.stack([motion.pose(time) for time in times])
@@ -115,6 +99,5 @@ def _set_up(world: str | World, seed: int, sweeps: int, profile: DriveProfile):
     length = sweeps * profile.period * speed + 2 * VIEW_DISTANCE
     street = build(world.style, length, generator, VIEW_DISTANCE / 2)
     appearance = Appearance.draw(generator)
-    sway_phases = generator.uniform(0, 2 * np.pi, 3)
-    motion = EgoMotion(street, world.lidar.height, speed, sway_phases, profile.stop)
+    motion = EgoMotion(street, world.lidar.height, speed, generator.uniform(0, 2 * np.pi, 3), profile.stop)
     return world, motion, appearance, generator

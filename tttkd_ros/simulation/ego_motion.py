@@ -1,48 +1,36 @@
-"""Motion of the ego vehicle, and the order in which a moving LiDAR measures."""
+"""Motion of the ego vehicle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from tttkd_ros.simulation.raycast import Solids
-from tttkd_ros.simulation.sensors import Lidar
 from tttkd_ros.simulation.street import Street
 
 SPEED = 8.0  # metres per second
 VIEW_DISTANCE = 90.0  # metres that the camera renders; haze hides the rest
-_COLUMNS_PER_FIRING = 8
 
 
 @dataclass(frozen=True)
 class Rolling:
-    """Timing of sensors that measure while the vehicle moves.
+    """Timing of sensors that measure while the vehicle moves."""
 
-    speed: metres per second. duration: seconds from a sweep's first column, at the sweep's stamp, to its last.
-    image_delay: seconds from the sweep's stamp to the image's.
-    """
-
-    speed: float = SPEED
-    duration: float = 0.1
-    image_delay: float = 0.04
+    speed: float = SPEED  # metres per second
+    duration: float = 0.1  # seconds from a sweep's first column, at the sweep's stamp, to its last
+    image_delay: float = 0.04  # seconds from the sweep's stamp to the image's
 
 
 @dataclass(frozen=True, eq=False)
 class EgoMotion:
-    """A drive down the right lane, with the slow sway of a vehicle on its springs. Times are seconds since the start.
-
-    height: of the LiDAR over the road, metres. sway_phases: (3,) radians. stop: begin and end of a stop; traffic of the
-    same lane stops too, everything else moves on.
-    """
+    """A drive down the right lane, with the slow sway of a vehicle on springs. Times are seconds since the start."""
 
     street: Street
-    height: float
+    height: float  # of the LiDAR over the road, metres
     speed: float
-    sway_phases: np.ndarray
-    stop: tuple[float, float] = (0.0, 0.0)
+    sway_phases: np.ndarray  # (3,) radians
+    stop: tuple[float, float] = (0.0, 0.0)  # begin and end; traffic of the same lane stops too, all else moves on
 
     def solids(self, time: float) -> Solids:
         """Solids around the vehicle."""
@@ -73,36 +61,3 @@ class EgoMotion:
     def _s(self, driving_time: float) -> float:
         """Metres along the road."""
         return VIEW_DISTANCE / 2 + self.speed * driving_time
-
-
-@dataclass(frozen=True, eq=False)
-class Firing:
-    """A `RayGrid` of the LiDAR columns that are measured at one time: seconds after the sweep's start."""
-
-    lidar: Lidar
-    columns: slice
-    time: float
-
-    @cached_property
-    def directions(self) -> np.ndarray:
-        return self.lidar.directions[:, :, self.columns]
-
-    def windows(self, corners: np.ndarray) -> np.ndarray:
-        windows = self.lidar.windows(corners)
-        windows[:, 2:] = np.clip(windows[:, 2:], self.columns.start, self.columns.stop) - self.columns.start
-        return windows
-
-
-def firings(lidar: Lidar, duration: float | None) -> Iterator[Firing]:
-    """Split a sweep into its firings, in order of time.
-
-    Args:
-        lidar: the sensor.
-        duration: seconds from the first firing to the last. None: one firing of all columns.
-    """
-    columns = lidar.directions.shape[2]
-    step = columns if duration is None else _COLUMNS_PER_FIRING
-    starts = range(0, columns, step)
-    for number, start in enumerate(starts):
-        time = number * (duration or 0.0) / max(len(starts) - 1, 1)
-        yield Firing(lidar, slice(start, min(start + step, columns)), time)

@@ -14,14 +14,7 @@ _HEADWAY = 22.0  # metres to the next vehicle on the ego vehicle's lane
 
 
 def build(style: Style, length: float, generator: np.random.Generator, start: float) -> Street:
-    """Draw a street.
-
-    Args:
-        style: its statistics.
-        length: metres along the road.
-        generator: source of everything drawn.
-        start: metres along the road at which the ego vehicle starts. Its lane is free of traffic for a headway there.
-    """
+    """Draw a street of `length` metres. The ego vehicle's lane has no traffic around `start`, metres."""
     crossings = np.cumsum(generator.uniform(0.6, 1.4, int(2 * length / style.block) + 2) * style.block)
     crossings = crossings[crossings < length]
     parking = generator.random((len(crossings) + 1, 2)) < style.parking_share
@@ -62,11 +55,9 @@ def _add_buildings(street, side, generator):
                 solids.append((BOX, (0, 0, height + 0.5), half, "roof", colour))
             if generator.random() < style.balconies:
                 colour = objects.draw_colour(generator, (0.6, 0.6, 0.6), 0.15)
-                solids += [
-                    (BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
-                    for z in np.arange(3.2, height - 1, 3.0)
-                    for x in np.arange(-length / 2 + 2, length / 2 - 2, 5.0)
-                ]
+                solids += [(BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
+                           for z in np.arange(3.2, height - 1, 3.0)
+                           for x in np.arange(-length / 2 + 2, length / 2 - 2, 5.0)]
             street.add_object(generator, middle, side * (front + depth / 2), generator.normal(0, 0.01), solids)
         s += length + style.building_gap * generator.uniform(0.2, 2.0)
 
@@ -94,11 +85,10 @@ def _add_greenery(street, side, generator):
     style = street.style
     for s in _positions(generator, style.trees, street.length):
         at_kerb = generator.random() < 0.4
-        d = _kerb(street, s, side) + (
-            0.7 if at_kerb else style.sidewalk + generator.uniform(0.3, 1.0) * style.verge
-        )
+        from_kerb = 0.7 if at_kerb else style.sidewalk + generator.uniform(0.3, 1.0) * style.verge
         if not street.on_crossing(s):
             yaw = generator.uniform(0, 6)
+            d = _kerb(street, s, side) + from_kerb
             street.add_object(generator, s, side * d, yaw, objects.tree(generator, style.tree_size))
     for s in _positions(generator, style.hedges, street.length):
         solids = objects.hedge(generator)

@@ -27,11 +27,8 @@ def _paint(generator):
 
 def _wheels(length, width, radius, part):
     half, colour = (radius, 0.14, radius), (0.06, 0.06, 0.07)
-    return [
-        (ELLIPSOID, (x * length * 0.32, y * (width / 2 - 0.08), radius), half, part, colour)
-        for x in (-1, 1)
-        for y in (-1, 1)
-    ]
+    return [(ELLIPSOID, (x * length * 0.32, y * (width / 2 - 0.08), radius), half, part, colour)
+            for x in (-1, 1) for y in (-1, 1)]
 
 
 def car(generator, size):
@@ -92,16 +89,14 @@ def person(generator):
 
 def tree(generator, size):
     trunk, radius = size * generator.uniform(1.6, 3.2), size * generator.uniform(1.0, 2.2)
-    leaves = (0.2, 0.36, 0.12) if generator.random() < 0.85 else (0.5, 0.33, 0.1)
-    leaves = draw_colour(generator, leaves, 0.1)
+    leaves = draw_colour(generator, (0.2, 0.36, 0.12) if generator.random() < 0.85 else (0.5, 0.33, 0.1), 0.1)
     thickness = generator.uniform(0.08, 0.22) * size
     bark = draw_colour(generator, (0.32, 0.24, 0.17), 0.06)
     solids = [(CYLINDER, (0, 0, trunk / 2 + 0.3), (thickness, thickness, trunk / 2 + 0.4), "trunk", bark)]
     for _ in range(generator.integers(1, 4)):
         x, y, z = generator.normal(0, 0.35 * radius, 3)
-        solids.append(
-            (ELLIPSOID, (x, y, trunk + radius * 0.8 + z), radius * generator.uniform(0.6, 1.1, 3), "crown", leaves)
-        )
+        half = radius * generator.uniform(0.6, 1.1, 3)
+        solids.append((ELLIPSOID, (x, y, trunk + radius * 0.8 + z), half, "crown", leaves))
     return solids
 
 

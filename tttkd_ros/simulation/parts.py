@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 
 
-@dataclass(frozen=True)
-class Part:
-    """A material that is visible in an image.
-
-    label: class name, None if no LiDAR returns it. roughness: amplitude of its brightness texture, 0..1.
-    reflectivity: mean LiDAR intensity, 0..1. porosity: share of LiDAR rays that pass through. fuzz: metres by
-    which its surface scatters returns (foliage).
-    """
+class Part(NamedTuple):
+    """A material that is visible in an image."""
 
     name: str
-    label: str | None
-    roughness: float
-    reflectivity: float
-    porosity: float = 0.0
-    fuzz: float = 0.0
+    label: str | None  # class name, None if no LiDAR returns it
+    roughness: float  # amplitude of its brightness texture, 0..1
+    reflectivity: float  # mean LiDAR intensity, 0..1
+    porosity: float = 0.0  # share of LiDAR rays that pass through
+    fuzz: float = 0.0  # metres by which its surface scatters returns (foliage)
 
 
 PARTS = (
@@ -59,7 +53,4 @@ PARTS = (
 
 PART = {part.name: i for i, part in enumerate(PARTS)}
 LABEL_OF_PART = np.array([UNLABELLED if p.label is None else OUTDOOR.names.index(p.label) for p in PARTS], np.uint8)
-ROUGHNESS = np.array([p.roughness for p in PARTS], np.float32)
-REFLECTIVITY = np.array([p.reflectivity for p in PARTS], np.float32)
-POROSITY = np.array([p.porosity for p in PARTS], np.float32)
-FUZZ = np.array([p.fuzz for p in PARTS], np.float32)
+ROUGHNESS, REFLECTIVITY, POROSITY, FUZZ = np.array([part[2:] for part in PARTS], np.float32).T

@@ -14,19 +14,15 @@ _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1
 
 @dataclass(frozen=True, eq=False)
 class Solids:
-    """M solids in the world frame, rotated about the vertical axis only.
+    """M solids in the world frame, rotated about the vertical axis only."""
 
-    kind: (M,) BOX, ELLIPSOID or CYLINDER (upright). centre, half: (M, 3) metres. yaw: (M,) radians. part: (M,) indices
-    into `PARTS`. colour: (M, 3) 0..1. pattern: (M,) random numbers in 0..1 that offset the textures.
-    """
-
-    kind: np.ndarray
-    centre: np.ndarray
-    half: np.ndarray
-    yaw: np.ndarray
-    part: np.ndarray
-    colour: np.ndarray
-    pattern: np.ndarray
+    kind: np.ndarray  # (M,) BOX, ELLIPSOID or CYLINDER (upright)
+    centre: np.ndarray  # (M, 3) metres
+    half: np.ndarray  # (M, 3) metres
+    yaw: np.ndarray  # (M,) radians
+    part: np.ndarray  # (M,) indices into `PARTS`
+    colour: np.ndarray  # (M, 3) 0..1
+    pattern: np.ndarray  # (M,) random numbers in 0..1 that offset the textures
 
     def corners(self) -> np.ndarray:
         """(M, 8, 3) corners of the bounding boxes, world frame."""
@@ -35,34 +31,21 @@ class Solids:
         return np.stack((cos * x - sin * y, sin * x + cos * y, z), 2) + self.centre[:, None]
 
     def local(self, index: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Transform world points into the frames of their solids, scaled so that the faces lie at -1 and 1.
-
-        Args:
-            index: (K,) the solid of each point.
-            points: (K, 3) metres.
-        Returns: (K, 3).
-        """
-        offset = points - self.centre[index]
+        """Transform world points (K, 3) into the frames of their solids `index` (K,), with faces at -1 and 1."""
+        x, y, z = (points - self.centre[index]).T
         cos, sin = np.cos(self.yaw[index]), np.sin(self.yaw[index])
-        rotated = np.stack(
-            (cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0], offset[:, 2]), 1
-        )
-        return rotated / self.half[index]
+        return np.stack((cos * x + sin * y, cos * y - sin * x, z), 1) / self.half[index]
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """First hits of a sensor's rays.
+    """First hits of a sensor's rays."""
 
-    distance: (rows, columns) in multiples of a ray's direction. index: (rows, columns) of the solid, or `GROUND` or
-    `NOTHING`. part: (rows, columns) indices into `PARTS`. points, directions: (rows, columns, 3) in the world frame.
-    """
-
-    distance: np.ndarray
-    index: np.ndarray
-    part: np.ndarray
-    points: np.ndarray
-    directions: np.ndarray
+    distance: np.ndarray  # (rows, columns) in multiples of a ray's direction
+    index: np.ndarray  # (rows, columns) of the solid, or `GROUND` or `NOTHING`
+    part: np.ndarray  # (rows, columns) indices into `PARTS`
+    points: np.ndarray  # (rows, columns, 3) world frame
+    directions: np.ndarray  # (rows, columns, 3) world frame
 
 
 class RayGrid(Protocol):
@@ -71,28 +54,17 @@ class RayGrid(Protocol):
     directions: np.ndarray  # (3, rows, columns) float32 in the sensor frame
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """Bound the rows and columns whose rays may hit each box.
+        """Bound the rays that may hit boxes with these corners (M, 8, 3), metres, sensor frame.
 
-        Args:
-            corners: (M, 8, 3) metres, sensor frame.
-        Returns: (M, 4) int: first row, last row + 1, first column, last column + 1.
-        """
-        ...
+        Returns (M, 4) int: first row, last row + 1, first column, last column + 1."""
 
 
-def cast(
-    grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Solids, max_range: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the first hit of every ray.
+def cast(grid: RayGrid, rotation: np.ndarray, origin: np.ndarray, solids: Solids,
+         max_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the first hit of every ray of a sensor at `origin` (3,), metres; `rotation` (3, 3) is world from sensor.
 
-    Args:
-        grid: the sensor.
-        rotation: (3, 3) world from sensor.
-        origin: (3,) the sensor's position, metres.
-        solids: what may be hit.
-        max_range: in multiples of a ray's (unscaled) direction.
-    Returns: the range, again in directions, and the solid's index, both (rows, columns); `max_range` and `NOTHING` if
-        a ray hits no solid.
+    Returns the range in multiples of a ray's (unscaled) direction, like `max_range`, and the solid's index, both (rows,
+    columns); `max_range` and `NOTHING` if a ray hits no solid.
     """
     directions = np.einsum("ij,jrc->irc", rotation.astype(np.float32), grid.directions)
     nearest = np.full(directions.shape[1:], max_range, np.float32)

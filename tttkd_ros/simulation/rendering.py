@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from tttkd_ros.simulation.appearance import Appearance, shade
-from tttkd_ros.simulation.ego_motion import VIEW_DISTANCE, EgoMotion, firings
+from tttkd_ros.simulation.ego_motion import VIEW_DISTANCE, EgoMotion
 from tttkd_ros.simulation.parts import FUZZ, LABEL_OF_PART, PART, POROSITY, REFLECTIVITY
 from tttkd_ros.simulation.raycast import GROUND, NOTHING, Hits, RayGrid, Solids, cast
 from tttkd_ros.simulation.sensors import Camera, Lidar
 from tttkd_ros.simulation.street import Street
 
+_COLUMNS_PER_FIRING = 8
 
-def measure_sweep(
-    motion: EgoMotion, lidar: Lidar, time: float, duration: float | None, generator: np.random.Generator
-):
-    """Measure a sweep.
 
-    Args:
-        motion: of the vehicle.
-        lidar: the sensor.
-        time: start of the sweep, seconds.
-        duration: seconds from its first column to its last, during which the vehicle moves; None for one instant.
-        generator: draws the sensor's noise.
-    Returns: points (N, 3) float32 in the LiDAR frame at each point's own time, intensity (N,) float32, labels (N,)
-        uint8, times (N,) float64, seconds after `time`.
+@dataclass(frozen=True, eq=False)
+class _Firing:
+    """A `RayGrid` of the LiDAR columns that are measured at one time."""
+
+    lidar: Lidar
+    columns: slice
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        return self.lidar.directions[:, :, self.columns]
+
+    def windows(self, corners: np.ndarray) -> np.ndarray:
+        windows = self.lidar.windows(corners)
+        windows[:, 2:] = np.clip(windows[:, 2:], self.columns.start, self.columns.stop) - self.columns.start
+        return windows
+
+
+def measure_sweep(motion: EgoMotion, lidar: Lidar, time: float, duration: float | None, generator: np.random.Generator):
+    """Measure a sweep that starts at `time`.
+
+    duration: seconds from its first column to its last, during which the vehicle moves; None for one instant. Returns
+    points (N, 3) float32 in the LiDAR frame at each point's own time, intensity (N,) float32, labels (N,) uint8, and
+    times (N,) float64, seconds after `time`.
     """
+    columns = lidar.directions.shape[2]
+    step = columns if duration is None else _COLUMNS_PER_FIRING
+    starts = range(0, columns, step)
     traced = []
-    for firing in firings(lidar, duration):
-        now = time + firing.time
+    for number, start in enumerate(starts):
+        delay = number * (duration or 0.0) / max(len(starts) - 1, 1)
+        firing, now = _Firing(lidar, slice(start, start + step)), time + delay
         hits = _trace(motion.street, firing, motion.pose(now), motion.solids(now), lidar.max_range)
-        traced.append((hits.distance, hits.index, hits.part, np.full(hits.part.shape, firing.time)))
-    distance, index, part, times = (np.concatenate(columns, 1) for columns in zip(*traced, strict=True))
+        traced.append((hits.distance, hits.index, hits.part, np.full(hits.part.shape, delay)))
+    distance, index, part, times = (np.concatenate(arrays, 1) for arrays in zip(*traced, strict=True))
     passed = generator.random(distance.shape) < POROSITY[part]
     lost = generator.random(distance.shape) < lidar.dropout * (0.5 + distance / lidar.max_range)
     returned = (index != NOTHING) & (part != PART["sky"]) & ~passed & ~lost
@@ -44,19 +63,12 @@ def measure_sweep(
     return np.ascontiguousarray(points), intensity, LABEL_OF_PART[part], times[returned]
 
 
-def render_image(
-    motion: EgoMotion, camera: Camera, time: float, appearance: Appearance, generator: np.random.Generator
-):
+def render_image(motion: EgoMotion, camera: Camera, time: float, appearance: Appearance,
+                 generator: np.random.Generator):
     """Render the camera's image.
 
-    Args:
-        motion: of the vehicle.
-        camera: the sensor.
-        time: seconds.
-        appearance: of the drive.
-        generator: draws the camera's noise.
-    Returns: image (H, W, 3) uint8 RGB, indices into `PARTS` (H, W) uint8, and metres to what each pixel shows (H, W)
-        float32, infinity for the sky.
+    Returns (H, W, 3) uint8 RGB, indices into `PARTS` (H, W) uint8, and metres to what each pixel shows (H, W) float32,
+    infinity for the sky.
     """
     pose, solids = motion.pose(time) @ np.linalg.inv(camera.camera_from_lidar), motion.solids(time)
     hits = _trace(motion.street, camera, pose, solids, VIEW_DISTANCE)

@@ -15,21 +15,16 @@ OPTICAL_FROM_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.
 
 @dataclass(frozen=True)
 class Lidar:
-    """The forward sector of a spinning LiDAR.
+    """The forward sector of a spinning LiDAR."""
 
-    elevations: degrees, highest beam first. sector: degrees to either side. step: degrees between columns. height:
-    metres over the road. noise: standard deviation of the range, metres. dropout: share of returns lost at random,
-    which grows with range. tilt: degrees by which the beam plane is rolled, as on sensors that are not mounted level.
-    """
-
-    elevations: tuple[float, ...]
-    sector: float = 48.0
-    step: float = 0.4
-    height: float = 1.73
-    max_range: float = 45.0
-    noise: float = 0.02
-    dropout: float = 0.05
-    tilt: float = 0.0
+    elevations: tuple[float, ...]  # degrees, highest beam first
+    sector: float = 48.0  # degrees to either side
+    step: float = 0.4  # degrees between columns
+    height: float = 1.73  # metres over the road
+    max_range: float = 45.0  # metres
+    noise: float = 0.02  # standard deviation of the range, metres
+    dropout: float = 0.05  # share of returns lost at random, which grows with range
+    tilt: float = 0.0  # degrees by which the beam plane is rolled, as on sensors that are not mounted level
 
     @cached_property
     def _azimuth(self) -> np.ndarray:
@@ -44,17 +39,11 @@ class Lidar:
         """(3, beams, columns) float32 unit vectors."""
         elevation = self._elevation[:, None] + np.deg2rad(self.tilt) * np.sin(2 * self._azimuth)[None]
         azimuth = np.broadcast_to(self._azimuth, elevation.shape)
-        return np.stack(
-            (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
-        ).astype(np.float32)
+        level = np.cos(elevation)
+        return np.stack((level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation))).astype(np.float32)
 
     def beams(self, points: np.ndarray) -> np.ndarray:
-        """Find the beam of each point by its direction, which noise along the ray does not change.
-
-        Args:
-            points: (N, 3) metres, LiDAR frame.
-        Returns: (N,) int, 0 for the highest beam.
-        """
+        """Find the beam (N,) of points (N, 3) in the LiDAR frame, 0 for the highest. Noise along the ray is allowed."""
         x, y, z = points.T
         elevation = np.arctan2(z, np.hypot(x, y)) - np.deg2rad(self.tilt) * np.sin(2 * np.arctan2(y, x))
         boundaries = (self._elevation[1:] + self._elevation[:-1]) / 2
@@ -64,16 +53,12 @@ class Lidar:
         x, y, z = np.moveaxis(corners, 2, 0)
         azimuth, elevation = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
         slack = np.deg2rad(self.step + 0.2)
-        columns = (
-            np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)),
-            np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)),
-        )
+        columns = (np.searchsorted(-self._azimuth, -(azimuth.max(1) + slack)),
+                   np.searchsorted(-self._azimuth, -(azimuth.min(1) - slack)))
         # The middle of a near face appears higher (or lower) than its corners.
         lift = np.maximum(np.abs(elevation).max(1) * 0.5, np.deg2rad(0.5)) + abs(np.deg2rad(self.tilt))
-        rows = (
-            np.searchsorted(-self._elevation, -(elevation.max(1) + lift)),
-            np.searchsorted(-self._elevation, -(elevation.min(1) - lift)),
-        )
+        rows = (np.searchsorted(-self._elevation, -(elevation.max(1) + lift)),
+                np.searchsorted(-self._elevation, -(elevation.min(1) - lift)))
         windows = np.stack((*rows, *columns), 1)
         # A solid beside or around the sensor wraps past +-180 degrees: cast every ray.
         windows[(x.min(1) < 0.5) & (x.max(1) > 0)] = (0, len(self.elevations), 0, len(self._azimuth))
@@ -83,15 +68,12 @@ class Lidar:
 
 @dataclass(frozen=True)
 class Camera:
-    """An undistorted pinhole camera that faces ahead.
-
-    position: metres in the LiDAR frame. fov: degrees across the width.
-    """
+    """An undistorted pinhole camera that faces ahead."""
 
     width: int = 392
     height: int = 140
-    fov: float = 72.0
-    position: tuple[float, float, float] = (0.27, 0.0, -0.08)
+    fov: float = 72.0  # degrees across the width
+    position: tuple[float, float, float] = (0.27, 0.0, -0.08)  # metres, LiDAR frame
 
     @cached_property
     def model(self) -> CameraModel:
@@ -135,9 +117,7 @@ LIDARS = {
     # Few beams, tilted and mounted low, like two overlapping 16-beam sensors of A2D2.
     "a2d2": Lidar(_beams(5, -21, 26), step=0.5, height=1.45, noise=0.01, dropout=0.02, tilt=2.0),
     # The HDL-64E: its upper half is twice as dense as its lower one.
-    "kitti": Lidar(
-        (*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, height=1.73, noise=0.04, dropout=0.15
-    ),
+    "kitti": Lidar((*_beams(2, -8.33, 32), *_beams(-8.83, -24.33, 32)), step=0.35, noise=0.04, dropout=0.15),
     # The HDL-32E.
-    "nuscenes": Lidar(_beams(10.67, -30.67, 32), step=0.4, height=1.84, noise=0.02, dropout=0.08),
+    "nuscenes": Lidar(_beams(10.67, -30.67, 32), height=1.84, dropout=0.08),
 }

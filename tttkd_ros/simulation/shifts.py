@@ -14,9 +14,8 @@ import numpy as np
 
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation import effects
-from tttkd_ros.simulation.corruptions import corrupt_images
 from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive
-from tttkd_ros.simulation.effects import Effect, EffectContext
+from tttkd_ros.simulation.effects import Effect, EffectContext, corrupt_images
 from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.weather import darkness, fog, glare, rain
 
@@ -25,15 +24,12 @@ _KITTI = WORLDS["kitti"]
 
 @dataclass(frozen=True)
 class Shift:
-    """A world, and the effects that are applied to each of its frames, in order.
-
-    middle_effects: None if `effects` last for the whole drive. Otherwise they replace `effects` in its middle third.
-    """
+    """A world, and the effects that are applied to each of its frames, in order."""
 
     description: str
     world: World = _KITTI
     effects: tuple[Effect, ...] = ()
-    middle_effects: tuple[Effect, ...] | None = None
+    middle_effects: tuple[Effect, ...] | None = None  # replace `effects` in the drive's middle third
 
     def effects_at(self, index: int, sweeps: int) -> tuple[Effect, ...]:
         """Effects on sweep `index` of `sweeps`."""
@@ -58,9 +54,7 @@ _FOG, _NIGHT = partial(fog, visibility=80), partial(darkness, light=0.03)
 _SPARSE = partial(effects.thin_out_beams, step=4)
 
 GROUPS: dict[str, dict[str, Shift]] = {
-    "in distribution": {
-        "source": Shift("the world that the student was trained in", WORLDS["a2d2"]),
-    },
+    "in distribution": {"source": Shift("the world that the student was trained in", WORLDS["a2d2"])},
     "sensor": {
         "kitti": Shift("another town, and 64 beams with more noise"),
         "nuscenes": Shift("the same town, and 32 beams over a larger angle", WORLDS["nuscenes"]),
@@ -68,9 +62,8 @@ GROUPS: dict[str, dict[str, Shift]] = {
         "beams-16": Shift("every fourth of the 64 beams", effects=(_SPARSE,)),
         "mounted-low": Shift("the LiDAR 0.5 m lower", _with_lidar_raised(-0.5)),
         "mounted-high": Shift("the LiDAR 0.6 m higher", _with_lidar_raised(0.6)),
-        "range-noise": Shift(
-            "5 cm more noise on the range", effects=(partial(effects.add_range_noise, deviation=0.05),)
-        ),
+        "range-noise": Shift("5 cm more noise on the range",
+                             effects=(partial(effects.add_range_noise, deviation=0.05),)),
         "dropout": Shift("half of the returns lost at random", effects=(partial(effects.drop_returns, share=0.5),)),
     },
     "weather": {
@@ -80,7 +73,7 @@ GROUPS: dict[str, dict[str, Shift]] = {
         "glare": Shift("a low sun in front of the camera", effects=(partial(glare, strength=0.5),)),
     },
     "camera": {
-        kind: Shift(f"{what}, ImageNet-C's severity 5", effects=(partial(corrupt_images, kind=kind, severity=5),))
+        kind: Shift(f"{what}, ImageNet-C's severity 5", effects=(partial(corrupt_images, kind=kind),))
         for kind, what in (("shot-noise", "few photons on the image"), ("motion-blur", "blur along a random direction"),
                            ("brightness", "overexposure"), ("jpeg", "compression"))
     },
@@ -98,9 +91,8 @@ GROUPS: dict[str, dict[str, Shift]] = {
         ),
     },
     "miscalibration": {
-        f"miscalibrated-{degrees:g}": Shift(
-            f"extrinsics rotated by {degrees:g}°", effects=(partial(effects.miscalibrate, degrees=degrees),)
-        )
+        f"miscalibrated-{degrees:g}": Shift(f"extrinsics rotated by {degrees:g}°",
+                                            effects=(partial(effects.miscalibrate, degrees=degrees),))
         for degrees in (0.2, 0.5, 1, 2, 5)
     },
     "sequence": {
@@ -113,14 +105,9 @@ SHIFTS: dict[str, Shift] = {name: shift for group in GROUPS.values() for name, s
 
 
 def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None) -> Iterator[Frame]:
-    """Simulate the sweeps of one drive under a shift. Same arguments, same frames.
+    """Simulate the sweeps of one drive under a shift in `SHIFTS`. Same arguments, same frames.
 
-    Args:
-        name: of the shift, in `SHIFTS`.
-        seed: of street, traffic, light and noise.
-        sweeps: how many.
-        rolling: None if sweeps and images take no time.
-    Raises: ValueError for an unknown shift, or a sequence of fewer than three sweeps.
+    Raises ValueError for an unknown shift, or a sequence of fewer than three sweeps.
     """
     if name not in SHIFTS:
         raise ValueError(f"no shift {name!r}: expected one of {', '.join(SHIFTS)}")
@@ -132,11 +119,8 @@ def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None
 def _shifted(shift: Shift, seed: int, sweeps: int, profile: DriveProfile) -> Iterator[Frame]:
     for index, (frame, _, depth) in enumerate(drive(shift.world, seed, sweeps, profile)):
         for number, effect in enumerate(shift.effects_at(index, sweeps)):
-            generators = _generator(seed, number, 0), _generator(seed, number, 1 + index)
+            # Independent of the drive's own generator, so that effects do not change the drive.
+            generators = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, key)))
+                          for key in (0, 1 + index))
             frame = effect(frame, EffectContext(shift.world.lidar, depth, *generators))
         yield frame
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    """Independent of the drive's own generator, so that effects do not change the drive."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

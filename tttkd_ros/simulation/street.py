@@ -14,10 +14,7 @@ KERB_HEIGHT = 0.14
 
 @dataclass(frozen=True)
 class Style:
-    """Layout and size statistics of a town.
-
-    Lengths are in metres. Spacings are means of exponential gaps along one side of the road.
-    """
+    """Layout and size statistics of a town in metres. Spacings are means of exponential gaps along one side."""
 
     lane: float = 3.3
     parking_width: float = 2.3
@@ -79,12 +76,7 @@ class Street:
         return (np.abs(np.asarray(s)[..., None] - self.crossings) < self.style.lane).any(-1)
 
     def ground(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classify the ground.
-
-        Args:
-            x, y: world coordinates, metres, any shape.
-        Returns: part and height in metres, of the same shape.
-        """
+        """Find part and height of the ground at world coordinates of any shape, all in metres."""
         lateral, _ = self.centre_line(x)
         d = y - lateral
         kerb = self.kerb_distance[self.block_index(x), (d > 0).astype(int)]
@@ -102,13 +94,9 @@ class Street:
         return part, np.where(crossing, 0.0, height).astype(np.float32)
 
     def solids_near(self, s: float, time: float, max_distance: float, driving_time: float) -> Solids:
-        """Solids of the objects near one place of the road.
+        """Solids of the objects within `max_distance` of `s`, metres along the road.
 
-        Args:
-            s: metres along the road.
-            time: seconds since the start.
-            max_distance: metres along the road.
-            driving_time: seconds that traffic on the ego vehicle's lane has driven so far.
+        time: seconds since the start. driving_time: seconds that traffic on the ego vehicle's lane has driven so far.
         """
         objects, solids = self._arrays
         along = objects[:, 0] + objects[:, 3] * np.where(objects[:, 4] > 0, driving_time, time)
@@ -121,29 +109,16 @@ class Street:
         # d is measured across the road, so that what lines the road follows its bends.
         x = along + cos * solids[:, 2] - sin * solids[:, 3]
         y = lateral + objects[owner, 1] + sin * solids[:, 2] + cos * solids[:, 3]
-        return Solids(
-            kind=solids[:, 1].astype(int),
-            centre=np.stack((x, y, solids[:, 4]), 1).astype(np.float32),
-            half=solids[:, 5:8].astype(np.float32),
-            yaw=yaw.astype(np.float32),
-            part=solids[:, 8].astype(np.int16),
-            colour=solids[:, 9:12].astype(np.float32),
-            pattern=solids[:, 12].astype(np.float32),
-        )
+        centre, half = np.stack((x, y, solids[:, 4]), 1).astype(np.float32), solids[:, 5:8].astype(np.float32)
+        kind, part = solids[:, 1].astype(int), solids[:, 8].astype(np.int16)
+        colour, pattern = solids[:, 9:12].astype(np.float32), solids[:, 12].astype(np.float32)
+        return Solids(kind, centre, half, yaw.astype(np.float32), part, colour, pattern)
 
-    def add_object(
-        self, generator: np.random.Generator, s: float, d: float, heading: float, solids: list, speed: float = 0.0, *,
-        follows_ego: bool = False,
-    ) -> None:
-        """Add one object.
+    def add_object(self, generator: np.random.Generator, s: float, d: float, heading: float, solids: list,
+                   speed: float = 0.0, *, follows_ego: bool = False) -> None:
+        """Add an object with solids as in `objects`, a heading from the road's, and a speed along s.
 
-        Args:
-            generator: draws the offset of its textures.
-            s, d: position, metres.
-            heading: radians from the road's.
-            solids: as in `objects`.
-            speed: metres per second along s.
-            follows_ego: it stops whenever the ego vehicle does.
+        generator: draws the offset of its textures. follows_ego: it stops whenever the ego vehicle does.
         """
         pattern = generator.random()
         for kind, centre, half, part, colour in solids:

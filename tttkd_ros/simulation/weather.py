@@ -18,32 +18,26 @@ import numpy as np
 
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame
-from tttkd_ros.simulation.corruptions import motion_kernel
-from tttkd_ros.simulation.effects import EffectContext, along_rays, repaint, select
+from tttkd_ros.simulation.effects import EffectContext, along_rays, motion_kernel, repaint, select
 
 _DETECTION_THRESHOLD = 0.1 / 50**2  # reflectivity over squared metres: 10 % at 50 m in the HDL-64E's data sheet
 _RANGE_DEVIATION = 0.09  # metres, over the root of twice the signal
 _MIN_RANGE = 1.5  # metres
 _DROPLET_INTENSITY = 0.1  # of the brightest false return
+_PHOTONS = 3000.0  # count of a white pixel in daylight
 _GAMMA = 2.2  # of the image's encoding
 _GREY = 0.78  # of fog and clouds
 _RAIN_VISIBILITY = 1500.0  # metres
 _CONTRAST = np.log(20)  # 5 % of the contrast remain at the meteorological visibility
 
 
-def _measure_through_droplets(
-    frame: Frame, extinction: float, backscatter: float, generator: np.random.Generator
-) -> Frame:
-    """Attenuate the sweep's returns and add false ones.
+def _measure_through_droplets(frame: Frame, extinction: float, backscatter: float,
+                              generator: np.random.Generator) -> Frame:
+    """Attenuate the sweep's returns by `extinction` per metre, and add false ones.
 
-    A false return replaces its ray's true one, so order and times stay. Its label is `UNLABELLED`. The range error
-    grows as the signal approaches the detection threshold (Kilic et al.).
-
-    Args:
-        frame: in clear air.
-        extinction: per metre.
-        backscatter: metres of air whose droplets are bright enough for a return.
-        generator: of this sweep.
+    backscatter: metres of air whose droplets are bright enough for a return. A false return replaces its ray's true
+    one, so order and times stay. Its label is `UNLABELLED`. The range error grows as the signal approaches the
+    detection threshold (Kilic et al.).
     """
     ranges = np.linalg.norm(frame.points, axis=1)
     count = len(ranges)
@@ -93,13 +87,10 @@ def rain(frame: Frame, context: EffectContext, rate: float) -> Frame:
     return _measure_through_droplets(repaint(frame, paint), 0.01 * rate**0.6, 1.0, context.sweep_generator)
 
 
-def darkness(frame: Frame, context: EffectContext, light: float, photons: float = 3000.0) -> Frame:
-    """light: share of daylight. photons: count of a white pixel in daylight; few photons make noise."""
-
-    def paint(image: np.ndarray) -> np.ndarray:
-        return (context.sweep_generator.poisson(image**_GAMMA * light * photons) / photons) ** (1 / _GAMMA)
-
-    return repaint(frame, paint)
+def darkness(frame: Frame, context: EffectContext, light: float) -> Frame:
+    """light: share of daylight. Few photons make noise."""
+    count = context.sweep_generator.poisson
+    return repaint(frame, lambda image: (count(image**_GAMMA * light * _PHOTONS) / _PHOTONS) ** (1 / _GAMMA))
 
 
 def glare(frame: Frame, context: EffectContext, strength: float) -> Frame:

@@ -27,22 +27,12 @@ class BuildStopped(Exception):
     """A build was aborted because nobody needs its result any more."""
 
 
-def build_apart(
-    build: Callable[[], object], stop: threading.Event | None = None, *, progress_s: float = PROGRESS_INTERVAL_S
-) -> None:
-    """Call `build` in another process, which ends with this one, and wait for it.
+def build_apart(build: Callable[[], object], stop: threading.Event) -> None:
+    """Call a picklable `build`, whose result is on disk, in another process, which ends with this one. Wait for it.
 
-    Args:
-        build: picklable; its result must be on disk.
-        stop: aborts the build once it is set.
-        progress_s: seconds between two log messages about the progress.
-
-    Raises:
-        RuntimeError: the build failed; its own error is on stderr.
-        BuildStopped: `stop` was set.
+    Raises RuntimeError if the build failed; its own error is on stderr. Raises BuildStopped if `stop` is set before.
     """
     pickled = pickle.dumps(build)
-    stop = stop or threading.Event()
     start = time.monotonic()
     logged = 0
     with start_python("-c", f"from {__name__} import serve; serve()", stdin=subprocess.PIPE) as child:
@@ -53,8 +43,8 @@ def build_apart(
                 if stop.wait(0.1):
                     raise BuildStopped
                 elapsed = time.monotonic() - start
-                if elapsed // progress_s > logged:
-                    logged = elapsed // progress_s
+                if elapsed // PROGRESS_INTERVAL_S > logged:
+                    logged = elapsed // PROGRESS_INTERVAL_S
                     log.info("still building: %.0f s so far", elapsed)
         finally:
             child.kill()

@@ -20,10 +20,7 @@ MAX_LAYERS = 200  # DINOv2-g has 40; transformers takes hours and all memory for
 
 
 class Dinov2Teacher:
-    """Computes patch features of images of any size, which it resizes to `input_size` (height, width) in pixels.
-
-    `dim` is the width of a feature, `grid` the (rows, columns) of patches, and `engine` what runs the model.
-    """
+    """Computes features of width `dim` of a `grid` (rows, columns) of patches. Images are resized to `input_size`."""
 
     def __init__(self, name: str, features: PatchFeatures, preprocessing: Preprocessing, input_size: tuple[int, int],
                  engine: Engine, device: str | torch.device):
@@ -33,35 +30,22 @@ class Dinov2Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Return features (B, rows, columns, dim) float32 of B images, each (H, W, 3) uint8 RGB."""
+        """Return features (B, rows, columns, dim) float32 of B images, each (H, W, 3) uint8 RGB of any size."""
         pixels = self._preprocessing(images, self.input_size, self._device)
         if not len(pixels):
             return torch.empty(0, *self.grid, self.dim, device=self._device)
         return self.engine(pixels).unflatten(1, self.grid)
 
 
-def load_teacher(
-    source: str | Path,
-    *,
-    input_size: tuple[int, int],
-    engine: str = "auto",
-    device: str | torch.device = "cpu",
-    threads: int = 1,
-    background: bool = False,
-) -> Dinov2Teacher:
-    """Load a DINOv2.
+def load_teacher(source: str | Path, *, input_size: tuple[int, int], engine: str = "auto",
+                 device: str | torch.device = "cpu", threads: int = 1, background: bool = False) -> Dinov2Teacher:
+    """Load a DINOv2. Raises ValueError if there is none, its files are damaged, or an argument does not fit.
 
     Args:
         source: directory in Hugging Face's layout (config.json, model.safetensors, preprocessor_config.json), or the
             name of a downloaded hub model such as facebook/dinov2-small.
         input_size: (height, width) in pixels, multiples of the patch size.
-        engine: auto, eager, openvino or tensorrt.
-        device: where the model runs.
-        threads: of OpenVINO; the others use torch's.
-        background: see `choose_engine`.
-
-    Raises:
-        ValueError: there is no such DINOv2, its files are damaged, or an argument does not fit; with the remedy.
+        engine, threads, background: see `choose_engine`.
     """
     require_device(device)
     config = _read_config(source, input_size)
@@ -78,15 +62,7 @@ def load_teacher(
 
 
 def check_teacher(source: str | Path, *, dim: int, input_size: tuple[int, int]) -> None:
-    """Check a teacher's configuration without reading its weights.
-
-    Args:
-        source, input_size: as for `load_teacher`.
-        dim: width of the features that the student was trained with.
-
-    Raises:
-        ValueError: there is no such DINOv2, or it does not fit the student; with the remedy.
-    """
+    """Raise ValueError if there is no such DINOv2, or its features are not `dim` wide. Its weights are not read."""
     found = _read_config(source, input_size).hidden_size
     if found != dim:
         raise ValueError(f"teacher {str(source)!r} has {found} features, but the student was trained with one of "

@@ -34,25 +34,19 @@ _NEEDS = {"openvino": ("openvino", "pip install 'tttkd_ros[openvino]'"),
 
 
 class Engine(Protocol):
-    """Runs a teacher. `PatchFeatures` is the engine `eager`, and the reference for all others.
-
-    name: of the engine. cache_path: the file from which the next start reads it; None if each start makes it anew.
-    """
+    """Runs a teacher. `PatchFeatures` is the engine `eager`, and the reference for all others."""
 
     name: str
-    cache_path: Path | None
+    cache_path: Path | None  # the file from which the next start reads it; None if each start makes it anew
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return features (B, rows * columns, dim) float32 of normalised pixels (B, 3, height, width) float32, on the
-        same device."""
+        """Return features (B, rows * columns, dim) of normalised pixels (B, 3, height, width), both float32."""
 
 
 class SwitchingEngine:
     """Runs `first` until `find`, in a thread of its own, returns a better engine. One thread uses it at a time.
 
-    Args:
-        first: the engine to start with.
-        find: gets an event that is set when this engine is garbage collected.
+    `find` gets an event that is set when this engine is garbage collected.
     """
 
     def __init__(self, first: Engine, find: Callable[[threading.Event], Engine]):
@@ -82,27 +76,18 @@ def _switch(current: list[Engine], find: Callable[[threading.Event], Engine], st
         log.exception("teacher engine: still %s, because the search for a better one failed", current[0].name)
 
 
-def choose_engine(
-    name: str,
-    features: PatchFeatures,
-    size: tuple[int, int],
-    device: str | torch.device,
-    threads: int,
-    *,
-    background: bool = False,
-) -> Engine:
+def choose_engine(name: str, features: PatchFeatures, size: tuple[int, int], device: str | torch.device, threads: int,
+                  *, background: bool = False) -> Engine:
     """Choose what runs a teacher; eager with a warning if the chosen engine fails.
 
     Args:
         name: one of `ENGINES`; "auto" stands for the fastest that is installed for the device.
         features: the teacher, on the device.
         size: (height, width) of the input in pixels.
-        device: where the teacher runs.
-        threads: of OpenVINO.
+        threads: of OpenVINO; the others use torch's.
         background: build TensorRT's engine, which takes minutes, in a thread, and run eager until it is ready.
 
-    Raises:
-        ValueError: the engine is unknown, not installed, or needs another device.
+    Raises ValueError if the engine is unknown, not installed, or needs another device.
     """
     if name not in ENGINES:
         raise ValueError(f"teacher engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
@@ -127,9 +112,8 @@ def choose_engine(
     return find(threading.Event())
 
 
-def _build_verified(
-    name: str, features: PatchFeatures, size: tuple[int, int], threads: int, stop: threading.Event
-) -> Engine:
+def _build_verified(name: str, features: PatchFeatures, size: tuple[int, int], threads: int,
+                    stop: threading.Event) -> Engine:
     """Build an engine in the first precision that agrees with eager; return eager with a warning if none does."""
     for precision, build in _builders(name, features, size, threads, stop).items():
         try:
@@ -149,9 +133,8 @@ def _build_verified(
     return features
 
 
-def _builders(
-    name: str, features: PatchFeatures, size: tuple[int, int], threads: int, stop: threading.Event
-) -> dict[str, Callable[[], Engine]]:
+def _builders(name: str, features: PatchFeatures, size: tuple[int, int], threads: int,
+              stop: threading.Event) -> dict[str, Callable[[], Engine]]:
     """Return the functions that build an engine, by precision, in the order to try."""
     if name == "openvino":
         from tttkd_ros.teacher.openvino_engine import OpenVinoEngine
@@ -167,11 +150,7 @@ def _builders(
 
 @torch.no_grad()
 def agreement(engine: Engine, features: PatchFeatures, size: tuple[int, int]) -> tuple[float, float]:
-    """Compare an engine's patch features with eager's on random images, smooth with noise.
-
-    Returns:
-        The lowest and the mean cosine.
-    """
+    """Return the lowest and the mean cosine of an engine's and eager's features of random images, smooth with noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(2, 3, 5, 7, generator=generator)
     pixels = interpolate(coarse, size, mode="bilinear") + 0.2 * torch.randn(2, 3, *size, generator=generator)

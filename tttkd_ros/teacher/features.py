@@ -9,11 +9,8 @@ from torch import Tensor, nn
 class PatchFeatures(nn.Module):
     """The patch tokens of a DINOv2 after its last LayerNorm, frozen. It is the engine `eager` (see `engines.Engine`).
 
-    The input size is fixed. The position embedding is interpolated once, so a compiler of this module meets a constant.
-
-    Args:
-        model: Dinov2Model or Dinov2WithRegistersModel.
-        input_size: (height, width) in pixels, multiples of the patch size.
+    model: Dinov2Model or Dinov2WithRegistersModel. input_size: (height, width) in pixels, multiples of the patch size.
+    The position embedding is interpolated once, so a compiler of this module meets a constant.
     """
 
     name, cache_path = "eager", None

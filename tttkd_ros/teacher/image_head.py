@@ -6,12 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS
-from tttkd_ros.files import write_whole
-from tttkd_ros.tensor_files import read_tensors, tensor_mismatches
+from tttkd_ros.tensor_files import read_tensors, tensor_mismatches, write_tensors
 
 _FORMAT = "tttkd_ros image head 1"
 
@@ -19,10 +17,7 @@ _FORMAT = "tttkd_ros image head 1"
 class ImageHead(nn.Module):
     """BatchNorm and a linear layer: the smallest 2D branch that has the statistics and scales that MM-TTA adapts.
 
-    Args:
-        class_set: name of the class set.
-        dim: width of the teacher's features.
-        teacher_name: of the teacher that the head was trained with.
+    dim: width of the features of the teacher that the head was trained with.
     """
 
     def __init__(self, class_set: str, dim: int, teacher_name: str = ""):
@@ -38,27 +33,15 @@ class ImageHead(nn.Module):
 
 def save_image_head(head: ImageHead, path: str | Path, provenance: Mapping[str, str]) -> None:
     """Write an image head atomically. provenance: how it was made (command, seed, data)."""
-    metadata = {
-        "format": _FORMAT,
-        "classes": json.dumps(CLASS_SETS[head.class_set].names),
-        "dim": str(head.dim),
-        "teacher": head.teacher_name,
-        "provenance": json.dumps(dict(provenance)),
-    }
-    write_whole(path, save({name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}, metadata))
+    write_tensors(path, _FORMAT, head.state_dict(), classes=json.dumps(CLASS_SETS[head.class_set].names),
+                  dim=str(head.dim), teacher=head.teacher_name, provenance=json.dumps(dict(provenance)))
 
 
 def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
     """Load an image head, in eval mode.
 
-    Args:
-        path: of the file.
-        class_set: name of the student's class set.
-        dim: width of the teacher's features.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds no image head, or one for other classes or another width.
+    Raises FileNotFoundError, or ValueError if the file is damaged, holds no image head, or one for other classes or
+    another width than the student's and the teacher's.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image head at {path}; make one with `tttkd train image-head`")
@@ -67,10 +50,8 @@ def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
         raise ValueError(f"{path}: classes {metadata.get('classes')}, but the student's are {class_set!r}")
     name = metadata.get("teacher", "")
     if metadata.get("dim") != str(dim):
-        raise ValueError(
-            f"{path}: trained with a teacher of {metadata.get('dim')} features ({name or 'unnamed'}), but the teacher "
-            f"given has {dim}; make one for it with `tttkd train image-head --teacher DIRECTORY`"
-        )
+        raise ValueError(f"{path}: trained with a teacher of {metadata.get('dim')} features ({name or 'unnamed'}), but "
+                         f"the one given has {dim}; make a head with `tttkd train image-head --teacher DIRECTORY`")
     head = ImageHead(class_set, dim, name)
     if mismatches := tensor_mismatches(head.state_dict(), tensors):
         raise ValueError(f"{path}: the weights are not those of an image head: {'; '.join(mismatches)}")

@@ -17,11 +17,7 @@ from tttkd_ros.teacher.features import PatchFeatures
 class OpenVinoEngine:
     """Runs one image at a time. It is not thread-safe.
 
-    Args:
-        features: the teacher.
-        size: (height, width) of the input in pixels.
-        threads: CPU threads.
-        precision: an OpenVINO element type; None leaves the choice to OpenVINO.
+    size: (height, width) of the input in pixels. precision: an OpenVINO element type; None leaves it to OpenVINO.
     """
 
     name = "openvino"
@@ -36,12 +32,8 @@ class OpenVinoEngine:
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
         model.reshape(list(example.shape))
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # the cores are shared with inference
-        }
+        config = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads,
+                  "ENABLE_CPU_PINNING": False}  # the cores are shared with inference
         if precision is not None:
             config["INFERENCE_PRECISION_HINT"] = precision
         self._request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()

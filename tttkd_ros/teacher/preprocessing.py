@@ -28,10 +28,8 @@ class Preprocessing:
     def from_file(cls, path: str | Path | None) -> Preprocessing:
         """Read a preprocessor_config.json; what it does not state, or None for the file, is ImageNet's.
 
-        The file's resize and crop are ignored: projection relies on the whole image being visible.
-
-        Raises:
-            ValueError: the file cannot be read, or no pixel values can be computed with its numbers.
+        The file's resize and crop are ignored: projection relies on the whole image being visible. Raises ValueError
+        if the file cannot be read, or no pixel values can be computed with its numbers.
         """
         if path is None:
             return cls()
@@ -52,18 +50,10 @@ class Preprocessing:
         return preprocessing
 
     def __call__(self, images: Sequence[np.ndarray], size: tuple[int, int], device: str | torch.device) -> Tensor:
-        """Make a batch of images.
+        """Make a batch (B, 3, *size) float32 of B images, each (H, W, 3) uint8 RGB; size is (height, width) in pixels.
 
         Each whole image is resized and may lose its aspect ratio, so that a position in the image and in the patch grid
         is the same fraction of the width and the height.
-
-        Args:
-            images: each (H, W, 3) uint8 RGB, of any size.
-            size: (height, width) of the result in pixels.
-            device: of the result.
-
-        Returns:
-            (B, 3, height, width) float32.
         """
         if not images:
             return torch.empty(0, 3, *size, device=device)

@@ -29,16 +29,8 @@ class TensorRtEngine:
 
     Weights and input are cast, because TensorRT's argument for the precision differs between versions.
 
-    Args:
-        features: the teacher, on a CUDA device.
-        size: (height, width) of the input in pixels.
-        precision: torch.float16 or torch.float32.
-        cache: folder of built engines; None stands for the user's cache.
-        stop: aborts the build once it is set.
-
-    Raises:
-        BuildStopped: `stop` was set during the build.
-        RuntimeError: the build failed.
+    features: the teacher, on a CUDA device. size: (height, width) of the input in pixels. precision: torch.float16 or
+    torch.float32. cache: folder of built engines; None stands for the user's. Raises as `build_apart`.
     """
 
     name = "tensorrt"
@@ -54,7 +46,7 @@ class TensorRtEngine:
             cache.mkdir(parents=True, exist_ok=True)
             log.info("building the TensorRT engine %s; this takes minutes, once", self.cache_path)
             example = torch.zeros(1, 3, *size, dtype=precision, device=self._device)
-            build_apart(partial(_build, features, example, self.cache_path), stop)
+            build_apart(partial(_build, features, example, self.cache_path), stop or threading.Event())
             self._program = self._load()
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -92,9 +84,7 @@ def _build(features: PatchFeatures, example: Tensor, path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return
-        # The file gets its name when it is complete. The lock permits one writer, which overwrites what a killed build
-        # has left.
-        unfinished = path.with_suffix(".unfinished.ep")
+        unfinished = path.with_suffix(".unfinished.ep")  # the lock permits one writer; a killed one may have left it
         try:
             with torch.cuda.device(example.device):
                 program = torch.export.export(copy.deepcopy(features).to(example.dtype), (example,))
