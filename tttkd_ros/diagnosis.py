@@ -79,10 +79,7 @@ def explain_view(frame: Frame, max_range: float) -> str:
 
 
 def explain_steps(steps: Iterable[StepOutcome], min_steps: int = 1) -> str:
-    """Why (nearly) every step was rejected: the most frequent kinds of reasons, each with its last values.
-
-    Skipped steps do not count, and fewer than `min_steps` are not reported.
-    """
+    """Why (nearly) all of at least `min_steps` steps, skipped ones apart, were rejected: the most frequent reasons."""
     steps = [step for step in steps if not step.skipped]
     refused = [step for step in steps if not step.accepted]
     if len(steps) < min_steps or not refused or len(refused) < MIN_REFUSED * len(steps):

@@ -16,8 +16,7 @@ def without_slash(frame: str) -> str:
 def resolve_frame(frame: str, known: Collection[str]) -> str:
     """The name of a message's frame in TF, which knows the frames `known`; `frame` itself if none matches.
 
-    A tf prefix may be in TF or in the message alone: "robot1/lidar" matches "lidar" if no other frame does. Raises
-    ValueError if several match.
+    "robot1/lidar" matches "lidar", and vice versa, if no other frame does. Raises ValueError if several match.
     """
     frame = without_slash(frame)
     if not frame or frame in known:

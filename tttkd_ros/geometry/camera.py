@@ -33,8 +33,7 @@ _SAMPLES = 4096  # rays on which the distortion is checked to rise: one every 0.
 class CameraModel:
     """Intrinsics: sizes, focal lengths and principal point in pixels, coefficients in CameraInfo's order.
 
-    Raises ValueError if a size or focal length is not positive, a number is not finite, or the distortion model is
-    unknown or does not take that number of coefficients.
+    Raises ValueError for sizes and focal lengths that are not positive, and distortion that is not in `COEFFICIENTS`.
     """
 
     width: int
@@ -66,10 +65,7 @@ class CameraModel:
 
     @classmethod
     def from_info(cls, info: Any) -> CameraModel:
-        """The model of raw images, from the width, height, k, d and distortion_model of a CameraInfo.
-
-        Zeros may follow the coefficients. Raises ValueError for values of no camera, or a lens that cannot be modelled.
-        """
+        """The model of raw images of a CameraInfo. Raises ValueError for an uncalibrated camera or an unknown lens."""
         fx, _, cx, _, fy, cy, *last = finite_numbers(info, "k", 9)
         if last[0] or last[1]:
             raise ValueError(f"CameraInfo's k ends in {last}, expected [0.0, 0.0, 1.0]: it goes row by row")

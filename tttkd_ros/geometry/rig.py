@@ -85,8 +85,7 @@ def save_rig(path: str | Path, rig: Mapping[str, RigCamera]) -> None:
         cameras[name] = {"camera_from_lidar": {"matrix": entry.camera_from_lidar.tolist()}}
         if entry.topic is not None:
             cameras[name]["topic"] = entry.topic
-        if entry.camera is not None:
-            model = entry.camera
+        if (model := entry.camera) is not None:
             cameras[name]["camera_info"] = {
                 "width": model.width, "height": model.height, "k": model.matrix.ravel().tolist(),
                 "d": list(model.distortion), "distortion_model": model.distortion_model,
@@ -95,10 +94,9 @@ def save_rig(path: str | Path, rig: Mapping[str, RigCamera]) -> None:
 
 
 def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Match the entries of a rig with cameras (camera -> image topic).
+    """Match a rig with cameras (camera -> image topic): camera -> name of its entry, and the names of other entries.
 
-    Returns camera -> name of its entry, and the names of the entries that match no camera. Raises ValueError if two
-    entries match one camera.
+    Raises ValueError if two entries match one camera.
     """
     found: dict[str, str] = {}
     unmatched = []
@@ -126,8 +124,8 @@ def _load(path: str | Path) -> dict:
     remaining, count = [content], 0
     while remaining and count < MAX_VALUES:
         value, count = remaining.pop(), count + 1
-        remaining += (value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set))
-                      else ())
+        value = list(value.values()) if isinstance(value, dict) else value
+        remaining += value if isinstance(value, (list, tuple, set)) else ()
     if remaining:
         raise ValueError(f"rig {path} has more than {MAX_VALUES} values, counting each alias as what it stands for")
     return content if isinstance(content, dict) else {}

@@ -41,11 +41,9 @@ class Trajectory:
         if len(unique) > 1:
             before = min(np.searchsorted(unique, self.first + VELOCITY_NS), len(unique) - 1)
             after = max(np.searchsorted(unique, self.last - VELOCITY_NS, "right") - 1, 0)
-            ends = (
-                _extrapolate(poses[before], poses[0], EXTRAPOLATION_NS / (unique[before] - self.first)),
-                _extrapolate(poses[after], poses[-1], EXTRAPOLATION_NS / (self.last - unique[after])),
-            )
-            poses = np.concatenate((ends[:1], poses, ends[1:]))
+            start = _extrapolate(poses[before], poses[0], EXTRAPOLATION_NS / (unique[before] - self.first))
+            end = _extrapolate(poses[after], poses[-1], EXTRAPOLATION_NS / (self.last - unique[after]))
+            poses = np.concatenate(([start], poses, [end]))
             unique = np.concatenate(([self.first - EXTRAPOLATION_NS], unique, [self.last + EXTRAPOLATION_NS]))
         self._start = int(unique[0])
         self._seconds = (unique - self._start) / SECOND  # from the start: exact to less than a nanosecond

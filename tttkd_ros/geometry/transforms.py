@@ -13,10 +13,7 @@ _MAX_TRANSLATION = 1e9  # metres along an axis: beyond any place on Earth, and s
 
 
 def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,) of any length.
-
-    Raises ValueError if one is not finite, or the quaternion is zero.
-    """
+    """(4, 4) float64 of a translation (3,), metres, and a quaternion (4,) of any length; ValueError for others."""
     t, q = np.asarray(translation, np.float64), np.asarray(quaternion, np.float64)
     if t.shape != (3,) or not (np.abs(t) <= _MAX_TRANSLATION).all():
         raise ValueError(f"translation {translation} is not three numbers x, y, z in metres, up to "

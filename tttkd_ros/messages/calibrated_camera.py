@@ -115,10 +115,7 @@ class CalibratedCamera:
         return self._spans[-1].calibration.frame_id if self._spans else ""
 
     def add(self, info: Any, received: int = 0) -> None:
-        """Add a sensor_msgs/CameraInfo, received at that time (ns; 0 for all to use the order of the calls).
-
-        Raises ValueError if it cannot be used. The last usable one stays in force.
-        """
+        """Add a sensor_msgs/CameraInfo (received: ns, or 0). Raises ValueError if unusable; the last one stays."""
         try:
             calibration = Calibration.read(info, rectified=self._rectified)
         except ValueError as error:

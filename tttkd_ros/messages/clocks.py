@@ -19,10 +19,7 @@ MAX_TRANSPORT_S = 5.0  # transport alone may delay images or clouds by this much
 
 
 class Lag:
-    """Running median of a camera's newest stamp minus the scan's stamp, measured when each scan arrives.
-
-    The nearest image does not show a difference of clocks, because only the newest images are kept.
-    """
+    """Running median of a camera's newest stamp minus the scan's stamp: only the newest images are kept."""
 
     def __init__(self):
         self._measured: deque[tuple[int, int]] = deque(maxlen=WINDOW)
@@ -55,10 +52,7 @@ def image_time(stamp: int, offset: int) -> int:
 
 
 def explain_clocks(lag: int, offset: int, tolerance: int, stamp: int) -> str:
-    """The difference of the clocks and the offset that corrects it. All arguments in nanoseconds.
-
-    lag: the image's stamp minus the scan's `stamp` minus the present offset. tolerance: of the matching.
-    """
+    """The difference of the clocks and the offset that corrects it. All in ns; `lag` is beyond the present `offset`."""
     apart = _rounded((offset + lag) / SECOND)
     found = f"images are {abs(apart):.1f} s {'behind' if apart < 0 else 'ahead of'} the sweeps"
     if abs(apart) > UNSET_THRESHOLD:

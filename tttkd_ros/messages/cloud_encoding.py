@@ -14,10 +14,7 @@ from tttkd_ros.messages.point_cloud import FLOAT32, UINT8, Field
 
 @dataclass(frozen=True, eq=False)
 class CloudBytes:
-    """A PointCloud2 without its header: little-endian, one row, no padding between points.
-
-    buffer: width * point_step bytes, in the container of rclpy's messages.
-    """
+    """A PointCloud2 without its header: little-endian, one row, no padding. buffer: width * point_step bytes."""
 
     fields: tuple[Field, ...]
     point_step: int

@@ -16,10 +16,7 @@ def standard_types():
 
 
 def deserialise(cdr: bytes, type_name: str):
-    """A message of a type such as "sensor_msgs/msg/Image"; its arrays are read-only views of `cdr`.
-
-    Raises ValueError if the bytes are no such message.
-    """
+    """A message of a type such as "sensor_msgs/msg/Image"; arrays are views of `cdr`. Raises ValueError for others."""
     from rosbags.serde import SerdeError
 
     try:

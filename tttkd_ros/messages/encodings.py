@@ -70,10 +70,7 @@ def to_rgb(pixels: np.ndarray, encoding: str) -> np.ndarray:
 
 @cache
 def cv_bridge():
-    """ROS's converter between images and messages; None if it is not installed or does not work.
-
-    Its compiled part is made for the distribution's NumPy and OpenCV, which may differ from this interpreter's.
-    """
+    """ROS's converter; None if it is missing, or does not work with this interpreter's NumPy and OpenCV."""
     try:
         from cv_bridge import CvBridge
 

@@ -133,10 +133,7 @@ class _Layout:
         self.data = msg.data
 
     def _row_step(self, declared: int, size: int) -> int:
-        """Bytes from one row to the next, derived from the bytes of the data (`size`).
-
-        Many drivers declare 0, the bytes of a point, the number of points or the bytes of all rows as `row_step`.
-        """
+        """Bytes from one row to the next, by the size of the data: many drivers declare a wrong `row_step`."""
         if not self.size:
             if size:
                 raise ValueError(f"cloud is {self.width} x {self.height} points (width, height), but its data hold "

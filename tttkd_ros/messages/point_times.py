@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -50,28 +49,21 @@ def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
     stamp = nanoseconds(msg.header.stamp)
     expected = ("ns" if values.dtype.kind in "iu" or high > 1e12 else "s") if unit == "auto" else unit
     readings = list(_readings(low, high, stamp, MAX_OFFSET_S if unit == "auto" else MAX_OFFSET_GIVEN_S))
-    sweeps = [reading for reading in readings if unit == "auto" and reading.duration >= MIN_SWEEP_S]
+    sweeps = [(name, start) for name, start, duration in readings if unit == "auto" and duration >= MIN_SWEEP_S]
     # The first sweep in the expected unit, else the first one in another unit, else any times in the expected unit.
-    ordered = sorted(sweeps, key=lambda reading: reading.unit != expected)
-    ordered += [reading for reading in readings if reading.unit == expected]
+    ordered = sorted(sweeps, key=lambda sweep: sweep[0] != expected)
+    ordered += [(name, start) for name, start, _ in readings if name == expected]
     if not ordered:
         raise ValueError(f"cloud field {name!r} {_misfit(low, high, stamp, expected, unit == 'auto')}")
-    scale, start = UNITS[ordered[0].unit], ordered[0].start
+    found, start = ordered[0]
+    scale = UNITS[found]
     # Subtract first, in the field's own unit: a date in seconds loses less precision that way.
     times[has_return] = (values.astype(np.float64) - start * (1e-9 / scale)) * scale
     return times
 
 
-class _Reading(NamedTuple):
-    """A meaning of the times. start: the time that they count from, ns. duration: from first to last, seconds."""
-
-    unit: str
-    start: int
-    duration: float
-
-
-def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) -> Iterator[_Reading]:
-    """Every unit and start for which the times low to high lie within `max_offset` seconds of the stamp."""
+def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) -> Iterator[tuple[str, int, float]]:
+    """Every unit, start (ns) and duration (s) that put the times low to high within `max_offset` s of the stamp."""
     whole = low.dtype.kind in "iu"
     for unit, scale in UNITS.items():
         if whole and unit == "s":
@@ -81,7 +73,7 @@ def _readings(low: np.generic, high: np.generic, stamp: int, max_offset: float) 
                 continue
             first, last = ((float(time) - start * (1e-9 / scale)) * scale for time in (low, high))
             if -max_offset <= first and last <= max_offset:
-                yield _Reading(unit, start, last - first)
+                yield unit, start, last - first
 
 
 def _misfit(low: np.generic, high: np.generic, stamp: int, unit: str, auto: bool) -> str:
@@ -108,10 +100,7 @@ def _has_return(msg) -> np.ndarray:
 
 
 def with_times(cloud: CloudBytes, times: np.ndarray) -> CloudBytes:
-    """The cloud of N points with Ouster's field `t` appended: times (N,) float, seconds from the stamp, 0 to 1.
-
-    Raises ValueError for times of another type, shape or range.
-    """
+    """The cloud with Ouster's field `t`: times (N,) float, seconds from the stamp. Raises ValueError unless 0 to 1."""
     if times.dtype.kind != "f":
         raise ValueError(f"times are {times.dtype}, expected float64")
     if times.shape != (cloud.width,) or not ((times >= 0) & (times <= MAX_OFFSET_S)).all():

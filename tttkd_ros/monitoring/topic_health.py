@@ -25,8 +25,7 @@ class PublisherInfo:
 class TopicHealth:
     """Counts one topic's messages and says what is wrong with it.
 
-    loss_remedy: what to do about the loss of large messages. once: one message is enough, and there need not be a
-    publisher. clock: current time, seconds.
+    loss_remedy: what to do about the loss of large messages. once: one message is enough, and no publisher is needed.
     """
 
     def __init__(self, topic: str, loss_remedy: str, *, once: bool = False,

@@ -80,13 +80,12 @@ def read_node(file: Path, given: Mapping[str, object],
     if not file.is_file():
         raise ValueError(f"no parameter file at {file}")
     remappings = [word for name, topic in remapped.items() for word in ("-r", f"{name}:={topic}")]
+    arguments = ["--ros-args", "--params-file", str(file), *remappings]
     context = rclpy.Context()
     rclpy.init(context=context)
     try:
-        node = rclpy.create_node(
-            "segmenter", context=context, cli_args=["--ros-args", "--params-file", str(file), *remappings],
-            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
-        )
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        node = rclpy.create_node("segmenter", context=context, cli_args=arguments, parameter_overrides=overrides)
         settings = parameters.declare(node)
         config = parameters.read_config(node, settings)
         rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
