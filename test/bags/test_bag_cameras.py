@@ -9,8 +9,6 @@ import pytest
 import yaml
 
 from tttkd_ros.bags.reader import BagReader
-from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.geometry.rig import RigCamera
 
 CLOUD, IMAGE, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 TF = "tf2_msgs/msg/TFMessage"
@@ -174,7 +172,7 @@ def test_an_image_of_another_resolution_is_dropped_with_the_sizes(drive, caplog)
 
 
 PLACE = np.array([[1.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
-MODEL = CameraModel(8, 6, 3.0, 3.0, 4.0, 3.0)
+INTRINSICS = {"width": 8, "height": 6, "k": [3.0, 0, 4, 0, 3, 3, 0, 0, 1], "d": [], "distortion_model": "plumb_bob"}
 
 
 @pytest.fixture
@@ -209,28 +207,26 @@ def test_a_rig_chooses_among_the_image_topics_of_a_camera(make, drive, rig_file)
     assert frame.views[0].image[0, 0, 0] == 99
 
 
-@pytest.mark.parametrize("name", ["rear", "camera", "/front/image_raw", "camera_front/image_rect"])
-def test_a_rig_with_a_camera_that_the_bag_lacks_is_refused_with_those_it_has(drive, name):
-    rig = {"camera_front": RigCamera(PLACE), name: RigCamera(PLACE)}
+@pytest.mark.parametrize(("entry", "name"), [("rear", "rear"), ("camera", "camera"), ("/front/image_raw", "front")])
+def test_a_rig_with_a_camera_that_the_bag_lacks_is_refused_with_those_it_has(drive, rig_file, entry, name):
     with pytest.raises(ValueError, match=rf"the rig names camera {name}, .*only camera_front \(/camera_front/image\)"):
-        BagReader(drive(1), rig=rig)
+        BagReader(drive(1), rig=rig_file(**{"camera_front": {}, entry: {}}))
 
 
-def test_the_intrinsics_of_a_rig_for_rectified_images_are_not_used_for_raw_ones(drive):
-    rig = {"camera_front": RigCamera(PLACE, MODEL, "/camera_front/image_rect")}
+def test_the_intrinsics_of_a_rig_for_rectified_images_are_not_used_for_raw_ones(drive, rig_file):
+    rig = rig_file(camera_front={"camera_info": INTRINSICS, "topic": "/camera_front/image_rect"})
     with pytest.raises(ValueError, match="the rig names camera camera_front"):
         BagReader(drive(1), rig=rig)
 
 
-def test_named_cameras_must_be_in_the_rig_and_its_other_cameras_are_ignored(drive):
+def test_named_cameras_must_be_in_the_rig_and_its_other_cameras_are_ignored(drive, rig_file):
     path = drive(2)
-    rig = {"camera_front": RigCamera(PLACE), "rear": RigCamera(PLACE)}
-    assert places(path, rig=rig, cameras=["camera_front"]) == [[5.0]] * 2
+    assert places(path, rig=rig_file(camera_front={}, rear={}), cameras=["camera_front"]) == [[5.0]] * 2
     with pytest.raises(ValueError, match="the rig has no camera camera_front of bag .*; it has rear"):
-        BagReader(path, rig={"rear": RigCamera(PLACE)}, cameras=["camera_front"])
+        BagReader(path, rig=rig_file(rear={}), cameras=["camera_front"])
 
 
-def test_two_entries_for_one_camera_are_refused(drive):
-    rig = {"mine": RigCamera(PLACE, topic="/camera_front/image"), "camera_front": RigCamera(PLACE)}
-    with pytest.raises(ValueError, match="both mine and camera_front of the rig are camera camera_front"):
+def test_two_entries_for_one_camera_are_refused(drive, rig_file):
+    rig = rig_file(mine={"topic": "/camera_front/image"}, camera_front={})
+    with pytest.raises(ValueError, match="both camera_front and mine of the rig are camera camera_front"):
         BagReader(drive(1), rig=rig)

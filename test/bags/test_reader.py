@@ -397,22 +397,18 @@ def test_a_camera_that_is_not_in_the_bag_is_refused(frame, write_frames):
         BagReader(write_frames([frame(0)]), cameras=["rear"])
 
 
-@pytest.mark.parametrize("as_file", [True, False])
-def test_a_rig_overrides_the_bag(frame, write_frames, tmp_path, as_file):
+def test_a_rig_overrides_the_bag(frame, write_frames, tmp_path):
     place = np.array([[1.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
-    rig = {"camera_front": RigCamera(place, CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))}
-    if as_file:
-        save_rig(tmp_path / "rig.yaml", rig)
-        rig_argument = tmp_path / "rig.yaml"
-    else:
-        rig_argument = rig
-    (read,) = BagReader(write_frames([frame(0)]), rig=rig_argument).frames()
+    rig = tmp_path / "rig.yaml"
+    save_rig(rig, {"camera_front": RigCamera(place, CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))})
+    (read,) = BagReader(write_frames([frame(0)]), rig=rig).frames()
     np.testing.assert_array_equal(read.views[0].camera_from_lidar, place)
     assert read.views[0].camera.fx == 9.0
 
 
-def test_a_rig_stands_in_for_calibration_that_the_bag_lacks(sweep, image, write_messages):
-    rig = {"camera_front": RigCamera(np.eye(4), CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))}
+def test_a_rig_stands_in_for_calibration_that_the_bag_lacks(sweep, image, write_messages, tmp_path):
+    rig = tmp_path / "rig.yaml"
+    save_rig(rig, {"camera_front": RigCamera(np.eye(4), CameraModel(8, 6, 9.0, 9.0, 4.0, 3.0))})
     assert seen(write_messages([sweep(START), image(START, 3)]), rig=rig) == [(0, [3])]
 
 

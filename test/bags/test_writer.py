@@ -85,11 +85,6 @@ def test_a_bag_that_exists_is_not_overwritten(frame, write_frames):
         BagWriter(path)
 
 
-def test_an_unknown_storage_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="storage is 'zip', expected one of mcap, sqlite3"):
-        BagWriter(tmp_path / "bag", storage="zip")
-
-
 @pytest.mark.parametrize("stamp", [-1, 2**31 * 10**9])
 def test_a_stamp_that_ros_cannot_hold_is_refused(frame, write_frames, stamp):
     with pytest.raises(ValueError, match="expected 0 to 2"):
@@ -146,15 +141,14 @@ import numpy as np
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.frame import Frame
 points = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
-for storage in ("mcap", "sqlite3"):
-    for limit in (10_000, 1_000_000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-        try:
-            with BagWriter(sys.argv[1], storage=storage) as bag:
-                for stamp in range(20):
-                    bag.write_frame(Frame(stamp, points))
-        except OSError as error:
-            print(error)
+for limit in (10_000, 1_000_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        with BagWriter(sys.argv[1]) as bag:
+            for stamp in range(20):
+                bag.write_frame(Frame(stamp, points))
+    except OSError as error:
+        print(error)
 """
 
 
@@ -162,6 +156,6 @@ def test_a_full_disk_is_reported_with_the_path_and_nothing_is_left(tmp_path):
     command = [sys.executable, "-c", LIMITED, tmp_path / "bag"]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60)
     lines = child.stdout.splitlines()
-    assert len(lines) == 4 and all(line.startswith(f"{tmp_path / 'bag'} cannot be written (") for line in lines)
+    assert len(lines) == 2 and all(line.startswith(f"{tmp_path / 'bag'} cannot be written (") for line in lines)
     assert child.stderr == ""
     assert list(tmp_path.iterdir()) == []

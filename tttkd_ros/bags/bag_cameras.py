@@ -65,10 +65,8 @@ def find_cameras(
 ) -> tuple[list[BagCamera], dict[str, str]]:
     """Find the cameras that can be used, and name -> reason for the others.
 
-    wanted: by name, by topic or by name in the rig; None for all. transforms: for cameras without an entry in the rig.
-
-    Raises ValueError if a wanted camera is not in the bag, not in the rig or not usable, or if the rig has an entry for
-    no camera of the bag and none is named.
+    wanted: by name, by topic or by name in the rig; None for all. Raises ValueError if a wanted camera is not in the
+    bag, not in the rig or not usable, or if the rig has an entry for no camera of the bag and none is named.
     """
     preferred = {entry.topic for entry in rig.values() if entry.topic is not None}
     images = topics.camera_topics(bag.types, bag.counts, preferred)

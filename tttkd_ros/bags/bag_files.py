@@ -41,10 +41,7 @@ TAR_MAGIC_OFFSET = 257  # of b"ustar" in a tar archive
 
 @contextmanager
 def open_files(path: Path) -> Iterator[tuple[dict[Path, Source], list[str]]]:
-    """Open the bag's files, in their order. Also yields how metadata.yaml contradicts them.
-
-    Raises BagError if there is no bag, or a file is damaged.
-    """
+    """Open the bag's files, and find out how metadata.yaml contradicts them. Raises BagError if that fails."""
     with ExitStack() as stack:
         metadata, sources = _read_metadata(path), {}
         for file in _find_files(path, metadata):
@@ -54,11 +51,9 @@ def open_files(path: Path) -> Iterator[tuple[dict[Path, Source], list[str]]]:
 
 
 def _open_file(path: Path, stack: ExitStack) -> Source:
-    kind = _file_kind(path)
-    if kind == ZSTD:
+    if (kind := _file_kind(path)) == ZSTD:
         path = stack.enter_context(unpacked_file(path))
-        kind = _file_kind(path)
-        if kind == ZSTD:
+        if (kind := _file_kind(path)) == ZSTD:
             raise ValueError("it is compressed twice")
     return stack.enter_context(closing(READERS[kind](path)))
 
@@ -145,11 +140,12 @@ def _contradictions(path: Path, metadata: Mapping, sources: Mapping[Path, Source
 def _nothing_in(path: Path) -> str:
     for file in sorted(path.iterdir(), key=_natural):
         if file.is_file() and file.suffix in (".bag", ".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z"):
-            with suppress(ValueError, OSError):
-                try:
-                    _file_kind(file)
-                except BagError as error:
-                    return str(error)
+            try:
+                _file_kind(file)
+            except BagError as error:
+                return str(error)
+            except (ValueError, OSError):
+                continue
     inner = sorted(bag.parent.name for bag in path.glob("*/metadata.yaml"))
     hint = f"give one of the bags in it ({', '.join(inner)})" if inner else "is it the right folder?"
     return f"{path} is no bag: it has no .mcap and no .db3 file: {hint}"

@@ -46,28 +46,29 @@ def unpack_message(data: bytes) -> bytes:
 def unpacked_file(path: Path) -> Iterator[Path]:
     """Unpack a zstd file to a temporary folder. Raises BagError if it becomes too large."""
     limit = max(LIMIT, MAX_RATIO * path.stat().st_size)
+    error = BagError(f"{path} expands to more than {limit} bytes, {MAX_RATIO} times its size: if that is right, unpack "
+                     f"it yourself with `zstd -d {path}`")
     with TemporaryDirectory(prefix="tttkd_bag_") as folder:
-        out = Path(folder) / path.stem
         free = shutil.disk_usage(folder).free
-        size = 0
+        if free < limit:
+            limit, error = free, BagError(f"{path} does not fit into the {free} bytes that are free in {folder}: set "
+                                          "TMPDIR to a folder on a larger disk")
+        out = Path(folder) / path.stem
         with path.open("rb") as packed, zstd.ZstdFile(packed) as content, out.open("wb") as file:
-            while piece := content.read(PIECE):
-                size += len(piece)
-                if size > limit:
-                    raise BagError(f"{path} expands to more than {limit} bytes, {MAX_RATIO} times its size: if that is "
-                                   f"right, unpack it yourself with `zstd -d {path}`")
-                if size > free:
-                    raise BagError(f"{path} does not fit into the {free} bytes that are free in {folder}: set TMPDIR "
-                                   "to a folder on a larger disk")
-                file.write(piece)
+            file.writelines(_pieces(content, limit, error))
         yield out
 
 
 def _read(content: BinaryIO, limit: int) -> bytes:
-    pieces, size = [], 0
+    error = ValueError(f"compressed content expands beyond the {limit} bytes that it claims or may have")
+    return b"".join(_pieces(content, limit, error))
+
+
+def _pieces(content: BinaryIO, limit: int, error: ValueError) -> Iterator[bytes]:
+    """Raises the error if the content has more bytes than the limit."""
+    size = 0
     while piece := content.read(PIECE):
-        pieces.append(piece)
         size += len(piece)
         if size > limit:
-            raise ValueError(f"compressed content expands beyond the {limit} bytes that it claims or may have")
-    return b"".join(pieces)
+            raise error
+        yield piece

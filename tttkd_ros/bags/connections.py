@@ -12,12 +12,10 @@ from shlex import quote
 from typing import Protocol, TypeVar
 
 CDR = "cdr"  # how ROS 2 serialises messages
-UNPACK = "copy it again, or unpack it with `zstd -d {0}`"
 REMEDIES = {
     ".mcap": "`mcap recover {0} -o recovered.mcap` saves what can be read",
     ".db3": "`sqlite3 {0} .recover | sqlite3 recovered.db3` saves what can be read",
-    ".zstd": UNPACK,
-    ".zst": UNPACK,
+    **dict.fromkeys((".zstd", ".zst"), "copy it again, or unpack it with `zstd -d {0}`"),
 }
 
 Timed = TypeVar("Timed", bound=tuple)  # its second item is a time in nanoseconds

@@ -30,16 +30,12 @@ class RecordedPrediction:
     confidence: np.ndarray  # float32
 
 
-def read_labelled(path: Path | str, topic: str | None = None) -> Iterator[RecordedPrediction]:
-    """Yield the recorded predictions of a bag in the order of recording.
-
-    topic: needed if the bag has several of predictions. Raises ValueError if the bag cannot be read or has none.
-    """
+def read_labelled(path: Path | str) -> Iterator[RecordedPrediction]:
+    """Yield a bag's predictions in the order of recording. Raises ValueError if it cannot be read or has none."""
     with open_bag(path) as bag:
         if bag.damage is not None:
             log.warning("recording %s: %s", path, bag.damage)
-        topic = topic or topics.labelled_topic(bag.types)
-        topics.require(bag.types, topic, topics.CLOUD)
+        topic = topics.labelled_topic(bag.types)
         for record in bag.messages([topic]):
             message = bag.decode(record)
             stamp = nanoseconds(message.header.stamp)

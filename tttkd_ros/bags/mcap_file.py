@@ -87,17 +87,13 @@ class McapFile:
             return breakup_chunk(Chunk("", content, 0, 0, 0, len(content)))
         if not content or content[0] != Opcode.CHUNK:
             raise ValueError(f"the index names a chunk at byte {block.place}, where none is")
-        stream = BytesIO(content)
-        stream.seek(HEAD.size)
-        chunk = Chunk.read(ReadDataStream(stream))
+        chunk = Chunk.read(ReadDataStream(BytesIO(content[HEAD.size :])))
         # The library unpacks whatever a chunk becomes; `unpack_chunk` refuses more than the chunk claims.
         data = unpack_chunk(chunk.data, chunk.compression, chunk.uncompressed_size)
         return breakup_chunk(replace(chunk, data=data, compression=""), validate_crc=True)
 
     def _use_summary(self, summary: Summary) -> None:
-        counts = summary.statistics.channel_message_counts
-        for channel in summary.channels.values():
-            self._channels[channel.id] = _connection(channel, summary.schemas, counts.get(channel.id, 0))
+        self._add_channels(summary.channels, summary.schemas, summary.statistics.channel_message_counts)
         for chunk in summary.chunk_indexes:
             end = chunk.chunk_start_offset + chunk.chunk_length
             if end > self._size:
@@ -106,20 +102,21 @@ class McapFile:
             where = chunk.chunk_start_offset, chunk.chunk_length
             self._blocks.append(_Block(*where, True, chunk.message_start_time, chunk.message_index_offsets or None))
 
+    def _add_channels(self, channels: dict[int, Channel], schemas: dict[int, Schema], counts: dict[int, int]) -> None:
+        for key, channel in channels.items():
+            kind = ros2_type(schemas[channel.schema_id].name) if channel.schema_id in schemas else ""
+            self._channels[key] = Connection(channel.topic, kind, counts.get(key, 0), channel.message_encoding)
+
     def _scan(self) -> None:
         """Find the blocks, and read them for channels and numbers of messages."""
-        schemas: dict[int, Schema] = {}
-        channels: dict[int, Channel] = {}
-        counts: Counter[int] = Counter()
+        schemas, channels, counts = {}, {}, Counter()  # by id
         for block in self._find_blocks():
             messages = []
             for record in self._records(block):
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                else:
+                if isinstance(record, Message):
                     messages.append((record.log_time, record.channel_id))
+                else:
+                    (schemas if isinstance(record, Schema) else channels)[record.id] = record
             if messages:
                 counts.update(channel for _, channel in messages)
                 block.start, block.channels = min(messages)[0], {channel for _, channel in messages}
@@ -128,7 +125,7 @@ class McapFile:
             raise ValueError(f"messages are of channels {unknown}, which the file does not describe")
         if self.damage and not counts:
             raise ValueError(f"{self.damage}, and no message comes before it")
-        self._channels = {key: _connection(channel, schemas, counts[key]) for key, channel in channels.items()}
+        self._add_channels(channels, schemas, counts)
 
     def _find_blocks(self) -> list[_Block]:
         """Find the blocks up to the mark that all data are written, or to the place where the file is cut short."""
@@ -160,23 +157,16 @@ class McapFile:
 
 def _is_complete(summary: Summary) -> bool:
     """Tell if the summary covers all messages and topics. The specification allows that, but does not require it."""
-    statistics = summary.statistics
+    statistics, channels, chunks = summary.statistics, summary.channels, summary.chunk_indexes
+    indexed = (chunk for chunk in chunks if chunk.message_index_offsets)
     return (
         statistics is not None
         and sum(statistics.channel_message_counts.values()) == statistics.message_count
-        and len(summary.chunk_indexes) == statistics.chunk_count
-        and (summary.chunk_indexes or not statistics.message_count)
-        and all(  # else all chunks would be opened at once
-            chunk.message_start_time >= statistics.message_start_time
-            for chunk in summary.chunk_indexes
-            if chunk.message_index_offsets
-        )
-        and len(summary.channels) == statistics.channel_count
-        and all(key in summary.channels for key in statistics.channel_message_counts)
-        and all(not channel.schema_id or channel.schema_id in summary.schemas for channel in summary.channels.values())
+        and len(chunks) == statistics.chunk_count
+        and (chunks or not statistics.message_count)
+        # With wrong times, all chunks would be opened at once.
+        and all(chunk.message_start_time >= statistics.message_start_time for chunk in indexed)
+        and len(channels) == statistics.channel_count
+        and channels.keys() >= statistics.channel_message_counts.keys()
+        and all(not channel.schema_id or channel.schema_id in summary.schemas for channel in channels.values())
     )
-
-
-def _connection(channel: Channel, schemas: dict[int, Schema], count: int) -> Connection:
-    schema = schemas.get(channel.schema_id)
-    return Connection(channel.topic, ros2_type(schema.name) if schema else "", count, channel.message_encoding)

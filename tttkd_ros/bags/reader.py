@@ -18,7 +18,7 @@ from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
 from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
-from tttkd_ros.geometry.rig import RigCamera, load_base_from_lidar, load_rig
+from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.image import decode_image
@@ -45,11 +45,10 @@ class BagReader:
     time (see `CalibratedCamera`, `Transforms`). Without truth, frames have no labels; without cameras, no views.
 
     Args:
-        path: a rosbag2 folder or file.
         points_topic: the sweeps' topic; needed if the bag has several.
         cameras: names (namespaces) of cameras that must be usable. By default all usable ones; the others are logged.
         truth_topic: see `find_truth`.
-        rig: a rig file, or what `load_rig` returns. It overrides CameraInfo and TF. The bag must have its cameras.
+        rig: a rig file. It overrides CameraInfo and TF. The bag must have its cameras.
         tolerance_ns: largest distance in stamp between a sweep and its image.
         offsets_ns: from a sweep's stamp to its image's: one for all cameras or one for each; () for none.
         fixed_frame: the odometry frame on /tf. Views and deskewed points follow its motion; empty: no motion.
@@ -57,22 +56,19 @@ class BagReader:
         truth: False leaves all labels unread.
         channel_order, time_unit: see `decode_image`, `point_times`.
 
-    `truth` becomes the labels' source in words, None without labels. `unusable`: camera -> why it is left out.
-    `lidar_frame`: of the first sweep. `damage`: what a bag that was cut short lacks. Raises ValueError if the bag
-    cannot be read, or an argument does not fit it.
+    The attribute `truth` is the labels' source in words, None without labels. `unusable`: camera -> why. `lidar_frame`:
+    of the first sweep. `damage`: what a bag that was cut short lacks. Raises ValueError if an argument does not fit.
     """
 
     def __init__(
         self, path: Path | str, *, points_topic: str | None = None, cameras: Sequence[str] | None = None,
-        truth_topic: str | None = None, rig: Path | str | dict[str, RigCamera] | None = None,
+        truth_topic: str | None = None, rig: Path | str | None = None,
         tolerance_ns: int = round(TOLERANCE_S * SECOND), offsets_ns: Sequence[int] = (), fixed_frame: str = "odom",
         base_frame: str = BASE_FRAME, truth: bool = True, channel_order: str = "refuse", time_unit: str = "auto",
     ):  # fmt: skip
         self.path, self._tolerance_ns = Path(path), tolerance_ns
         self._channel_order, self._time_unit = channel_order, time_unit
-        base_from_lidar = None
-        if not isinstance(rig, dict):
-            base_from_lidar, rig = (None, {}) if rig is None else (load_base_from_lidar(rig), load_rig(rig))
+        base_from_lidar, rig_cameras = (None, {}) if rig is None else (load_base_from_lidar(rig), load_rig(rig))
         with open_bag(self.path) as bag:
             self.damage = bag.damage
             for note in (*bag.notes, *(f"{topic} is left out: {reason}" for topic, reason in bag.left_out.items())):
@@ -82,11 +78,14 @@ class BagReader:
             self._sweeps = bag.counts[self.points_topic]
             first = bag.first(self.points_topic)
             self.lidar_frame = first.header.frame_id
-            self._truth_topic = find_truth(bag, self.points_topic, first, truth_topic) if truth else None
+            self.truth = find_truth(bag, self.points_topic, first, truth_topic) if truth else None
             self._transforms = Transforms(bag, lambda: open_bag(self.path), self.points_topic)
-            self._cameras, self.unusable = find_cameras(bag, self.points_topic, cameras, rig, self._transforms)
-        own_labels = self._truth_topic is not None and self._truth_topic == self.points_topic
-        self.truth = f"label of {self.points_topic}" if own_labels else self._truth_topic
+            self._cameras, self.unusable = find_cameras(
+                bag, self.points_topic, cameras, rig_cameras, self._transforms
+            )
+        self._own_labels = self.truth == self.points_topic
+        self._truth_topic = None if self._own_labels else self.truth
+        self.truth = f"label of {self.points_topic}" if self._own_labels else self.truth
         self._compensation = self._transforms.compensation(fixed_frame)
         self._mounting = Mounting(base_from_lidar, base_frame, self._transforms.lookup, log.info)
         self.cameras = tuple(camera.name for camera in self._cameras)
@@ -103,7 +102,7 @@ class BagReader:
         reading = CameraReading(self._cameras)
         offsets = {topic: self._offsets_ns[camera.name] for camera in self._cameras
                    for topic in (camera.topic, camera.infos) if topic is not None}
-        if self._truth_topic not in (None, self.points_topic):
+        if self._truth_topic is not None:
             offsets[self._truth_topic] = 0
         matched = [topic for topic in offsets if topic not in reading.infos]
         # An image's own CameraInfo may be recorded after it.
@@ -148,8 +147,7 @@ class BagReader:
         try:
             message = bag.decode(record)
             cloud = decode_cloud(message)
-            own_labels = self._truth_topic == self.points_topic and has_labels(message)
-            labels = read_labels(message) if own_labels else None
+            labels = read_labels(message) if self._own_labels and has_labels(message) else None
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
         lidar = Received(message.header.frame_id, record.time)
@@ -164,7 +162,7 @@ class BagReader:
                 missing[camera.name] = str(error)
                 problem = f"image of camera {camera.name} stamped {image.stamp}, perhaps others: {error}"
                 reading.warn_once(camera.name, problem)
-        if self._truth_topic not in (None, self.points_topic):
+        if self._truth_topic is not None:
             labels = self._labels(bag, matcher, sweep, len(cloud.points))
         times = partial(point_times, message, unit=self._time_unit)
         deskewed = self._compensation.deskewed(lidar, sweep.stamp, cloud.points, times) if views else None

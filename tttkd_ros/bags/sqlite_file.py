@@ -27,18 +27,16 @@ class SqliteFile:
         with ExitStack() as stack:
             self._database = _connect(path.resolve(), stack)
             self._topics: dict[int, Connection] = {}
-            for key, topic, kind, encoding in self._database.execute(
-                "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
-            ):
+            query = "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
+            for key, topic, kind, encoding in self._database.execute(query):
                 if not isinstance(topic, str) or not isinstance(kind, str):  # SQLite's cells are of any type
                     raise ValueError(f"a topic has the name {topic!r} and the type {kind!r}")
                 if key in self._topics:
                     raise ValueError(f"{topic} has the same number as {self._topics[key].topic}")
                 self._topics[key] = Connection(topic, ros2_type(kind), encoding=encoding)
             starts = []
-            for key, count, start in self._database.execute(
-                "SELECT topic_id, count(*), min(timestamp) FROM messages GROUP BY topic_id"
-            ):
+            query = "SELECT topic_id, count(*), min(timestamp) FROM messages GROUP BY topic_id"
+            for key, count, start in self._database.execute(query):
                 if key not in self._topics or not isinstance(start, int):
                     raise ValueError(f"messages are of topic {key!r}, recorded at {start!r}")
                 self._topics[key].msgcount = count

@@ -11,15 +11,7 @@ from typing import NamedTuple
 
 from tttkd_ros.bags.bag_files import open_files
 from tttkd_ros.bags.compression import ZSTD, unpack_message
-from tttkd_ros.bags.connections import (
-    CDR,
-    BagError,
-    Connection,
-    Source,
-    damage_named,
-    in_time_order,
-    with_remedy,
-)  # fmt: skip
+from tttkd_ros.bags.connections import CDR, BagError, Connection, Source, damage_named, in_time_order, with_remedy
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.livox import decode_livox, is_livox
 

@@ -75,17 +75,15 @@ def camera_topics(
     Of several in one namespace, one with messages comes first, then a preferred one (given without `/compressed`), then
     an unrectified one, then an uncompressed one.
     """
-    found: dict[str, list[tuple[bool, bool, bool, int, bool, str]]] = {}
+    found: dict[str, list[tuple]] = {}
     for topic, kind in types.items():
         if kind not in (IMAGE, COMPRESSED) or image_remedy(kind, topic):
             continue
         base = base_topic(topic)
         namespace, _, last = base.rpartition("/")
         rank = IMAGE_NAMES.index(last) if last in IMAGE_NAMES else len(IMAGE_NAMES)
-        found.setdefault(namespace, []).append((
-            not counts[topic], base not in preferred, NO_COLOUR.search(last) is not None, rank, kind == COMPRESSED,
-            topic,
-        ))  # fmt: skip
+        order = not counts[topic], base not in preferred, NO_COLOUR.search(last) is not None, rank, kind == COMPRESSED
+        found.setdefault(namespace, []).append((*order, topic))
     chosen = [min(topics)[-1] for topics in found.values()]
     return {camera_name(topic): topic for topic in sorted(chosen)}
 

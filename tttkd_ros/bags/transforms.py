@@ -45,16 +45,10 @@ class Transforms:
     """Looks up transforms between the frames of a bag. Raises ValueError if a static one is not rigid.
 
     If two topics place the same frame, the one nearer to the sweeps' namespace wins (`topics.transform_topics`). As in
-    tf2, a static transform holds from its receipt on until another one for the same frame is received. The first one
-    also holds before.
+    tf2, a static transform holds from its receipt on until the next one for the frame; the first one also before.
+    pytransform3d never changes a frame's parent, and interpolates along a screw, unlike tf2.
 
-    pytransform3d is not used: it does not report the links of a path, never changes a frame's parent, and interpolates
-    along a screw, unlike tf2.
-
-    Args:
-        bag: an open bag. Its static transforms are read here.
-        reopen: opens the bag again. /tf is read when it is first needed.
-        points_topic: the topic of the sweeps.
+    reopen: opens the bag again, to read /tf when it is first needed.
     """
 
     def __init__(self, bag: Bag, reopen: Callable[[], AbstractContextManager[Bag]], points_topic: str):
@@ -65,8 +59,8 @@ class Transforms:
         self._static: dict[str, list[_Link]] = {}  # child -> its different links, in the order of receipt
         for link in _read_links(bag, topics.transform_topics(bag.types, "tf_static", points_topic)):
             history = self._static.setdefault(link.child, [])
-            last = history[-1] if history else None
-            if last is None or last.parent != link.parent or (last.parent_from_child != link.parent_from_child).any():
+            if not (history and history[-1].parent == link.parent
+                    and (history[-1].parent_from_child == link.parent_from_child).all()):
                 history.append(link)
         self._static_frames = _frames(link for history in self._static.values() for link in history)
         self._changes = sorted(link.received for history in self._static.values() for link in history[1:])
@@ -75,11 +69,8 @@ class Transforms:
     def lookup(self, target: str, source: str, stamp: int, received: int) -> np.ndarray:
         """Look up target_from_source, (4, 4) float64. Raises ValueError if nothing connects the frame ids.
 
-        Args:
-            target: frame id.
-            source: frame id.
-            stamp: time of the pose on /tf, ns; clamped to the time over which /tf connects the two frames.
-            received: receipt of the message in question, ns; selects the static transforms.
+        stamp: time of the pose on /tf (ns), clamped to the time over which /tf connects the frames. received: receipt
+        of the message in question (ns), which selects the static transforms.
         """
         try:
             down, up = self._connect(self._resolve(target), self._resolve(source), received, {})

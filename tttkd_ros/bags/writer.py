@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 import numpy as np
@@ -16,8 +14,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.bags import topics
-from tttkd_ros.classes import OUTDOOR, ClassSet
-from tttkd_ros.files import FREE_SPACE, Unwritable, naming
+from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.files import naming
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.cloud_encoding import CloudBytes, encode_labelled, encode_points
@@ -25,7 +23,6 @@ from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.point_times import with_times
 from tttkd_ros.messages.stamps import SECOND, split
 
-STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 METADATA_VERSION = 8  # Humble's rosbag2 does not read the QoS profiles of version 9
 JPEG = b"\xff\xd8\xff"  # start of a JPEG file
 NO_LIMIT = QosTime(0, 0)
@@ -36,56 +33,44 @@ LATCHED = Qos(
 
 
 class BagWriter:
-    """Writes one bag; use it in a `with` statement. Raises ValueError if the storage is unknown.
+    """Writes one bag; use it in a `with` statement. storage: "mcap" or "sqlite3".
 
     The folder `path` appears only when the bag is complete; until then it is in a hidden one, which an exception
     removes. An existing `path` raises ValueError, unless it is a bag to `overwrite`. A full disk raises Unwritable.
 
-    class_set: colours of the truth. point_step: bytes of each point of a sweep; 0 for what its fields take.
+    point_step: bytes of each point of a sweep; 0 for what its fields take.
     """
 
-    def __init__(
-        self, path: Path | str, *, storage: str = "mcap", class_set: ClassSet = OUTDOOR, overwrite: bool = False,
-        point_step: int = 0,
-    ):
+    def __init__(self, path: Path | str, *, storage: str = "mcap", overwrite: bool = False, point_step: int = 0):
         self.path = Path(path)
         if self.path.exists() and not overwrite:
             raise ValueError(f"{self.path} exists: choose another name, or remove it")
         if self.path.exists() and not (self.path / "metadata.yaml").is_file():
             raise ValueError(f"{self.path} is no bag (no metadata.yaml in it) and is not replaced: choose another name")
-        if storage not in STORAGE:
-            raise ValueError(f"storage is {storage!r}, expected one of {', '.join(STORAGE)}")
-        self._storage = STORAGE[storage]
-        self._palette = class_set.palette
-        self._point_step = point_step
+        self._storage, self._point_step = StoragePlugin[storage.upper()], point_step
         self._types = standard_types()
         self._connections = {}
         self._static: dict[str, np.ndarray] = {}  # camera -> camera_from_lidar
 
     def __enter__(self) -> BagWriter:
-        with _naming(self.path):
+        with naming(self.path), ExitStack() as stack:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.mkdtemp(prefix=f".{self.path.name}-", suffix=".partial", dir=self.path.parent)
-            self._partial = Path(folder)
+            folder = TemporaryDirectory(prefix=f".{self.path.name}-", suffix=".partial", dir=self.path.parent)
+            self._partial = Path(stack.enter_context(folder))
             out = self._partial / self.path.name
-            try:
-                self._writer = Writer(out, version=METADATA_VERSION, storage_plugin=self._storage).__enter__()
-            except BaseException:
-                shutil.rmtree(self._partial)
-                raise
+            self._writer = Writer(out, version=METADATA_VERSION, storage_plugin=self._storage).__enter__()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        try:
+        with self._stack:
             # Finishing an incomplete bag may fail for the reason of the exception that is under way.
-            with suppress(Exception) if kind else _naming(self.path):
+            with suppress(Exception) if kind else naming(self.path):
                 self._writer.__exit__(kind, error, traceback)
             if kind is None:
                 if self.path.exists():
                     self.path.rename(self._partial / f"{self.path.name}.replaced")
                 (self._partial / self.path.name).rename(self.path)
-        finally:
-            shutil.rmtree(self._partial)
 
     def write(self, topic: str, msgtype: str, msg, stamp_ns: int) -> None:
         """Write one message. msg: an object of rosbags' type, or the CDR bytes. stamp_ns: the recording time.
@@ -103,7 +88,7 @@ class BagWriter:
         if connection.msgtype != msgtype:
             raise ValueError(f"topic {topic} holds {connection.msgtype}, expected no {msgtype} there")
         data = msg if isinstance(msg, (bytes, bytearray, memoryview)) else self._types.serialize_cdr(msg, msgtype)
-        with _naming(self.path):
+        with naming(self.path):
             self._writer.write(connection, stamp_ns, data)
 
     def write_frame(
@@ -124,7 +109,7 @@ class BagWriter:
             self._write_view(view, encoded.get(view.name))
         if frame.labels is not None:
             confidence = np.ones(len(points), np.float32)
-            truth = encode_labelled(points, frame.labels, confidence, self._palette, frame.intensity)
+            truth = encode_labelled(points, frame.labels, confidence, OUTDOOR.palette, frame.intensity)
             self._write_cloud(topics.TRUTH_TOPIC, truth, frame.stamp, lidar_frame)
 
     def write_static(self, views: tuple[View, ...], *, lidar_frame: str = "lidar", stamp: int | None = None) -> None:
@@ -198,13 +183,3 @@ class BagWriter:
 
     def _make(self, msgtype: str, *values, **fields):
         return self._types.types[msgtype](*values, **fields)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Do as `naming`, also for SQLite's errors."""
-    try:
-        with naming(path):
-            yield
-    except sqlite3.Error as error:
-        raise Unwritable(f"{path} cannot be written ({error}): {FREE_SPACE}") from error

@@ -37,14 +37,12 @@ class A2D2Recording:
         if not self._clouds:
             raise ValueError(f"{folder}/lidar/{FOLDER} holds no sweeps: expected *_lidar_{TAG}_<number>.npz")
         self._folder = folder
-        self._lens = _Lens(_description(folder, "cams_lidars.json"))
-        self._class_map = None
-        if (folder / "label" / FOLDER).is_dir():
-            self._class_map = _read_class_map(_description(folder, "class_list.json"))
-        else:
+        tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
+        self._lens = _Lens(tables[0])
+        self._class_map = _read_class_map(tables[1]) if (folder / "label" / FOLDER).is_dir() else None
+        if self._class_map is None:
             log.warning("%s has no folder label/%s: the bag has no truth", folder, FOLDER)
         self._check_calibration()
-        tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
         files = [*tables, self._clouds[0], self._path("camera", 0), self._path("label", 0)]
         self.inputs = {"labels": self._class_map is not None, "files": recording.file_digests(folder, files)}
 
@@ -60,7 +58,7 @@ class A2D2Recording:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path.with_suffix('.json')} does not say when and in which view its image was taken "
                              f"({error!r}): fetch it again") from error
-        image = self._lens.undistort(self._read_image(path))
+        image = cv2.remap(self._read_image(path), self._lens.columns, self._lens.rows, cv2.INTER_LINEAR)
         view = View(VIEW_NAME, stamp, image, self._lens.camera, camera_from_lidar)
         labels = None
         if self._class_map is not None:
@@ -110,9 +108,8 @@ class _Lens:
             config = config["cameras"][CAMERA]
             if config["Lens"] != "Telecam":
                 raise ValueError(f"the lens of {CAMERA} is {config['Lens']!r}, expected 'Telecam'")
-            matrix, raw_matrix = (
-                np.array(config[name], np.float64).reshape(3, 3) for name in ("CamMatrix", "CamMatrixOriginal")
-            )
+            matrix = np.array(config["CamMatrix"], np.float64).reshape(3, 3)
+            raw_matrix = np.array(config["CamMatrixOriginal"], np.float64).reshape(3, 3)
             distortion = np.array(config["Distortion"], np.float64).reshape(-1)
             width, height = (int(value) for value in config["Resolution"])
             if max(width, height) > MAX_IMAGE_SIDE:
@@ -120,14 +117,11 @@ class _Lens:
             self._vehicle_from_view = _vehicle_from_view(config["view"])
             self.camera = recording.pinhole(matrix, width, height)
             # Pixel in the raw image for each pixel of the undistorted one, (H, W) each.
-            self._columns, self._rows = cv2.initUndistortRectifyMap(
+            self.columns, self.rows = cv2.initUndistortRectifyMap(
                 raw_matrix, distortion, None, matrix, (width, height), cv2.CV_32FC1
             )
         except (KeyError, TypeError, ValueError, OverflowError, cv2.error) as error:
             raise ValueError(f"{path} does not describe the camera {CAMERA} like A2D2's: {error!r}") from error
-
-    def undistort(self, image: np.ndarray) -> np.ndarray:
-        return cv2.remap(image, self._columns, self._rows, cv2.INTER_LINEAR)
 
     def distort(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nearest raw pixels, as labels must not be interpolated: (N,) whether there is one, then rows and columns.
@@ -135,10 +129,10 @@ class _Lens:
         places: (N, 2) row and column in the undistorted image.
         """
         pixels = np.rint(places).astype(np.int64)
-        inside = ((pixels >= 0) & (pixels < self._rows.shape)).all(1)
+        inside = ((pixels >= 0) & (pixels < self.rows.shape)).all(1)
         rows, columns = pixels[inside].T
-        raw = np.rint([self._rows[rows, columns], self._columns[rows, columns]]).astype(np.int64).T
-        in_raw = ((raw >= 0) & (raw < self._rows.shape)).all(1)
+        raw = np.rint([self.rows[rows, columns], self.columns[rows, columns]]).astype(np.int64).T
+        in_raw = ((raw >= 0) & (raw < self.rows.shape)).all(1)
         inside[inside] = in_raw
         return inside, *raw[in_raw].T
 
@@ -206,7 +200,7 @@ def _vehicle_from_view(view: dict) -> np.ndarray:
 
 def _description(folder: Path, name: str) -> Path:
     """The file of that name in the recording's folder or the one above."""
-    return next((path for path in (folder / name, folder.parent / name) if path.is_file()), folder.parent / name)
+    return folder / name if (folder / name).is_file() else folder.parent / name
 
 
 def _read_json(path: Path) -> dict:

@@ -19,6 +19,7 @@ from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.recording import RecordedSweep, log, read_text
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame, View
+from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
@@ -31,10 +32,7 @@ CALIBRATION_REMEDY = "it is in the date's calibration archive, which is unpacked
 
 @dataclass(frozen=True, eq=False)
 class KittiRecording:
-    """A drive of KITTI. Frames have numbers; not every one has a sweep, or an image.
-
-    Raises ValueError if the first image does not match the calibration.
-    """
+    """A drive of KITTI, by numbers of frames. Raises ValueError if the first image does not match the calibration."""
 
     sweeps: Sequence[tuple[int, Path]]  # number and file, in order
     calibration: tuple[np.ndarray, np.ndarray]  # K (3, 3) and camera_from_lidar (4, 4)
@@ -59,19 +57,15 @@ class KittiRecording:
         values, views, contents = recording.read_sweep(path), (), {}
         if number in self.images:
             image_stamp = self.image_stamp(number)
-            contents[CAMERA], image = self._read_image(self.images[number])
-            intrinsics, camera_from_lidar = self.calibration
-            camera = recording.pinhole(intrinsics, image.shape[1], image.shape[0])
-            views = (View(CAMERA, image_stamp, image, camera, camera_from_lidar),)
+            contents[CAMERA], image, camera = self._read_image(self.images[number])
+            views = (View(CAMERA, image_stamp, image, camera, self.calibration[1]),)
         labels = None if self.labels is None else self.labels(number, len(values))
         frame = Frame(self.stamp(number), values[:, :3].copy(), views, values[:, 3].copy(), labels)
         return RecordedSweep(frame, contents, [self.poses[number]] if number in self.poses else [])
 
-    def _read_image(self, path: Path) -> tuple[bytes, np.ndarray]:
-        content, image = recording.read_image(path)
+    def _read_image(self, path: Path) -> tuple[bytes, np.ndarray, CameraModel]:
         remedy = "use the rectified images, of a _sync drive instead of _extract"
-        recording.check_image_size(path, image, self.calibration[0], self.size, remedy)
-        return content, image
+        return recording.read_calibrated(path, self.calibration[0], self.size, remedy)
 
 
 def open_kitti(folder: Path, scene: str | None = None) -> KittiRecording:
@@ -201,10 +195,7 @@ def _read_stamps(folder: Path) -> Callable[[int], int]:
 
 
 def _oxts_poses(files: Iterable[tuple[int, Path]], imu_from_lidar: np.ndarray) -> dict[int, np.ndarray]:
-    """Number -> (4, 4) first LiDAR pose from LiDAR, by GPS and IMU.
-
-    As in convertOxtsToPose.m of KITTI's development kit: Mercator's projection, scaled for the first latitude.
-    """
+    """Number -> (4, 4) first LiDAR pose from LiDAR, by GPS and IMU as in KITTI's convertOxtsToPose.m (Mercator)."""
     poses: dict[int, np.ndarray] = {}
     scale, origin = 0.0, np.eye(4)
     for number, path in files:

@@ -1,8 +1,7 @@
 """nuScenes: the keyframes of one scene, HDL-32E sweeps with six cameras, and lidarseg's labels if they are there.
 
-<folder>/v1.0-*/ holds the tables, samples/ the files. Sensors keep their own stamps. The vehicle's pose is known at
-each of them, so a sweep can be projected on an image with the motion between the two. The LiDAR's axes are x right, y
-forward and z up.
+<folder>/v1.0-*/ holds the tables, samples/ the files. Sensors keep their own stamps, and the vehicle's pose is known at
+each. The LiDAR's axes are x right, y forward and z up.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from tttkd_ros.geometry.transforms import inverse, transform
 LIDAR, CAMERA = "LIDAR_TOP", "CAM_"
 MICROSECOND = 1000  # nanoseconds
 BLOCK_SIZE = 2**20  # characters of a table that are read at a time
-SEPARATORS = (",", " ", "\t", "\r", "\n")
 REMEDY = "unpack the metadata of the data set here"
 COLUMNS = {
     "scene": ("token", "name"),
@@ -75,7 +73,7 @@ class NuScenes:
         for channel in self._cameras(self._keyframes[0]):
             row = self._keyframes[0][channel]
             if isfile(self._file("sample_data", row["filename"])):
-                self._read_image(channel, row)  # refuses an image that does not match, before anything is written
+                self._view(channel, row, np.eye(4))  # refuses an image that does not match, before a bag is written
         self._labels, self._class_map = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
         names = self._class_map and self._class_map.names
         poses = [[token, pose.tolist()] for table in (self._vehicle_from_sensor, self._map_from_vehicle)
@@ -108,10 +106,9 @@ class NuScenes:
     def _cameras(keyframe: dict[str, dict]) -> list[str]:
         return sorted(channel for channel in keyframe if channel.startswith(CAMERA))
 
-    def _read_image(self, channel: str, row: dict) -> tuple[bytes, np.ndarray, np.ndarray]:
-        """The file's content, its pixels (H, W, 3), and the intrinsics (3, 3)."""
+    def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
+        """The view, and its image file."""
         path = self._file("sample_data", row["filename"])
-        content, image = recording.read_image(path)
         try:
             intrinsics = np.array(self._intrinsics[row["calibrated_sensor_token"]], np.float64).reshape(3, 3)
         except (TypeError, ValueError, OverflowError) as error:
@@ -119,13 +116,8 @@ class NuScenes:
                              f"{REMEDY}") from error
         size = row.get("width"), row.get("height")
         size = size if all(type(side) is int and side > 0 for side in size) else None
-        recording.check_image_size(path, image, intrinsics, size, "unpack the original images")
-        return content, image, intrinsics
-
-    def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
-        content, image, intrinsics = self._read_image(channel, row)
+        content, image, camera = recording.read_calibrated(path, intrinsics, size, "unpack the original images")
         name = "camera_" + channel.removeprefix(CAMERA).lower()
-        camera = recording.pinhole(intrinsics, image.shape[1], image.shape[0])
         camera_from_lidar = inverse(self._vehicle_from_sensor[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
         return View(name, row["timestamp"] * MICROSECOND, image, camera, camera_from_lidar), content
 
@@ -195,7 +187,7 @@ def _rows(path: Path) -> Iterator[dict]:
     with path.open(encoding="utf-8", errors="replace") as file:
         text, at = file.read(BLOCK_SIZE).lstrip().removeprefix("["), 0
         while True:
-            while text[at : at + 1] in SEPARATORS:
+            while text[at : at + 1] in (",", " ", "\t", "\r", "\n"):
                 at += 1
             if text[at : at + 1] == "]":
                 return

@@ -46,7 +46,7 @@ class RecordedSweep:
 class Recording(Protocol):
     """A drive, read by index, so that a conversion needs little memory and can continue in the middle.
 
-    inputs: plain values that change with all that the frames depend on, except for the files of single sweeps.
+    inputs: plain values that change with all that the frames depend on. The first sweep's files may represent all.
     """
 
     inputs: Mapping[str, object]
@@ -63,25 +63,27 @@ def pinhole(matrix: np.ndarray, width: int, height: int) -> CameraModel:
 
 
 def file_digests(folder: Path, files: Iterable[Path]) -> dict[str, str | None]:
-    """Name relative to the folder -> digest; None if there is no such file.
-
-    The first sweep's files may represent those of all sweeps: if they were damaged, no part has been finished.
-    """
+    """Name relative to the folder -> digest; None if there is no such file."""
     return {relpath(path, folder): digest(path) if isfile(path) else None for path in files}
 
 
-def check_image_size(path: Path, image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None, remedy: str):
-    """Raise ValueError if the calibration is not for images of this size.
+def read_calibrated(
+    path: Path, matrix: np.ndarray, size: tuple[int, int] | None, remedy: str
+) -> tuple[bytes, np.ndarray, CameraModel]:
+    """Read an image of a camera with intrinsics (3, 3): file content, pixels (H, W, 3) uint8 RGB, and the camera.
 
-    size: the calibration's (width, height), if it states them. The principal point must lie near the image's middle.
+    size: the calibration's (width, height), if it states them. Raises ValueError for another size, or if the principal
+    point is far from the image's middle.
     """
+    content, image = read_image(path)
     height, width = image.shape[:2]
     if size is not None and size != (width, height):
         raise ValueError(f"{path} is {width}x{height}, but its calibration is for {size[0]}x{size[1]}: {remedy}")
-    x, y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
+    x, y = float(matrix[0, 2]), float(matrix[1, 2])
     if not max(abs(x / width - 0.5), abs(y / height - 0.5)) <= MAX_OFF_CENTRE:
         raise ValueError(f"{path} is {width}x{height}, but its calibration has the principal point at ({x:.1f}, "
                          f"{y:.1f}), far from the middle: {remedy}")
+    return content, image, pinhole(matrix, width, height)
 
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray]:
