@@ -23,10 +23,7 @@ READERS = {"zstd": zstd.ZstdFile, "lz4": LZ4FrameFile}
 
 
 def unpack_chunk(data: bytes | memoryview, compression: str, size: int) -> bytes | memoryview:
-    """Unpack an MCAP chunk that claims to have `size` bytes. compression: "zstd", "lz4" or "" for none.
-
-    Raises ValueError if the compression is unknown, or the size is wrong or beyond LIMIT.
-    """
+    """Unpack an MCAP chunk. Raises ValueError if it has not the size (bytes) that it claims, or that exceeds LIMIT."""
     if size > LIMIT:
         raise ValueError(f"a chunk claims {size} bytes, more than the limit of {LIMIT}")
     if compression and compression not in READERS:

@@ -13,7 +13,7 @@ from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.messages.point_cloud import DATATYPES, FLOAT32, UINT8, decode_cloud, decode_field
-from tttkd_ros.messages.stamps import nanoseconds, stamp_of_raw
+from tttkd_ros.messages.stamps import nanoseconds
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_labelled(path: Path | str) -> Iterator[RecordedPrediction]:
 def labelled_stamps(path: Path | str) -> list[int]:
     """The stamps (ns) of what `read_labelled` yields, in its order, without decoding the clouds."""
     with open_bag(path) as bag:
-        return [stamp_of_raw(record.data) for record in bag.messages([topics.labelled_topic(bag.types)])]
+        return [record.stamp for record in bag.messages([topics.labelled_topic(bag.types)])]
 
 
 def find_truth(bag: Bag, points_topic: str, first_sweep, requested: str | None = None) -> str | None:

@@ -76,7 +76,6 @@ class McapFile:
                              if block.channels is None or not wanted.keys().isdisjoint(block.channels))
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _records(self, block: _Block) -> list[McapRecord]:

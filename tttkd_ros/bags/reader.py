@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,17 +24,12 @@ from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import TOLERANCE_S, ScanStamp, StampMatcher, Unmatched
 from tttkd_ros.messages.point_cloud import decode_cloud
 from tttkd_ros.messages.point_times import point_times
-from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
+from tttkd_ros.messages.stamps import SECOND
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING_SWEEPS = 16  # how far images and truth may lie behind their sweep in the bag; bounds the memory
 MAX_WAITING_IMAGES = 64  # of one camera: four to a sweep
-
-
-class _Stamped(NamedTuple):
-    stamp: int
-    record: Record
 
 
 class BagReader:
@@ -107,7 +101,7 @@ class BagReader:
         matched = [topic for topic in offsets if topic not in reading.infos]
         # An image's own CameraInfo may be recorded after it.
         awaited = matched + [camera.infos for camera in self._cameras if camera.paired]
-        matcher: StampMatcher[_Stamped | None] = StampMatcher(offsets, self._tolerance_ns, MAX_WAITING_IMAGES)
+        matcher: StampMatcher[Record | None] = StampMatcher(offsets, self._tolerance_ns, MAX_WAITING_IMAGES)
         waiting: deque[tuple[ScanStamp, Record]] = deque()
         with open_bag(self.path) as bag:
 
@@ -119,19 +113,18 @@ class BagReader:
 
             found = 0
             for record in bag.messages([self.points_topic, *matched, *reading.infos]):
-                message = _Stamped(stamp_of_raw(record.data), record)
-                is_sweep = record.topic == self.points_topic
-                if matcher.jumps_back(None if is_sweep else record.topic, message.stamp):
+                is_sweep, stamp = record.topic == self.points_topic, record.stamp
+                if matcher.jumps_back(None if is_sweep else record.topic, stamp):
                     while waiting:  # nothing more can belong to these sweeps
                         yield take_oldest()
                 if is_sweep:
                     found += 1
-                    waiting.append((matcher.register(message.stamp), record))
+                    waiting.append((matcher.register(stamp), record))
                 elif record.topic in reading.infos:
                     reading.add_info(bag, record)
-                    matcher.add(record.topic, message.stamp, None)
+                    matcher.add(record.topic, stamp, None)
                 else:
-                    matcher.add(record.topic, message.stamp, message)
+                    matcher.add(record.topic, stamp, record)
                 # No nearer message can follow once every awaited topic has reached the sweep's stamp.
                 while waiting and (len(waiting) > MAX_WAITING_SWEEPS
                                    or all(matcher.reached(topic, waiting[0][0]) for topic in awaited)):
@@ -142,7 +135,7 @@ class BagReader:
             raise ValueError(f"bag {self.path} is damaged: it counts {self._sweeps} sweeps, but has {found}")
 
     def _frame(
-        self, bag: Bag, sweep: ScanStamp, record: Record, matcher: StampMatcher[_Stamped], reading: CameraReading
+        self, bag: Bag, sweep: ScanStamp, record: Record, matcher: StampMatcher[Record], reading: CameraReading
     ) -> Frame:
         try:
             message = bag.decode(record)
@@ -175,20 +168,20 @@ class BagReader:
         )  # fmt: skip
 
     def _view(
-        self, bag: Bag, camera: BagCamera, calibration: CalibratedCamera, image: _Stamped, lidar: Received, sweep: int
+        self, bag: Bag, camera: BagCamera, calibration: CalibratedCamera, image: Record, lidar: Received, sweep: int
     ) -> View:
         """sweep: its stamp. Raises ValueError if the image cannot be decoded or located."""
         moved = self._compensation.between(lidar, image_time(image.stamp, self._offsets_ns[camera.name]), sweep)
-        message, received = bag.decode(image.record), image.record.time
+        message = bag.decode(image)
         pixels = decode_image(message, channel_order=self._channel_order)
         model, camera_from_lidar = calibration.locate(
             image.stamp, pixels.shape[1::-1], message.header.frame_id,
-            lambda frame: self._transforms.lookup(frame, lidar.frame, image.stamp, received), received,
+            lambda frame: self._transforms.lookup(frame, lidar.frame, image.stamp, image.time), image.time,
         )  # fmt: skip
         frame_id = "" if camera.rig else message.header.frame_id or calibration.frame_id
         return View(camera.name, image.stamp, pixels, model, camera_from_lidar @ moved, frame_id)
 
-    def _labels(self, bag: Bag, matcher: StampMatcher[_Stamped], sweep: ScanStamp, size: int) -> np.ndarray | None:
+    def _labels(self, bag: Bag, matcher: StampMatcher[Record], sweep: ScanStamp, size: int) -> np.ndarray | None:
         """(size,) uint8, of the truth with the sweep's own stamp; None if there is none."""
         try:
             truth = matcher.nearest(self._truth_topic, sweep)
@@ -197,7 +190,7 @@ class BagReader:
         if truth.stamp != sweep.stamp:
             return None
         try:
-            labels = read_labels(bag.decode(truth.record))
+            labels = read_labels(bag.decode(truth))
             if len(labels) != size:
                 raise ValueError(f"truth for {len(labels)} points, but the sweep has {size}")
         except ValueError as error:

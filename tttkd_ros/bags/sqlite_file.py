@@ -54,7 +54,6 @@ class SqliteFile:
             yield self._topics[key], time, data
 
     def close(self) -> None:
-        """Close the file."""
         self._stack.close()
 
 

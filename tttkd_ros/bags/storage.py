@@ -14,6 +14,7 @@ from tttkd_ros.bags.compression import ZSTD, unpack_message
 from tttkd_ros.bags.connections import CDR, BagError, Connection, Source, damage_named, in_time_order, with_remedy
 from tttkd_ros.messages.definitions import standard_types
 from tttkd_ros.messages.livox import decode_livox, is_livox
+from tttkd_ros.messages.stamps import stamp_of_raw
 
 
 class Record(NamedTuple):
@@ -23,6 +24,11 @@ class Record(NamedTuple):
     type: str
     time: int
     data: bytes
+
+    @property
+    def stamp(self) -> int:
+        """The stamp of its header, ns. Raises ValueError if the message is too short."""
+        return stamp_of_raw(self.data)
 
 
 class Bag:

@@ -36,8 +36,8 @@ class KittiRecording:
 
     sweeps: Sequence[tuple[int, Path]]  # number and file, in order
     calibration: tuple[np.ndarray, np.ndarray]  # K (3, 3) and camera_from_lidar (4, 4)
-    stamp: Callable[[int], int]  # number -> nanoseconds
-    image_stamp: Callable[[int], int]
+    stamps: Mapping[int, int]  # nanoseconds
+    image_stamps: Mapping[int, int]
     images: Mapping[int, Path]
     inputs: Mapping[str, object]
     size: tuple[int, int] | None = None  # (width, height) of the calibration's images, if it states them
@@ -56,11 +56,10 @@ class KittiRecording:
         number, path = self.sweeps[index]
         values, views, contents = recording.read_sweep(path), (), {}
         if number in self.images:
-            image_stamp = self.image_stamp(number)
             contents[CAMERA], image, camera = self._read_image(self.images[number])
-            views = (View(CAMERA, image_stamp, image, camera, self.calibration[1]),)
+            views = (View(CAMERA, self.image_stamps[number], image, camera, self.calibration[1]),)
         labels = None if self.labels is None else self.labels(number, len(values))
-        frame = Frame(self.stamp(number), values[:, :3].copy(), views, values[:, 3].copy(), labels)
+        frame = Frame(self.stamps[number], values[:, :3].copy(), views, values[:, 3].copy(), labels)
         return RecordedSweep(frame, contents, [self.poses[number]] if number in self.poses else [])
 
     def _read_image(self, path: Path) -> tuple[bytes, np.ndarray, CameraModel]:
@@ -92,12 +91,9 @@ def _open_folder(folder: Path) -> KittiRecording:
     values = read_matrices(calibration, shapes, f"expected the lines {', '.join(shapes)}")
     reference = rigid(values["R0_rect"]) @ rigid(values["Tr_velo_to_cam"])
     images = {number: path.with_suffix(".png") for number, path in sweeps if path.with_suffix(".png").is_file()}
-
-    def stamp(number: int) -> int:
-        return START + number * PERIOD
-
+    stamps = {number: START + number * PERIOD for number, _ in sweeps}
     files = recording.file_digests(folder, [calibration, sweeps[0][1], *list(images.values())[:1]])
-    return KittiRecording(sweeps, split_projection(values["P2"], reference, calibration), stamp, stamp, images,
+    return KittiRecording(sweeps, split_projection(values["P2"], reference, calibration), stamps, stamps, images,
                           {"images": len(images), "files": files})
 
 
@@ -106,7 +102,7 @@ def _open_drive(drive: Path) -> KittiRecording:
     sweeps = recording.numbered_files(drive / "velodyne_points" / "data", ".bin")
     if not sweeps:
         raise ValueError(f"{drive}/velodyne_points/data holds no sweeps: expected files such as 0000000000.bin")
-    stamp = _read_stamps(drive / "velodyne_points")
+    stamps = _read_stamps(drive / "velodyne_points", dict(sweeps))
     to_cameras, to_camera, to_velo = (
         drive.parent / f"calib_{name}.txt" for name in ("cam_to_cam", "velo_to_cam", "imu_to_velo")
     )
@@ -119,18 +115,19 @@ def _open_drive(drive: Path) -> KittiRecording:
     images = dict(recording.numbered_files(drive / "image_02" / "data", ".png"))
     if not images:
         log.warning("%s/image_02/data holds no images: the bag has no camera", drive)
-    image_stamp = _read_stamps(drive / "image_02") if images else stamp
+    image_stamps = _read_stamps(drive / "image_02", dict(sweeps).keys() & images) if images else {}
     poses = {}
     if (drive / "oxts").is_dir():
-        imu_from_lidar, pose_stamp = inverse(_read_rigid(to_velo)), _read_stamps(drive / "oxts")
-        poses = _oxts_poses(recording.numbered_files(drive / "oxts" / "data", ".txt"), imu_from_lidar)
-        poses = {number: (pose_stamp(number), pose) for number, pose in poses.items()}
+        files = recording.numbered_files(drive / "oxts" / "data", ".txt")
+        pose_stamps = _read_stamps(drive / "oxts", dict(files))
+        poses = _oxts_poses(files, inverse(_read_rigid(to_velo)))
+        poses = {number: (pose_stamps[number], pose) for number, pose in poses.items()}
     timestamps = [drive / name / "timestamps.txt" for name in ("velodyne_points", "image_02")]
     files = [to_cameras, to_camera, to_velo, *timestamps, sweeps[0][1], *list(images.values())[:1]]
     inputs = {"images": len(images), "poses": len(poses), "oxts": digest(drive / "oxts"),
               "files": recording.file_digests(drive, files)}
     calibration = split_projection(cameras["P_rect_02"], reference, to_cameras)
-    return KittiRecording(sweeps, calibration, stamp, image_stamp, images, inputs, size, poses)
+    return KittiRecording(sweeps, calibration, stamps, image_stamps, images, inputs, size, poses)
 
 
 def read_matrices(path: Path, shapes: dict[str, tuple[int, int]], remedy: str = CALIBRATION_REMEDY):
@@ -171,8 +168,8 @@ def split_projection(projection: np.ndarray, reference: np.ndarray, path: Path) 
     return intrinsics, rigid(np.column_stack([np.eye(3), np.linalg.solve(intrinsics, projection[:, 3])])) @ reference
 
 
-def _read_stamps(folder: Path) -> Callable[[int], int]:
-    """Number of a sensor's frame -> nanoseconds. The file has an empty line for a missing frame, and no time zone."""
+def _read_stamps(folder: Path, frames: Iterable[int]) -> dict[int, int]:
+    """Stamps (ns) of a sensor's frames, by number. A missing frame has an empty line. The file has no time zone."""
     path = folder / "timestamps.txt"
     stamps = {}
     for number, line in enumerate(read_text(path, "it comes with the drive").splitlines()):
@@ -185,13 +182,9 @@ def _read_stamps(folder: Path) -> Callable[[int], int]:
             except ValueError as error:
                 raise ValueError(f"{path}, line {number + 1}: {line!r} is no time such as "
                                  "2011-09-26 13:02:25.964389445") from error
-
-    def stamp(number: int) -> int:
-        if number not in stamps:
-            raise ValueError(f"{path} has no line {number + 1}, for frame {number}: fetch it again")
-        return stamps[number]
-
-    return stamp
+    if missing := sorted(set(frames) - stamps.keys()):
+        raise ValueError(f"{path} has no line {missing[0] + 1}, for frame {missing[0]}: fetch it again")
+    return stamps
 
 
 def _oxts_poses(files: Iterable[tuple[int, Path]], imu_from_lidar: np.ndarray) -> dict[int, np.ndarray]:

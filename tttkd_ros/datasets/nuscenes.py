@@ -65,12 +65,13 @@ class NuScenes:
         channels: dict[str, dict[str, dict]] = {row["token"]: {} for row in samples}
         for row in data:
             channel = sensors[calibrations[row["calibrated_sensor_token"]]["sensor_token"]]["channel"]
-            channels[row["sample_token"]][channel] = row
+            if channel == LIDAR or channel.startswith(CAMERA):
+                channels[row["sample_token"]][channel] = row
         keyframes = [channels[row["token"]] for row in sorted(samples, key=lambda row: row["timestamp"])]
         self._keyframes = [keyframe for keyframe in keyframes if LIDAR in keyframe]
         if not self._keyframes:
             raise ValueError(f"{self._tables} has no sweep of {LIDAR} in scene {scene!r}: {REMEDY}")
-        for channel in self._cameras(self._keyframes[0]):
+        for channel in sorted(self._keyframes[0].keys() - {LIDAR}):
             row = self._keyframes[0][channel]
             if isfile(self._file("sample_data", row["filename"])):
                 self._view(channel, row, np.eye(4))  # refuses an image that does not match, before a bag is written
@@ -90,21 +91,15 @@ class NuScenes:
         points = recording.read_sweep(self._file("sample_data", lidar["filename"]), columns=5)
         vehicle_from_lidar = self._vehicle_from_sensor[lidar["calibrated_sensor_token"]]
         views, images = [], {}
-        for channel in self._cameras(keyframe):
+        for channel in sorted(keyframe.keys() - {LIDAR}):
             view, images[view.name] = self._view(channel, keyframe[channel], vehicle_from_lidar)
             views.append(view)
-        poses = {
-            row["timestamp"] * MICROSECOND: self._map_from_vehicle[row["ego_pose_token"]] @ vehicle_from_lidar
-            for channel, row in keyframe.items() if channel == LIDAR or channel.startswith(CAMERA)
-        }
+        poses = {row["timestamp"] * MICROSECOND: self._map_from_vehicle[row["ego_pose_token"]] @ vehicle_from_lidar
+                 for row in keyframe.values()}
         labels = self._truth(lidar["token"], len(points))
         stamp = lidar["timestamp"] * MICROSECOND
         frame = Frame(stamp, points[:, :3].copy(), tuple(views), points[:, 3].copy(), labels)
         return RecordedSweep(frame, images, sorted(poses.items()))
-
-    @staticmethod
-    def _cameras(keyframe: dict[str, dict]) -> list[str]:
-        return sorted(channel for channel in keyframe if channel.startswith(CAMERA))
 
     def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:
         """The view, and its image file."""

@@ -55,18 +55,16 @@ def _open_sequence(folder: Path) -> KittiRecording:
         if rows is not None and len(rows) <= last:
             raise ValueError(f"{folder / name} has {len(rows)} lines, but there is a sweep {last}: fetch it again")
 
-    def stamp(number: int) -> int:
-        return START + round(seconds[number] * SECOND)
-
     def labels(number: int, size: int) -> np.ndarray:
         return read_classes(folder / "labels" / f"{stems[number]}.label", size)
 
     poses, stems = {}, {number: path.stem for number, path in sweeps}
+    stamps = {number: START + round(seconds[number] * SECOND) for number in stems}
     if camera_poses is not None:
         # The file has poses of the reference camera from its first one.
         camera_poses = np.array([rigid(pose) for pose in camera_poses])
         lidar_poses = inverse(reference) @ camera_poses @ reference
-        poses = {number: (stamp(number), lidar_poses[number]) for number in stems}
+        poses = {number: (stamps[number], lidar_poses[number]) for number in stems}
     images = {number: folder / "image_2" / f"{stem}.png" for number, stem in stems.items()} if has_images else {}
     first = sweeps[0][1].stem
     names = ("calib.txt", "times.txt", "poses.txt", f"velodyne/{first}.bin", f"image_2/{first}.png",
@@ -75,7 +73,7 @@ def _open_sequence(folder: Path) -> KittiRecording:
               "files": file_digests(folder, [folder / name for name in names])}
     calibration = split_projection(values["P2"], reference, folder / "calib.txt")
     return KittiRecording(
-        sweeps, calibration, stamp, stamp, images, inputs, poses=poses, labels=labels if has_labels else None
+        sweeps, calibration, stamps, stamps, images, inputs, poses=poses, labels=labels if has_labels else None
     )
 
 
