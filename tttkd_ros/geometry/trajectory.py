@@ -23,9 +23,8 @@ STEPS = 2048  # poses that the points of a sweep are moved by: for 0.1 s one eve
 class Trajectory:
     """The poses (K, 4, 4) of a moving frame (the LiDAR's) in a fixed one (odometry's), at stamps (K,) in nanoseconds.
 
-    Between two stamps the position is interpolated linearly and the rotation along its arc. Beyond either end the
-    velocity is kept constant for `EXTRAPOLATION_NS`. Stamps may have any order; of equal ones the last counts.
-    Raises ValueError if the shapes do not match, or K is 0.
+    Positions are interpolated linearly, rotations along their arc. Beyond either end the velocity is kept constant for
+    `EXTRAPOLATION_NS`. Stamps may have any order; of equal ones the last counts. Raises ValueError for other shapes.
     """
 
     def __init__(self, stamps: Sequence[int] | np.ndarray, poses: Sequence[np.ndarray] | np.ndarray):

@@ -49,13 +49,8 @@ def prepare(bag: tyro.conf.Positional[Path], /, *, params_file: Path, out: Path,
             remapped: str = "{}") -> Preparation:
     """Read a bag and the node's parameters.
 
-    Args:
-        bag: the bag to play.
-        params_file: the node's parameter file.
-        out: the folder for the recording; it must be empty or missing.
-        points: the sweeps' topic; found by type if not given.
-        given: parameters that replace the file's, as JSON.
-        remapped: the node's remappings of topics, as JSON.
+    `out`, the folder for the recording, must be empty or missing. `points`, the sweeps' topic, is found by type if it
+    is empty. `given` and `remapped` are parameters and topics that replace the node's, as JSON.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already: remove an earlier run's results, or name another folder by out:=...")
