@@ -38,7 +38,10 @@ def point_times(msg, *, unit: str = "auto") -> np.ndarray | None:
     if name is None:
         return None
     values = decode_field(msg, name)
-    has_return = _has_return(msg)
+    axes = [decode_field(msg, field.name) for field in msg.fields if field.name in ("x", "y", "z")]
+    has_return = np.ones(len(values), bool)
+    if axes:  # finite, and not at the origin
+        has_return = np.logical_and.reduce([np.isfinite(axis) for axis in axes]) & np.logical_or.reduce(axes)
     times = np.zeros(len(values))
     values = values[has_return]
     if not len(values):
@@ -89,14 +92,6 @@ def _misfit(low: np.generic, high: np.generic, stamp: int, unit: str, auto: bool
     return (f"holds {low} to {high}: as {unit} it has times from {first:g} to {last:g} s after the cloud's stamp, "
             f"expected at most {MAX_OFFSET_S if auto else MAX_OFFSET_GIVEN_S:g} s. Do LiDAR and driver have one clock? "
             "If the unit is another, set points.time_unit (tttkd evaluate: --time-unit)")
-
-
-def _has_return(msg) -> np.ndarray:
-    """(N,) bool, true for points that are finite and not at the origin."""
-    axes = [decode_field(msg, field.name) for field in msg.fields if field.name in ("x", "y", "z")]
-    if not axes:
-        return np.ones(int(msg.width) * int(msg.height), bool)
-    return np.logical_and.reduce([np.isfinite(axis) for axis in axes]) & np.logical_or.reduce(axes)
 
 
 def with_times(cloud: CloudBytes, times: np.ndarray) -> CloudBytes:

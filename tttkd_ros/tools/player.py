@@ -27,6 +27,8 @@ from tttkd_ros.bags.storage import Bag, open_bag
 from tttkd_ros.messages.definitions import message_class
 
 QUEUE = 50  # messages of one topic kept for a reliable subscription that lags: 5 s of sweeps at 10 Hz
+VOLATILE = QoSProfile(depth=QUEUE, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=QUEUE, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SETTLE = 0.5  # seconds between the match with a subscription and the first message: the other side matches later
 LONG_GAP = 30.0  # seconds without a message that are reported
 ACKNOWLEDGE = 10.0  # seconds for the last messages to be acknowledged
@@ -63,7 +65,8 @@ def play(bag: tyro.conf.Positional[Path], /, *, rate: float = 1.0,
         node = rclpy.create_node("bag_player", use_global_arguments=False)
         stack.callback(node.destroy_node)
         try:
-            publishers = {topic: node.create_publisher(kind, topic, qos(topic)) for topic, kind in classes.items()}
+            publishers = {topic: node.create_publisher(kind, topic, LATCHED if topic.endswith("_static") else VOLATILE)
+                          for topic, kind in classes.items()}
         except NameValidationException as error:
             raise ValueError(f"the bag has a topic that ROS does not allow: {error}") from error
         if wait_for_subscribers:
@@ -107,12 +110,6 @@ def playable(bag: Bag, topics: tuple[str, ...]) -> tuple[dict[str, type], dict[s
         reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
         raise ValueError(f"nothing to play in bag {bag.path} ({reasons or 'it has no topics'})")
     return classes, left_out
-
-
-def qos(topic: str) -> QoSProfile:
-    """Reliable, and latched for the topics that ROS latches."""
-    durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.endswith("_static") else DurabilityPolicy.VOLATILE
-    return QoSProfile(depth=QUEUE, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
 
 
 def _wait_for_subscribers(publishers: dict, timeout: float, stop: threading.Event) -> None:
