@@ -50,8 +50,8 @@ from tttkd_ros.teacher.dinov2 import check_teacher
 class Runtime:
     """Builds everything, or nothing: raises ValueError or OSError if a file or the rig is missing or does not fit.
 
-    settings: the fixed parameters. config: the settings of adaptation at start. While `active` is false, sweeps are only
-    counted.
+    settings: the fixed parameters. config: the settings of adaptation at start. While `active` is false, sweeps are
+    counted and not segmented.
     """
 
     def __init__(self, node: Node, settings: Settings, config: TTTConfig, statistics: Statistics):
