@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttkd_ros.demo.live_scores import latencies, percentiles
 from tttkd_ros.demo.processes import Child, ChildError
 from tttkd_ros.demo.run import MODES, run_demo
+from tttkd_ros.demo.scores import latencies, percentiles
 from tttkd_ros.evaluation.live_recordings import read_steps
 from tttkd_ros.frame import Frame
 

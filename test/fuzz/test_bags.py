@@ -16,7 +16,7 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.bags.writer import LATCHED, METADATA_VERSION
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.demo.live_scores import POINTS, score_live
+from tttkd_ros.demo.scores import POINTS, score_live
 from tttkd_ros.messages.definitions import standard_types
 
 from .conftest import START, check_frame, fuzz

@@ -8,25 +8,19 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-
-import rclpy
-import rclpy.executors
-import rclpy.signals
-from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
+from typing import NamedTuple
 
 from tttkd_ros.adaptation.worker import OVER, READY
-from tttkd_ros.demo.live_scores import ADAPTATION, LABELLED, NODE, POINTS
 from tttkd_ros.demo.processes import Child
+from tttkd_ros.demo.scores import ADAPTATION, LABELLED, POINTS
+from tttkd_ros.ros.node import ACTIVE
 
-_START_TIMEOUT_S = 300.0  # until the node is active; it may have to build an engine first
+_START_TIMEOUT_S = 600.0  # until the node is active and can adapt; it may have to build an engine first
 _DOMAINS = range(10, 100)  # ROS domain ids whose ports are free on every platform
 
 
-@dataclass(frozen=True)
-class LiveRun:
+class LiveRun(NamedTuple):
     """Files of one run. sent: when each message was sent. log: of the node."""
 
     recording: Path
@@ -44,20 +38,11 @@ class LiveRun:
 
 def run_live(
     bag: Path, sweeps: int, out: Path, *, rig: Path, cameras: Sequence[str], parameters: dict[str, object],
-    rate: float = 1.0, seconds: float = 60.0,
+    seconds: float,
 ) -> LiveRun:
-    """Play a bag to a new node and record its predictions.
+    """Play a bag of `sweeps` sweeps and `seconds` to a new node and record its predictions and logs in `out`.
 
-    Args:
-        bag: what to play.
-        sweeps: number of sweeps in the bag.
-        out: folder for the recording and the logs.
-        rig, cameras, parameters: of the node.
-        rate: playback speed relative to real time.
-        seconds: duration of the bag at rate 1.
-
-    Raises:
-        ChildError: a process failed. The message has the end of its log.
+    rig, cameras, parameters: of the node. Raises ChildError if a process fails, with the end of its log.
     """
     out.mkdir(parents=True)
     domain = _DOMAINS[(os.getpid() + time.monotonic_ns() // 1000) % len(_DOMAINS)]
@@ -67,9 +52,8 @@ def run_live(
         arguments += ["-p", f"{name}:={json.dumps(value)}"]
     with ExitStack() as stack:
         node = stack.enter_context(Child("tttkd_ros.ros.node", arguments, run.log, domain=domain, threads=None))
-        _wait_until_active(node, domain)
         # The node predicts from the first sweep on, but all runs have to start with adaptation ready.
-        node.wait_for(lambda: _can_adapt(node), READY, _START_TIMEOUT_S)
+        node.wait_for(lambda: _can_adapt(node), f"{ACTIVE} and {READY}", _START_TIMEOUT_S)
         recorder = stack.enter_context(Child(
             "tttkd_ros.tools.recorder",
             [run.recording, LABELLED, ADAPTATION, "--count", sweeps, "--linger", 1, "--idle", 10],
@@ -77,11 +61,11 @@ def run_live(
         ))
         recorder.wait_for(lambda: recorder.output().count("recording /") == 2, "recording", 30)
         player = stack.enter_context(Child(
-            "tttkd_ros.tools.player", [bag, "--rate", rate, "--wait-for-subscribers", "--sent-file", run.sent],
+            "tttkd_ros.tools.player", [bag, "--wait-for-subscribers", "--sent-file", run.sent],
             out / "player.log", domain=domain,
         ))
         # Wait on the node, so that its log is shown if it ends early.
-        node.wait_for(lambda: not player.running, "done with the bag played to it", seconds / rate + 90)
+        node.wait_for(lambda: not player.running, "done with the bag played to it", seconds + 90)
         player.wait(1)
         node.wait_for(lambda: not recorder.running, "done with its predictions", 60)
         recorder.wait(1)
@@ -94,27 +78,4 @@ def _can_adapt(node: Child) -> bool:
     output = node.output()
     if OVER in output:
         raise node.error("cannot adapt")
-    return READY in output
-
-
-def _wait_until_active(node: Child, domain: int) -> None:
-    """Ask the node for its lifecycle state until it is active."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    try:
-        client_node = rclpy.create_node("demo", context=context, use_global_arguments=False)
-        executor = rclpy.executors.SingleThreadedExecutor(context=context)
-        executor.add_node(client_node)
-        client = client_node.create_client(GetState, f"{NODE}/get_state")
-
-        def active() -> bool:
-            if not client.service_is_ready():
-                return False
-            response = client.call_async(GetState.Request())
-            executor.spin_until_future_complete(response, timeout_sec=2.0)
-            return response.done() and response.result().current_state.id == State.PRIMARY_STATE_ACTIVE
-
-        node.wait_for(active, "active", _START_TIMEOUT_S)
-    finally:
-        rclpy.try_shutdown(context=context)
+    return ACTIVE in output and READY in output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,23 @@ from tttkd_ros.bags.labelled import read_labelled
 from tttkd_ros.classes import ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.metrics import mean_iou
-from tttkd_ros.evaluation.plots import curve_figure, depth_figure, overlay_figure, sweep_figure
-from tttkd_ros.evaluation.result import WINDOW, Result
+from tttkd_ros.evaluation.plots import depth_figure, overlay_figure, sweep_figure
+from tttkd_ros.evaluation.result import Result
 from tttkd_ros.frame import Frame
-
-PERIOD = 0.1  # seconds between the drives' sweeps
-
-
-def typical_sweep(before: Result, after: Result) -> int:
-    """Index of the sweep with the median gain in the second half, as neither the best nor the worst case."""
-    gains = [mean_iou(b.sum(0)) - mean_iou(a.sum(0)) for a, b in zip(before.matrices, after.matrices, strict=True)]
-    half = len(gains) // 2
-    order = np.argsort(np.nan_to_num(gains[half:]), kind="stable")
-    return half + int(order[len(order) // 2])
 
 
 def sweep_pictures(
     out: Path, drive: Drive, frozen: tuple[Result, Path], adapted: tuple[Result, Path], class_set: ClassSet, name: str
 ) -> None:
-    """Write `sweep.png` and `overlay.png`: one typical sweep labelled by truth, frozen and adapted.
+    """Write `sweep.png` and `overlay.png`: a sweep labelled by truth, frozen and adapted.
 
-    frozen, adapted: the scored run and its recording. name: title of the adapted run.
+    It has the median gain in the second half, as neither the best nor the worst case. frozen, adapted: the scored run
+    and its recording. name: title of the adapted run.
     """
-    index = typical_sweep(frozen[0], adapted[0])
+    before, after = ([mean_iou(matrix.sum(0)) for matrix in result.matrices] for result, _ in (frozen, adapted))
+    half = len(before) // 2
+    order = np.argsort(np.nan_to_num(np.subtract(after, before)[half:]), kind="stable")
+    index = half + int(order[len(order) // 2])
     frame = next(frame for place, frame in enumerate(drive) if place == index)
     panels = {"truth": frame.labels}
     for title, (result, recording) in (("frozen", frozen), (name, adapted)):
@@ -41,12 +34,6 @@ def sweep_pictures(
         panels[f"{title}: mIoU {miou:.1f} on this sweep"] = labels_at(recording, frame)
     sweep_figure(out / "sweep.png", frame.points, panels, class_set)
     overlay_figure(out / "overlay.png", frame.views[0], frame.projectable, panels, class_set)
-
-
-def curves_picture(out: Path, runs: Mapping[str, list[Result]]) -> None:
-    """Write `miou_over_time.png`. runs: title -> results, one per drive."""
-    curves = {title: [result.curve(WINDOW) for result in results] for title, results in runs.items()}
-    curve_figure(out / "miou_over_time.png", curves, period=PERIOD, window=WINDOW)
 
 
 def kitti_pictures(out: Path, frame: Frame, recording: Path, class_set: ClassSet) -> None:

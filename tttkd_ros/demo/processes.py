@@ -23,22 +23,14 @@ class ChildError(RuntimeError):
 class Child:
     """A `python -m module` process with its output in a log file. As a context manager it ends the process.
 
-    Args:
-        module: name of the module.
-        arguments: of the module.
-        log: file for its output.
-        domain: ROS domain.
-        threads: number of computing threads; None for the default.
+    domain: of ROS. threads: number of computing threads; None for the default.
     """
 
     def __init__(self, module: str, arguments: Sequence[object], log: Path, *, domain: int, threads: int | None = 1):
         self.name = module.rsplit(".", 1)[-1]
         self._log = log
-        environment = {
-            "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "PYTHONUNBUFFERED": "1",
-        }
+        environment = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+                       "PYTHONUNBUFFERED": "1"}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         with log.open("w", encoding="utf-8") as output:
@@ -99,10 +91,7 @@ class Child:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP (a closed terminal) act like Ctrl-C, so that children are ended too.
-
-    An ignored SIGHUP, as under `nohup`, stays ignored.
-    """
+    """Make SIGTERM and SIGHUP (a closed terminal) act like Ctrl-C, so that children are ended too. Ignored stays."""
 
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
