@@ -7,8 +7,7 @@ from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
-from tttkd_ros.training.image_head_training import FIRST_SEED, train_image_head
-from tttkd_ros.training.joint_training import INPUT_SIZE
+from tttkd_ros.training.source_training import HEAD_FIRST_SEED, INPUT_SIZE, train_image_head
 
 TINY = dict(teacher=shipped_path("models/teacher"), drives=1, images_per_drive=4, steps=60, batch=512)
 
@@ -23,7 +22,7 @@ def path(tmp_path_factory):
 def test_it_learns_its_training_domain(path):
     head = load_image_head(path, class_set=OUTDOOR.name, dim=192)
     teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
-    (frame,) = frames("a2d2", FIRST_SEED, 1)
+    (frame,) = frames("a2d2", HEAD_FIRST_SEED, 1)
     targets = teacher_targets(frame, teacher, torch.Generator())
     correct = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]
     assert correct.float().mean() > 0.6  # ten classes

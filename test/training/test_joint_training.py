@@ -7,7 +7,7 @@ import torch
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.simulation.drive import DriveProfile, frames
-from tttkd_ros.training.joint_training import augment, train_student
+from tttkd_ros.training.source_training import augment, train_student
 from tttkd_ros.training.teacher_training import train_teacher
 
 TINY = dict(drives=2, sweeps_per_drive=4, epochs=6, batch=2, voxel_size=0.4)

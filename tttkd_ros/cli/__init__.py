@@ -15,8 +15,7 @@ from tttkd_ros.cli.convert import convert
 from tttkd_ros.cli.demo import demo
 from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.cli.simulate import simulate
-from tttkd_ros.training.image_head_training import train_image_head
-from tttkd_ros.training.joint_training import train_student
+from tttkd_ros.training.source_training import train_image_head, train_student
 from tttkd_ros.training.teacher_training import train_teacher
 
 

@@ -15,34 +15,19 @@ from tttkd_ros.files import put_in_place
 
 
 def train(
-    modules: Mapping[str, nn.Module],
-    loss: Callable[[int], Tensor],
-    steps: int,
-    learning_rate: float,
-    *,
-    title: str,
-    weight_decay: float = 1e-4,
-    max_norm: float = 0.0,
-    cycle: Mapping[str, float] = MappingProxyType({}),
-    resume: Path | None = None,
-    settings: Mapping[str, object] = MappingProxyType({}),
-    save_every: int = 100,
+    modules: Mapping[str, nn.Module], loss: Callable[[int], Tensor], steps: int, learning_rate: float, *, title: str,
+    weight_decay: float = 1e-4, max_norm: float = 0.0, cycle: Mapping[str, float] = MappingProxyType({}),
+    resume: Path | None = None, settings: Mapping[str, object] = MappingProxyType({}), save_every: int = 100,
 ) -> None:
     """Train modules in place.
 
     Args:
-        modules: by name.
         loss: the loss of step 0 to steps - 1. It must draw random numbers from a seed and the step alone, so that a
             resumed training equals an uninterrupted one.
-        steps: gradient steps.
-        learning_rate: peak of the cycle.
-        title: of the progress bar.
-        weight_decay: of AdamW.
+        learning_rate: peak of the cycle, a OneCycleLR with the further arguments `cycle`.
         max_norm: of the gradient; 0 does not clip it.
-        cycle: further arguments of OneCycleLR.
-        resume: file that keeps the state, and from which an interrupted training continues.
+        resume: file that keeps the state every `save_every` steps, and from which an interrupted training continues.
         settings: everything else that the result depends on.
-        save_every: steps between two writes of `resume`.
 
     Raises:
         ValueError: `resume` is damaged or belongs to a training with other settings.

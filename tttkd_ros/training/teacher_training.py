@@ -25,17 +25,8 @@ FIRST_SEED = 1_000_000  # of the teacher's drives; no other command starts here
 
 
 def train_teacher(
-    out: Path = Path("models/teacher"),
-    *,
-    drives: int = 240,
-    images_per_drive: int = 10,
-    steps: int = 700,
-    batch: int = 16,
-    width: int = 192,
-    layers: int = 6,
-    heads: int = 3,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+    out: Path = Path("models/teacher"), *, drives: int = 240, images_per_drive: int = 10, steps: int = 700,
+    batch: int = 16, width: int = 192, layers: int = 6, heads: int = 3, learning_rate: float = 1e-3, seed: int = 0,
     threads: int = 1,
 ) -> None:
     """Train the stand-in teacher on images of simulated drives and save it as a Hugging Face DINOv2 directory.
