@@ -41,10 +41,9 @@ def edge_digests(path: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """Version of this package, and in a git checkout the last commit that changed its code.
+    """Version of this package, and in a git checkout that git can read the last commit that changed its code.
 
-    Uncommitted changes have no name. The time of the first call stands for them, so that another process never takes
-    its code for this one's. Without git, or if git cannot read the checkout, the version stands alone.
+    The time of the first call stands for uncommitted changes, so that no other process takes its code for this one's.
     """
     version = ElementTree.parse(shipped_path("package.xml")).getroot().findtext("version")
     folder = Path(tttkd_ros.__file__).parent
@@ -58,8 +57,8 @@ def code_version() -> str:
 def differences(before: Mapping, now: Mapping) -> list[str]:
     """Entries of two nested mappings that are in both and differ, as "name: old value then, new value now"."""
     old, new = dict(_flat(before)), dict(_flat(now))
-    return [f"{name}: {_short(old[name])} then, {_short(new[name])} now" for name in old
-            if name in new and old[name] != new[name]]
+    return [f"{name}: {_short(value)} then, {_short(new[name])} now" for name, value in old.items()
+            if name in new and value != new[name]]
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:

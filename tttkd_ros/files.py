@@ -46,14 +46,11 @@ def require_writable(path: str | Path) -> None:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Replace a file atomically and durably. Missing parent folders are made.
+    """Replace a file atomically and durably. Missing parent folders are made, leftovers of killed writers removed.
 
     Whatever happens before this returns (an error, a kill, a power cut), the file has either all of its old content or
-    all of the new. After it returns, the new content is on disk. If several processes write at once, the last one wins.
-    A symbolic link stays, and its target is replaced. Leftovers of killed writers are removed.
-
-    Raises:
-        Unwritable: the write failed. The old file is unchanged.
+    all of the new. If several processes write at once, the last one wins. A symbolic link stays, and its target is
+    replaced. Raises Unwritable if the write failed; the old file is then unchanged.
     """
     path = Path(os.path.realpath(path))  # the temporary file must be on the file system of the final one
     with naming(path):

@@ -9,14 +9,10 @@ TEACHER = "models/teacher"
 
 
 def shipped_path(relative: str | Path) -> Path:
-    """Absolute path of a shipped file or folder, e.g. shipped_path("config/rigs/demo.yaml").
+    """Absolute path of a shipped file or folder, e.g. shipped_path("config/rigs/demo.yaml"), or FileNotFoundError.
 
     The source tree of the code comes first, so that code and files have the same version even if an editable install
-    has left copies in its prefix. Otherwise code and files were installed under one prefix (a colcon workspace, a
-    virtual environment, the user's or the system's). That is the nearest folder above the code with share/tttkd_ros.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or it lacks the file.
+    has left copies in its prefix. Otherwise it is the nearest folder above the code with share/tttkd_ros.
     """
     module = Path(__file__).resolve()  # a symlinked install leads back to its source tree
     source, *above = module.parents[1:]
@@ -34,11 +30,7 @@ def shipped_path(relative: str | Path) -> Path:
 
 
 def resolve_path(path: str) -> Path:
-    """Find the file of a parameter: the path itself, or the shipped file of that relative path.
-
-    Raises:
-        ValueError: if neither exists.
-    """
+    """The file of a parameter: the path itself, or the shipped file of that relative path. Raises ValueError."""
     given = Path(path).expanduser()
     if given.exists():
         return given

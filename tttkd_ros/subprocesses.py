@@ -10,14 +10,9 @@ from collections.abc import Mapping
 
 
 def start_python(*arguments: str, environment: Mapping[str, str] | None = None, **options) -> subprocess.Popen:
-    """Start another Python interpreter that finds modules where this one does.
+    """Start another Python interpreter that finds modules where this one does. environment: additional variables.
 
     It gets a session of its own, so Ctrl-C in a terminal reaches this process alone, which has to end it.
-
-    Args:
-        arguments: command line, e.g. "-m", "module".
-        environment: variables to set in addition to this process's.
-        options: passed to `subprocess.Popen`.
     """
     # PYTHONSAFEPATH (CPython 3.11) keeps modules of the working directory from hiding installed ones.
     paths = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
