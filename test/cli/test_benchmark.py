@@ -215,16 +215,10 @@ def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
     assert FOUND.overall.tolist() == [[35, 36], [40.5, 41.5]]
 
 
-def test_a_comparison_counts_the_shifts_on_which_ttt_kd_is_above():
-    (comparison,) = FOUND.comparisons()
-    assert (comparison.above, comparison.below) == (("near",), ("far",))
-    np.testing.assert_allclose([comparison.away, comparison.home], [(5.5, 5.5), (-1, 0)])
-
-
-def test_the_shifts_on_which_ttt_kd_is_not_above_are_named():
-    assert "+5.5±0.0 on the mean of 2 shifts, above on 1 of them (not on far); -0.5±0.7 in distribution" in (
-        FOUND.markdown()
-    )
+def test_a_comparison_counts_and_names_the_shifts():
+    sentence = ("ttt-kd-o against frozen: +5.5±0.0 on the mean of 2 shifts, above on 1 of them (not on far); "
+                "-0.5±0.7 in distribution")
+    assert FOUND.verdict() == [sentence] and sentence in FOUND.markdown()
 
 
 def test_the_best_of_each_row_is_bold():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tttkd_ros.evaluation.controls import MeanFeatures
+from tttkd_ros.evaluation.drives import MeanFeatures
 
 
 def test_every_image_gets_the_mean_map_of_all(teacher, make_frame):

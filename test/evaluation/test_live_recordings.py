@@ -55,7 +55,7 @@ def test_predictions_for_another_frame_or_points_count_as_unlabelled(tmp_path, r
     answered = drive if change == "frame" else [Frame(f.stamp, f.points + 1, labels=f.labels) for f in drive]
     result = scored(drive, record_answers(tmp_path / "bag", answered, frame_id="map" if change == "frame" else "lidar"))
     assert result.matrices[..., -1].sum() == 100
-    assert not result.delivery.intact
+    assert not result.delivery.points_and_frames_intact
 
 
 def test_recorded_labels_are_compared_with_the_frozen_student_s(tmp_path, record_answers):

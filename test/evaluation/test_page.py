@@ -75,7 +75,7 @@ def made(*bags, drives=None, **settings):
     provenance = {"student": {"SHA-256": "a" * 64, "made": "for a test"}}
     inputs = INPUTS | {"files": {each.bag: INPUTS["files"]["bag"] for each in bags}}
     return page(bags, drives or {each.bag: [] for each in bags}, OUTDOOR, inputs=inputs, provenance=provenance,
-                **settings)
+                **({"others": {}, "name": "this one"} | settings))
 
 
 def captions(content):
@@ -194,7 +194,7 @@ def test_hostile_names_stay_text(drive):
         [hostile], {HOSTILE: [frame]}, OUTDOOR, provenance={HOSTILE: {HOSTILE: HOSTILE}},
         inputs=INPUTS | {"settings": {"points_topic": HOSTILE, "cameras": [HOSTILE]},
                          "files": {HOSTILE: {HOSTILE: "f"}}},
-        others={HOSTILE: [Other({HOSTILE: "f"}, SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})]},
+        others={HOSTILE: [Other({HOSTILE: "f"}, SWEEPS, {"frozen": 1.0, HOSTILE: 2.0})]}, name="this one",
     )
     elements = Elements(content).found
     assert not [tag for tag, _ in elements if tag in ("script", "iframe", "object", "embed", "link", "base")]

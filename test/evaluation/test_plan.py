@@ -4,8 +4,8 @@ import pytest
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import MethodName
-from tttkd_ros.evaluation.plan import ALL, plan
 from tttkd_ros.evaluation.replay import RunConfig
+from tttkd_ros.evaluation.runs import ALL, plan
 from tttkd_ros.methods import METHODS, SOURCE_ONLY
 
 LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.005,), "steps": (2, 25)}

@@ -9,8 +9,8 @@ import torch
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.evaluation.metrics import visible_points
 from tttkd_ros.evaluation.replay import RunConfig, replay
-from tttkd_ros.evaluation.tally import visible_points
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.segmenter.student import Student, StudentConfig

@@ -47,11 +47,6 @@ def test_counts_of_drives_add_up():
     assert len(joined(parts).timing.predictions) == 3 and len(joined(parts).timing.steps) == 2
 
 
-def test_different_runs_are_not_joined():
-    with pytest.raises(ValueError, match="different runs"):
-        joined([result(1), result(1, name="dua")])
-
-
 def test_what_was_not_measured_is_none():
     bare = Result("live", ("a", "b"), np.arange(2), np.zeros((2, 2, 2, 3), int)).summary()
     assert {bare[key] for key in ("miou", "agreement", "calibration_error", "predicted", "loss")} == {None}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.evaluation.tally import SAMPLES, Tally, score
+from tttkd_ros.evaluation.metrics import SAMPLES, Tally, score
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.segmenter import Prediction
 

@@ -16,23 +16,13 @@ DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "t
 
 
 def benchmark(
-    out: Annotated[Path, tyro.conf.Positional],
-    *,
-    shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),
-    method: tuple[MethodName, ...] = DEFAULT_METHODS,
-    seeds: tuple[int, ...] = (401, 402, 403, 404, 405),
-    sweeps: int = 300,
-    stride: tuple[int, ...] = (TTTConfig.stride,),
+    out: Annotated[Path, tyro.conf.Positional], *, shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),
+    method: tuple[MethodName, ...] = DEFAULT_METHODS, seeds: tuple[int, ...] = (401, 402, 403, 404, 405),
+    sweeps: int = 300, stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
-    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
-    steps: tuple[int, ...] = (25,),
-    rotations: int = 1,
-    model: Path | None = None,
-    source_only: Path | None = None,
-    teacher: str | None = None,
-    engine: str = "auto",
-    jobs: int = os.cpu_count() or 1,
-    ray: str | None = None,
+    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
+    model: Path | None = None, source_only: Path | None = None, teacher: str | None = None, engine: str = "auto",
+    jobs: int = os.cpu_count() or 1, ray: str | None = None,
 ) -> None:
     """Compare methods on simulated drives under every target shift. Print mean and spread over the seeds.
 
@@ -65,9 +55,9 @@ def benchmark(
     from rich.progress import Progress
 
     from tttkd_ros.evaluation.leaderboard import Leaderboard
-    from tttkd_ros.evaluation.plan import plan
     from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import write_json
+    from tttkd_ros.evaluation.runs import plan
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, check, run_trials
     from tttkd_ros.files import write_whole

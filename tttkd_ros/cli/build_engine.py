@@ -7,11 +7,8 @@ from typing import Literal
 
 
 def build_engine(
-    *,
-    model: Path | None = None,
-    teacher: Path | None = None,
-    engine: Literal["auto", "eager", "openvino", "tensorrt"] = "auto",
-    device: str = "auto",
+    *, model: Path | None = None, teacher: Path | None = None,
+    engine: Literal["auto", "eager", "openvino", "tensorrt"] = "auto", device: str = "auto",
 ) -> None:
     """Build the engine that runs the teacher on this machine, so that the node finds it ready. Print its path.
 

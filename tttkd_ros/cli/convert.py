@@ -7,11 +7,7 @@ from typing import Literal
 
 
 def convert(
-    dataset: Literal["semantickitti", "kitti", "nuscenes", "a2d2"],
-    folder: Path,
-    out: Path,
-    /,
-    *,
+    dataset: Literal["semantickitti", "kitti", "nuscenes", "a2d2"], folder: Path, out: Path, /, *,
     scene: str | None = None,
 ) -> None:
     """Convert a drive of a data set to an MCAP bag.

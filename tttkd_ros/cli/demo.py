@@ -6,15 +6,9 @@ from pathlib import Path
 
 
 def demo(
-    *,
-    out: Path = Path("demo_output"),
-    seeds: tuple[int, ...] = (901, 902, 903),
-    sweeps: int = 300,
-    kitti: Path = Path("../shared/data/kitti_raw_2011_09_26_seq"),
-    model: Path | None = None,
-    teacher: Path | None = None,
-    processes: int = 2,
-    point_step: int = 0,
+    *, out: Path = Path("demo_output"), seeds: tuple[int, ...] = (901, 902, 903), sweeps: int = 300,
+    kitti: Path = Path("../shared/data/kitti_raw_2011_09_26_seq"), model: Path | None = None,
+    teacher: Path | None = None, processes: int = 2, point_step: int = 0,
 ) -> None:
     """Run the node on new drives, frozen and adapting, and show what adaptation gains.
 

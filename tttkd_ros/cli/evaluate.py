@@ -16,45 +16,20 @@ MethodName = Literal[("all", *(name for name in METHODS if name != SOURCE_ONLY))
 
 
 def evaluate(
-    bag: tyro.conf.Positional[tuple[Path, ...]],
-    /,
-    *,
-    method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
+    bag: tyro.conf.Positional[tuple[Path, ...]], /, *, method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
     control: Literal["other-image", "mean-features", "no-image"] | None = None,
-    stride: tuple[int, ...] = (TTTConfig.stride,),
-    learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
-    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
-    steps: tuple[int, ...] = (25,),
-    images: tuple[int, ...] = (),
-    kd_points: int = TTTConfig.kd_points,
-    guard: bool = TTTConfig.guard,
-    paper: bool = False,
-    rotations: int = 1,
-    seed: int = 0,
-    shift_z: float = 0.0,
-    limit: int | None = None,
-    model: Path | None = None,
-    source_only: Path | None = None,
-    teacher: str | None = None,
-    engine: str = "auto",
-    device: str = "cpu",
-    rig: Path | None = None,
-    points_topic: str | None = None,
-    truth_topic: str | None = None,
-    truth: bool = True,
-    cameras: tuple[str, ...] | None = None,
-    offset: tuple[float, ...] = (),
-    tolerance: float = TOLERANCE_S,
-    fixed_frame: str = "odom",
-    base_frame: str = BASE_FRAME,
-    channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
-    labels: Path | None = None,
-    recording: tuple[Path, ...] = (),
-    out: Path | None = None,
-    compare: tuple[Path, ...] = (),
-    rerun: Path | None = None,
-    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    stride: tuple[int, ...] = (TTTConfig.stride,), learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
+    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,),
+    images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points, guard: bool = TTTConfig.guard,
+    paper: bool = False, rotations: int = 1, seed: int = 0, shift_z: float = 0.0, limit: int | None = None,
+    model: Path | None = None, source_only: Path | None = None, teacher: str | None = None,
+    engine: str = "auto", device: str = "cpu",
+    rig: Path | None = None, points_topic: str | None = None, truth_topic: str | None = None, truth: bool = True,
+    cameras: tuple[str, ...] | None = None, offset: tuple[float, ...] = (), tolerance: float = TOLERANCE_S,
+    fixed_frame: str = "odom", base_frame: str = BASE_FRAME, channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto", labels: Path | None = None,
+    recording: tuple[Path, ...] = (), out: Path | None = None, compare: tuple[Path, ...] = (),
+    rerun: Path | None = None, json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Replay bags and print how well each method segments them.
 
@@ -132,10 +107,9 @@ def evaluate(
     from tttkd_ros.evaluation.live_recordings import live_names, with_recordings
     from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.page import read_evaluations, write_page
-    from tttkd_ros.evaluation.plan import plan
     from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
-    from tttkd_ros.evaluation.runs import BagResults, run_bag
+    from tttkd_ros.evaluation.runs import BagResults, plan, run_bag
     from tttkd_ros.evaluation.store import Store
     from tttkd_ros.evaluation.viewer import record, require_rerun
     from tttkd_ros.files import require_writable
@@ -158,13 +132,15 @@ def evaluate(
         raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one played to the node")
     recordings = live_names(recording)
     truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
+    options = {
+        "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
+        "tolerance": tolerance, "fixed_frame": fixed_frame, "base_frame": base_frame, "truth": truth,
+        "channel_order": channel_order, "time_unit": time_unit,
+    }  # fmt: skip
     drives, finished = {}, []
     for name, path in names.items():
         try:
-            drives[name] = BagDrive(path, limit=limit, rig=rig, points_topic=points_topic, truth_topic=truth_topic,
-                                    cameras=cameras, labels=truths[name], offsets=offset, tolerance=tolerance,
-                                    fixed_frame=fixed_frame, base_frame=base_frame, truth=truth,
-                                    channel_order=channel_order, time_unit=time_unit)
+            drives[name] = BagDrive(path, labels=truths[name], rig=rig, offsets=offset, **options)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -174,12 +150,9 @@ def evaluate(
     others = read_evaluations(compare, out)
     if rerun is not None:
         require_rerun()
-    settings = {
+    settings = options | {
         "kd_points": kd_points, "guard": guard, "rotations": rotations, "seed": seed, "shift_z": shift_z,
-        "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
-        "channel_order": channel_order, "time_unit": time_unit,
-        "rig": None if rig is None else digest(rig), "offset": offset, "tolerance": tolerance,
-        "fixed_frame": fixed_frame, "base_frame": base_frame, "truth": truth,
+        "rig": None if rig is None else digest(rig), "offset": offset,
     }  # fmt: skip
     errors = Console(stderr=True)
     with ExitStack() as stack:
@@ -203,11 +176,10 @@ def evaluate(
         errors.print(remark, markup=False, soft_wrap=True)
     for table in tables(finished):
         Console().print(table, "")
-    if out is not None:
-        write_reports(out, finished)
     if json_file is not None:
         write_json(json_file, content(finished))
     if out is not None:
+        write_reports(out, finished)
         write_page(out, finished, drives, models, inputs, others)
     if rerun is not None:
         record(rerun, finished, drives, runs, models)

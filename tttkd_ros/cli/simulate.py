@@ -17,15 +17,9 @@ _SHIFT_HELP = "a named target shift instead of a plain world. Each has its own w
 
 
 def simulate(
-    out: Annotated[Path, tyro.conf.Positional],
-    *,
-    world: Literal["a2d2", "kitti", "nuscenes"] | None = None,
-    shift: Annotated[Literal[tuple(SHIFTS)] | None, tyro.conf.arg(help=_SHIFT_HELP)] = None,
-    seed: int = 0,
-    sweeps: int = 300,
-    rolling: bool = False,
-    speed: float = 8.0,
-    stop: tuple[float, float] = (0.0, 0.0),
+    out: Annotated[Path, tyro.conf.Positional], *, world: Literal["a2d2", "kitti", "nuscenes"] | None = None,
+    shift: Annotated[Literal[tuple(SHIFTS)] | None, tyro.conf.arg(help=_SHIFT_HELP)] = None, seed: int = 0,
+    sweeps: int = 300, rolling: bool = False, speed: float = 8.0, stop: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Drive down a simulated street at 10 Hz and record an MCAP bag.
 

@@ -6,8 +6,8 @@ import html
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,7 +17,7 @@ from tttkd_ros.evaluation.metrics import calibration_error
 from tttkd_ros.evaluation.result import WINDOW, Result, title
 from tttkd_ros.methods import FROZEN, METHODS, SOURCE_ONLY
 
-BASELINES = (FROZEN, SOURCE_ONLY)  # drawn in every chart, to compare with
+BASELINES = {FROZEN: "--", SOURCE_ONLY: ":"}  # drawn in every chart, to compare with; name -> dashes
 SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images per sweep"}
 MIN_BIN_SHARE = 1e-3  # minimum share of the points that a confidence bin needs to be drawn
 
@@ -31,16 +31,14 @@ _STYLE = {
 } | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """svg: markup to include in a page as it is."""
 
     title: str
     svg: str
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
+class Line(NamedTuple):
     """A line over x and y (N,). With one y and no x it is a horizontal line."""
 
     label: str
@@ -54,14 +52,14 @@ class Line:
 def over_settings(results: Sequence[Result]) -> Iterator[Chart]:
     """mIoU over each setting that has several values."""
     for key, label in SETTINGS.items():
-        yield from _over(key, results, f"mIoU over {label}", "mIoU (%)", lambda result: result.miou())
+        yield from _over(key, results, f"mIoU over {label}", "mIoU (%)", Result.miou)
 
 
 def speed_over_stride(results: Sequence[Result]) -> Iterator[Chart]:
     """Measured predictions per second over stride."""
 
     def per_second(result: Result) -> float:
-        value = result.timing.summary()["predictions_per_second"] if result.timing else None
+        value = result.timing.summary()["predictions_per_second"]
         return np.nan if value is None else value
 
     yield from _over("stride", results, "Predictions per second over stride", "predictions per second", per_second)
@@ -99,56 +97,52 @@ def over_time(results: Sequence[Result]) -> Iterator[Chart]:
 
 def losses_over_time(results: Sequence[Result]) -> Iterator[Chart]:
     """Loss of the accepted steps on one drive: a chart per method, because losses of methods are not comparable."""
-    known = [result for result in results if result.losses]
 
     def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
         stamps, losses = zip(*result.losses, strict=True)
         return (np.array(stamps) - result.stamps[0]) / 1e9, np.array(losses)
 
-    for name, lines in _by_method(known, values):
+    for name, lines in _by_method([result for result in results if result.losses], values):
         yield _chart(f"Adaptation loss: {name}", lines, "seconds", "loss of a step")
 
 
 def reliability(results: Sequence[Result]) -> Iterator[Chart]:
     """Share of correct predictions over confidence, bin by bin. The labels have the calibration error."""
-    known = [result for result in results if result.calibration[:, 0].any()]
 
     def values(result: Result) -> tuple[np.ndarray, np.ndarray]:
         enough = result.calibration[:, 0] >= MIN_BIN_SHARE * result.calibration[:, 0].sum()
         points, confidence, correct = result.calibration[enough].T
         return 100 * confidence / points, 100 * correct / points
 
-    def error(result: Result) -> str:
-        return f" ({calibration_error(result.calibration):.1f})"
-
-    for name, lines in _by_method(known, values, error, marker="."):
-        ideal = Line("calibrated", (0, 100), (0, 100), _INK, dashes=":")
+    ideal = Line("calibrated", (0, 100), (0, 100), _INK, dashes=":")
+    known = [result for result in results if result.calibration[:, 0].any()]
+    for name, lines in _by_method(known, values, lambda result: f" ({calibration_error(result.calibration):.1f})", "."):
         yield _chart(f"Reliability: {name}", [ideal, *lines], "confidence (%)", "correct predictions (%)",
                      limits=(0, 100))
 
 
 def _over(key, results, heading, y, value) -> Iterator[Chart]:
     """A chart of `value(result)` over the setting `key`, with a line for runs that differ in nothing else."""
-    groups: dict[str, dict[float, Result]] = {}
+    groups: dict[str, dict[float, float]] = {}
+    names = {}
     for result in results:
         if (at := result.settings.get(key)) is not None and np.isfinite(value(result)):
-            shared = {name: setting for name, setting in result.settings.items() if name != key}
-            groups.setdefault(title(result.name, shared), {})[at] = result
+            label = title(result.name, {name: setting for name, setting in result.settings.items() if name != key})
+            groups.setdefault(label, {})[at] = value(result)
+            names[label] = result.name
     lines, order = [], list(METHODS)[::-1]
-    for label, runs in groups.items():
-        if len(runs) > 1:
-            at = sorted(runs)
-            name = runs[at[0]].name
+    for label, values in groups.items():
+        if len(values) > 1:
+            name = names[label]
             earlier = sum(line.label.startswith(name) for line in lines)
             colour = _COLOURS[order.index(name)] if name in order else _INK
-            lines.append(Line(label, [value(runs[place]) for place in at], at, colour,
-                              _MARKERS[earlier % len(_MARKERS)]))
-    if not lines:
-        return
-    ticks = {place: f"{place:g}" for line in lines for place in line.x}
-    baselines = [Line(result.name, [value(result)], dashes="--" if result.name == FROZEN else ":")
-                 for result in results if result.name in BASELINES and np.isfinite(value(result))]
-    yield _chart(heading, [*baselines, *lines], SETTINGS[key], y, ticks=ticks, log=True)
+            x = sorted(values)
+            lines.append(Line(label, [values[at] for at in x], x, colour, _MARKERS[earlier % len(_MARKERS)]))
+    if lines:
+        ticks = {at: f"{at:g}" for line in lines for at in line.x}
+        baselines = [Line(result.name, [value(result)], dashes=BASELINES[result.name])
+                     for result in results if result.name in BASELINES and np.isfinite(value(result))]
+        yield _chart(heading, [*baselines, *lines], SETTINGS[key], y, ticks=ticks, log=True)
 
 
 def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator[tuple[str, list[Line]]]:
@@ -158,11 +152,11 @@ def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator
         x, y = values(result)
         return Line(label + remark(result), y, x, colour, marker, dashes)
 
-    baselines = [line(result, result.name, _GREY, "--" if result.name == FROZEN else ":")
-                 for result in results if result.name in BASELINES]
-    methods: dict[str, list[Result]] = {}
+    baselines, methods = [], {}
     for result in results:
-        if result.name not in BASELINES:
+        if result.name in BASELINES:
+            baselines.append(line(result, result.name, _GREY, BASELINES[result.name]))
+        else:
             methods.setdefault(result.name, []).append(result)
     for name, runs in methods.items():
         labels = [run.title.removeprefix(name).lstrip(", ") or name for run in runs]
@@ -171,12 +165,11 @@ def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator
         yield FROZEN, baselines
 
 
-def _chart(heading: str, lines: Sequence[Line], x: str, y: str, *, ticks: Mapping[float, str] | None = None,
-           log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
+def _chart(heading, lines: Sequence[Line], x, y, *, ticks=None, log=False, limits=None) -> Chart:
+    """x, y: titles of the axes. ticks: place -> label on the x axis. limits: of the y axis."""
     # The salt makes ids of different charts on a page differ, and equal charts equal.
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": repr((heading, [(line.label, *line.y) for line in lines]))}):
-        rows = -(-len(lines) // 2)
-        figure = Figure(figsize=(4.1, 2.6 + 0.17 * rows), layout="constrained")
+        figure = Figure(figsize=(4.1, 2.6 + 0.17 * -(-len(lines) // 2)), layout="constrained")
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
@@ -190,8 +183,7 @@ def _chart(heading: str, lines: Sequence[Line], x: str, y: str, *, ticks: Mappin
             if line.x is None:
                 axes.axhline(line.y[0], **style)
             else:
-                marker = "o" if len(line.x) == 1 else line.marker
-                axes.plot(line.x, line.y, marker=marker, markersize=5, **style)
+                axes.plot(line.x, line.y, marker="o" if len(line.x) == 1 else line.marker, markersize=5, **style)
         axes.set(xlabel=x, ylabel=y)
         if limits is not None:
             axes.set_ylim(*limits)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
+from tttkd_ros.adaptation.targets import Teacher
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.stamps import SECOND
@@ -32,23 +34,15 @@ class BagDrive:
         limit: use only the first sweeps.
         labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
         offsets, tolerance: seconds, see `matching`.
-        options: further options of `BagReader`, as are the attributes `cameras`, `unusable`, `truth`, `lidar_frame` and
-            `damage`.
+        options: further options of `BagReader`, as are the attributes.
 
     Raises:
         ValueError: the bag cannot be read, or an option is out of range.
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        limit: int | None = None,
-        labels: Path | None = None,
-        offsets: Sequence[float] = (),
-        tolerance: float = TOLERANCE_S,
-        truth: bool = True,
-        **options,
+        self, path: Path, *, limit: int | None = None, labels: Path | None = None, offsets: Sequence[float] = (),
+        tolerance: float = TOLERANCE_S, truth: bool = True, **options,
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
@@ -64,10 +58,9 @@ class BagDrive:
         reader = BagReader(
             path, offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),
             truth=truth and labels is None, **options,
-        )  # fmt: skip
-        self._reader, self._limit, self._labels = reader, limit, None
-        if labels is not None:
-            self._labels = LabelFiles(labels, len(reader), complete=reader.damage is None)
+        )
+        self._reader, self._limit = reader, limit
+        self._labels = labels and LabelFiles(labels, len(reader), complete=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
         self.truth = reader.truth if labels is None else str(labels)
@@ -97,10 +90,8 @@ class OtherImages:
         donors = chain(islice(iter(self.drive), half, None), islice(iter(self.drive), half))
         for frame, donor in zip(self.drive, donors, strict=True):
             images = {view.name: view.image for view in donor.views}
-            yield replace(
-                frame,
-                views=tuple(replace(view, image=images[view.name]) for view in frame.views if view.name in images),
-            )
+            views = (replace(view, image=images[view.name]) for view in frame.views if view.name in images)
+            yield replace(frame, views=tuple(views))
 
 
 @dataclass(frozen=True)
@@ -121,3 +112,21 @@ class Shifted:
             views = tuple(replace(view, camera_from_lidar=view.camera_from_lidar @ unshift) for view in frame.views)
             deskewed = None if frame.deskewed is None else frame.deskewed + shift
             yield replace(frame, points=frame.points + shift, deskewed=deskewed, views=views)
+
+
+class MeanFeatures:
+    """Control: a teacher that returns one feature map for every image, the mean of another teacher's over some images.
+
+    It knows nothing about the scene, so a gain that remains does not come from the teacher.
+    """
+
+    def __init__(self, teacher: Teacher, images: Sequence[np.ndarray]):
+        if not len(images):
+            raise ValueError("no images: the mean feature map needs at least one")
+        self.dim, self.grid = teacher.dim, teacher.grid
+        total = sum(teacher([image])[0].double() for image in images)  # one by one, to save memory
+        self._map = (total / len(images)).float()
+
+    def __call__(self, images: Sequence[np.ndarray]) -> Tensor:
+        """(B, rows, columns, dim), a view of the same map for each of B images."""
+        return self._map.expand(len(images), *self._map.shape)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -21,8 +21,7 @@ from tttkd_ros.methods import FROZEN, SOURCE_ONLY
 SWEEPS = 3  # shown, of those whose labels are stored, evenly spaced up to the last one
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """Picture of a sweep. sweep: its number in the drive, from 1. source: a data URI."""
 
     sweep: int

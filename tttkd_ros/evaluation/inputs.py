@@ -35,23 +35,16 @@ def bag_names(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def evaluation_inputs(
-    bags: Mapping[str, Path],
-    truths: Mapping[str, Path | None],
-    models: Models,
-    runs: Sequence[RunConfig],
+    bags: Mapping[str, Path], truths: Mapping[str, Path | None], models: Models, runs: Sequence[RunConfig],
     settings: Mapping[str, object],
 ) -> dict:
-    """What the results of `tttkd evaluate` depend on.
+    """What the results of `tttkd evaluate` depend on, as JSON values.
 
     Args:
-        bags: name -> path.
-        truths: name of a bag -> folder of its .label files.
-        models: the models of all runs.
+        bags, truths: name of a bag -> its path; folder of its .label files.
+        models: of all runs. The teacher and its engine are None if no run can use it; such runs are left out.
         runs: determine which models count. They are no inputs themselves, because later calls may add runs.
         settings: shared by all runs.
-
-    Returns:
-        JSON values. The teacher and its engine are None if no run can use it; such runs are left out.
     """
     found = {
         "code": code_version(),
@@ -67,25 +60,21 @@ def evaluation_inputs(
     if any(run.method == SOURCE_ONLY for run in runs):
         found["source_only"] = digest(models.paths["source_only"])
     with_images = {run.method: run for run in runs if run.uses_images}
-    if with_images:
-        found |= _teacher_inputs(models, list(with_images.values()))
-    if with_images.keys() - {ONLINE_KD}:
-        found["image_head"] = digest(shipped_path(IMAGE_HEAD))
-    return found
-
-
-def _teacher_inputs(models: Models, runs: Sequence[RunConfig]) -> dict[str, str | None]:
     problems = []
-    for run in runs:
+    for run in with_images.values():
         try:
             check_fit(run, models.student, models.teacher)
         except (ValueError, OSError) as error:
             problems.append(error)
-    if len(problems) == len(runs):
+    if len(problems) < len(with_images):
+        source = models.paths["teacher"]
+        found |= {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
+    elif problems:
         log.warning("no method that needs the teacher can be run: %s", problems[0])
-        return {"engine": None, "teacher": None}
-    source = models.paths["teacher"]
-    return {"engine": models.engine, "teacher": digest(source) if source.exists() else str(source)}
+        found |= {"engine": None, "teacher": None}
+    if with_images.keys() - {ONLINE_KD}:
+        found["image_head"] = digest(shipped_path(IMAGE_HEAD))
+    return found
 
 
 def libraries() -> dict[str, str]:

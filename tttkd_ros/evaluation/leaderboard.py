@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,37 +16,10 @@ from tttkd_ros.methods import ONLINE_KD
 IN_DISTRIBUTION = "in distribution"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """TTT-KD compared with another run, in mIoU points.
-
-    away: (seeds,) difference, averaged over the shifts. above: shifts on which TTT-KD's mean is higher; below: the
-    others. home: (seeds,) difference in distribution. Parts that were not run are empty.
-    """
-
-    other: str
-    away: np.ndarray
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    home: np.ndarray
-
-    def __str__(self) -> str:
-        parts = []
-        if shifts := len(self.above) + len(self.below):
-            exceptions = f" (not on {', '.join(self.below)})" if self.below else ""
-            parts.append(f"{_text(self.away, '+')} on the mean of {shifts} shifts, above on {len(self.above)} of them"
-                         f"{exceptions}")
-        if len(self.home):
-            parts.append(f"{_text(self.home, '+')} in distribution")
-        return f"{ONLINE_KD} against {self.other}: {'; '.join(parts)}"
-
-
 class Leaderboard:
-    """Tables and comparisons of a benchmark's results.
+    """Tables and comparisons of a benchmark's results: the same runs for every trial, the same seeds for every shift.
 
-    Args:
-        results: the same runs for every trial, and the same seeds for every shift.
-        groups: name of a group -> its shifts. Shifts that were not run are ignored.
+    groups: name of a group -> its shifts. Shifts that were not run are ignored.
     """
 
     def __init__(self, results: Mapping[Trial, Sequence[Result]], groups: Mapping[str, Sequence[str]]):
@@ -72,29 +44,29 @@ class Leaderboard:
         """(runs, seeds): mean over all shifts that are not in distribution; None if there are none."""
         return np.mean([self.miou[shift] for shift in self._away], axis=0) if self._away else None
 
-    def comparisons(self) -> list[Comparison]:
-        """Compare the first online TTT-KD run with every run of another method."""
+    def verdict(self) -> list[str]:
+        """Compare the first online TTT-KD run with every run of another method, in mIoU points, a sentence each."""
         ours = [index for index, title in enumerate(self.titles) if title.startswith(ONLINE_KD)]
         others = [index for index in range(len(self.titles)) if index not in ours]
         return [self._compare(ours[0], other) for other in others] if ours else []
 
-    def _compare(self, ours: int, other: int) -> Comparison:
+    def _compare(self, ours: int, other: int) -> str:
         gains = {shift: miou[ours] - miou[other] for shift, miou in self.miou.items()}
         home = [gains[shift] for shift in self.shifts.get(IN_DISTRIBUTION, ())]
-        away = [gains[shift] for shift in self._away]
-        return Comparison(
-            self.titles[other],
-            np.mean(away, axis=0) if away else np.empty(0),
-            tuple(shift for shift in self._away if gains[shift].mean() > 0),
-            tuple(shift for shift in self._away if not gains[shift].mean() > 0),
-            np.mean(home, axis=0) if home else np.empty(0),
-        )
+        below = [shift for shift in self._away if not gains[shift].mean() > 0]
+        parts = []
+        if shifts := len(self._away):
+            exceptions = f" (not on {', '.join(below)})" if below else ""
+            gain = _text(np.mean([gains[shift] for shift in self._away], axis=0), "+")
+            parts.append(f"{gain} on the mean of {shifts} shifts, above on {shifts - len(below)} of them{exceptions}")
+        if home:
+            parts.append(f"{_text(np.mean(home, axis=0), '+')} in distribution")
+        return f"{ONLINE_KD} against {self.titles[other]}: {'; '.join(parts)}"
 
     def table(self) -> Table:
         """Table for a terminal, one shift per row."""
-        table = Table(
-            title=self._heading(), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-        )
+        style = {"title_justify": "left", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+        table = Table(title=self._heading(), **style)
         table.add_column("shift", no_wrap=True)
         for title in self.titles:
             table.add_column(title.replace(", ", "\n"), justify="right", overflow="fold")
@@ -113,10 +85,6 @@ class Leaderboard:
             lines.append(f"| *{group}* |" + " |" * len(self.titles))
             lines += [f"| {' | '.join(row)} |" for row in rows]
         return "\n".join([*lines, "", *self.verdict()]) + "\n"
-
-    def verdict(self) -> list[str]:
-        """One sentence per comparison."""
-        return [str(comparison) for comparison in self.comparisons()]
 
     def content(self) -> dict:
         """All results as JSON values."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
 from tttkd_ros.bags.storage import open_bag
@@ -18,29 +18,17 @@ from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.diagnosis import explain_steps
 from tttkd_ros.evaluation.drives import BagDrive, Drive
 from tttkd_ros.evaluation.inputs import bag_names
-from tttkd_ros.evaluation.result import Delivery, Result, Timing, count_rejections
+from tttkd_ros.evaluation.metrics import Tally
+from tttkd_ros.evaluation.result import Delivery, Result, Timing, step_counts
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.evaluation.store import LabelFile
-from tttkd_ros.evaluation.tally import Tally
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.segmenter.segmenter import Prediction
 
 LIVE = "live"
 REPORTS = "diagnostic_msgs/msg/DiagnosticArray"
-
-
-class RecordedStep(NamedTuple):
-    """A step's report on ~/adaptation. stamp: of its sweep, nanoseconds."""
-
-    stamp: int
-    accepted: bool
-    reason: str
-    loss: float
-    seconds: float
-    stride: int
-    learning_rate: float
-    skipped: bool = False
+REQUIRED = ("accepted", "reason", "loss", "seconds", "stride", "learning_rate")  # values of a report
 
 
 def live_names(recordings: Sequence[Path]) -> dict[str, Path]:
@@ -63,8 +51,7 @@ def with_recordings(
     results, left_out = list(bag.results), dict(bag.left_out)
     for name, path in recordings.items():
         try:
-            with ExitStack() as stack:
-                reference = stack.enter_context(frozen.read()) if frozen.path.is_file() else None
+            with frozen.read() if frozen.path.is_file() else nullcontext() as reference:
                 results.append(score_recording(name, drive, path, classes, drive.lidar_frame, reference))
         except ValueError as error:
             left_out[name] = str(error)
@@ -72,11 +59,7 @@ def with_recordings(
 
 
 def score_recording(
-    name: str,
-    drive: Drive,
-    recording: Path,
-    classes: ClassSet,
-    lidar_frame: str,
+    name: str, drive: Drive, recording: Path, classes: ClassSet, lidar_frame: str,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
     """Score recorded labels by stamp. A sweep with no prediction, or with other points or frame, counts as unlabelled.
@@ -84,10 +67,7 @@ def score_recording(
     Only steps of the drive's sweeps count, because a recording may continue after the drive's limit.
 
     Args:
-        name: of the run.
-        drive: the sweeps that were played to the node.
         recording: bag with the node's labelled clouds and reports.
-        classes: of the labels.
         lidar_frame: frame of sweeps that name none.
         reference: as for `replay`.
 
@@ -119,7 +99,6 @@ def score_recording(
     counts = tally.arrays()
     scored = set(counts["stamps"].tolist())
     taken = [step for step in read_steps(recording) if step.stamp in scored]
-    accepted = [step for step in taken if step.accepted]
     settings = {}
     if taken:  # the node may have raised its stride for a while, but never lowers it
         settings = {"stride": min(step.stride for step in taken), "learning_rate": taken[0].learning_rate}
@@ -127,18 +106,15 @@ def score_recording(
         name=name,
         class_names=classes.names,
         settings=settings,
-        steps_tried=len(taken),
-        steps_accepted=len(accepted),
-        rejections=count_rejections(taken),
-        losses=tuple((step.stamp, step.loss) for step in accepted if math.isfinite(step.loss)),
         timing=Timing(np.empty(0), np.array([step.seconds for step in taken])),
         problems=tuple(filter(None, [explain_steps(taken)])),
         delivery=Delivery(len(drive), received, bool((np.diff(stamps) > 0).all()), intact),
+        **step_counts(taken),
         **counts,
     )
 
 
-def read_steps(recording: Path) -> list[RecordedStep]:
+def read_steps(recording: Path) -> list[StepReport]:
     """Read the node's reports on ~/adaptation. Raises ValueError if one is incomplete."""
     steps = []
     with open_bag(recording) as bag:
@@ -155,15 +131,15 @@ def read_steps(recording: Path) -> list[RecordedStep]:
     return steps
 
 
-def _parse_step(stamp: int, status) -> RecordedStep:
+def _parse_step(stamp: int, status) -> StepReport:
     """status: a diagnostic_msgs/DiagnosticStatus."""
     values = {pair.key: pair.value for pair in status.values}
-    optional = {"stamp", *RecordedStep._field_defaults}
-    if missing := [name for name in RecordedStep._fields if name not in {*optional, *values}]:
+    if missing := [name for name in REQUIRED if name not in values]:
         raise ValueError(f"a report lacks {', '.join(missing)}; it has {', '.join(values) or 'nothing'}")
-    step = RecordedStep(
-        stamp, values["accepted"] == "true", values["reason"], float(values["loss"]), float(values["seconds"]),
-        int(values["stride"]), float(values["learning_rate"]), values.get("skipped") == "true",
+    step = StepReport(
+        stamp, 0, values["accepted"] == "true", values["reason"], float(values["loss"]), stride=int(values["stride"]),
+        seconds=float(values["seconds"]), learning_rate=float(values["learning_rate"]),
+        skipped=values.get("skipped") == "true",
     )
     if not math.isfinite(step.learning_rate):
         raise ValueError(f"a report's learning_rate is {step.learning_rate}, expected a finite number")

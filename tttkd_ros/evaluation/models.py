@@ -17,25 +17,14 @@ if TYPE_CHECKING:
 class Models:
     """Loads each model when it is first used. That raises ValueError or FileNotFoundError if it cannot be read.
 
-    Args:
-        model: student checkpoint; the shipped one if not given.
-        teacher: directory or hub name; the shipped one if not given.
-        source_only: checkpoint of a student trained without the teacher, of the same classes.
-        engine: what runs the teacher.
-        device: torch device of all models.
-
-    Raises:
-        ValueError: there is no such device.
+    model is a student's checkpoint, teacher a directory or hub name; by default those that ship. source_only is the
+    checkpoint of a student of the same classes that was trained without the teacher. Raises ValueError if there is no
+    such device.
     """
 
     def __init__(
-        self,
-        model: Path | None = None,
-        teacher: str | None = None,
-        *,
-        source_only: Path | None = None,
-        engine: str = "auto",
-        device: str = "cpu",
+        self, model: Path | None = None, teacher: str | None = None, *, source_only: Path | None = None,
+        engine: str = "auto", device: str = "cpu",
     ):
         require_device(device)
         self._model, self._teacher, self._source_only = model, teacher, source_only
@@ -69,17 +58,12 @@ class Models:
         """The teacher for the input size that the student was trained with."""
         from tttkd_ros.teacher.dinov2 import load_teacher
 
-        size = self.student.config.teacher_input
-        source = self._teacher or shipped_path(TEACHER)
-        return load_teacher(source, input_size=size, engine=self.engine, device=self.device)
+        return load_teacher(self._teacher or shipped_path(TEACHER), input_size=self.student.config.teacher_input,
+                            engine=self.engine, device=self.device)
 
 
 def load_models(
-    model: Path | None = None,
-    teacher: str | None = None,
-    *,
-    engine: str = "auto",
-    device: str = "cpu",
+    model: Path | None = None, teacher: str | None = None, *, engine: str = "auto", device: str = "cpu",
     with_teacher: bool = True,
 ) -> tuple[Student, Dinov2Teacher | None]:
     """Load the student and its teacher at once; arguments as for `Models`."""

@@ -13,14 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from tttkd_ros.classes import ClassSet
-from tttkd_ros.evaluation.charts import (
-    losses_over_time,
-    over_evaluations,
-    over_settings,
-    over_time,
-    reliability,
-    speed_over_stride,
-)
+from tttkd_ros.evaluation import charts
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.gallery import best_adapted, frozen_run, gallery
 from tttkd_ros.evaluation.models import Models
@@ -48,12 +41,8 @@ Others = Sequence[Other]
 
 
 def write_page(
-    folder: Path,
-    bags: Sequence[BagResults],
-    drives: Mapping[str, Drive],
-    models: Models,
-    inputs: Mapping[str, object],
-    others: Mapping[str, Others],
+    folder: Path, bags: Sequence[BagResults], drives: Mapping[str, Drive], models: Models,
+    inputs: Mapping[str, object], others: Mapping[str, Others],
 ) -> None:
     """Write report.html to `folder`; arguments as for `page`."""
     content = page(bags, drives, models.student.config.classes, inputs=inputs,
@@ -62,27 +51,17 @@ def write_page(
 
 
 def page(
-    bags: Sequence[BagResults],
-    drives: Mapping[str, Drive],
-    class_set: ClassSet,
-    *,
-    inputs: Mapping[str, object],
-    provenance: Mapping[str, Mapping[str, object]],
-    others: Mapping[str, Others] | None = None,
-    name: str = "this one",
+    bags: Sequence[BagResults], drives: Mapping[str, Drive], class_set: ClassSet, *, inputs: Mapping[str, object],
+    provenance: Mapping[str, Mapping[str, object]], others: Mapping[str, Others], name: str,
 ) -> str:
-    """Render the page as HTML.
+    """Render the page of the evaluation `name` as HTML.
 
     Args:
-        bags: results to show.
         drives: name of a bag -> its drive, for pictures.
-        class_set: names and colours of the classes.
         inputs: see `evaluation_inputs`.
-        provenance: model -> what is known about it.
+        provenance: see `model_provenance`.
         others: evaluations to compare with by name, see `read_evaluations`.
-        name: of this evaluation.
     """
-    others = others or {}
     read = [bag for bag in bags if bag.results]
     together = [all_bags(bags)] if len(read) > 1 else []
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -115,16 +94,16 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
             found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
                            "trained with": config.teacher_name or "an unnamed teacher"} | made
     if inputs.get("teacher") is not None:
-        found["teacher"] = {"SHA-256": inputs["teacher"], "name": models.paths["teacher"].name,
-                            "engine": inputs["engine"]}
+        name = models.paths["teacher"].name
+        found["teacher"] = {"SHA-256": inputs["teacher"], "name": name, "engine": inputs["engine"]}
     return found
 
 
 def read_evaluations(folders: Sequence[Path], out: Path | None) -> dict[str, Others]:
-    """Read the mIoU of other evaluations' runs, by the names of their folders.
+    """Read the mIoU of other evaluations' runs, by the names of their folders. out: the folder of the page.
 
     Raises:
-        ValueError: there is no folder `out` for the page, two evaluations have one name, or a folder has no results.
+        ValueError: `out` is None, two evaluations have one name, or a folder has no results.
     """
     if folders and out is None:
         raise ValueError("--compare shows other evaluations on the report page: give its folder with --out")
@@ -166,32 +145,27 @@ def _not_compared(bag: BagResults, files: Mapping[str, str], others: Mapping[str
             yield f"{name} has evaluated {other.sweeps} sweeps of {bag.bag}, not {bag.sweeps}: it is not compared there"
 
 
-def _section(
-    bag: BagResults,
-    drive: Drive | None,
-    class_set: ClassSet,
-    name: str,
-    files: Mapping[str, str] | None,
-    others: Mapping[str, Others],
-) -> dict:
-    results, one_drive = bag.results, drive is not None
-    best, frozen = best_adapted(results), frozen_run(results)
-    same = {other: _same_bag(files, found) for other, found in others.items()}
-    mious = {name: {result.title: result.miou() for result in results if result.sweeps_with_truth}} | {
-        other: found.mious for other, found in same.items() if found is not None and found.sweeps == bag.sweeps
-    }
+def _section(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, files, others) -> dict:
+    """drive, files: None for all bags together."""
+    results, one_drive, frozen = bag.results, drive is not None, frozen_run(bag.results)
+    mious = {name: {result.title: result.miou() for result in results if result.sweeps_with_truth}}
+    for other, found in others.items():
+        same = _same_bag(files, found)
+        if same is not None and same.sweeps == bag.sweeps:
+            mious[other] = same.mious
+    over_time = [*charts.over_time(results), *charts.losses_over_time(results)] if one_drive else []
     return {
         "bag": bag,
         "drive": one_drive,
-        "best": best,
+        "best": best_adapted(results),
         "frozen": frozen,
         "rows": [_row(result, frozen) for result in results],
         "charts": {
-            "Settings": [*over_settings(results), *over_evaluations(mious)],
-            "Over time": [*over_time(results), *losses_over_time(results)] if one_drive else [],
-            "Confidence": list(reliability(results)),
+            "Settings": [*charts.over_settings(results), *charts.over_evaluations(mious)],
+            "Over time": over_time,
+            "Confidence": list(charts.reliability(results)),
         },
-        "speed": list(speed_over_stride(results)),
+        "speed": list(charts.speed_over_stride(results)),
         "pictures": list(gallery(drive, results, class_set)) if one_drive else [],
     }
 
@@ -208,7 +182,7 @@ def _row(result: Result, frozen: Result | None) -> dict:
         "gain": gain,
         "changes": {key: (value or 0) - (compared[key] or 0) for key, value in summary["iou"].items()},
         "rejected": Counter(result.rejections).most_common(),
-        "timing": None if result.timing is None else result.timing.summary(),
+        "timing": result.timing.summary(),
         "shares": 100.0 * matrix / np.maximum(truth, 1),
         "truth": truth[:, 0],
     }

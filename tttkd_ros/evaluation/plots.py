@@ -18,37 +18,26 @@ from tttkd_ros.geometry.projection import project
 
 _BACKGROUND, _INK, _FAINT = "#11151c", "#e8ecf1", "#5b6675"
 _LINES = ("#8a94a3", "#ffb347", "#4fc3f7", "#81c784", "#e57373", "#ba68c8")
-_DPI = 160
+AHEAD, SIDE = 36.0, 15.0  # metres shown to the front and to each side in pictures from above
 
 
-def sweep_figure(
-    path: Path,
-    points: np.ndarray,
-    panels: Mapping[str, np.ndarray],
-    class_set: ClassSet,
-    *,
-    ahead: float = 36.0,
-    side: float = 15.0,
-) -> None:
-    """Draw one sweep from above, the LiDAR's x axis up, one panel per labelling.
+def sweep_figure(path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray], class_set: ClassSet) -> None:
+    """Draw points (N, 3), metres, LiDAR frame, from above, the x axis up, one panel per labelling.
 
-    Args:
-        points: (N, 3) metres, LiDAR frame.
-        panels: title -> labels (N,) uint8.
-        ahead, side: largest distances shown to the front and to each side, metres.
+    panels: title -> labels (N,) uint8.
     """
     used = np.unique(np.concatenate([labels[labels < len(class_set)] for labels in panels.values()]))
     figure = _figure(5.2 * len(panels), 7.5)
-    inside = (np.abs(points[:, 1]) < side) & (points[:, 0] > -2) & (points[:, 0] < ahead)
+    inside = (np.abs(points[:, 1]) < SIDE) & (points[:, 0] > -2) & (points[:, 0] < AHEAD)
     order = np.flatnonzero(inside)[np.argsort(points[inside, 2])]  # high points on top
     for place, (title, labels) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
         _style(axes, title)
         axes.scatter(-points[order, 1], points[order, 0], s=7, c=class_set.palette[labels[order]] / 255, linewidths=0)
         axes.plot([0], [0], marker="^", markersize=9, color=_INK)
-        axes.plot([side - 11, side - 1], [0, 0], color=_INK, linewidth=1.5)
-        axes.text(side - 6, 0.4, "10 m", color=_INK, ha="center", fontsize=8)
-        axes.set(xlim=(-side, side), ylim=(-1.5, ahead), aspect="equal")
+        axes.plot([SIDE - 11, SIDE - 1], [0, 0], color=_INK, linewidth=1.5)
+        axes.text(SIDE - 6, 0.4, "10 m", color=_INK, ha="center", fontsize=8)
+        axes.set(xlim=(-SIDE, SIDE), ylim=(-1.5, AHEAD), aspect="equal")
     _legend(figure, class_set, used)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.94, bottom=0.06, wspace=0.01)
     _save(figure, path)
@@ -98,10 +87,7 @@ def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
 def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period: float, window: int) -> None:
     """Draw mIoU over time: for every run a thin line per drive and a bold one for their mean.
 
-    Args:
-        runs: title -> curves (S,) in per cent, one per drive.
-        period: seconds between sweeps.
-        window: sweeps for each value.
+    runs: title -> curves (S,) in per cent, one per drive, each value over `window` sweeps. period: seconds per sweep.
     """
     figure = _figure(9.5, 5.2)
     axes = figure.add_subplot()
@@ -137,7 +123,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
+    figure.savefig(path, dpi=160, facecolor=_BACKGROUND)
 
 
 def _style(axes: Axes, title: str) -> None:
@@ -156,10 +142,8 @@ def _show_image(axes: Axes, title: str, view: View) -> None:
 
 
 def _legend(figure: Figure, class_set: ClassSet, used: np.ndarray) -> None:
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=7, color=class_set.palette[label] / 255,
-               label=class_set.names[label])
-        for label in used
-    ]
+    style = {"marker": "o", "linestyle": "", "markersize": 7}
+    handles = [Line2D([], [], color=class_set.palette[label] / 255, label=class_set.names[label], **style)
+               for label in used]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor=_INK, fontsize=9,
                   handletextpad=0.1, columnspacing=1.2)

@@ -6,12 +6,10 @@ inputs: the same drive, weights and seed give the same result.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,10 +17,9 @@ from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
-from tttkd_ros.evaluation.controls import MeanFeatures
-from tttkd_ros.evaluation.drives import Drive, OtherImages, Shifted
-from tttkd_ros.evaluation.result import Result, Timing, count_rejections, title
-from tttkd_ros.evaluation.tally import Tally
+from tttkd_ros.evaluation.drives import Drive, MeanFeatures, OtherImages, Shifted
+from tttkd_ros.evaluation.metrics import Tally
+from tttkd_ros.evaluation.result import Result, Timing, step_counts, title
 from tttkd_ros.frame import Frame
 from tttkd_ros.methods import METHODS, OFFLINE_KD, ONLINE_KD
 from tttkd_ros.pipeline import Pipeline
@@ -42,9 +39,7 @@ class RunConfig:
         after it is predicted, and keep the updates. "ttt-kd" is offline: for each sweep it starts from the shipped
         weights, takes `config.steps` steps, predicts and discards the updates.
     control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
-    shift_z: metres to move every cloud upwards.
-    seed: of the choice of points.
-    rotations: about the vertical axis, over which logits are averaged.
+    shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
     images: maximum number of images per sweep to learn from; None for all.
     """
 
@@ -116,12 +111,7 @@ class RunConfig:
         return title(self.method, self.settings)
 
 
-class TimedPrediction(NamedTuple):
-    """A sweep, its prediction, and the seconds that the prediction took without adaptation."""
-
-    frame: Frame
-    prediction: Prediction
-    seconds: float
+TimedPrediction = tuple[Frame, Prediction, float]  # a sweep's, with the seconds that it took without adaptation
 
 
 def check_fit(run: RunConfig, student, teacher) -> None:
@@ -131,19 +121,13 @@ def check_fit(run: RunConfig, student, teacher) -> None:
 
 
 def replay(
-    drive: Drive,
-    student,
-    teacher=None,
-    run: RunConfig | None = None,
-    *,
+    drive: Drive, student, teacher=None, run: RunConfig | None = None, *,
     on_sweep: Callable[[Frame, Prediction], None] | None = None,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Run one method over a drive and score every sweep that has truth.
+    """Run one method over a drive and score every sweep that has truth. The student and the teacher are not changed.
 
     Args:
-        drive: the sweeps.
-        student, teacher: as `Pipeline` takes them; neither is changed.
         run: method and settings; online TTT-KD if not given.
         on_sweep: called after each prediction.
         reference: returns the frozen student's labels (N,) uint8 of a sweep; called once for each, in order.
@@ -171,7 +155,6 @@ def replay(
         tally.add(frame, prediction, None if reference is None else reference(frame))
         if on_sweep is not None:
             on_sweep(frame, prediction)
-    accepted = [report for report in reports if report.accepted]
     explanations = [explain_sweeps(problems)]
     if run.max_images != 0 or not run.uses_images:  # otherwise the images are left out on purpose
         explanations.append(explain_steps(reports))
@@ -181,12 +164,9 @@ def replay(
         name=run.method,
         class_names=class_set.names,
         settings=run.settings,
-        steps_tried=len(reports),
-        steps_accepted=len(accepted),
-        rejections=count_rejections(reports),
-        losses=tuple((report.stamp, report.loss) for report in accepted if math.isfinite(report.loss)),
         timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
         problems=tuple(filter(None, explanations)),
+        **step_counts(reports),
         **tally.arrays(),
     )
 
@@ -204,7 +184,7 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
             prediction = pipeline.segment(frame.upright)
             seconds = perf_counter() - start
             pipeline.adapt(frame.stamp, partial(_limit_images, frame, run.max_images))
-            yield TimedPrediction(frame, prediction, seconds)
+            yield frame, prediction, seconds
     finally:
         pipeline.close()
 
@@ -218,7 +198,7 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
         reports.append(adapter.step(_limit_images(frame, run.max_images), run.effective_config))
         start = perf_counter()
         segmenter.load(adapter.weights())
-        yield TimedPrediction(frame, segmenter.segment(frame.upright), perf_counter() - start)
+        yield frame, segmenter.segment(frame.upright), perf_counter() - start
 
 
 def _limit_images(frame: Frame, count: int | None) -> Frame:

@@ -86,9 +86,11 @@ def notes(bag: BagResults) -> Iterator[str]:
         yield f"{bag.bag} has truth for {known} of {bag.sweeps} sweeps: IoU and calibration are of those"
     for result in bag.results:
         if (delivery := result.delivery) is not None:
-            parts = [f"{delivery.received} of {delivery.sent} sweeps have a prediction"]
-            parts += [] if delivery.in_order else ["not in order"]
-            parts += [] if delivery.intact else ["some with another frame or other points, which count as unlabelled"]
+            parts = [f"{delivery.sweeps_received} of {delivery.sweeps_sent} sweeps have a prediction"]
+            if not delivery.in_order:
+                parts.append("not in order")
+            if not delivery.points_and_frames_intact:
+                parts.append("some with another frame or other points, which count as unlabelled")
             yield f"{bag.bag}, {result.title}: {', '.join(parts)}"
     problems = [(problem, result.title) for result in bag.results for problem in result.problems]
     for problem, titles in _grouped(problems).items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -21,9 +22,15 @@ TITLE_DEFAULTS = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 Settings = Mapping[str, "float | int | str | None"]
 
 
-def count_rejections(steps: Iterable[StepOutcome]) -> dict[str, int]:
-    """Kind of reason -> number of steps rejected for it."""
-    return dict(Counter(kind_of(step.reason) for step in steps if not step.accepted))
+def step_counts(steps: Sequence[StepOutcome]) -> dict:
+    """The fields of a `Result` that count these steps."""
+    accepted = [step for step in steps if step.accepted]
+    return {
+        "steps_tried": len(steps),
+        "steps_accepted": len(accepted),
+        "rejections": dict(Counter(kind_of(step.reason) for step in steps if not step.accepted)),
+        "losses": tuple((step.stamp, step.loss) for step in accepted if math.isfinite(step.loss)),
+    }
 
 
 def title(name: str, settings: Settings) -> str:
@@ -59,24 +66,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How a live node's predictions arrived.
+    """Sweeps sent to a live node and predictions received; whether all rise by stamp and have their sweep's points."""
 
-    sent: sweeps. received: sweeps with a prediction. in_order: whether stamps rise. intact: whether every prediction
-    has its sweep's frame and points.
-    """
-
-    sent: int
-    received: int
+    sweeps_sent: int
+    sweeps_received: int
     in_order: bool
-    intact: bool
+    points_and_frames_intact: bool
 
     @property
     def complete(self) -> bool:
-        return self.sent == self.received and self.in_order and self.intact
-
-    def summary(self) -> dict:
-        return {"sweeps_sent": self.sent, "sweeps_received": self.received, "in_order": self.in_order,
-                "points_and_frames_intact": self.intact}
+        return self.sweeps_sent == self.sweeps_received and self.in_order and self.points_and_frames_intact
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +85,11 @@ class Result:
     stamps: (S,) int64 nanoseconds.
     matrices: (S, 2, C, C + 1) int64 confusion matrices, see `metrics.confusion`; zeros without truth. On the second
         axis, 0 holds the points that no camera sees and 1 those that one does.
-    steps_tried, steps_accepted: adaptation steps.
-    rejections: kind of reason -> number of steps.
-    losses: (stamp, loss) of the accepted steps, if the method has a loss.
+    rejections: kind of reason -> number of steps. losses: (stamp, loss) of the accepted steps, if there is a loss.
     predicted: (S, C + 1) int64, number of points by predicted class; the last column is unlabelled.
     agreement: (S, 2) int64, points with the frozen student's label, and all points; None if not compared.
-    calibration: (BINS, 3), see `metrics.calibration`.
-    samples: stamp -> labels (N,) uint8 of a few sweeps, for pictures.
-    lengths: number of sweeps of each drive; () for one drive.
-    delivery: of a live run.
+    calibration: (BINS, 3), see `metrics.calibration`. samples: stamp -> labels (N,) uint8 of a few sweeps.
+    lengths: number of sweeps of each drive; () for one drive. delivery: of a live run.
     problems: explanations why almost all steps were rejected or almost no point is labelled.
     """
 
@@ -112,7 +107,7 @@ class Result:
     calibration: np.ndarray = field(default_factory=lambda: np.zeros((BINS, 3)))
     samples: Mapping[int, np.ndarray] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
-    timing: Timing | None = None
+    timing: Timing = Timing(np.empty(0), np.empty(0))
     delivery: Delivery | None = None
     problems: tuple[str, ...] = ()
 
@@ -175,7 +170,7 @@ class Result:
             "steps_accepted": self.steps_accepted,
             "rejections": self.rejections,
             "problems": list(self.problems),
-        } | ({} if self.delivery is None else self.delivery.summary())
+        } | ({} if self.delivery is None else asdict(self.delivery))
 
     def _windows(self) -> np.ndarray:
         """mIoU of each drive's complete windows; a drive shorter than a window is one."""
@@ -192,35 +187,29 @@ class Result:
 
 
 def joined(results: Sequence[Result]) -> Result:
-    """Join the results of one run on several drives. Raises ValueError if they are of different runs."""
-    first = results[0]
-    if other := [result.title for result in results if result.title != first.title]:
-        raise ValueError(f"results of {first.title} and {other[0]} cannot be joined: they are of different runs")
+    """Join the results of one run on several drives."""
 
     def concatenated(name: str) -> np.ndarray | None:
         parts = [getattr(result, name) for result in results]
         return None if any(part is None for part in parts) else np.concatenate(parts)
 
-    timings = [result.timing for result in results]
-    return Result(
-        name=first.name,
-        class_names=first.class_names,
+    times = (np.concatenate([getattr(result.timing, name) for result in results]) for name in ("predictions", "steps"))
+    return replace(
+        results[0],
         stamps=concatenated("stamps"),
         matrices=concatenated("matrices"),
-        settings=first.settings,
         steps_tried=sum(result.steps_tried for result in results),
         steps_accepted=sum(result.steps_accepted for result in results),
         rejections=dict(sum((Counter(result.rejections) for result in results), Counter())),
-        losses=tuple(loss for result in results for loss in result.losses),
+        losses=sum((result.losses for result in results), ()),
         predicted=concatenated("predicted"),
         agreement=concatenated("agreement"),
         calibration=sum(result.calibration for result in results),
-        lengths=tuple(length for result in results for length in result.drive_lengths),
+        samples={},
+        lengths=sum((result.drive_lengths for result in results), ()),
+        timing=Timing(*times),
+        delivery=None,
         problems=tuple(dict.fromkeys(problem for result in results for problem in result.problems)),
-        timing=None if None in timings else Timing(
-            np.concatenate([timing.predictions for timing in timings]),
-            np.concatenate([timing.steps for timing in timings]),
-        ),
     )
 
 

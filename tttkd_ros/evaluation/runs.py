@@ -1,10 +1,11 @@
-"""Running all methods on a bag: finished runs are read from the store, impossible ones are left out with a reason."""
+"""The runs of an evaluation: expanding lists of methods and settings into runs, and running all of them on a bag."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from rich.markup import escape
 from rich.progress import Progress
@@ -16,8 +17,10 @@ from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result, joined
 from tttkd_ros.evaluation.store import LabelFile, Store
 from tttkd_ros.frame import Frame
-from tttkd_ros.methods import FROZEN, SOURCE_ONLY
+from tttkd_ros.methods import FROZEN, METHODS, OFFLINE_KD, ONLINE_KD, SOURCE_ONLY
 from tttkd_ros.segmenter.segmenter import Prediction
+
+ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +40,52 @@ class BagResults:
     damage: str | None = None
 
 
+def plan(
+    names: Sequence[str], common: RunConfig, *, strides: Sequence[int], learning_rates: Sequence[float],
+    bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), source_only: bool = False,
+) -> list[RunConfig]:
+    """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
+
+    Args:
+        names: methods, or "all".
+        common: settings that all runs share. Its control applies to methods that learn from images.
+        strides: of every online method.
+        learning_rates, bn_momenta: of ttt-kd-o and ttt-kd; the other methods have their own.
+        steps: of ttt-kd; online methods take one per sweep.
+        images: of methods that learn from images; empty for no limit.
+        source_only: whether to run the student trained without the teacher as well.
+    """
+    if not names:
+        raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
+    wanted = {FROZEN, *names, *(METHODS.keys() - {SOURCE_ONLY} if ALL in names else ())}
+    if source_only:
+        wanted.add(SOURCE_ONLY)
+    runs = []
+    for name, spec in METHODS.items():
+        if name not in wanted:
+            continue
+        kd = name in (ONLINE_KD, OFFLINE_KD)
+        choices = {
+            "stride": strides if spec.online else (),
+            "learning_rate": learning_rates if kd else (),
+            "bn_momentum": bn_momenta if kd else (),
+            "steps": steps if name == OFFLINE_KD else (1,),
+        }
+        choices = {key: values for key, values in choices.items() if values}
+        for count, *values in product((spec.uses_images and images) or (None,), *choices.values()):
+            config = replace(common.config, **dict(zip(choices, values, strict=True)))
+            control = common.control if spec.uses_images else None
+            runs.append(replace(common, method=name, config=config, images=count, control=control))
+    return list({run.title: run for run in runs}.values())
+
+
 def run_bag(
     bag: str, drive: BagDrive, runs: Sequence[RunConfig], models: Models, store: Store, bar: Progress
 ) -> BagResults:
-    """Run every method on one bag and store each result as soon as it is finished."""
+    """Run every method on one bag and store each result as soon as it is finished.
+
+    Finished runs are read from the store, impossible ones are left out with a reason.
+    """
     results, left_out, labels = [], {}, store.labels(bag)
     for run in runs:
         name = escape(f"{bag}: {run.title}")
@@ -73,19 +118,16 @@ def _run(drive: BagDrive, run: RunConfig, models: Models, labels: LabelFile, adv
         raise ValueError(f"the bag has no camera to adapt by ({reasons})")
     student = models.source_only if run.method == SOURCE_ONLY else models.student
     teacher = models.teacher if run.uses_images else None
-    with ExitStack() as stack:
-        record = reference = None
-        if run.method == FROZEN:
-            record = stack.enter_context(labels.write())
-        elif labels.path.is_file():
-            reference = stack.enter_context(labels.read())
+    if run.method == FROZEN:
+        with labels.write() as record:
 
-        def on_sweep(frame: Frame, prediction: Prediction) -> None:
-            if record is not None:
+            def on_sweep(frame: Frame, prediction: Prediction) -> None:
                 record(frame, prediction)
-            advance()
+                advance()
 
-        return replay(drive, student, teacher, run, on_sweep=on_sweep, reference=reference)
+            return replay(drive, student, teacher, run, on_sweep=on_sweep, reference=None)
+    with labels.read() if labels.path.is_file() else nullcontext() as reference:
+        return replay(drive, student, teacher, run, on_sweep=lambda *_: advance(), reference=reference)
 
 
 def all_bags(bags: Sequence[BagResults]) -> BagResults:

@@ -28,14 +28,13 @@ ARRAYS = ("stamps", "matrices", "calibration", "predicted", "agreement")
 
 
 class Store:
-    """Finished runs in a folder.
+    """Finished runs in a folder that is new, empty or of an earlier evaluation on the same inputs.
 
     inputs.json has what the runs depend on. runs/<bag>/<run>.npz has a `Result` without its timing, which is in
     <run>.timing.npz. runs/<bag>/frozen.labels is a `LabelFile`. A run that other code made is run again, see
     `digests.code_version`.
 
     Args:
-        folder: new, empty or of an earlier evaluation on the same inputs.
         inputs: JSON values; "code" is the code's version. A later evaluation may add entries. None stands for an input
             that cannot be read: it differs from every stored value, and is not stored, because no run depends on it.
 
@@ -158,9 +157,8 @@ def encode(result: Result, code: str) -> tuple[bytes, bytes]:
         "sample_sizes": np.array([len(labels) for labels in result.samples.values()], np.int64),
         "sample_labels": np.concatenate([np.empty(0, np.uint8), *result.samples.values()]),
     }
-    timing = result.timing or Timing(np.empty(0), np.empty(0))
     return (_npz({name: array for name, array in arrays.items() if array is not None}),
-            _npz({"predictions": timing.predictions, "steps": timing.steps}))
+            _npz({"predictions": result.timing.predictions, "steps": result.timing.steps}))
 
 
 def decode(content: bytes, timing: bytes, code: str) -> Result | None:

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +39,7 @@ class Trial(NamedTuple):
 class Setup:
     """What all trials share.
 
-    runs: the frozen student's first, because the others are compared with it. sweeps: length of each drive. The other
-    fields are as for `Models`.
+    runs: the frozen student's first, because the others are compared with it. The other fields are as for `Models`.
     """
 
     runs: tuple[RunConfig, ...]
@@ -84,20 +83,12 @@ def benchmark_inputs(setup: Setup) -> dict:
 
 
 def run_trials(
-    trials: Sequence[Trial],
-    setup: Setup,
-    store: Store,
-    processes: int,
-    *,
-    ray: str | None = None,
+    trials: Sequence[Trial], setup: Setup, store: Store, processes: int, *, ray: str | None = None,
     on_trial: Callable[[Trial], object] = lambda trial: None,
 ) -> dict[Trial, list[Result]]:
     """Run the trials in parallel and store each result as soon as it is finished. Stored runs are not run again.
 
     Args:
-        trials: what to run.
-        setup: runs and models.
-        store: where results are kept.
         processes: number of worker processes.
         ray: address of a Ray cluster that runs the trials instead ("local" for one on this machine). Its machines need
             this package and the models at the same paths.
@@ -116,8 +107,7 @@ def run_trials(
         else:
             on_trial(trial)
     if jobs:
-        execute = _on_this_machine if ray is None else partial(_on_cluster, ray)
-        with closing(execute(jobs, processes)) as outcomes:
+        with closing(_on_this_machine(jobs, processes) if ray is None else _on_cluster(ray, jobs)) as outcomes:
             for trial, results in outcomes:
                 for result in results:
                     store.write(trial.name, result)
@@ -141,7 +131,7 @@ def _on_this_machine(jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]
                 process.terminate()
 
 
-def _on_cluster(address: str, jobs: Sequence[_Job], processes: int) -> Iterator[_Outcome]:
+def _on_cluster(address: str, jobs: Sequence[_Job]) -> Iterator[_Outcome]:
     """Yield outcomes as they finish, on all processors of the cluster."""
     try:
         from ray.util.multiprocessing import Pool

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
-from tttkd_ros.classes import UNLABELLED, ClassSet
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.gallery import best_adapted, frozen_run
 from tttkd_ros.evaluation.models import Models
@@ -42,16 +43,19 @@ def record(
     import rerun
 
     shown = [(bag, run_to_show(bag, runs)) for bag in bags if bag.results]
+    class_set = models.student.config.classes
+    named = zip((*class_set.names, "unlabelled"), (*range(len(class_set)), UNLABELLED), strict=True)
+    classes = [(label, name, tuple(class_set.palette[label].tolist())) for name, label in named]
     stream = rerun.RecordingStream("tttkd_ros")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         stream.save(unfinished, default_blueprint=_blueprint(shown, drives))
-        stream.log("/", _classes(models.student.config.classes), rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+        stream.log("/", rerun.AnnotationContext(classes), rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         with Progress() as bar:
             for bag, run in shown:
                 task = bar.add_task(f"rerun: {bag.bag}: {run.title}", total=bag.sweeps)
-                log = _SweepLog(stream, bag, run, Segmenter(models.student, run.rotations))
+                log = _sweep_logger(stream, bag, run, Segmenter(models.student, run.rotations))
 
                 def on_sweep(frame: Frame, prediction: Prediction, task=task, log=log) -> None:
                     log(frame, prediction)
@@ -74,47 +78,36 @@ def run_to_show(bag: BagResults, runs: Sequence[RunConfig]) -> RunConfig:
     return next(run for run in runs if run.method == FROZEN)
 
 
-class _SweepLog:
-    """Logs every sweep with the labels of `run`. frozen: the student without adaptation."""
+def _sweep_logger(stream, bag: BagResults, run: RunConfig, frozen: Segmenter) -> Callable[[Frame, Prediction], None]:
+    """Function that logs the next sweep with the labels of `run`. frozen: the student without adaptation."""
+    import rerun
 
-    def __init__(self, stream, bag: BagResults, run: RunConfig, frozen: Segmenter):
-        self._stream, self._bag, self._run, self._frozen = stream, bag.bag, run, frozen
-        self._sweep = 0
-        adapted = next(result for result in bag.results if result.title == run.title)
-        results = {result.title: result for result in (frozen_run(bag.results), adapted) if result is not None}
-        self._curves = {title: result.curve(WINDOW) for title, result in results.items()}
-        self._losses = dict(adapted.losses)
+    adapted = next(result for result in bag.results if result.title == run.title)
+    results = {result.title: result for result in (frozen_run(bag.results), adapted) if result is not None}
+    curves = {title: result.curve(WINDOW) for title, result in results.items()}
+    losses, sweeps = dict(adapted.losses), count()
 
-    def __call__(self, frame: Frame, prediction: Prediction) -> None:
-        import rerun
-
-        self._stream.set_time("sweep", sequence=self._sweep)
-        self._stream.set_time("stamp", timestamp=np.datetime64(frame.stamp, "ns"))
+    def log(frame: Frame, prediction: Prediction) -> None:
+        sweep = next(sweeps)
+        stream.set_time("sweep", sequence=sweep)
+        stream.set_time("stamp", timestamp=np.datetime64(frame.stamp, "ns"))
         labellings = {"truth": frame.labels, FROZEN: prediction.labels}
-        if self._run.adapts:
-            labellings |= {FROZEN: self._frozen.segment(frame.upright).labels, self._run.title: prediction.labels}
+        if run.adapts:
+            labellings |= {FROZEN: frozen.segment(frame.upright).labels, run.title: prediction.labels}
         finite = np.isfinite(frame.points).all(1)
         for name, labels in labellings.items():
             if labels is not None:
-                cloud = rerun.Points3D(frame.points[finite], class_ids=labels[finite])
-                self._stream.log([self._bag, name], cloud)
+                stream.log([bag.bag, name], rerun.Points3D(frame.points[finite], class_ids=labels[finite]))
         for view in frame.views:
             image = rerun.Image(view.image).compress(jpeg_quality=JPEG_QUALITY)
-            self._stream.log([self._bag, "camera", view.name], image)
-        for title, curve in self._curves.items():
-            if np.isfinite(curve[self._sweep]):
-                self._stream.log([self._bag, "mIoU", title], rerun.Scalars(curve[self._sweep]))
-        if frame.stamp in self._losses:
-            self._stream.log([self._bag, "loss"], rerun.Scalars(self._losses[frame.stamp]))
-        self._sweep += 1
+            stream.log([bag.bag, "camera", view.name], image)
+        for title, curve in curves.items():
+            if np.isfinite(curve[sweep]):
+                stream.log([bag.bag, "mIoU", title], rerun.Scalars(curve[sweep]))
+        if frame.stamp in losses:
+            stream.log([bag.bag, "loss"], rerun.Scalars(losses[frame.stamp]))
 
-
-def _classes(class_set: ClassSet):
-    from rerun import AnnotationContext
-
-    named = [(label, name, class_set.colours[label]) for label, name in enumerate(class_set.names)]
-    unlabelled = UNLABELLED, "unlabelled", tuple(class_set.palette[UNLABELLED].tolist())
-    return AnnotationContext([*named, unlabelled])
+    return log
 
 
 def _blueprint(shown: Sequence[tuple[BagResults, RunConfig]], drives: Mapping[str, BagDrive]):
