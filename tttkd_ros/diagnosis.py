@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ import torch
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.projection import project
 from tttkd_ros.geometry.transforms import inverse
+
+if TYPE_CHECKING:
+    from tttkd_ros.adaptation.adapter import StepReport
 
 SAMPLE = 4096  # points that are tested of a cloud
 MIN_IN_RANGE = 0.1  # fraction of the returns; below, the range is reported
@@ -23,14 +26,6 @@ MAX_CAMERA_M = 20.0  # largest plausible distance of a camera from the LiDAR
 OPTICAL_FROM_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])  # REP-103
 MAX_REASONS = 3  # of rejected steps that are listed
 MIN_REFUSED = 0.9  # fraction of rejected steps, or of sweeps without an image, that is reported
-
-
-class StepOutcome(Protocol):
-    """A `StepReport`, or a recorded one."""
-
-    accepted: bool
-    skipped: bool
-    reason: str
 
 
 def kind_of(text: str) -> str:
@@ -78,7 +73,7 @@ def explain_view(frame: Frame, max_range: float) -> str:
     return "; ".join(f"{view.name} {_explain_extrinsics(view, points)}" for view in frame.views)
 
 
-def explain_steps(steps: Iterable[StepOutcome], min_steps: int = 1) -> str:
+def explain_steps(steps: Iterable[StepReport], min_steps: int = 1) -> str:
     """Why (nearly) all of at least `min_steps` steps, skipped ones apart, were rejected: the most frequent reasons."""
     steps = [step for step in steps if not step.skipped]
     refused = [step for step in steps if not step.accepted]

@@ -26,12 +26,8 @@ def _one_of(commands: dict[str, Any]) -> Any:
 
 TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
 COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
-    _one_of(
-        {
-            "simulate": simulate, "convert": convert, "evaluate": evaluate, "benchmark": benchmark,
-            "build-engine": build_engine, "demo": demo,
-        }
-    ),
+    _one_of({"simulate": simulate, "convert": convert, "evaluate": evaluate, "benchmark": benchmark,
+             "build-engine": build_engine, "demo": demo}),
     Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
 ]
 
@@ -39,11 +35,8 @@ COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
 def main() -> None:
     """Run the subcommand that the arguments name. Bad input ends with a one-line message, not a traceback."""
     try:
-        tyro.cli(
-            COMMANDS,
-            prog="tttkd",
-            description="Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model.",
-        )
+        description = "Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model."
+        tyro.cli(COMMANDS, prog="tttkd", description=description)
     except (ValueError, OSError, FloatingPointError) as error:
         message = f"tttkd: {_message(error)}"
         Console(stderr=True).print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)

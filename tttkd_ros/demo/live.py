@@ -66,9 +66,9 @@ def run_live(
         ))
         # Wait on the node, so that its log is shown if it ends early.
         node.wait_for(lambda: not player.running, "done with the bag played to it", seconds + 90)
-        player.wait(1)
+        player.require_success()
         node.wait_for(lambda: not recorder.running, "done with its predictions", 60)
-        recorder.wait(1)
+        recorder.require_success()
         if (code := node.end()) != 0:
             raise node.error(f"did not shut down cleanly: code {code}")
     return run

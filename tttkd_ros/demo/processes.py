@@ -52,13 +52,9 @@ class Child:
     def output(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def wait(self, timeout: float) -> None:
-        """Wait until it ends by itself. Raises ChildError if it fails or takes longer than `timeout` seconds."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise self.error(f"has not ended after {timeout:g} s") from None
-        if code != 0:
+    def require_success(self) -> None:
+        """Raise ChildError if it has ended with an error."""
+        if code := self._process.poll():
             raise self.error(f"ended with code {code}")
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:

@@ -28,16 +28,11 @@ class Drive(Protocol):
 
 
 class BagDrive:
-    """A bag's sweeps, read again on every iteration. Of a bag that was cut short, the sweeps before the cut.
+    """A bag's first `limit` sweeps, read again on every iteration. Of a bag that was cut short, those before the cut.
 
-    Args:
-        limit: use only the first sweeps.
-        labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
-        offsets, tolerance: seconds, see `matching`.
-        options: further options of `BagReader`, as are the attributes.
-
-    Raises:
-        ValueError: the bag cannot be read, or an option is out of range.
+    labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's. offsets, tolerance: seconds, see
+    `matching`. options: further options of `BagReader`, as are the attributes. Raises ValueError if the bag cannot be
+    read or an option is out of range.
     """
 
     def __init__(
@@ -74,16 +69,19 @@ class BagDrive:
 
 
 @dataclass(frozen=True)
-class OtherImages:
-    """Control: every sweep gets the images of the sweep half a drive away, and keeps its own geometry and stamps.
-
-    A gain that remains does not come from what the camera sees.
-    """
-
+class DerivedDrive:
     drive: Drive
 
     def __len__(self) -> int:
         return len(self.drive)
+
+
+@dataclass(frozen=True)
+class OtherImages(DerivedDrive):
+    """Control: every sweep gets the images of the sweep half a drive away, and keeps its own geometry and stamps.
+
+    A gain that remains does not come from what the camera sees.
+    """
 
     def __iter__(self) -> Iterator[Frame]:
         half = len(self.drive) // 2
@@ -95,14 +93,10 @@ class OtherImages:
 
 
 @dataclass(frozen=True)
-class Shifted:
+class Shifted(DerivedDrive):
     """Check: every cloud and its extrinsics are moved along z, as if the sensor were mounted higher. z is in metres."""
 
-    drive: Drive
     z: float
-
-    def __len__(self) -> int:
-        return len(self.drive)
 
     def __iter__(self) -> Iterator[Frame]:
         shift = np.array([0.0, 0.0, self.z], np.float32)

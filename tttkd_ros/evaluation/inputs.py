@@ -40,11 +40,9 @@ def evaluation_inputs(
 ) -> dict:
     """What the results of `tttkd evaluate` depend on, as JSON values.
 
-    Args:
-        bags, truths: name of a bag -> its path; folder of its .label files.
-        models: of all runs. The teacher and its engine are None if no run can use it; such runs are left out.
-        runs: determine which models count. They are no inputs themselves, because later calls may add runs.
-        settings: shared by all runs.
+    bags, truths: name of a bag -> its path; folder of its .label files. The runs determine which models count. They are
+    no inputs themselves, because later calls may add runs. settings: shared by all runs. The teacher and its engine are
+    None if no run can use it; such runs are left out.
     """
     found = {
         "code": code_version(),

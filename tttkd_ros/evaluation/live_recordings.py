@@ -64,15 +64,9 @@ def score_recording(
 ) -> Result:
     """Score recorded labels by stamp. A sweep with no prediction, or with other points or frame, counts as unlabelled.
 
-    Only steps of the drive's sweeps count, because a recording may continue after the drive's limit.
-
-    Args:
-        recording: bag with the node's labelled clouds and reports.
-        lidar_frame: frame of sweeps that name none.
-        reference: as for `replay`.
-
-    Raises:
-        ValueError: no sweep of the drive has a prediction.
+    Only steps of the drive's sweeps count, because a recording may continue after the drive's limit. recording: bag
+    with the node's labelled clouds and reports. lidar_frame: frame of sweeps that name none. reference: as for
+    `replay`. Raises ValueError if no sweep of the drive has a prediction.
     """
     stamps = labelled_stamps(recording)
     expected, arriving = set(stamps), read_labelled(recording)
@@ -103,14 +97,11 @@ def score_recording(
     if taken:  # the node may have raised its stride for a while, but never lowers it
         settings = {"stride": min(step.stride for step in taken), "learning_rate": taken[0].learning_rate}
     return Result(
-        name=name,
-        class_names=classes.names,
-        settings=settings,
+        name=name, class_names=classes.names, settings=settings,
         timing=Timing(np.empty(0), np.array([step.seconds for step in taken])),
         problems=tuple(filter(None, [explain_steps(taken)])),
         delivery=Delivery(len(drive), received, bool((np.diff(stamps) > 0).all()), intact),
-        **step_counts(taken),
-        **counts,
+        **step_counts(taken), **counts,
     )
 
 

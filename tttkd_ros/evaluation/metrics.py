@@ -19,10 +19,8 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     """Count (truth, prediction) pairs of class ids (N,) uint8 in a matrix (C, C + 1) int64, a row for each true class.
 
     Points whose truth is `UNLABELLED` are left out. Points predicted as `UNLABELLED` count as wrong, in the last
-    column, so that leaving a point unlabelled never scores better than a wrong label.
-
-    Raises:
-        ValueError: the lengths differ, or an id is neither a class nor `UNLABELLED`.
+    column, so that leaving a point unlabelled never scores better than a wrong label. Raises ValueError if the lengths
+    differ or an id is neither a class nor `UNLABELLED`.
     """
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} must both be (N,), point for point")

@@ -54,13 +54,9 @@ def page(
     bags: Sequence[BagResults], drives: Mapping[str, Drive], class_set: ClassSet, *, inputs: Mapping[str, object],
     provenance: Mapping[str, Mapping[str, object]], others: Mapping[str, Others], name: str,
 ) -> str:
-    """Render the page of the evaluation `name` as HTML.
+    """Render the page of the evaluation `name` as HTML. drives: name of a bag -> its drive, for pictures.
 
-    Args:
-        drives: name of a bag -> its drive, for pictures.
-        inputs: see `evaluation_inputs`.
-        provenance: see `model_provenance`.
-        others: evaluations to compare with by name, see `read_evaluations`.
+    The other arguments come from `evaluation_inputs`, `model_provenance` and `read_evaluations`.
     """
     read = [bag for bag in bags if bag.results]
     together = [all_bags(bags)] if len(read) > 1 else []
@@ -76,12 +72,8 @@ def page(
         notes=[note for bag in bags for note in notes(bag)] + [
             note for bag in read for note in _not_compared(bag, inputs["files"][bag.bag], others)
         ],
-        title=", ".join(bag.bag for bag in bags),
-        classes=list(zip(class_set.names, colours, strict=True)),
-        inputs=inputs,
-        provenance=provenance,
-        hash=HASH,
-        reasons=REASONS,
+        title=", ".join(bag.bag for bag in bags), classes=list(zip(class_set.names, colours, strict=True)),
+        inputs=inputs, provenance=provenance, hash=HASH, reasons=REASONS,
     )
 
 
@@ -100,10 +92,9 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
 
 
 def read_evaluations(folders: Sequence[Path], out: Path | None) -> dict[str, Others]:
-    """Read the mIoU of other evaluations' runs, by the names of their folders. out: the folder of the page.
+    """Read the mIoU of other evaluations' runs, by the names of their folders, to show on the page in `out`.
 
-    Raises:
-        ValueError: `out` is None, two evaluations have one name, or a folder has no results.
+    Raises ValueError if `out` is None, two evaluations have one name, or a folder has no results.
     """
     if folders and out is None:
         raise ValueError("--compare shows other evaluations on the report page: give its folder with --out")
@@ -155,10 +146,7 @@ def _section(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: st
             mious[other] = same.mious
     over_time = [*charts.over_time(results), *charts.losses_over_time(results)] if one_drive else []
     return {
-        "bag": bag,
-        "drive": one_drive,
-        "best": best_adapted(results),
-        "frozen": frozen,
+        "bag": bag, "drive": one_drive, "best": best_adapted(results), "frozen": frozen,
         "rows": [_row(result, frozen) for result in results],
         "charts": {
             "Settings": [*charts.over_settings(results), *charts.over_evaluations(mious)],
@@ -177,14 +165,11 @@ def _row(result: Result, frozen: Result | None) -> dict:
     matrix = result.matrix()
     truth = matrix.sum(1, keepdims=True)
     return {
-        "result": result,
-        "summary": summary,
-        "gain": gain,
+        "result": result, "summary": summary, "gain": gain,
         "changes": {key: (value or 0) - (compared[key] or 0) for key, value in summary["iou"].items()},
         "rejected": Counter(result.rejections).most_common(),
         "timing": result.timing.summary(),
-        "shares": 100.0 * matrix / np.maximum(truth, 1),
-        "truth": truth[:, 0],
+        "shares": 100.0 * matrix / np.maximum(truth, 1), "truth": truth[:, 0],
     }
 
 

@@ -18,6 +18,7 @@ from tttkd_ros.geometry.projection import project
 
 _BACKGROUND, _INK, _FAINT = "#11151c", "#e8ecf1", "#5b6675"
 _LINES = ("#8a94a3", "#ffb347", "#4fc3f7", "#81c784", "#e57373", "#ba68c8")
+_DPI = 160
 AHEAD, SIDE = 36.0, 15.0  # metres shown to the front and to each side in pictures from above
 
 
@@ -27,7 +28,7 @@ def sweep_figure(path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray
     panels: title -> labels (N,) uint8.
     """
     used = np.unique(np.concatenate([labels[labels < len(class_set)] for labels in panels.values()]))
-    figure = _figure(5.2 * len(panels), 7.5)
+    figure = Figure((5.2 * len(panels), 7.5), facecolor=_BACKGROUND)
     inside = (np.abs(points[:, 1]) < SIDE) & (points[:, 0] > -2) & (points[:, 0] < AHEAD)
     order = np.flatnonzero(inside)[np.argsort(points[inside, 2])]  # high points on top
     for place, (title, labels) in enumerate(panels.items(), 1):
@@ -40,7 +41,7 @@ def sweep_figure(path: Path, points: np.ndarray, panels: Mapping[str, np.ndarray
         axes.set(xlim=(-SIDE, SIDE), ylim=(-1.5, AHEAD), aspect="equal")
     _legend(figure, class_set, used)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.94, bottom=0.06, wspace=0.01)
-    _save(figure, path)
+    figure.savefig(path, dpi=_DPI)
 
 
 def overlay_figure(
@@ -54,7 +55,7 @@ def overlay_figure(
     order = np.argsort(-depth)  # near points on top
     height, width = view.image.shape[:2]
     row = 11.0 * height / width
-    figure = _figure(11.0, (row + 0.4) * len(panels) + 0.45)
+    figure = Figure((11.0, (row + 0.4) * len(panels) + 0.45), facecolor=_BACKGROUND)
     size = np.clip(60.0 / depth[order], 1.5, 14.0)
     used = np.unique(np.concatenate([labels[visible] for labels in panels.values()]))
     for place, (title, labels) in enumerate(panels.items(), 1):
@@ -65,14 +66,14 @@ def overlay_figure(
     _legend(figure, class_set, used[used != UNLABELLED])
     inch = 1 / figure.get_figheight()
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.35 * inch, bottom=0.45 * inch, hspace=0.36 / row)
-    _save(figure, path)
+    figure.savefig(path, dpi=_DPI)
 
 
 def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
     """Draw the points (N, 3) that the camera sees on its image, coloured by depth, to check the calibration."""
     visible, pixels, depth = _visible(view, points)
     height, width = view.image.shape[:2]
-    figure = _figure(11.0, 11.0 * height / width + 0.1)
+    figure = Figure((11.0, 11.0 * height / width + 0.1), facecolor=_BACKGROUND)
     axes = figure.add_axes((0.01, 0.02, 0.91, 0.9))
     _show_image(axes, f"{view.name}: {visible.sum():,} points on their pixels, colour is depth", view)
     dots = axes.scatter(*pixels.T, s=2.5, c=depth, cmap="turbo_r", linewidths=0, norm=LogNorm(3, 60))
@@ -81,7 +82,7 @@ def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
     bar.set_label("metres", color=_INK, labelpad=1)
     bar.ax.tick_params(colors=_INK, labelsize=8)
     bar.set_ticks([3, 5, 10, 20, 40, 60], labels=["3", "5", "10", "20", "40", "60"])
-    _save(figure, path)
+    figure.savefig(path, dpi=_DPI)
 
 
 def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period: float, window: int) -> None:
@@ -89,7 +90,7 @@ def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period
 
     runs: title -> curves (S,) in per cent, one per drive, each value over `window` sweeps. period: seconds per sweep.
     """
-    figure = _figure(9.5, 5.2)
+    figure = Figure((9.5, 5.2), facecolor=_BACKGROUND)
     axes = figure.add_subplot()
     axes.set_facecolor(_BACKGROUND)
     for (name, curves), colour in zip(runs.items(), _LINES, strict=False):
@@ -108,7 +109,7 @@ def curve_figure(path: Path, runs: Mapping[str, Sequence[np.ndarray]], *, period
     axes.set_title("mIoU over time: bold lines are means over the drives", color=_INK, loc="left", fontsize=12)
     axes.legend(facecolor=_BACKGROUND, edgecolor=_FAINT, labelcolor=_INK, loc="best")
     figure.tight_layout()
-    _save(figure, path)
+    figure.savefig(path, dpi=_DPI)
 
 
 def _visible(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,14 +117,6 @@ def _visible(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     projection = project(torch.tensor(points), view.camera, view.camera_from_lidar)
     visible = projection.visible.numpy()
     return visible, projection.pixels.numpy()[visible], projection.depth.numpy()[visible]
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), facecolor=_BACKGROUND)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=160, facecolor=_BACKGROUND)
 
 
 def _style(axes: Axes, title: str) -> None:

@@ -125,15 +125,11 @@ def replay(
     on_sweep: Callable[[Frame, Prediction], None] | None = None,
     reference: Callable[[Frame], np.ndarray] | None = None,
 ) -> Result:
-    """Run one method over a drive and score every sweep that has truth. The student and the teacher are not changed.
+    """Run one method (by default online TTT-KD) over a drive and score every sweep that has truth.
 
-    Args:
-        run: method and settings; online TTT-KD if not given.
-        on_sweep: called after each prediction.
-        reference: returns the frozen student's labels (N,) uint8 of a sweep; called once for each, in order.
-
-    Raises:
-        ValueError: the method needs a teacher and there is none, or the drive has no sweep.
+    The student and the teacher are not changed. on_sweep: called after each prediction. reference: returns the frozen
+    student's labels (N,) uint8 of a sweep; called once for each, in order. Raises ValueError if the method needs a
+    teacher and there is none, or the drive has no sweep.
     """
     run = run or RunConfig()
     if run.uses_images and teacher is None:
@@ -161,13 +157,9 @@ def replay(
     if run.uses_images and any(report.cameras for report in reports):  # otherwise explain_steps says it
         explanations += explain_cameras(missing)
     return Result(
-        name=run.method,
-        class_names=class_set.names,
-        settings=run.settings,
+        name=run.method, class_names=class_set.names, settings=run.settings,
         timing=Timing(np.array(seconds), np.array([report.seconds for report in reports])),
-        problems=tuple(filter(None, explanations)),
-        **step_counts(reports),
-        **tally.arrays(),
+        problems=tuple(filter(None, explanations)), **step_counts(reports), **tally.arrays(),
     )
 
 

@@ -38,8 +38,7 @@ def tables(bags: Sequence[BagResults]) -> Iterator[Table]:
 
 
 def result_table(results: Sequence[Result], *, heading: str = "") -> Table:
-    """One row per run: mIoU of the whole drive, of its second half, of points a camera sees and of points none does;
-    calibration error, share of labels equal to the frozen student's, loss, and accepted steps. Fits 80 columns."""
+    """One row per run: `FIGURES`, loss, and accepted steps. Fits 80 columns."""
     table = _table(heading, [*FIGURES, "loss", "steps"])
     for number, result in enumerate(results, 1):
         summary = result.summary()
@@ -50,8 +49,7 @@ def result_table(results: Sequence[Result], *, heading: str = "") -> Table:
 
 
 def class_table(results: Sequence[Result]) -> Table:
-    """One row per run, numbered as in `result_table`: IoU of each class, or its share of the predictions if there is
-    no truth."""
+    """One row per run, numbered as in `result_table`: IoU of each class, or without truth its share of predictions."""
     key = "iou" if any(result.sweeps_with_truth for result in results) else "predicted"
     names = results[0].class_names
     heading = "IoU of each class" if key == "iou" else "Share of each class in the predictions: there is no truth"
@@ -105,22 +103,8 @@ def content(bags: Sequence[BagResults]) -> dict:
     def runs(bag: BagResults) -> dict:
         return {"results": [result.summary() for result in bag.results], "left_out": bag.left_out}
 
-    return runs(all_bags(bags)) | {
-        "bags": [
-            runs(bag) | {"bag": bag.bag, "sweeps": bag.sweeps, "cameras": bag.cameras, "truth": bag.truth,
-                         "damage": bag.damage}
-            for bag in bags
-        ]
-    }
-
-
-def timings(bags: Sequence[BagResults]) -> dict:
-    """Content of timing.json."""
-
-    def runs(bag: BagResults) -> list[dict]:
-        return [{"run": result.title} | result.timing.summary() for result in bag.results]
-
-    return {"bags": [{"bag": bag.bag, "results": runs(bag)} for bag in bags], "results": runs(all_bags(bags))}
+    about = ("bag", "sweeps", "cameras", "truth", "damage")
+    return runs(all_bags(bags)) | {"bags": [runs(bag) | {name: getattr(bag, name) for name in about} for bag in bags]}
 
 
 def comma_separated(bags: Sequence[BagResults]) -> str:
@@ -141,7 +125,12 @@ def comma_separated(bags: Sequence[BagResults]) -> str:
 
 def write_reports(folder: Path, bags: Sequence[BagResults]) -> None:
     """Write timing.json, results.csv and results.json."""
-    write_json(folder / "timing.json", timings(bags))
+
+    def timings(bag: BagResults) -> list[dict]:
+        return [{"run": result.title} | result.timing.summary() for result in bag.results]
+
+    each = [{"bag": bag.bag, "results": timings(bag)} for bag in bags]
+    write_json(folder / "timing.json", {"bags": each, "results": timings(all_bags(bags))})
     write_whole(folder / "results.csv", comma_separated(bags).encode())
     write_json(folder / "results.json", content(bags))
 

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.diagnosis import StepOutcome, kind_of
+from tttkd_ros.diagnosis import kind_of
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
 
 WINDOW = 50  # sweeps for each value of mIoU over time
@@ -19,10 +20,8 @@ TITLE_NAMES = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "
                "control": "", "shift_z": "z shift"}
 TITLE_DEFAULTS = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
 
-Settings = Mapping[str, "float | int | str | None"]
 
-
-def step_counts(steps: Sequence[StepOutcome]) -> dict:
+def step_counts(steps: Sequence[StepReport]) -> dict:
     """The fields of a `Result` that count these steps."""
     accepted = [step for step in steps if step.accepted]
     return {
@@ -33,7 +32,7 @@ def step_counts(steps: Sequence[StepOutcome]) -> dict:
     }
 
 
-def title(name: str, settings: Settings) -> str:
+def title(name: str, settings: Mapping[str, float | int | str | None]) -> str:
     """Method and settings that distinguish a run from others, e.g. "ttt-kd-o, stride 5, lr 0.1"."""
     parts = [name]
     for key, label in TITLE_NAMES.items():

@@ -46,14 +46,9 @@ def plan(
 ) -> list[RunConfig]:
     """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
-    Args:
-        names: methods, or "all".
-        common: settings that all runs share. Its control applies to methods that learn from images.
-        strides: of every online method.
-        learning_rates, bn_momenta: of ttt-kd-o and ttt-kd; the other methods have their own.
-        steps: of ttt-kd; online methods take one per sweep.
-        images: of methods that learn from images; empty for no limit.
-        source_only: whether to run the student trained without the teacher as well.
+    `names` are methods or "all", `common` are settings that all runs share. Strides go to every online method, learning
+    rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images and
+    the control to methods that learn from images. source_only: run the student trained without the teacher as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")

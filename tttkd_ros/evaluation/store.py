@@ -34,12 +34,9 @@ class Store:
     <run>.timing.npz. runs/<bag>/frozen.labels is a `LabelFile`. A run that other code made is run again, see
     `digests.code_version`.
 
-    Args:
-        inputs: JSON values; "code" is the code's version. A later evaluation may add entries. None stands for an input
-            that cannot be read: it differs from every stored value, and is not stored, because no run depends on it.
-
-    Raises:
-        ValueError: the folder has runs on other inputs, cannot be written, or has other content.
+    inputs: JSON values; "code" is the code's version. A later evaluation may add entries. None stands for an input that
+    cannot be read: it differs from every stored value, and is not stored, because no run depends on it. Raises
+    ValueError if the folder has runs on other inputs, cannot be written, or has other content.
     """
 
     def __init__(self, folder: Path, inputs: dict):

@@ -37,10 +37,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What all trials share.
-
-    runs: the frozen student's first, because the others are compared with it. The other fields are as for `Models`.
-    """
+    """What all trials share. The frozen student's run is the first, because the others are compared with it."""
 
     runs: tuple[RunConfig, ...]
     sweeps: int
@@ -59,8 +56,7 @@ _Outcome = tuple[Trial, list[Result]]
 
 
 def check(trials: Sequence[Trial], setup: Setup) -> None:
-    """Raise the ValueError or FileNotFoundError that would end a trial: an impossible drive, or a model that cannot be
-    read or does not fit a method."""
+    """Raise what would end a trial: ValueError for an impossible drive, and what `Models` and `check_fit` raise."""
     for trial in trials:
         shifted_frames(trial.shift, trial.seed, setup.sweeps)
     models = setup.models
@@ -88,14 +84,9 @@ def run_trials(
 ) -> dict[Trial, list[Result]]:
     """Run the trials in parallel and store each result as soon as it is finished. Stored runs are not run again.
 
-    Args:
-        processes: number of worker processes.
-        ray: address of a Ray cluster that runs the trials instead ("local" for one on this machine). Its machines need
-            this package and the models at the same paths.
-        on_trial: called after each trial.
-
-    Returns:
-        Trial -> results in the order of `setup.runs`.
+    ray: address of a Ray cluster that runs the trials instead of `processes` workers ("local" for one on this machine).
+    Its machines need this package and the models at the same paths. on_trial: called after each trial. Returns trial ->
+    results in the order of `setup.runs`.
     """
     found: dict[Trial, dict[str, Result]] = {}  # title -> result
     jobs = []

@@ -26,12 +26,9 @@ def train(
             resumed training equals an uninterrupted one.
         learning_rate: peak of the cycle, a OneCycleLR with the further arguments `cycle`.
         max_norm: of the gradient; 0 does not clip it.
-        resume: file that keeps the state every `save_every` steps, and from which an interrupted training continues.
-        settings: everything else that the result depends on.
+        resume: keeps the state every `save_every` steps; an interrupted training with the same `settings` continues.
 
-    Raises:
-        ValueError: `resume` is damaged or belongs to a training with other settings.
-        FloatingPointError: the loss is no longer finite.
+    Raises ValueError if `resume` is damaged or of other settings, FloatingPointError if the loss is no longer finite.
     """
     parameters = [parameter for module in modules.values() for parameter in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
