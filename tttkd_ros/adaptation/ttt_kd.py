@@ -1,4 +1,7 @@
-"""TTT-KD, algorithm 1 of arXiv 2403.11691, and nothing else: project, sample, distil, descend."""
+"""TTT-KD, algorithm 1 of arXiv 2403.11691, and nothing else: project, sample, distil, descend.
+
+The numbers of equations are those of docs/method.md.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ class Sample:
 
 
 def distillation_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return L_2D: the negative cosine similarity of rho_2D's output and the teacher's features, both
-    (M, D), mean over points. Centred targets are needed: raw features of a ViT all point in much the same direction."""
+    """Return L_2D (3): the negative cosine similarity of rho_2D's output and the teacher's features, both (M, D), mean
+    over points. Targets are centred, because raw features of a ViT all point in much the same direction."""
     return -cosine_similarity(predicted, target, dim=1).mean()
 
 
@@ -74,7 +77,7 @@ class TTTKD:
         self.optimiser = torch.optim.SGD(self.parameters, lr=1.0)
 
     def project(self, frame: Frame, in_range: Tensor, voxels: Voxels) -> Sample:
-        """Project the points of a frame on the teacher's patches. in_range: (N,) bool, the points that `voxels` has."""
+        """Project the points of a frame on patches, pi of (3). in_range: (N,) bool, the points that `voxels` has."""
         device = voxels.indices.device
         targets = teacher_targets(frame, self.teacher, self.generator)
         seen = in_range[targets.index]
@@ -84,13 +87,13 @@ class TTTKD:
         return Sample(voxels, voxels.inverse[index], patch, table, targets.grid)
 
     def features(self, sample: Sample) -> Tensor:
-        """Return (M, channels), the backbone's features of the sampled points."""
+        """Return (M, channels), the backbone's features (1) of the sampled points."""
         return self.student.voxel_features(sample.voxels)[sample.voxel]
 
     def descend(
         self, features: Tensor, sample: Sample, candidates: Tensor, count: int, learning_rate: Callable[[float], float]
     ) -> tuple[float, float]:
-        """Take one gradient step on at most `count` of the candidates, and return its loss and its gradient norm.
+        """Take one step (4) on at most `count` of the candidates, and return its loss and its gradient norm.
 
         features: of `sample`. candidates: (C,) int64, rows of the sample. learning_rate: from the gradient norm.
         Raises FloatingPointError if the loss or the gradient is not finite; the weights are unchanged then.

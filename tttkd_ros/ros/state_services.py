@@ -68,7 +68,7 @@ class AdaptedState:
     def restore(self) -> None:
         """Load the file at start, if there is one.
 
-        A refused file is logged and kept, and the node starts with its model's weights: labels without what was learnt
+        A refused file is logged and kept, and the node starts with its model's weights: labels without what was learned
         are better than none.
         """
         try:

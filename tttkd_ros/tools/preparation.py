@@ -133,7 +133,7 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool,
 
 
 def _not_replayed(settings: Settings, config: TTTConfig) -> tuple[str, ...]:
-    """Parameters that change what is learnt, that replay does not have, and that differ from their default."""
+    """Parameters that change what is learned, that replay does not have, and that differ from their default."""
     loaded = ["state.load_at_start: True"] if settings.load_at_start else []
     return (*loaded, *(f"{parameters.PREFIX}{f.name}: {value}" for f in fields(TTTConfig)
                        if f.name not in REPLAYED and (value := getattr(config, f.name)) != f.default))
