@@ -23,21 +23,13 @@ from tttkd_ros.segmenter.weights import total_norm
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The M points of a cloud that a camera sees.
+    """The M points of a cloud that a camera sees."""
 
-    Args:
-        voxels: of the whole cloud.
-        voxel: (M,) int64, the voxel of each point.
-        patch: (M,) int64, the row of `table` that each point projects to.
-        table: (views * rows * columns, D), the teacher's patch features minus the student's `teacher_mean`.
-        grid: rows and columns of the patches of a view.
-    """
-
-    voxels: Voxels
-    voxel: Tensor
-    patch: Tensor
-    table: Tensor
-    grid: tuple[int, int]
+    voxels: Voxels  # of the whole cloud
+    voxel: Tensor  # (M,) int64, the voxel of each point
+    patch: Tensor  # (M,) int64, the row of `table` that each point projects to
+    table: Tensor  # (views * rows * columns, D), the teacher's patch features minus the student's `teacher_mean`
+    grid: tuple[int, int]  # rows and columns of the patches of a view
 
     def __len__(self) -> int:
         return len(self.voxel)
@@ -62,13 +54,7 @@ def configure(student: Student) -> list[nn.Parameter]:
 
 
 class TTTKD:
-    """A private copy of a student, trained on the self-supervised task of algorithm 1.
-
-    Args:
-        student: copied, not changed.
-        teacher: the frozen 2D foundation model.
-        generator: of all random draws.
-    """
+    """A private copy of a student, trained on the self-supervised task of algorithm 1. generator: of all draws."""
 
     def __init__(self, student: Student, teacher: Teacher, generator: torch.Generator):
         self.student, self.teacher, self.generator = copy.deepcopy(student), teacher, generator
