@@ -124,7 +124,7 @@ def test_only_a_missing_frozen_result_is_computed_again(setup, make_store):
     ("options", "words"),
     [({"model": Path("nowhere")}, "no model at nowhere"), ({"teacher": "nowhere"}, "no teacher at 'nowhere'"),
      ({"engine": "steam"}, "engine 'steam' is unknown"), ({"source_only": Path("nowhere")}, "no model at nowhere"),
-     ({"method": ("xmuda",)}, "the teacher given has 16"),
+     ({"method": ("xmuda",)}, "the one given has 16"),
      ({"shift": ("day-dark-day",), "sweeps": 2}, "sweeps is 2: .* needs at least 3")],
 )
 def test_what_would_end_every_trial_is_refused_before_the_folder_is_made(command, tmp_path, options, words):

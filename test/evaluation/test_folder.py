@@ -212,7 +212,7 @@ def test_an_impossible_run_is_left_out_with_the_reason(run, bag, tmp_path, capsy
     run(bag, json_file=tmp_path / "out.json", method=("dua", "xmuda", "ttt-kd-o"))
     content = load(tmp_path / "out.json")
     assert [result["method"] for result in content["results"]] == ["frozen", "dua", "ttt-kd-o"]
-    assert "the teacher given has 16" in content["left_out"]["xmuda, stride 5"]
+    assert "the one given has 16" in content["left_out"]["xmuda, stride 5"]
     assert "drive, left out: xmuda, stride 5: " in " ".join(capsys.readouterr().err.split())
 
 
