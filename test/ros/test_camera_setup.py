@@ -8,7 +8,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 
 from tttkd_ros.geometry.rig import RigCamera  # noqa: E402
-from tttkd_ros.ros.camera_setup import RigExtrinsics, camera_topics, choose_extrinsics, with_cameras  # noqa: E402
+from tttkd_ros.ros.camera_setup import RigExtrinsics, choose_extrinsics, resolve_camera_topics, with_cameras  # noqa: E402
 from tttkd_ros.ros.settings import Settings  # noqa: E402
 from tttkd_ros.ros.tf_lookup import TfTransforms  # noqa: E402
 
@@ -53,7 +53,7 @@ def test_offsets_must_fit_the_cameras_of_the_rig(offsets, fit):
 
 def topics(node, cameras, rig=None, **options):
     return {name: tuple(topics) for name, topics in
-            camera_topics(node, Settings(cameras=cameras, **options), rig).items()}
+            resolve_camera_topics(node, Settings(cameras=cameras, **options), rig).items()}
 
 
 def test_a_cameras_topics_have_its_name_in_the_nodes_namespace(make_node):

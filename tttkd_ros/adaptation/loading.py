@@ -38,7 +38,7 @@ def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, th
     return OnlineTTTKD(student, loaded, seed)
 
 
-def build_engine(model: Path, teacher: Path, *, engine: str, device: str, threads: int) -> str:
+def build_teacher_engine(model: Path, teacher: Path, *, engine: str, device: str, threads: int) -> str:
     """Build the teacher's engine for the input size of the model's student, and return a message about it.
 
     Raises:

@@ -86,7 +86,7 @@ def has_labels(cloud) -> bool:
     return any(field.name == "label" and DATATYPES.get(field.datatype, "")[:1] in ("i", "u") for field in cloud.fields)
 
 
-def read_labels(cloud) -> np.ndarray:
+def decode_labels(cloud) -> np.ndarray:
     """Copy the field `label` of a PointCloud2: (N,) uint8. Raises ValueError unless it is whole numbers up to 255."""
     labels = decode_field(cloud, "label")
     if labels.dtype.kind not in "iu" or (len(labels) and not 0 <= labels.min() <= labels.max() <= UNLABELLED):

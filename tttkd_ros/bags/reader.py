@@ -12,7 +12,7 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.bag_cameras import BagCamera, CameraReading, find_cameras
-from tttkd_ros.bags.labelled import find_truth, has_labels, read_labels
+from tttkd_ros.bags.labelled import decode_labels, find_truth, has_labels
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
 from tttkd_ros.frame import Frame, View, truth_of_returns
@@ -140,7 +140,7 @@ class BagReader:
         try:
             message = bag.decode(record)
             cloud = decode_cloud(message)
-            labels = read_labels(message) if self._own_labels and has_labels(message) else None
+            labels = decode_labels(message) if self._own_labels and has_labels(message) else None
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
         lidar = Received(message.header.frame_id, record.time)
@@ -190,7 +190,7 @@ class BagReader:
         if truth.stamp != sweep.stamp:
             return None
         try:
-            labels = read_labels(bag.decode(truth))
+            labels = decode_labels(bag.decode(truth))
             if len(labels) != size:
                 raise ValueError(f"truth for {len(labels)} points, but the sweep has {size}")
         except ValueError as error:

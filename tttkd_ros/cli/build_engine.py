@@ -25,5 +25,5 @@ def build_engine(
     from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(loading.build_engine(model or shipped_path(STUDENT), teacher or shipped_path(TEACHER), engine=engine,
+    print(loading.build_teacher_engine(model or shipped_path(STUDENT), teacher or shipped_path(TEACHER), engine=engine,
                                device=resolve_device(device), threads=1))

@@ -111,7 +111,7 @@ def evaluate(
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
     from tttkd_ros.evaluation.runs import BagResults, plan, run_bag
     from tttkd_ros.evaluation.store import Store
-    from tttkd_ros.evaluation.viewer import record, require_rerun
+    from tttkd_ros.evaluation.viewer import require_rerun, write_recording
     from tttkd_ros.files import require_writable
 
     config = TTTConfig(kd_points=kd_points, guard=guard)
@@ -182,4 +182,4 @@ def evaluate(
         write_reports(out, finished)
         write_page(out, finished, drives, models, inputs, others)
     if rerun is not None:
-        record(rerun, finished, drives, runs, models)
+        write_recording(rerun, finished, drives, runs, models)

@@ -123,7 +123,7 @@ class NuScenes:
             raise ValueError(f"{self._tables}/lidarseg.json has no labels for sweep {token}: unpack nuScenes-lidarseg "
                              "again")
         path = self._file("lidarseg", self._labels[token])
-        labels = recording.read_labels(path, "u1", size)
+        labels = recording.read_label_file(path, "u1", size)
         try:
             return self._class_map(labels)
         except ValueError as error:

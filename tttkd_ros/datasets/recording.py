@@ -108,7 +108,7 @@ def read_sweep(path: Path, columns: int = 4) -> np.ndarray:
     return np.fromfile(path, "<f4").reshape(-1, columns)
 
 
-def read_labels(path: Path, dtype: str, size: int) -> np.ndarray:
+def read_label_file(path: Path, dtype: str, size: int) -> np.ndarray:
     """Read a sweep's labels: (size,) of `dtype`."""
     if not isfile(path):
         raise ValueError(f"no labels at {path}: unpack all of them, or move their folder away to convert without truth")

@@ -14,7 +14,7 @@ import numpy as np
 
 from tttkd_ros.datasets.class_maps import semantic_kitti_classes
 from tttkd_ros.datasets.kitti import START, KittiRecording, read_matrices, rigid, split_projection
-from tttkd_ros.datasets.recording import choose_drive, file_digests, log, numbered_files, read_labels, read_text
+from tttkd_ros.datasets.recording import choose_drive, file_digests, log, numbered_files, read_label_file, read_text
 from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
@@ -110,7 +110,7 @@ class LabelFiles:
 
 def read_classes(path: Path, size: int) -> np.ndarray:
     """Read (size,) uint8 class ids from a .label file of uint32: the lower half is the class, the upper an instance."""
-    labels = read_labels(path, "<u4", size)
+    labels = read_label_file(path, "<u4", size)
     try:
         return semantic_kitti_classes(labels & 0xFFFF)
     except ValueError as error:

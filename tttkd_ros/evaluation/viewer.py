@@ -32,7 +32,7 @@ def require_rerun() -> None:
         raise ValueError("--rerun needs the package rerun-sdk: pip install 'tttkd_ros[rerun]'") from error
 
 
-def record(
+def write_recording(
     path: Path, bags: Sequence[BagResults], drives: Mapping[str, BagDrive], runs: Sequence[RunConfig], models: Models
 ) -> None:
     """Write an .rrd file, whole or not at all.

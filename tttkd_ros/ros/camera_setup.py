@@ -31,7 +31,7 @@ def with_cameras(settings: Settings, rig: Rig | None) -> Settings:
     return replace(settings, cameras=tuple(rig) if rig else DEFAULT_CAMERAS)
 
 
-def camera_topics(node: Node, settings: Settings, rig: Rig | None) -> dict[str, CameraTopics]:
+def resolve_camera_topics(node: Node, settings: Settings, rig: Rig | None) -> dict[str, CameraTopics]:
     """Find each camera's topics. A remapping of <camera>/image or <camera>/camera_info takes precedence over the image
     topics of the rig."""
     suffix = "" if settings.image_transport == "raw" else "/compressed"

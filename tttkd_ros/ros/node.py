@@ -28,7 +28,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from tttkd_ros import fastdds
-from tttkd_ros.adaptation.loading import build_engine
+from tttkd_ros.adaptation.loading import build_teacher_engine
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog, error_with, forward_to_ros, warn_with
@@ -198,7 +198,7 @@ def _build(node: SegmenterNode) -> int:
     """Build the teacher's engine; returns the exit code."""
     settings = node.settings
     try:
-        result = build_engine(
+        result = build_teacher_engine(
             resolve_path(settings.model), resolve_path(settings.teacher), engine=settings.engine,
             device=resolve_device(settings.device), threads=settings.threads,
         )

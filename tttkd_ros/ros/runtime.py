@@ -31,7 +31,7 @@ from tttkd_ros.names import is_rectified
 from tttkd_ros.paths import resolve_path
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
-from tttkd_ros.ros.camera_setup import camera_topics, choose_extrinsics, with_cameras
+from tttkd_ros.ros.camera_setup import choose_extrinsics, resolve_camera_topics, with_cameras
 from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.inference import Inference
 from tttkd_ros.ros.overlay import Overlays
@@ -78,7 +78,7 @@ class Runtime:
         if base_from_lidar is not None:
             rig = rig or None  # a rig file may give the mounting of the LiDAR alone
         settings = with_cameras(settings, rig)
-        sources = camera_topics(node, settings, rig)
+        sources = resolve_camera_topics(node, settings, rig)
         places_cameras = settings.cameras and (settings.fixed_frame or not rig)
         tf = listen_to_tf(node) if places_cameras or (settings.base_frame and base_from_lidar is None) else None
         if tf:

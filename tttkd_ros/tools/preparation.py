@@ -26,7 +26,7 @@ from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.names import camera_name
 from tttkd_ros.paths import resolve_path
 from tttkd_ros.ros import parameters
-from tttkd_ros.ros.camera_setup import CameraTopics, camera_topics, with_cameras
+from tttkd_ros.ros.camera_setup import CameraTopics, resolve_camera_topics, with_cameras
 from tttkd_ros.ros.node import ACTIVE
 from tttkd_ros.ros.settings import Settings
 
@@ -85,7 +85,7 @@ def read_node(file: Path, given: Mapping[str, object],
         config = parameters.read_config(node, settings)
         rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
         settings = with_cameras(settings, rig)
-        return settings, config, camera_topics(node, settings, rig)
+        return settings, config, resolve_camera_topics(node, settings, rig)
     except (ParameterException, RuntimeError) as error:
         raise ValueError(f"parameter file {file}: {error}") from error
     finally:
