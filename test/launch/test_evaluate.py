@@ -84,7 +84,7 @@ def test_the_live_run_is_shown_beside_the_replayed_ones(launch, files, tmp_path)
     assert [result["method"] for result in results] == ["frozen", "ttt-kd-o", "live"]
     assert (results[2]["sweeps_sent"], results[2]["sweeps_received"]) == (SWEEPS, SWEEPS), output
     assert results[2]["settings"]["stride"] == results[1]["settings"]["stride"] == 2
-    assert f"live, stride 2, lr 1.0: {SWEEPS} of {SWEEPS} sweeps answered" in output
+    assert f"live, stride 2, lr 1.0: {SWEEPS} of {SWEEPS} sweeps have a prediction" in output
     assert "IoU of each class" in output
 
 
