@@ -158,6 +158,16 @@ def test_a_retry_is_dropped_if_a_job_waits(worker, adapter, reports):
     assert worker.status.counters.submitted == worker.status.counters.accepted == 2
 
 
+def test_a_newer_retry_replaces_an_older_one(worker, adapter, reports):
+    busy_with(worker, adapter)
+    for stamp, frame in enumerate(("older", "newer"), 1):
+        submit(worker, frame, stamp, retry=True)
+    adapter.gate.set()
+    reports.wait(2)
+    assert adapter.frames == ["first", "newer"]
+    assert (worker.status.counters.submitted, worker.status.counters.replaced) == (2, 0)
+
+
 def test_a_replaced_retry_is_not_counted(worker, adapter, reports):
     busy_with(worker, adapter)
     submit(worker, "overtaken", 1, retry=True)

@@ -27,7 +27,7 @@ class Job:
 
     The frame is built when the job's turn comes, so that images of replaced jobs are never decoded. `due` is the number
     of the sweep whose step was due. A job of a later sweep is a retry: the images of the due one were missing. A retry
-    is dropped without being counted if another job is queued or its frame has no image either.
+    is dropped without being counted if a due job or a newer retry is queued, or its frame has no image either.
     """
 
     stamp: int
@@ -120,7 +120,9 @@ class AdaptationWorker:
     def submit(self, job: Job) -> None:
         """Queue a job in place of the one that waits."""
         with self._lock:
-            if self.status.paused or self._closed or self.status.state == STOPPED or (job.is_retry and self._job):
+            if self.status.paused or self._closed or self.status.state == STOPPED:
+                return
+            if job.is_retry and self._job and not self._job.is_retry:
                 return
             if not job.is_retry:
                 self._count(submitted=1)
