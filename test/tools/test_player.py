@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,8 +217,33 @@ def test_only_a_bag_is_replaced(make, tmp_path):
     make(tmp_path / "mine")
     (before,) = tmp_path.iterdir()
     with pytest.raises(ValueError, match="mine is no bag .no metadata.yaml in it. and is not replaced"):
-        BagWriter(before, overwrite=True)
+        record(before, ("/points",), overwrite=True)
     assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_recorder_replaces_a_bag_once_the_new_one_is_complete(bag, tmp_path, start):
+    shutil.copytree(bag, tmp_path / "out")
+    recorder = start("recorder", tmp_path / "out", "/points", "--overwrite", "--count", CLOUDS)
+    start("player", bag, "--wait-for-subscribers", "--topics", "/points")
+    with open_bag(tmp_path / "out") as old:
+        assert "/truth/points" in old.types
+    finish(recorder)
+    assert len(contents(tmp_path / "out", "/points")) == CLOUDS
+    with open_bag(tmp_path / "out") as new:
+        assert new.types.keys() == {"/points"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bag", "out"}
+
+
+def test_a_recorder_that_received_nothing_replaces_nothing(bag, tmp_path, start):
+    recorder = start("recorder", bag, "/nobody", "--overwrite")
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".bag-*")):  # until it handles interrupts
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    recorder.send_signal(signal.SIGINT)
+    assert f"nothing was recorded: {bag} stays as it was" in finish(recorder, 1)
+    assert len(contents(bag, "/points")) == CLOUDS
+    assert list(tmp_path.iterdir()) == [bag]
 
 
 def test_an_interrupted_recorder_completes_its_bag(bag, tmp_path, start):

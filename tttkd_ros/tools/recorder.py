@@ -28,7 +28,7 @@ QUEUE = 100  # messages kept while the disk is slow
 
 def record(bag: tyro.conf.Positional[Path], topics: tyro.conf.Positional[tuple[str, ...]], /, *,
            count: int | None = None, linger: float = 0.0, idle: float | None = None,
-           follow: str | None = None) -> None:
+           follow: str | None = None, overwrite: bool = False) -> None:
     """Record topics into an MCAP bag, with arrival times.
 
     Args:
@@ -38,10 +38,13 @@ def record(bag: tyro.conf.Positional[Path], topics: tyro.conf.Positional[tuple[s
         linger: seconds of silence to wait for before that end, so that the other topics' last messages arrive.
         idle: end after this many seconds of silence, once a message has arrived.
         follow: end when this topic has no publisher any more, after `linger` seconds of silence.
+        overwrite: replace an existing bag once the new one is complete and has a message.
     """
     if not topics:
         raise ValueError("no topic given to record")
-    writer = BagWriter(bag)
+    if bag.exists() and not overwrite:
+        raise ValueError(f"{bag} exists: choose another name, or --overwrite")
+    writer = BagWriter(bag, overwrite=overwrite)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -61,6 +64,8 @@ def record(bag: tyro.conf.Positional[Path], topics: tyro.conf.Positional[tuple[s
             over |= count is not None and recorder.counts[topics[0]] >= count
             if (over and silent >= linger) or (idle is not None and silent > idle):
                 break
+        if bag.exists() and not any(recorder.counts.values()):
+            raise ValueError(f"nothing was recorded: {bag} stays as it was")
     print(", ".join(f"{number} x {topic}" for topic, number in recorder.counts.items()), flush=True)
 
 
