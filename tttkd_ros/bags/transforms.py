@@ -14,7 +14,7 @@ import numpy as np
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag
 from tttkd_ros.geometry.trajectory import Compensation, Trajectory
-from tttkd_ros.geometry.transforms import inverse, transform
+from tttkd_ros.geometry.transforms import inverse, transform_of
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 from tttkd_ros.names import resolve_frame, without_slash
 
@@ -175,9 +175,7 @@ class Transforms:
 
 def parse_transform(stamped) -> tuple[str, str, np.ndarray]:
     """Child, parent and parent_from_child (4, 4) of a TransformStamped. Raises ValueError if it is not rigid."""
-    move, rotation = stamped.transform.translation, stamped.transform.rotation
-    matrix = transform((move.x, move.y, move.z), (rotation.x, rotation.y, rotation.z, rotation.w))
-    return without_slash(stamped.child_frame_id), without_slash(stamped.header.frame_id), matrix
+    return without_slash(stamped.child_frame_id), without_slash(stamped.header.frame_id), transform_of(stamped)
 
 
 def _read_links(bag: Bag, ranked_topics: Sequence[str]) -> Iterator[_Link]:

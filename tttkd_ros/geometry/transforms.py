@@ -31,6 +31,12 @@ def transform(translation: Sequence[float] | np.ndarray, quaternion: Sequence[fl
     ])
 
 
+def transform_of(stamped) -> np.ndarray:
+    """(4, 4) float64 of a geometry_msgs/TransformStamped: parent from child. Raises ValueError if it is not rigid."""
+    t, q = stamped.transform.translation, stamped.transform.rotation
+    return transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+
+
 def validated(matrix: Sequence | np.ndarray) -> np.ndarray:
     """The matrix (4, 4) as float64. Raises ValueError with the reason if it is no rigid transform."""
     m = np.asarray(matrix, np.float64)

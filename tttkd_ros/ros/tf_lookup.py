@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from tttkd_ros.geometry.trajectory import VELOCITY_NS, Trajectory
-from tttkd_ros.geometry.transforms import transform
+from tttkd_ros.geometry.transforms import transform_of
 from tttkd_ros.messages.stamps import SECOND, nanoseconds
 from tttkd_ros.names import resolve_frame, without_slash
 
@@ -73,7 +73,7 @@ class TfTransforms:
                 found = self._buffer.lookup_transform(*frames, time)
                 if time.nanoseconds == 0:
                     _clear_after_jump(self._buffer, stamp, nanoseconds(found.header.stamp))
-                self._last[frames] = _matrix(found)
+                self._last[frames] = transform_of(found)
                 return self._last[frames]
         if frames not in self._last:
             raise ValueError(f"no transform from {source!r} to {target!r} in TF yet")
@@ -110,7 +110,7 @@ class TfPoses:
         if known != asked:
             known |= {newest - VELOCITY_NS, newest}
         ordered = sorted(known)
-        return Trajectory(ordered, [_matrix(self._lookup(frame, stamp)) for stamp in ordered])
+        return Trajectory(ordered, [transform_of(self._lookup(frame, stamp)) for stamp in ordered])
 
     def _lookup(self, frame: str, stamp: int):
         """The stamped transform; stamp 0 for the newest."""
@@ -159,9 +159,3 @@ def _names_in_tf(buffer, target: str, source: str) -> tuple[str, str]:
     links = links if isinstance(links, dict) else {}  # tf2 writes an empty list if it knows none
     known = {str(child) for child in links} | {str(link["parent"]) for link in links.values()}
     return resolve_frame(target, known), resolve_frame(source, known)
-
-
-def _matrix(stamped) -> np.ndarray:
-    """geometry_msgs/TransformStamped to (4, 4) float64. Raises ValueError if it is not a rotation and a translation."""
-    t, q = stamped.transform.translation, stamped.transform.rotation
-    return transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
