@@ -9,7 +9,7 @@ from torch import nn
 
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import Voxels, keys_of
-from tttkd_ros.segmenter.weights import adaptable, total_norm
+from tttkd_ros.segmenter.weights import total_norm
 
 MIN_COARSE_VOXELS = 8
 INITIAL_MOMENTUM, DECAY = 0.1, 0.94  # m_0 and omega of DUA, as in its code
@@ -35,13 +35,12 @@ class SweepStatistics:
         """
         if not has_statistics(student, voxels):
             return False
-        tensors = list(adaptable(student.backbone).values())
-        before = [tensor.detach().clone() for tensor in tensors]
+        statistics = [tensor for norm in norms(student.backbone) for tensor in (norm.running_mean, norm.running_var)]
+        before = [tensor.clone() for tensor in statistics]
         update_bn_stats(student, voxels, dua_momentum(self.updates + 1, min_momentum))
-        if not math.isfinite(total_norm(tensors)):
-            with torch.no_grad():
-                for tensor, value in zip(tensors, before, strict=True):
-                    tensor.copy_(value)
+        if not math.isfinite(total_norm(statistics)):
+            for tensor, value in zip(statistics, before, strict=True):
+                tensor.copy_(value)
             return False
         return True
 
