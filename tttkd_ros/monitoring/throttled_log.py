@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 import traceback
 from collections.abc import Callable
+
+from tttkd_ros.diagnosis import kind_of
 
 MAX_KINDS = 256  # a sender of ever new errors must not fill the memory
 INTERVAL_S = 10.0
@@ -37,7 +38,7 @@ class ThrottledLog:
         """Log a text and an exception, which has its traceback the first time and one line later."""
         if error is not None:
             text = f"{text}: {type(error).__name__}: {error}"
-        kind = re.sub(r"[-+]?\d[\d.]*", "#", text)
+        kind = kind_of(text)
         now = self._clock()
         with self._lock:
             if len(self._seen) >= MAX_KINDS and kind not in self._seen:
