@@ -62,10 +62,7 @@ class RigExtrinsics:
         return self._rig[camera]
 
 
-Extrinsics = RigExtrinsics | TfTransforms
-
-
-def choose_extrinsics(image_topics: Mapping[str, str], rig: Rig | None, buffer) -> Extrinsics:
+def choose_extrinsics(image_topics: Mapping[str, str], rig: Rig | None, buffer) -> RigExtrinsics | TfTransforms:
     """Take the extrinsics from the rig file if there is one, else from TF's buffer (tf2_ros.Buffer).
 
     Raises ValueError if the rig lacks a camera, or if there is neither a rig nor a buffer.
