@@ -16,23 +16,6 @@ RIG = {"front": RigCamera(np.eye(4)), "rear": RigCamera(np.eye(4), topic="/back/
 FRONT = {"front": "/front/image"}
 
 
-@pytest.fixture
-def make_node():
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    nodes = []
-
-    def make(*remappings, namespace=""):
-        arguments = ["--ros-args", *(word for rule in remappings for word in ("-r", rule))]
-        nodes.append(rclpy.create_node("topics", context=context, cli_args=arguments, namespace=namespace))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.destroy_node()
-    rclpy.try_shutdown(context=context)
-
-
 @pytest.mark.parametrize("cameras, rig, expected", [
     (("auto",), RIG, ("front", "rear")), (("auto",), None, ("camera_front",)), (("rear",), RIG, ("rear",)),
     ((), RIG, ()), (("camera_front",), RIG, ("camera_front",)),
@@ -56,22 +39,22 @@ def topics(node, cameras, rig=None, **options):
             resolve_camera_topics(node, Settings(cameras=cameras, **options), rig).items()}
 
 
-def test_a_cameras_topics_have_its_name_in_the_nodes_namespace(make_node):
-    assert topics(make_node(namespace="robot1"), ("a/left",)) == {
+def test_a_cameras_topics_have_its_name_in_the_nodes_namespace(make_bare_node):
+    assert topics(make_bare_node(namespace="robot1"), ("a/left",)) == {
         "a/left": ("/robot1/a/left/image", "/robot1/a/left/camera_info")
     }
 
 
 @pytest.mark.parametrize("transport, suffix", [("raw", ""), ("compressed", "/compressed")])
-def test_a_rig_may_name_the_topics(make_node, transport, suffix):
-    assert topics(make_node(), ("front", "rear"), RIG, image_transport=transport) == {
+def test_a_rig_may_name_the_topics(make_bare_node, transport, suffix):
+    assert topics(make_bare_node(), ("front", "rear"), RIG, image_transport=transport) == {
         "front": (f"/front/image{suffix}", "/front/camera_info"),
         "rear": (f"/back/image_rect{suffix}", "/back/camera_info"),
     }
 
 
-def test_a_remapping_takes_precedence_over_the_rig(make_node):
-    node = make_node("rear/image:=/cam2/image_raw", "front/camera_info:=/cam1/camera_info")
+def test_a_remapping_takes_precedence_over_the_rig(make_bare_node):
+    node = make_bare_node("-r", "rear/image:=/cam2/image_raw", "-r", "front/camera_info:=/cam1/camera_info")
     assert topics(node, ("front", "rear"), RIG) == {
         "front": ("/front/image", "/cam1/camera_info"), "rear": ("/cam2/image_raw", "/back/camera_info")
     }

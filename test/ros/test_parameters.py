@@ -21,27 +21,8 @@ from tttkd_ros.teacher.engines import ENGINES  # noqa: E402
 FILE = Path(__file__).resolve().parents[2] / "config/segment.yaml"
 
 
-@pytest.fixture
-def make_node():
-    """`make_node("-p", "name:=value", name=value)`: a bare node with these first values."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    nodes = []
-
-    def make(*arguments, **overrides):
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
-        arguments = ["--ros-args", *arguments] if arguments else None
-        nodes.append(rclpy.create_node("bare", context=context, cli_args=arguments, parameter_overrides=overrides))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.destroy_node()
-    rclpy.try_shutdown(context=context)
-
-
-def test_the_parameter_file_lists_every_parameter_with_its_default(make_node):
-    node = make_node()
+def test_the_parameter_file_lists_every_parameter_with_its_default(make_bare_node):
+    node = make_bare_node()
     parameters.declare(node)
     automatic = {"use_sim_time", "start_type_description_service"}  # rclpy's own
     declared = {name: p.value for name, p in node.get_parameters_by_prefix("").items() if name not in automatic}
@@ -56,10 +37,10 @@ def test_the_parameter_file_explains_every_parameter():
     assert len(fixed) == len(fields(Settings))
 
 
-def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_nearest(make_node, tmp_path):
+def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_nearest(make_bare_node, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text("/**: {ros__parameters: {ttt.strid: 3, ttt.stride: 2, qos_overrides./points.depth: 1}}")
-    node = make_node("--params-file", str(file), "-p", "map:=town")
+    node = make_bare_node("--params-file", str(file), "-p", "map:=town")
     parameters.declare(node)
     assert parameters.unknown_parameters(node) == [
         "no parameter is called map, its value is ignored",
@@ -67,54 +48,54 @@ def test_a_value_that_no_parameter_takes_is_told_with_the_name_that_comes_neares
     ]
 
 
-def test_of_known_ones_nothing_is_told(make_node):
-    node = make_node("--params-file", str(FILE), "-p", "use_sim_time:=true")
+def test_of_known_ones_nothing_is_told(make_bare_node):
+    node = make_bare_node("--params-file", str(FILE), "-p", "use_sim_time:=true")
     parameters.declare(node)
     assert parameters.unknown_parameters(node) == []
 
 
-def test_defaults_are_those_of_the_dataclasses(make_node):
-    node = make_node()
+def test_defaults_are_those_of_the_dataclasses(make_bare_node):
+    node = make_bare_node()
     assert parameters.declare(node) == Settings()
     assert parameters.read_config(node, Settings()) == TTTConfig()
 
 
-def test_every_dynamic_parameter_has_a_description(make_node):
-    node = make_node()
+def test_every_dynamic_parameter_has_a_description(make_bare_node):
+    node = make_bare_node()
     parameters.declare(node)
     for name in (*(f"ttt.{f.name}" for f in fields(TTTConfig)), parameters.STATE_FILE):
         assert node.describe_parameter(name).description
 
 
-def test_first_values_are_taken_over(make_node):
-    node = make_node(cameras=["left", "right"], ttt__stride=7, qos__depth=3)
+def test_first_values_are_taken_over(make_bare_node):
+    node = make_bare_node(cameras=["left", "right"], ttt__stride=7, qos__depth=3)
     settings = parameters.declare(node)
     assert (settings.cameras, settings.depth) == (("left", "right"), 3)
     assert parameters.read_config(node, Settings()) == TTTConfig(stride=7)
 
 
 @pytest.mark.parametrize("none", ["[]", "['']"])
-def test_no_camera_can_be_asked_for(make_node, none):
-    assert parameters.declare(make_node("-p", f"cameras:={none}")).cameras == ()
+def test_no_camera_can_be_asked_for(make_bare_node, none):
+    assert parameters.declare(make_bare_node("-p", f"cameras:={none}")).cameras == ()
 
 
 @pytest.mark.parametrize("offset", [-0.02, -37.0, 1.7e9])
-def test_each_camera_can_have_its_offset_however_long(make_node, offset):
-    node = make_node(cameras=["left", "right"], matching__offsets=[0.0, offset])
+def test_each_camera_can_have_its_offset_however_long(make_bare_node, offset):
+    node = make_bare_node(cameras=["left", "right"], matching__offsets=[0.0, offset])
     assert parameters.declare(node).offsets == (0.0, offset)
 
 
 @pytest.mark.parametrize("offsets", [[0.1], [0.1, 0.2, 0.3], [float("nan"), 0.0], [0.0, float("-inf")], ["a", "b"]])
-def test_offsets_that_do_not_fit_the_cameras_are_refused_by_name(make_node, offsets):
+def test_offsets_that_do_not_fit_the_cameras_are_refused_by_name(make_bare_node, offsets):
     with pytest.raises(ValueError, match="'matching.offsets' is .*expected none, or as many as cameras .2., each a"):
-        parameters.declare(make_node(cameras=["left", "right"], matching__offsets=offsets))
+        parameters.declare(make_bare_node(cameras=["left", "right"], matching__offsets=offsets))
 
 
 @pytest.mark.parametrize("overrides", [{"ttt__stride": 0}, {"queue": 0}, {"matching__tolerance": -0.1}])
-def test_a_first_value_out_of_range_is_refused_by_name(make_node, overrides):
+def test_a_first_value_out_of_range_is_refused_by_name(make_bare_node, overrides):
     (name,) = overrides
     with pytest.raises(InvalidParameterValueException, match=name.replace("__", ".")):
-        parameters.declare(make_node(**overrides))
+        parameters.declare(make_bare_node(**overrides))
 
 
 @pytest.mark.parametrize(
@@ -124,9 +105,9 @@ def test_a_first_value_out_of_range_is_refused_by_name(make_node, overrides):
      ({"image_transport": "theora"}, "expected one of raw, compressed"),
      ({"cameras": ["left", "left"]}, "expected each camera once")],
 )
-def test_a_wrong_choice_is_refused_with_the_right_ones(make_node, overrides, complaint):
+def test_a_wrong_choice_is_refused_with_the_right_ones(make_bare_node, overrides, complaint):
     with pytest.raises(ValueError, match=complaint):
-        parameters.declare(make_node(**overrides))
+        parameters.declare(make_bare_node(**overrides))
 
 
 def test_every_engine_can_be_chosen():
@@ -134,8 +115,8 @@ def test_every_engine_can_be_chosen():
         assert Settings(engine=engine).engine == engine
 
 
-def test_the_papers_settings_override_the_parameters(make_node):
-    node = make_node(paper=True, ttt__stride=7, ttt__guard=True)
+def test_the_papers_settings_override_the_parameters(make_bare_node):
+    node = make_bare_node(paper=True, ttt__stride=7, ttt__guard=True)
     settings = parameters.declare(node)
     config = parameters.read_config(node, settings)
     assert config == paper_config(TTTConfig(stride=7))
