@@ -58,7 +58,7 @@ def test_the_road_lies_at_the_height_of_the_mount(world):
 
 def test_points_project_to_pixels_of_their_own_class(world):
     agreeing = total = 0
-    for frame, parts, _ in world[1]:
+    for frame, (parts,), _ in world[1]:
         view = frame.views[0]
         projected = project(torch.from_numpy(frame.points), view.camera, view.camera_from_lidar)
         columns, rows = projected.pixels[projected.visible].long().T.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,27 +11,17 @@ import pytest
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.cli.simulate import simulate
-from tttkd_ros.simulation import shifts
-from tttkd_ros.simulation.drive import drive, frames
+from tttkd_ros.evaluation.metrics import visible_points
+from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import PART
 from tttkd_ros.simulation.sensors import LIDARS
-from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shifted_frames
+from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, drive_seed, shifted_frames
 
 SEED, SWEEPS = 5, 3
 IMAGE_SHIFTS = (*GROUPS["camera"], "dark", "glare")
 CLOUD_SHIFTS = ("beams-32", "beams-16", "range-noise", "dropout")
-SEQUENCES = {"clear-fog-clear": "fog", "day-dark-day": "dark", "beams-64-16-64": "beams-16"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def shared_drives():
-    """Simulate each drive once: most shifts are effects on the same one."""
-    cached = cache(lambda *arguments: tuple(drive(*arguments)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shifts, "drive", cached)
-        yield
 
 
 @cache
@@ -38,10 +29,16 @@ def shifted(name: str, seed: int = SEED) -> tuple:
     return tuple(shifted_frames(name, seed, SWEEPS))
 
 
+@cache
+def unshifted(name: str) -> tuple:
+    """The drive of a shift in the `kitti` world, without the shift's effects."""
+    return tuple(frames("kitti", drive_seed(name, SEED), SWEEPS))
+
+
 def assert_same(first, second):
-    assert len(first.views) == len(second.views) == 1
-    np.testing.assert_array_equal(first.views[0].image, second.views[0].image)
-    np.testing.assert_array_equal(first.views[0].camera_from_lidar, second.views[0].camera_from_lidar)
+    for view, other in zip(first.views, second.views, strict=True):
+        np.testing.assert_array_equal(view.image, other.image)
+        np.testing.assert_array_equal(view.camera_from_lidar, other.camera_from_lidar)
     assert_same_cloud(first, second)
 
 
@@ -66,13 +63,13 @@ def test_a_shift_gives_the_same_valid_frames_each_time(name):
 
 @pytest.mark.parametrize(("name", "world"), [("source", "a2d2"), ("kitti", "kitti"), ("nuscenes", "nuscenes")])
 def test_a_shift_without_effects_is_its_world(name, world):
-    for frame, expected in zip(shifted(name), frames(world, SEED, SWEEPS), strict=True):
+    for frame, expected in zip(shifted(name), frames(world, drive_seed(name, SEED), SWEEPS), strict=True):
         assert_same(frame, expected)
 
 
 @pytest.mark.parametrize(("name", "step"), [("beams-32", 2), ("beams-16", 4)])
 def test_fewer_beams_are_a_subset(name, step):
-    for sparse, dense in zip(shifted(name), shifted("kitti"), strict=True):
+    for sparse, dense in zip(shifted(name), unshifted(name), strict=True):
         beams = LIDARS["kitti"].beams(dense.points)
         assert len(np.unique(beams)) > 50
         mask = beams % step == 0
@@ -83,15 +80,15 @@ def test_fewer_beams_are_a_subset(name, step):
 
 @pytest.mark.parametrize(("name", "height"), [("mounted-low", 1.23), ("mounted-high", 2.33)])
 def test_a_mount_moves_the_lidar_and_not_the_camera(name, height):
-    (frame, *_), (unshifted, *_) = shifted(name), shifted("kitti")
+    (frame, *_), (other, *_) = shifted(name), shifted("kitti")
     road = (frame.labels == OUTDOOR.names.index("road")) & (np.hypot(*frame.points[:, :2].T) < 15)
     assert np.median(frame.points[road, 2]) == pytest.approx(-height, abs=0.1)
-    camera, unshifted_camera = (np.linalg.inv(f.views[0].camera_from_lidar) for f in (frame, unshifted))
-    assert camera[2, 3] + height == pytest.approx(unshifted_camera[2, 3] + LIDARS["kitti"].height)
+    camera, other_camera = (np.linalg.inv(f.views[0].camera_from_lidar) for f in (frame, other))
+    assert camera[2, 3] + height == pytest.approx(other_camera[2, 3] + LIDARS["kitti"].height)
 
 
 def test_range_noise_moves_points_along_their_rays():
-    for noisy, exact in zip(shifted("range-noise"), shifted("kitti"), strict=True):
+    for noisy, exact in zip(shifted("range-noise"), unshifted("range-noise"), strict=True):
         ranges, exact_ranges = (np.linalg.norm(f.points, axis=1) for f in (noisy, exact))
         assert np.std(ranges - exact_ranges) == pytest.approx(0.05, rel=0.05)
         np.testing.assert_allclose(noisy.points / ranges[:, None], exact.points / exact_ranges[:, None], atol=1e-5)
@@ -99,31 +96,31 @@ def test_range_noise_moves_points_along_their_rays():
 
 
 def test_dropout_loses_half_of_the_points():
-    for sparse, dense in zip(shifted("dropout"), shifted("kitti"), strict=True):
+    for sparse, dense in zip(shifted("dropout"), unshifted("dropout"), strict=True):
         assert len(sparse.points) / len(dense.points) == pytest.approx(0.5, abs=0.03)
         assert set(map(bytes, sparse.points)) <= set(map(bytes, dense.points))
 
 
 @pytest.mark.parametrize("name", CLOUD_SHIFTS)
 def test_lidar_faults_leave_the_image(name):
-    for frame, unshifted in zip(shifted(name), shifted("kitti"), strict=True):
-        np.testing.assert_array_equal(frame.views[0].image, unshifted.views[0].image)
+    for frame, clean in zip(shifted(name), unshifted(name), strict=True):
+        np.testing.assert_array_equal(frame.views[0].image, clean.views[0].image)
 
 
 @pytest.mark.parametrize("name", IMAGE_SHIFTS)
 def test_image_faults_leave_the_cloud_and_its_truth(name):
-    for frame, unshifted in zip(shifted(name), shifted("kitti"), strict=True):
-        assert_same_cloud(frame, unshifted)
-        assert np.abs(frame.views[0].image.astype(int) - unshifted.views[0].image).mean() > 4
+    for frame, clean in zip(shifted(name), unshifted(name), strict=True):
+        assert_same_cloud(frame, clean)
+        assert np.abs(frame.views[0].image.astype(int) - clean.views[0].image).mean() > 4
 
 
 @pytest.mark.parametrize("degrees", [0.2, 0.5, 1, 2, 5])
 def test_miscalibration_rotates_the_camera_by_its_angle_for_the_whole_drive(degrees):
-    errors = []
-    for frame, unshifted in zip(shifted(f"miscalibrated-{degrees}"), shifted("kitti"), strict=True):
-        assert_same_cloud(frame, unshifted)
-        np.testing.assert_array_equal(frame.views[0].image, unshifted.views[0].image)
-        errors.append(frame.views[0].camera_from_lidar @ np.linalg.inv(unshifted.views[0].camera_from_lidar))
+    errors, name = [], f"miscalibrated-{degrees}"
+    for frame, clean in zip(shifted(name), unshifted(name), strict=True):
+        assert_same_cloud(frame, clean)
+        np.testing.assert_array_equal(frame.views[0].image, clean.views[0].image)
+        errors.append(frame.views[0].camera_from_lidar @ np.linalg.inv(clean.views[0].camera_from_lidar))
         assert np.degrees(np.arccos((np.trace(errors[-1][:3, :3]) - 1) / 2)) == pytest.approx(degrees, abs=1e-5)
         np.testing.assert_allclose(errors[-1][:, 3], (0, 0, 0, 1), atol=1e-12)
     assert (errors[0] == errors[1]).all() and (errors[0] == errors[2]).all()
@@ -134,10 +131,18 @@ def test_another_seed_miscalibrates_about_another_axis():
     assert np.abs(first - second).max() > 0.01
 
 
-@pytest.mark.parametrize(("name", "in_middle"), SEQUENCES.items())
-def test_a_sequence_is_shifted_in_its_middle_third_only(name, in_middle):
-    for index, frame in enumerate(shifted(name)):
-        assert_same(frame, shifted(in_middle if index == 1 else "kitti")[index])
+@pytest.mark.parametrize("name", ["clear-fog-clear", "day-dark-day", "beams-64-16-64"])
+def test_a_sequence_is_shifted_in_its_middle_third_only(name):
+    first, middle, last = zip(shifted(name), unshifted(name), strict=True)
+    assert_same(*first)
+    assert_same(*last)
+    (frame, clean), images = middle, [each.views[0].image for each in middle]
+    assert len(frame.points) != len(clean.points) or (images[0] != images[1]).any()
+
+
+def test_the_middle_of_a_sequence_is_its_shift():
+    effects = {name: SHIFTS[name].middle_effects for name in ("clear-fog-clear", "day-dark-day", "beams-64-16-64")}
+    assert list(effects.values()) == [SHIFTS[name].effects for name in ("fog", "dark", "beams-16")]
 
 
 def test_the_first_and_last_parts_of_a_sequence_are_equally_long():
@@ -169,7 +174,23 @@ def test_an_old_town_is_crowded_and_narrow():
 
 def test_a_suburb_is_the_sources_street_with_the_targets_sensors():
     world = SHIFTS["suburb"].world
-    assert (world.style, world.lidar) == (SHIFTS["source"].world.style, SHIFTS["kitti"].world.lidar)
+    source, kitti = SHIFTS["source"].world, SHIFTS["kitti"].world
+    assert (world.style, world.lidar) == (replace(source.style, palette=kitti.style.palette), kitti.lidar)
+
+
+def test_no_two_shifts_share_a_cloud():
+    clouds = {name: shifted(name)[0].points for name in SHIFTS}
+    assert len({points[:100].tobytes() for points in clouds.values()}) == len(SHIFTS)
+
+
+def test_four_cameras_see_all_around():
+    frame, alone = shifted("four-cameras")[0], shifted("one-camera")[0]
+    assert [view.name for view in frame.views] == ["camera_front", "camera_left", "camera_rear", "camera_right"]
+    assert len(alone.views) == 1
+    for each in (frame, alone):
+        azimuth = np.arctan2(each.points[:, 1], each.points[:, 0])
+        assert (np.histogram(azimuth, 12, (-np.pi, np.pi))[0] > 500).all()
+    assert visible_points(frame).mean() > 2 * visible_points(alone).mean()
 
 
 def test_a_rolling_sweep_in_fog_keeps_the_time_of_each_point():

@@ -32,7 +32,7 @@ def clear():
 
 
 def in_weather(frame, effect, strength, seed=1):
-    context = EffectContext(LIDARS["kitti"], DEPTH, np.random.default_rng(7), np.random.default_rng(seed))
+    context = EffectContext(LIDARS["kitti"], (DEPTH,), np.random.default_rng(7), np.random.default_rng(seed))
     return effect(frame, context, strength)
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tttkd_ros.simulation.objects import draw_colour
+from tttkd_ros.simulation.palette import Palette
 from tttkd_ros.simulation.parts import PART, ROUGHNESS
 from tttkd_ros.simulation.raycast import BOX, CYLINDER, Hits, Solids
 
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """Light, sky, ground colours and camera exposure of one drive."""
+    """Light, sky, ground colours and camera settings of one drive."""
 
     sun: np.ndarray  # (3,) unit vector towards the sun
     light: np.ndarray  # (3,) colour of the sun
@@ -24,26 +25,27 @@ class Appearance:
     haze: float  # metres
     gamma: float
     grain: float
+    palette: Palette
 
     @classmethod
-    def draw(cls, generator: np.random.Generator) -> Appearance:
-        azimuth, elevation = generator.uniform(0, 2 * np.pi), generator.uniform(0.25, 1.3)
+    def draw(cls, palette: Palette, generator: np.random.Generator) -> Appearance:
+        azimuth, elevation = generator.uniform(0, 2 * np.pi), generator.uniform(*palette.sun_elevation)
         sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-        warmth = np.array([1.0, 0.97, 0.92]) + generator.normal(0, 0.03, 3)
-        overcast = generator.random()
+        warmth = np.array(palette.sun) + generator.normal(0, 0.03, 3)
+        overcast = generator.uniform(*palette.overcast)
         zenith = np.array([0.35, 0.55, 0.9]) * (1 - overcast) + np.array([0.75, 0.77, 0.8]) * overcast
         ground = np.full((len(PART), 3), 0.5)
-        asphalt = generator.uniform(0.2, 0.34) * (np.array([0.97, 1.0, 1.03]) + generator.normal(0, 0.02, 3))
-        ground[PART["road"]] = asphalt
-        ground[PART["lane-marking"]] = asphalt + generator.uniform(0.35, 0.5)
-        ground[PART["parking"]] = draw_colour(generator, (0.52, 0.30, 0.26), 0.04)
-        ground[PART["sidewalk"]] = draw_colour(generator, (0.72, 0.67, 0.56), 0.04)
-        ground[PART["kerb"]] = draw_colour(generator, (0.80, 0.80, 0.78), 0.03)
-        ground[PART["grass"]] = draw_colour(generator, (0.28, 0.45, 0.12), 0.05)
-        light, ambient = warmth * generator.uniform(0.5, 0.9), np.full(3, generator.uniform(0.45, 0.6))
+        ground[PART["road"]] = draw_colour(generator, palette.asphalt, 0.01)
+        ground[PART["lane-marking"]] = ground[PART["road"]] + generator.uniform(*palette.markings)
+        ground[PART["parking"]] = draw_colour(generator, palette.parking, 0.04)
+        ground[PART["sidewalk"]] = draw_colour(generator, palette.sidewalk, 0.04)
+        ground[PART["kerb"]] = draw_colour(generator, palette.kerb, 0.03)
+        ground[PART["grass"]] = draw_colour(generator, palette.grass, 0.05)
+        light = warmth * generator.uniform(*palette.sun_strength)
+        ambient = np.full(3, generator.uniform(*palette.ambient))
         sky, texture = np.stack((zenith * 0.4 + 0.55, zenith)), _noise(generator)
-        haze, gamma, grain = generator.uniform((150, 0.85, 0.005), (400, 1.15, 0.02))
-        return cls(sun, light, ambient, sky, ground, texture, haze, gamma, grain)
+        haze, gamma, grain = (generator.uniform(*span) for span in (palette.haze, palette.gamma, palette.grain))
+        return cls(sun, light, ambient, sky, ground, texture, haze, gamma, grain, palette)
 
 
 def _noise(generator) -> np.ndarray:
@@ -88,8 +90,19 @@ def shade(appearance: Appearance, hits: Hits, solids: Solids, generator: np.rand
         cloud_place = directions[sky, :2] / np.maximum(directions[sky, 2:], 0.05) * 0.3
         cloud = _lookup(appearance.texture, cloud_place)[:, None]
         colour[sky] = appearance.sky[0] * (1 - rise) + appearance.sky[1] * rise + 0.12 * cloud
-    colour = np.clip(colour, 0, 1) ** appearance.gamma + generator.normal(0, appearance.grain, colour.shape)
-    return (np.clip(colour, 0, 1) * 255).astype(np.uint8).reshape(*hits.part.shape, 3)
+    colour = _respond(appearance, colour.reshape(*hits.part.shape, 3))
+    colour += generator.normal(0, appearance.grain, colour.shape)
+    return (np.clip(colour, 0, 1) * 255).astype(np.uint8)
+
+
+def _respond(appearance: Appearance, light: np.ndarray) -> np.ndarray:
+    """Turn light (H, W, 3) into what the camera makes of it: 0..1, without noise."""
+    height, width, _ = light.shape
+    v, u = np.mgrid[:height, :width]
+    corner = ((2 * v / height - 1) ** 2 + (2 * u / width - 1) ** 2)[..., None] / 2
+    light = light * (1 - appearance.palette.vignette * corner) * appearance.palette.white_balance
+    grey = light.mean(2, keepdims=True)
+    return np.clip(grey + appearance.palette.saturation * (light - grey), 0, 1) ** appearance.gamma
 
 
 def _normals(solids: Solids, owner: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

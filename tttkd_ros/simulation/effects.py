@@ -22,7 +22,7 @@ class EffectContext:
     """What an effect may use in addition to the frame."""
 
     lidar: Lidar
-    depth: np.ndarray  # (H, W) float32, metres from the camera to what each pixel shows, infinity for the sky
+    depths: tuple[np.ndarray, ...]  # of each view, (H, W) float32, metres to what a pixel shows, infinity for the sky
     drive_generator: np.random.Generator  # draws the same numbers at every sweep of a drive
     sweep_generator: np.random.Generator  # draws other numbers at each sweep
 
@@ -41,9 +41,12 @@ def along_rays(points: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     return (points * (ranges / np.linalg.norm(points, axis=1))[:, None]).astype(np.float32)
 
 
-def repaint(frame: Frame, paint: Callable[[np.ndarray], np.ndarray]) -> Frame:
-    """Apply `paint` to the frame's images: (H, W, 3) float64 in 0..1 to the same, clipped here."""
-    return _map_images(frame, lambda image: np.rint(np.clip(paint(image / 255), 0, 1) * 255).astype(np.uint8))
+def repaint(frame: Frame, context: EffectContext, paint: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Frame:
+    """Apply `paint` to the frame's images: (H, W, 3) float64 in 0..1 and its depth to the same, clipped here."""
+    depths = iter(context.depths)
+    return _map_images(
+        frame, lambda image: np.rint(np.clip(paint(image / 255, next(depths)), 0, 1) * 255).astype(np.uint8)
+    )
 
 
 def _map_images(frame: Frame, change: Callable[[np.ndarray], np.ndarray]) -> Frame:

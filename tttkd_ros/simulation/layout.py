@@ -46,15 +46,16 @@ def _add_buildings(street, side, generator):
         middle = s + length / 2
         if np.abs(middle - street.crossings).min(initial=np.inf) > length / 2 + style.lane + 2:
             height, depth = style.building_height * generator.uniform(0.6, 1.5), generator.uniform(6, 12)
-            colour = objects.draw_colour(generator, (0.82, 0.72, 0.58), 0.14)
+            wall = style.palette.walls[generator.integers(len(style.palette.walls))]
+            colour = objects.draw_colour(generator, wall, style.palette.wall_spread)
             front = style.lane + style.parking_width + style.sidewalk + style.verge * generator.uniform(0.7, 1.5)
             solids = [(BOX, (0, 0, height / 2), (length / 2, depth / 2, height / 2), "wall", colour)]
             if generator.random() < 0.6:
-                colour = objects.draw_colour(generator, (0.45, 0.25, 0.2), 0.1)
+                colour = objects.draw_colour(generator, style.palette.roofs, 0.1)
                 half = (length / 2 + 0.3, depth / 2 + 0.3, 0.5)
                 solids.append((BOX, (0, 0, height + 0.5), half, "roof", colour))
             if generator.random() < style.balconies:
-                colour = objects.draw_colour(generator, (0.6, 0.6, 0.6), 0.15)
+                colour = objects.draw_colour(generator, style.palette.balconies, 0.15)
                 solids += [(BOX, (x, -side * (depth / 2 + 0.6), z), (1.2, 0.6, 0.5), "balcony", colour)
                            for z in np.arange(3.2, height - 1, 3.0)
                            for x in np.arange(-length / 2 + 2, length / 2 - 2, 5.0)]
@@ -76,7 +77,7 @@ def _add_kerbside_objects(street, side, generator):
     for s in _positions(generator, style.poles, street.length):
         street.add_object(generator, s, side * (_kerb(street, s, side) + 0.5), 0.0, objects.pole(generator))
     for s in _positions(generator, style.bins, street.length):
-        solids = objects.litter_bin(generator)
+        solids = objects.litter_bin(generator, style.palette)
         d = _kerb(street, s, side) + generator.uniform(0.6, style.sidewalk)
         street.add_object(generator, s, side * d, generator.normal(0, 0.3), solids)
 
@@ -89,14 +90,14 @@ def _add_greenery(street, side, generator):
         if not street.on_crossing(s):
             yaw = generator.uniform(0, 6)
             d = _kerb(street, s, side) + from_kerb
-            street.add_object(generator, s, side * d, yaw, objects.tree(generator, style.tree_size))
+            street.add_object(generator, s, side * d, yaw, objects.tree(generator, style.tree_size, style.palette))
     for s in _positions(generator, style.hedges, street.length):
-        solids = objects.hedge(generator)
+        solids = objects.hedge(generator, style.palette)
         if not street.on_crossing(s):
             d = _kerb(street, s, side) + style.sidewalk + generator.uniform(0.6, 1.2)
             street.add_object(generator, s, side * d, generator.normal(0, 0.05), solids)
     for s in _positions(generator, style.fences, street.length):
-        solids = objects.fence(generator)
+        solids = objects.fence(generator, style.palette)
         if not street.on_crossing(s):
             d = _kerb(street, s, side) + style.sidewalk + generator.uniform(0.1, 0.4)
             street.add_object(generator, s, side * d, 0.0, solids)

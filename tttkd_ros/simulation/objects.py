@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tttkd_ros.simulation.palette import Palette
 from tttkd_ros.simulation.raycast import BOX, CYLINDER, ELLIPSOID
 from tttkd_ros.simulation.street import KERB_HEIGHT
 
@@ -87,11 +88,12 @@ def person(generator):
     ]
 
 
-def tree(generator, size):
+def tree(generator, size, palette: Palette):
     trunk, radius = size * generator.uniform(1.6, 3.2), size * generator.uniform(1.0, 2.2)
-    leaves = draw_colour(generator, (0.2, 0.36, 0.12) if generator.random() < 0.85 else (0.5, 0.33, 0.1), 0.1)
+    other = generator.random() < palette.other_leaves_share
+    leaves = draw_colour(generator, palette.other_leaves if other else palette.leaves, 0.1)
     thickness = generator.uniform(0.08, 0.22) * size
-    bark = draw_colour(generator, (0.32, 0.24, 0.17), 0.06)
+    bark = draw_colour(generator, palette.bark, 0.06)
     solids = [(CYLINDER, (0, 0, trunk / 2 + 0.3), (thickness, thickness, trunk / 2 + 0.4), "trunk", bark)]
     for _ in range(generator.integers(1, 4)):
         x, y, z = generator.normal(0, 0.35 * radius, 3)
@@ -112,21 +114,21 @@ def pole(generator):
     return solids
 
 
-def litter_bin(generator):
-    colour = draw_colour(generator, (0.12, 0.30, 0.22), 0.08)
+def litter_bin(generator, palette: Palette):
+    colour = draw_colour(generator, palette.bins, 0.08)
     height = generator.uniform(0.4, 0.65)
     half = (generator.uniform(0.25, 0.6), generator.uniform(0.25, 0.4), height)
     return [(BOX, (0, 0, height + KERB_HEIGHT), half, "bin", colour)]
 
 
-def hedge(generator):
+def hedge(generator, palette: Palette):
     length, height = generator.uniform(0.8, 5), generator.uniform(0.4, 1.1)
     kind = BOX if length > 2 else ELLIPSOID
     half = (length / 2, generator.uniform(0.4, 0.8), height)
-    return [(kind, (0, 0, height + 0.1), half, "hedge", draw_colour(generator, (0.18, 0.34, 0.12), 0.08))]
+    return [(kind, (0, 0, height + 0.1), half, "hedge", draw_colour(generator, palette.hedge, 0.08))]
 
 
-def fence(generator):
+def fence(generator, palette: Palette):
     length, height = generator.uniform(3, 9), generator.uniform(0.45, 0.9)
-    colour = draw_colour(generator, (0.45, 0.30, 0.20), 0.08)
+    colour = draw_colour(generator, palette.fences, 0.08)
     return [(BOX, (0, 0, height + KERB_HEIGHT), (length / 2, 0.04, height), "fence", colour)]

@@ -15,10 +15,10 @@ OPTICAL_FROM_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.
 
 @dataclass(frozen=True)
 class Lidar:
-    """The forward sector of a spinning LiDAR."""
+    """A spinning LiDAR, or the forward sector of one."""
 
     elevations: tuple[float, ...]  # degrees, highest beam first
-    sector: float = 48.0  # degrees to either side
+    sector: float = 48.0  # degrees to either side, 180 for all around
     step: float = 0.4  # degrees between columns
     height: float = 1.73  # metres over the road
     max_range: float = 45.0  # metres
@@ -62,18 +62,25 @@ class Lidar:
         windows = np.stack((*rows, *columns), 1)
         # A solid beside or around the sensor wraps past +-180 degrees: cast every ray.
         windows[(x.min(1) < 0.5) & (x.max(1) > 0)] = (0, len(self.elevations), 0, len(self._azimuth))
-        windows[x.max(1) <= 0] = 0
+        if self.sector <= 90:
+            windows[x.max(1) <= 0] = 0
+        else:
+            windows[(x.max(1) <= 0) & (y.min(1) < 0) & (y.max(1) > 0), 2:] = (0, len(self._azimuth))
         return windows
 
 
 @dataclass(frozen=True)
 class Camera:
-    """An undistorted pinhole camera that faces ahead."""
+    """An undistorted pinhole camera.
 
+    yaw: degrees by which it looks to the left of ahead."""
+
+    name: str = "camera_front"
     width: int = 392
     height: int = 140
     fov: float = 72.0  # degrees across the width
     position: tuple[float, float, float] = (0.27, 0.0, -0.08)  # metres, LiDAR frame
+    yaw: float = 0.0
 
     @cached_property
     def model(self) -> CameraModel:
@@ -84,8 +91,9 @@ class Camera:
     def camera_from_lidar(self) -> np.ndarray:
         """(4, 4) float64."""
         pose = np.eye(4)
-        pose[:3, :3] = OPTICAL_FROM_LIDAR
-        pose[:3, 3] = -OPTICAL_FROM_LIDAR @ np.array(self.position)
+        cos, sin = np.cos(np.deg2rad(self.yaw)), np.sin(np.deg2rad(self.yaw))
+        pose[:3, :3] = OPTICAL_FROM_LIDAR @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        pose[:3, 3] = -pose[:3, :3] @ np.array(self.position)
         return pose
 
     @cached_property

@@ -1,11 +1,11 @@
 """Named target shifts: how a drive differs from the student's training world, `a2d2`.
 
-For one seed and length, all shifts of the `kitti` world except those of layout follow the same street with the same
-ego motion. All shifts that consist of effects alone start from identical sweeps and images.
+Every shift has drives of its own: its name is part of the seed. So two shifts never share a cloud.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,9 +40,18 @@ class Shift:
 
 def _with_lidar_raised(metres: float) -> World:
     """Raise the LiDAR of the `kitti` world, not the camera."""
-    x, y, z = _KITTI.camera.position
+    (camera,) = _KITTI.cameras
+    x, y, z = camera.position
     lidar = replace(_KITTI.lidar, height=_KITTI.lidar.height + metres)
-    return replace(_KITTI, lidar=lidar, camera=replace(_KITTI.camera, position=(x, y, z - metres)))
+    return replace(_KITTI, lidar=lidar, cameras=(replace(camera, position=(x, y, z - metres)),))
+
+
+def _with_all_around_lidar(*yaws: float) -> World:
+    """Let the LiDAR of the `kitti` world see all around, with cameras of 90 degrees at these yaws, degrees."""
+    names = {0: "camera_front", 90: "camera_left", 180: "camera_rear", -90: "camera_right"}
+    (camera,) = _KITTI.cameras
+    cameras = tuple(replace(camera, name=names[yaw], fov=90.0, position=(0.0, 0.0, -0.08), yaw=yaw) for yaw in yaws)
+    return replace(_KITTI, lidar=replace(_KITTI.lidar, sector=180.0), cameras=cameras)
 
 
 def _with_style(**statistics: float) -> World:
@@ -57,7 +66,7 @@ GROUPS: dict[str, dict[str, Shift]] = {
     "in distribution": {"source": Shift("the world that the student was trained in", WORLDS["a2d2"])},
     "sensor": {
         "kitti": Shift("another town, and 64 beams with more noise"),
-        "nuscenes": Shift("the same town, and 32 beams over a larger angle", WORLDS["nuscenes"]),
+        "nuscenes": Shift("the same layout with other colours, and 32 beams over a larger angle", WORLDS["nuscenes"]),
         "beams-32": Shift("every second of the 64 beams", effects=(partial(effects.thin_out_beams, step=2),)),
         "beams-16": Shift("every fourth of the 64 beams", effects=(_SPARSE,)),
         "mounted-low": Shift("the LiDAR 0.5 m lower", _with_lidar_raised(-0.5)),
@@ -77,8 +86,15 @@ GROUPS: dict[str, dict[str, Shift]] = {
         for kind, what in (("shot-noise", "few photons on the image"), ("motion-blur", "blur along a random direction"),
                            ("brightness", "overexposure"), ("jpeg", "compression"))
     },
+    "all around": {
+        "one-camera": Shift("a LiDAR that sees all around, and a camera ahead", _with_all_around_lidar(0)),
+        "four-cameras": Shift("a LiDAR and four cameras that see all around", _with_all_around_lidar(0, 90, 180, -90)),
+    },
     "layout": {
-        "suburb": Shift("the source's style of street", replace(_KITTI, style=WORLDS["a2d2"].style)),
+        "suburb": Shift(
+            "the source's layout of streets",
+            replace(_KITTI, style=replace(WORLDS["a2d2"].style, palette=_KITTI.style.palette)),
+        ),
         "old-town": Shift(
             "narrow and crowded, tall houses side by side, few trees",
             _with_style(lane=2.6, verge=0.3, sidewalk=2.6, block=80, building_length=10, building_gap=0.5,
@@ -104,6 +120,11 @@ GROUPS: dict[str, dict[str, Shift]] = {
 SHIFTS: dict[str, Shift] = {name: shift for group in GROUPS.values() for name, shift in group.items()}
 
 
+def drive_seed(name: str, seed: int) -> tuple[int, int]:
+    """Return the seed of a shift's drive, so that no two shifts share a cloud."""
+    return seed, zlib.crc32(name.encode())
+
+
 def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None) -> Iterator[Frame]:
     """Simulate the sweeps of one drive under a shift in `SHIFTS`. Same arguments, same frames.
 
@@ -113,14 +134,16 @@ def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None
         raise ValueError(f"no shift {name!r}: expected one of {', '.join(SHIFTS)}")
     if SHIFTS[name].middle_effects is not None and sweeps < 3:
         raise ValueError(f"sweeps is {sweeps}: the sequence {name!r} has three parts and needs at least 3")
-    return _shifted(SHIFTS[name], seed, sweeps, DriveProfile(rolling=rolling))
+    return _shifted(name, seed, sweeps, DriveProfile(rolling=rolling))
 
 
-def _shifted(shift: Shift, seed: int, sweeps: int, profile: DriveProfile) -> Iterator[Frame]:
-    for index, (frame, _, depth) in enumerate(drive(shift.world, seed, sweeps, profile)):
+def _shifted(name: str, seed: int, sweeps: int, profile: DriveProfile) -> Iterator[Frame]:
+    shift = SHIFTS[name]
+    own_seed = drive_seed(name, seed)
+    for index, (frame, _, depths) in enumerate(drive(shift.world, own_seed, sweeps, profile)):
         for number, effect in enumerate(shift.effects_at(index, sweeps)):
             # Independent of the drive's own generator, so that effects do not change the drive.
-            generators = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, key)))
+            generators = (np.random.default_rng(np.random.SeedSequence(own_seed, spawn_key=(number, key)))
                           for key in (0, 1 + index))
-            frame = effect(frame, EffectContext(shift.world.lidar, depth, *generators))
+            frame = effect(frame, EffectContext(shift.world.lidar, depths, *generators))
         yield frame

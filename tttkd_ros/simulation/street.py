@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tttkd_ros.simulation.palette import Palette
 from tttkd_ros.simulation.parts import PART
 from tttkd_ros.simulation.raycast import Solids
 
@@ -14,7 +15,8 @@ KERB_HEIGHT = 0.14
 
 @dataclass(frozen=True)
 class Style:
-    """Layout and size statistics of a town in metres. Spacings are means of exponential gaps along one side."""
+    """Layout and size statistics of a town in metres, and its colours. Spacings are means of exponential gaps along one
+    side."""
 
     lane: float = 3.3
     parking_width: float = 2.3
@@ -39,6 +41,7 @@ class Style:
     people: float = 14.0
     bikes: float = 22.0
     vehicle_size: float = 1.0
+    palette: Palette = Palette()
 
 
 @dataclass

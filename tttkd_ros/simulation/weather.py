@@ -67,7 +67,7 @@ def _veil(image: np.ndarray, depth: np.ndarray, extinction: float) -> np.ndarray
 def fog(frame: Frame, context: EffectContext, visibility: float) -> Frame:
     """visibility: metres at which 5 % of the contrast remain, the meteorological optical range."""
     extinction = _CONTRAST / visibility
-    frame = repaint(frame, lambda image: _veil(image, context.depth, extinction))
+    frame = repaint(frame, context, lambda image, depth: _veil(image, depth, extinction))
     return _measure_through_droplets(frame, extinction, 6.0, context.sweep_generator)
 
 
@@ -78,19 +78,21 @@ def rain(frame: Frame, context: EffectContext, rate: float) -> Frame:
     all but the lightest rain). The image shows streaks in front of a darker scene.
     """
     angle = np.deg2rad(context.drive_generator.uniform(75, 105))
-    drops = (context.sweep_generator.random(context.depth.shape) < 4e-4 * rate).astype(np.float64)
-    streaks = np.clip(cv2.filter2D(drops, -1, 6 * motion_kernel(14, 10, angle)), 0, 0.6)[..., None]
 
-    def paint(image: np.ndarray) -> np.ndarray:
-        return 0.8 * _veil(image, context.depth, _CONTRAST / _RAIN_VISIBILITY) * (1 - streaks) + 0.85 * streaks
+    def paint(image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        drops = (context.sweep_generator.random(depth.shape) < 4e-4 * rate).astype(np.float64)
+        streaks = np.clip(cv2.filter2D(drops, -1, 6 * motion_kernel(14, 10, angle)), 0, 0.6)[..., None]
+        return 0.8 * _veil(image, depth, _CONTRAST / _RAIN_VISIBILITY) * (1 - streaks) + 0.85 * streaks
 
-    return _measure_through_droplets(repaint(frame, paint), 0.01 * rate**0.6, 1.0, context.sweep_generator)
+    return _measure_through_droplets(repaint(frame, context, paint), 0.01 * rate**0.6, 1.0, context.sweep_generator)
 
 
 def darkness(frame: Frame, context: EffectContext, light: float) -> Frame:
     """light: share of daylight. Few photons make noise."""
     count = context.sweep_generator.poisson
-    return repaint(frame, lambda image: (count(image**_GAMMA * light * _PHOTONS) / _PHOTONS) ** (1 / _GAMMA))
+    return repaint(
+        frame, context, lambda image, _: (count(image**_GAMMA * light * _PHOTONS) / _PHOTONS) ** (1 / _GAMMA)
+    )
 
 
 def glare(frame: Frame, context: EffectContext, strength: float) -> Frame:
@@ -98,9 +100,13 @@ def glare(frame: Frame, context: EffectContext, strength: float) -> Frame:
 
     strength: of the veil, as a share of white.
     """
-    height, width = context.depth.shape
-    row, column = context.drive_generator.uniform((0.15, 0.3), (0.4, 0.7)) * (height, width)
-    v, u = np.mgrid[:height, :width] + 0.5
-    distance = np.hypot(v - row, u - column) / width
-    veil = strength * (0.25 + np.exp(-distance / 0.2) + 4 * np.exp(-((distance / 0.04) ** 2)))
-    return repaint(frame, lambda image: image + veil[..., None] * (1.0, 0.96, 0.86))
+    row, column = context.drive_generator.uniform((0.15, 0.3), (0.4, 0.7))
+
+    def paint(image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        height, width = depth.shape
+        v, u = np.mgrid[:height, :width] + 0.5
+        distance = np.hypot(v - row * height, u - column * width) / width
+        veil = strength * (0.25 + np.exp(-distance / 0.2) + 4 * np.exp(-((distance / 0.04) ** 2)))
+        return image + veil[..., None] * (1.0, 0.96, 0.86)
+
+    return repaint(frame, context, paint)

@@ -1,7 +1,7 @@
 """The stand-in teacher: a small Vision Transformer of DINOv2's architecture, trained on part masks of rendered images.
 
 It is not DINOv2. It exists so that all of TTT-KD can run and be tested without a downloaded foundation model. It sees
-no LiDAR, and no image of a drive that an evaluation uses.
+no LiDAR, and no image of a world that an evaluation uses: each of its drives is through a town of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.simulation.drive import WORLDS, DriveProfile, drive
+from tttkd_ros.simulation.drive import DriveProfile, draw_town, drive
 from tttkd_ros.simulation.parts import PARTS
 from tttkd_ros.teacher.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tttkd_ros.training.loop import print_digest, train
@@ -33,7 +33,7 @@ def train_teacher(
 
     Args:
         out: directory to write config.json, preprocessor_config.json and model.safetensors to.
-        drives: simulated drives to take images from, spread over all worlds.
+        drives: simulated drives to take images from, each through a town drawn at random.
         images_per_drive: images of each drive, two seconds apart.
         steps: gradient steps (AdamW, one cycle).
         batch: images per step.
@@ -99,8 +99,8 @@ def _render(drives: int, images_per_drive: int, first_seed: int) -> tuple[np.nda
     with Progress() as bar:
         task = bar.add_task("images", total=drives * images_per_drive)
         for i in range(drives):
-            world = list(WORLDS)[i % len(WORLDS)]
-            for frame, parts, _ in drive(world, first_seed + i, images_per_drive, DriveProfile(period=2.0)):
+            town = draw_town(np.random.default_rng((first_seed + i, 0)))
+            for frame, (parts,), _ in drive(town, first_seed + i, images_per_drive, DriveProfile(period=2.0)):
                 images.append(frame.views[0].image)
                 masks.append(_majority(parts))
                 bar.advance(task)
