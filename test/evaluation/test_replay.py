@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.metrics import visible_points
-from tttkd_ros.evaluation.replay import RunConfig, replay
+from tttkd_ros.evaluation.replay import CONTROLS, RunConfig, replay
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
+from tttkd_ros.methods import METHODS
 from tttkd_ros.segmenter.student import Student, StudentConfig
+from tttkd_ros.segmenter.weights import Weights
 
 CAMERA = CameraModel(width=32, height=16, fx=16.0, fy=16.0, cx=16.0, cy=8.0)
 FORWARD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -104,6 +107,37 @@ def test_the_student_given_is_not_changed(drive, student):
     before = {name: value.clone() for name, value in student.state_dict().items()}
     run(drive, student, config={"learning_rate": 1.0})
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+class BlindAdapter:
+    """Raises if it is given labels, and learns nothing otherwise."""
+
+    def __init__(self, student, teacher, seed):
+        self._weights = Weights.copied(0, student.backbone)
+
+    def step(self, frame, config):
+        assert frame.labels is None
+        return StepReport(frame.stamp, 0, False, "blind")
+
+    def weights(self):
+        return self._weights
+
+    def load_weights(self, weights):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [*((name, None) for name, spec in METHODS.items() if spec.build), *(("ttt-kd-o", control) for control in CONTROLS)],
+)
+def test_no_adapter_gets_labels(drive, student, monkeypatch, name, control):
+    monkeypatch.setitem(METHODS, name, replace(METHODS[name], build=BlindAdapter))
+    result = run(drive, student, name, control=control)
+    assert result.rejections == {"blind": len(drive)}
+    assert result.sweeps_with_truth == len(drive)
 
 
 @pytest.mark.parametrize("control", ["other-image", "mean-features"])

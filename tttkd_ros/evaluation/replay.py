@@ -175,7 +175,7 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
             start = perf_counter()
             prediction = pipeline.segment(frame.upright)
             seconds = perf_counter() - start
-            pipeline.adapt(frame.stamp, partial(_limit_images, frame, run.max_images))
+            pipeline.adapt(frame.stamp, partial(_training_frame, frame, run.max_images))
             yield frame, prediction, seconds
     finally:
         pipeline.close()
@@ -187,14 +187,15 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.load_weights(shipped)
-        reports.append(adapter.step(_limit_images(frame, run.max_images), run.effective_config))
+        reports.append(adapter.step(_training_frame(frame, run.max_images), run.effective_config))
         start = perf_counter()
         segmenter.load(adapter.weights())
         yield frame, segmenter.segment(frame.upright), perf_counter() - start
 
 
-def _limit_images(frame: Frame, count: int | None) -> Frame:
-    return frame if count is None else replace(frame, views=frame.views[:count])
+def _training_frame(frame: Frame, max_images: int | None) -> Frame:
+    """Return what an adapter gets of a frame: at most so many images, None for all, and never the labels."""
+    return replace(frame, views=frame.views[:max_images], labels=None)
 
 
 def _spread_images(drive: Drive, count: int) -> list[np.ndarray]:
