@@ -33,6 +33,7 @@ from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.teacher.dinov2 import Dinov2Teacher
 
 WINDOW = 50  # sweeps
@@ -41,7 +42,7 @@ WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn 
 
 def run(
     quick: bool = False,
-    seeds: tuple[int, ...] = (231, 232, 233, 234, 235),
+    seeds: tuple[int, ...] = tuple(SEEDS["guard benchmark"]),
     sweeps: int = 300,
     stride: int = TTTConfig.stride,
     kinds: tuple[str, ...] = tuple(KINDS),

@@ -25,6 +25,7 @@ from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.subprocesses import init_pool_worker
 
 RATE = 10  # Hz, of the simulated LiDAR
@@ -34,7 +35,7 @@ HALF = LEG // 2
 
 def run(
     quick: bool = False,
-    seeds: tuple[int, ...] = (241, 242, 243),
+    seeds: tuple[int, ...] = tuple(SEEDS["parked benchmark"]),
     minutes: tuple[float, ...] = (2.0,),
     stride: int = 5,
     scene_steps: tuple[int, ...] = (TTTConfig.scene_steps, 1_000_000),

@@ -5,9 +5,10 @@ from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.drive import frames
+from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
-from tttkd_ros.training.source_training import HEAD_FIRST_SEED, INPUT_SIZE, train_image_head
+from tttkd_ros.training.source_training import INPUT_SIZE, train_image_head
 
 TINY = dict(teacher=shipped_path("models/teacher"), drives=1, images_per_drive=4, steps=60, batch=512)
 
@@ -22,7 +23,7 @@ def path(tmp_path_factory):
 def test_it_learns_its_training_domain(path):
     head = load_image_head(path, class_set=OUTDOOR.name, dim=192)
     teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
-    (frame,) = frames("a2d2", HEAD_FIRST_SEED, 1)
+    (frame,) = frames("a2d2", SEEDS["image head"].start, 1)
     targets = teacher_targets(frame, teacher, torch.Generator())
     correct = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]
     assert correct.float().mean() > 0.6  # ten classes

@@ -10,6 +10,7 @@ import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import MethodName
+from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
 
 DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o")
@@ -17,7 +18,7 @@ DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "t
 
 def benchmark(
     out: Annotated[Path, tyro.conf.Positional], *, shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),
-    method: tuple[MethodName, ...] = DEFAULT_METHODS, seeds: tuple[int, ...] = (401, 402, 403, 404, 405),
+    method: tuple[MethodName, ...] = DEFAULT_METHODS, seeds: tuple[int, ...] = tuple(SEEDS["benchmark"][:5]),
     sweeps: int = 300, stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
@@ -30,7 +31,7 @@ def benchmark(
     `out`. The same command continues an interrupted benchmark, and with more shifts, seeds or methods it runs only what
     is new. Runs of another version, commit or uncommitted code are run again.
 
-    Example: `tttkd benchmark results --shift fog rain --seeds 401 402 --method tent ttt-kd-o`.
+    Example: `tttkd benchmark results --shift fog rain --seeds 7001 7002 --method tent ttt-kd-o`.
 
     Args:
         out: folder for table.md, results.json and every finished run.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tttkd_ros.simulation.seeds import SEEDS
+
 
 def demo(
-    *, out: Path = Path("demo_output"), seeds: tuple[int, ...] = (901, 902, 903), sweeps: int = 300,
+    *, out: Path = Path("demo_output"), seeds: tuple[int, ...] = tuple(SEEDS["demo"][:3]), sweeps: int = 300,
     kitti: Path = Path("../shared/data/kitti_raw_2011_09_26_seq"), model: Path | None = None,
     teacher: Path | None = None, processes: int = 2, point_step: int = 0,
 ) -> None:

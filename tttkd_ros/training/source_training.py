@@ -21,12 +21,11 @@ from tttkd_ros.adaptation.ttt_kd import distillation_loss
 from tttkd_ros.classes import CLASS_SETS, OUTDOOR, UNLABELLED
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.simulation.seeds import training_seeds
 from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
 from tttkd_ros.training.loop import print_digest, train
 
-STUDENT_FIRST_SEED = 2_000_000  # of the student's drives; no other command starts here
-HEAD_FIRST_SEED = 3_000_000  # of the image head's drives; no other command starts here
 INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels
 
 
@@ -67,12 +66,13 @@ def train_student(
     from tttkd_ros.segmenter.checkpoint import SIMULATION, save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
+    seeds = training_seeds("student", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
     examples = []
     for frame, targets, generator in labelled_targets(
-        world, dinov2, drives, sweeps_per_drive, STUDENT_FIRST_SEED + seed * drives, seconds=1.5, title="sweeps"
+        world, dinov2, seeds, sweeps_per_drive, seconds=1.5, title="sweeps"
     ):
         chosen = torch.randperm(len(targets.index), generator=generator)[:kd_points]
         points, labels = torch.from_numpy(frame.upright), torch.from_numpy(frame.labels).long()
@@ -140,12 +140,13 @@ def train_image_head(
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
+    seeds = training_seeds("image head", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
     examples = []
     for frame, targets, generator in labelled_targets(
-        world, dinov2, drives, images_per_drive, HEAD_FIRST_SEED + seed * drives, seconds=3.0, title="images"
+        world, dinov2, seeds, images_per_drive, seconds=3.0, title="images"
     ):
         label = torch.from_numpy(frame.labels)[targets.index].long()
         labelled = torch.nonzero(label != UNLABELLED)[:, 0]
@@ -173,13 +174,14 @@ def train_image_head(
 
 
 def labelled_targets(
-    world: str, teacher: Teacher, drives: int, frames_per_drive: int, first_seed: int, *, seconds: float, title: str
+    world: str, teacher: Teacher, seeds: range, frames_per_drive: int, *, seconds: float, title: str
 ) -> Iterator[tuple[Frame, Targets, torch.Generator]]:
-    """Yield each labelled frame of drives, `seconds` apart, with its targets and the generator that drew them."""
-    generator = torch.Generator().manual_seed(first_seed)
+    """Yield each labelled frame of one drive per seed, `seconds` apart, with its targets and the generator that drew
+    them."""
+    generator = torch.Generator().manual_seed(seeds.start)
     with Progress() as bar:
-        task = bar.add_task(title, total=drives * frames_per_drive)
-        for seed in range(first_seed, first_seed + drives):
+        task = bar.add_task(title, total=len(seeds) * frames_per_drive)
+        for seed in seeds:
             for frame in frames(world, seed, frames_per_drive, DriveProfile(period=seconds)):
                 yield frame, teacher_targets(frame, teacher, generator), generator
                 bar.advance(task)

@@ -17,11 +17,11 @@ from torch.nn.functional import cross_entropy
 
 from tttkd_ros.simulation.drive import DriveProfile, draw_town, drive
 from tttkd_ros.simulation.parts import PARTS
+from tttkd_ros.simulation.seeds import training_seeds
 from tttkd_ros.teacher.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tttkd_ros.training.loop import print_digest, train
 
 CELL = 7  # pixels: one mask value per half patch, finer than the grid of features
-FIRST_SEED = 1_000_000  # of the teacher's drives; no other command starts here
 
 
 def train_teacher(
@@ -46,9 +46,10 @@ def train_teacher(
     """
     from transformers import Dinov2Config, Dinov2Model
 
+    seeds = training_seeds("teacher", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    images, masks = _render(drives, images_per_drive, FIRST_SEED + seed * drives)
+    images, masks = _render(seeds, images_per_drive)
     config = Dinov2Config(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14, image_size=196
     )
@@ -93,14 +94,14 @@ def train_teacher(
     print_digest(out / "model.safetensors")
 
 
-def _render(drives: int, images_per_drive: int, first_seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _render(seeds: range, images_per_drive: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images (K, H, W, 3) uint8 and their part masks (K, H / CELL, W / CELL) uint8."""
     images, masks = [], []
     with Progress() as bar:
-        task = bar.add_task("images", total=drives * images_per_drive)
-        for i in range(drives):
-            town = draw_town(np.random.default_rng((first_seed + i, 0)))
-            for frame, (parts,), _ in drive(town, first_seed + i, images_per_drive, DriveProfile(period=2.0)):
+        task = bar.add_task("images", total=len(seeds) * images_per_drive)
+        for seed in seeds:
+            town = draw_town(np.random.default_rng((seed, 0)))
+            for frame, (parts,), _ in drive(town, seed, images_per_drive, DriveProfile(period=2.0)):
                 images.append(frame.views[0].image)
                 masks.append(_majority(parts))
                 bar.advance(task)
