@@ -13,6 +13,7 @@ from tttkd_ros.evaluation.metrics import (
     confusion,
     mean_iou,
     windowed_mean_iou,
+    worst_class,
 )
 
 
@@ -48,6 +49,25 @@ def test_mean_iou_agrees_with_torchmetrics_where_every_class_occurs():
 def test_without_truth_miou_is_nan():
     assert np.isnan(mean_iou(confusion(labels(UNLABELLED), labels(0), 3)))
     assert confusion(labels(), labels(), 3).sum() == 0
+
+
+def hits(*shares):
+    """Matrix of 1000 points of each class but the last, which has ten; shares of them are labelled right."""
+    points = np.array([1000] * (len(shares) - 1) + [10])
+    right = (points * np.array(shares)).astype(int)
+    return np.column_stack([np.diag(right), points - right])
+
+
+def test_the_worst_class_is_the_one_that_loses_most_iou():
+    assert worst_class(hits(0.5, 0.2, 0.6), hits(0.4, 0.5, 0.6)) == (1, pytest.approx(-30))
+
+
+def test_a_class_with_under_one_per_cent_of_the_points_is_never_the_worst():
+    assert worst_class(hits(0.5, 0.6, 0.0), hits(0.4, 0.4, 1.0)) == (0, pytest.approx(10))
+
+
+def test_without_truth_no_class_is_the_worst():
+    assert worst_class(np.zeros((3, 4)), np.zeros((3, 4))) is None
 
 
 def test_windows_hold_the_last_sweeps_only():

@@ -124,6 +124,12 @@ def test_the_page_says_if_no_run_beats_the_frozen_student():
     assert "No adapting run beats the frozen student" in text
 
 
+def test_the_worst_class_of_each_run_is_named():
+    text = " ".join(re.sub("<[^>]*>", "", made(bag([run("frozen"), run("tent", accuracy=0.3)]))).split())
+    assert re.search(r"tent: the worst class against frozen is car, -\d+\.\d", text)
+    assert "frozen: the worst class" not in text
+
+
 def test_a_control_is_never_the_best_run():
     control = run("ttt-kd-o", accuracy=0.9, steps=12, control="other-image")
     assert "The best run is <strong>ttt-kd-o, stride 1, lr 1.0</strong>" in made(bag([*runs(), control]))

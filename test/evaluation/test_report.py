@@ -2,7 +2,15 @@ import numpy as np
 from rich.console import Console
 
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.evaluation.report import class_table, notes, result_table, tables, timing_table
+from tttkd_ros.evaluation.report import (
+    class_table,
+    content,
+    notes,
+    result_table,
+    tables,
+    timing_table,
+    worst_class_table,
+)
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 
@@ -42,6 +50,29 @@ def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
 def test_without_truth_class_shares_replace_iou_in_the_table():
     text = printed(class_table([result(truth=False)]))
     assert "there is no truth" in text and "9.1" in text
+
+
+def with_person(right, name="ttt-kd-o"):
+    """A run that labels `right` of a hundred points of each class as person, and all others right."""
+    matrix = np.zeros((len(OUTDOOR), len(OUTDOOR) + 1), int)
+    np.fill_diagonal(matrix, 100)
+    person = OUTDOOR.names.index("person")
+    matrix[person, person], matrix[person, -1] = right, 100 - right
+    return Result(name, OUTDOOR.names, np.arange(1), np.stack([matrix * 0, matrix])[None])
+
+
+def test_the_class_that_loses_most_is_named():
+    results = [with_person(90, "frozen"), with_person(40)]
+    (table,) = worst_class_table(results)
+    (row,) = [line.split() for line in printed(table).splitlines() if "person" in line]
+    assert row == ["2", "ttt-kd-o", "person", "-50.0"]
+    (frozen, adapted) = content([bag("east", *results)])["results"]
+    assert frozen["worst_class"] is None
+    assert adapted["worst_class"] == {"class": "person", "change": -50}
+
+
+def test_without_a_frozen_run_no_class_is_compared():
+    assert not list(worst_class_table([with_person(40)]))
 
 
 def bag(name="east", *results, sweeps=4, **more):

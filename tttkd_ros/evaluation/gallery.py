@@ -14,7 +14,7 @@ import numpy as np
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
-from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.frame import Frame
 from tttkd_ros.methods import FROZEN, SOURCE_ONLY
 
@@ -27,11 +27,6 @@ class Picture(NamedTuple):
     sweep: int
     title: str
     source: str
-
-
-def frozen_run(results: Sequence[Result]) -> Result | None:
-    """The frozen student's result, if there is one."""
-    return next((result for result in results if result.name == FROZEN), None)
 
 
 def best_adapted(results: Sequence[Result]) -> Result | None:

@@ -12,6 +12,7 @@ from tttkd_ros.geometry.projection import project
 from tttkd_ros.segmenter.segmenter import Prediction
 
 BINS = 15  # of confidence, the common choice for the expected calibration error (Guo et al., arXiv 1706.04599)
+MIN_CLASS_SHARE = 0.01  # of the true points; the IoU of a rarer class depends on a few objects
 SAMPLES = 5  # sweeps, evenly spaced up to the last one, whose labels are kept for pictures
 
 
@@ -47,6 +48,23 @@ def mean_iou(matrix: np.ndarray) -> float:
     """mIoU in per cent of a matrix (C, C + 1) over the classes that have truth; NaN if none has."""
     iou = class_iou(matrix)
     return float(100.0 * np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+
+def worst_class(matrix: np.ndarray, reference: np.ndarray) -> tuple[int, float] | None:
+    """Find the class whose IoU changes for the worst between two runs on the same points.
+
+    Args:
+        matrix, reference: (C, C + 1).
+
+    Returns its id and the change from the reference, in points of IoU. Classes below `MIN_CLASS_SHARE` are left out.
+    None if there is no truth.
+    """
+    truth = reference.sum(1)
+    if not truth.any():
+        return None
+    change = 100.0 * (class_iou(matrix) - class_iou(reference))
+    worst = int(np.where(truth >= MIN_CLASS_SHARE * truth.sum(), change, np.inf).argmin())
+    return worst, float(change[worst])
 
 
 def windowed_mean_iou(matrices: np.ndarray, window: int) -> np.ndarray:

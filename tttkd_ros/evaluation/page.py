@@ -15,10 +15,10 @@ from jinja2 import Environment, StrictUndefined
 from tttkd_ros.classes import ClassSet
 from tttkd_ros.evaluation import charts
 from tttkd_ros.evaluation.drives import Drive
-from tttkd_ros.evaluation.gallery import best_adapted, frozen_run, gallery
+from tttkd_ros.evaluation.gallery import best_adapted, gallery
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.report import notes
-from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 from tttkd_ros.files import write_whole
 from tttkd_ros.segmenter.checkpoint import describe
@@ -166,6 +166,7 @@ def _row(result: Result, frozen: Result | None) -> dict:
     truth = matrix.sum(1, keepdims=True)
     return {
         "result": result, "summary": summary, "gain": gain,
+        "worst": result.worst_class(frozen),
         "changes": {key: (value or 0) - (compared[key] or 0) for key, value in summary["iou"].items()},
         "rejected": Counter(result.rejections).most_common(),
         "timing": result.timing.summary(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tttkd_ros.evaluation.result import Result
+from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 from tttkd_ros.files import write_whole
 
@@ -25,7 +25,7 @@ SETTINGS = ("stride", "learning_rate", "bn_momentum", "steps", "images", "kd_poi
 
 
 def tables(bags: Sequence[BagResults]) -> Iterator[Table]:
-    """All tables to print: mIoU of each bag and of all together, classes, timing."""
+    """All tables to print: mIoU of each bag and of all together, classes, the worst of them, timing."""
     read = [bag for bag in bags if bag.results]
     for bag in read:
         yield result_table(bag.results, heading=f"{bag.bag}: {bag.sweeps} sweeps")
@@ -34,6 +34,7 @@ def tables(bags: Sequence[BagResults]) -> Iterator[Table]:
         yield result_table(together.results, heading=f"{len(read)} bags together: {together.sweeps} sweeps")
     if together.results:
         yield class_table(together.results)
+        yield from worst_class_table(together.results)
         yield timing_table(together.results)
 
 
@@ -58,6 +59,17 @@ def class_table(results: Sequence[Result]) -> Table:
         shares = result.summary()[key] or {}
         table.add_row(str(number), *(_text(shares.get(name)) for name in names))
     return table
+
+
+def worst_class_table(results: Sequence[Result]) -> Iterator[Table]:
+    """One row per run but frozen: the class that loses most against frozen. No table without frozen or truth."""
+    table = _table("Worst class against frozen, of those with 1 % of the points", ["class", "IoU"])
+    frozen = frozen_run(results)
+    for number, result in enumerate(results, 1):
+        if (worst := result.worst_class(frozen)) is not None:
+            table.add_row(str(number), result.title, worst["class"], f"{worst['change']:+.1f}")
+    if table.rows:
+        yield table
 
 
 def timing_table(results: Sequence[Result]) -> Table:
@@ -101,7 +113,9 @@ def content(bags: Sequence[BagResults]) -> dict:
     """Content of results.json. "results" is over all bags together."""
 
     def runs(bag: BagResults) -> dict:
-        return {"results": [result.summary() for result in bag.results], "left_out": bag.left_out}
+        frozen = frozen_run(bag.results)
+        results = [result.summary() | {"worst_class": result.worst_class(frozen)} for result in bag.results]
+        return {"results": results, "left_out": bag.left_out}
 
     about = ("bag", "sweeps", "cameras", "truth", "damage")
     return runs(all_bags(bags)) | {"bags": [runs(bag) | {name: getattr(bag, name) for name in about} for bag in bags]}

@@ -12,7 +12,8 @@ import numpy as np
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.diagnosis import kind_of
-from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou
+from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou, worst_class
+from tttkd_ros.methods import FROZEN
 
 WINDOW = 50  # sweeps for each value of mIoU over time
 # Settings that appear in a run's title, and their names there. A setting at its default does not appear.
@@ -132,6 +133,16 @@ class Result:
         """mIoU in per cent of `matrix(sweeps, visible=visible)`."""
         return mean_iou(self.matrix(sweeps, visible=visible))
 
+    def worst_class(self, reference: Result | None) -> dict[str, str | float] | None:
+        """Class and change of `metrics.worst_class` against another run on the same points.
+
+        None if the reference is None or this run, or there is no truth.
+        """
+        if reference is None or reference is self:
+            return None
+        found = worst_class(self.matrix(), reference.matrix())
+        return None if found is None else {"class": self.class_names[found[0]], "change": _rounded(found[1])}
+
     @property
     def drive_lengths(self) -> tuple[int, ...]:
         return self.lengths or (self.sweeps,)
@@ -183,6 +194,11 @@ class Result:
         counts = self.predicted.sum(0)
         names = (*self.class_names, "unlabelled")
         return {name: _share(count, counts.sum()) for name, count in zip(names, counts, strict=True)}
+
+
+def frozen_run(results: Sequence[Result]) -> Result | None:
+    """Return the frozen student's result, if there is one."""
+    return next((result for result in results if result.name == FROZEN), None)
 
 
 def joined(results: Sequence[Result]) -> Result:

@@ -11,10 +11,10 @@ from rich.progress import Progress
 
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.drives import BagDrive
-from tttkd_ros.evaluation.gallery import best_adapted, frozen_run
+from tttkd_ros.evaluation.gallery import best_adapted
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, replay
-from tttkd_ros.evaluation.result import WINDOW
+from tttkd_ros.evaluation.result import WINDOW, frozen_run
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.files import put_in_place
 from tttkd_ros.frame import Frame
