@@ -369,13 +369,39 @@ def test_predictions_continue_while_a_step_runs_and_then_use_its_weights(run):
 
     pipeline, reports = run(background=True, teacher=Slow())
     process(pipeline, [0])
+    assert not pipeline.beside_step
     assert entered.wait(PATIENCE)
     assert [prediction.version for prediction in process(pipeline, range(1, 4))] == [0, 0, 0]
+    assert pipeline.beside_step
     pipeline.pause()
     gate.set()
     pipeline.close()
     assert [report.stamp for report in reports] == [0]
     assert process(pipeline, [4])[0].version == 1
+    assert not pipeline.beside_step
+
+
+class BrokenTeacher(Teacher):
+    def __call__(self, images):
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("teacher", [Teacher, BrokenTeacher])
+def test_a_prediction_is_beside_a_step_that_begins_and_ends_during_it(run, monkeypatch, teacher):
+    pipeline, reports = run(background=True, teacher=teacher())
+    segment = pipeline._segmenter.segment
+
+    def slow(points):
+        pipeline.adapt(0, partial(frame, 0))
+        until(lambda: reports)
+        return segment(points)
+
+    monkeypatch.setattr(pipeline._segmenter, "segment", slow)
+    pipeline.segment(frame().points)
+    assert pipeline.beside_step
+    monkeypatch.undo()
+    pipeline.segment(frame().points)
+    assert not pipeline.beside_step
 
 
 def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):

@@ -20,6 +20,7 @@ from tttkd_ros.segmenter.weights import OTHER_BACKBONE, Weights
 STARVED_FACTOR = 8  # stride factor from which adaptation hardly gets a step
 MIN_FAILURES = 3  # steps in a row that failed, from which they are not taken for chance
 STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # first words of `AdaptationStatus.text`
+FASTER = "thin the clouds, raise the deadline, or use a faster device"
 DISABLED = "off: ttt.enabled is false"
 NOT_AVAILABLE = "off: needs a camera and a teacher"
 
@@ -51,6 +52,7 @@ class Pipeline:
     Attributes:
         config: settings of the steps.
         throttle: what the deadline leaves to adaptation, from the next sweep on.
+        beside_step: whether a step ran during the last prediction.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Pipeline:
         cancel: Callable[[], object] = lambda: None,
         rotations: int = 1,
     ):
-        self.config, self.throttle = config, Throttle()
+        self.config, self.throttle, self.beside_step = config, Throttle(), False
         self._segmenter = Segmenter(student, rotations)
         self._worker: AdaptationWorker | None = None
         self._shipped = self._fixed = self._loaded = Weights.copied(0, student.backbone)
@@ -79,7 +81,10 @@ class Pipeline:
         if (newest := self.weights) is not self._loaded:
             self._segmenter.load(newest)
             self._loaded = newest
-        return self._segmenter.segment(points)
+        ended = self._worker.ended if self._worker else 0
+        prediction = self._segmenter.segment(points)
+        self.beside_step = self._worker is not None and self._worker.begun > ended
+        return prediction
 
     def adapt(self, stamp: int, build_frame: Callable[[], Frame] | None) -> None:
         """Submit the sweep that was just segmented for training, if a step is due.
@@ -186,8 +191,8 @@ class Pipeline:
         if not self.config.enabled:
             return DISABLED
         if self.throttle.stride_factor >= STARVED_FACTOR:
-            return (f"{STARVING}: predictions take nearly all of the deadline, a step is due on every {stride} sweeps "
-                    f"instead of {self.config.stride}: thin the clouds, raise the deadline, or use a faster device")
+            return (f"{STARVING}: predictions beside a step take nearly all of the deadline, a step is due on every "
+                    f"{stride} sweeps instead of {self.config.stride}: {FASTER}")
         return f"waiting: {last.reason}" if last and last.skipped else "running"
 
     def _revive(self) -> str:

@@ -98,6 +98,7 @@ class AdaptationWorker:
         self.status = WorkerStatus()
         self.published = shipped  # the newest weights; the same object until there are newer ones
         self.last_sweep_with_image = -math.inf  # number of the last sweep that had one, or whose frame failed
+        self.begun = self.ended = 0  # steps since the start, each from the building of its frame to its weights
         self._shipped = shipped
         self._build = build
         self._on_report = on_report
@@ -218,6 +219,7 @@ class AdaptationWorker:
                 return
             pending, self._pending_weights = self._pending_weights, None
         weights, failures, death = None, 0, None
+        self.begun += 1
         try:
             frame = self._build_frame(job)
             if frame is None:
@@ -234,6 +236,8 @@ class AdaptationWorker:
             log.exception("the step for the sweep at %d ns failed", job.stamp)
             report, failures = self._failed(job, f"{type(error).__name__}: {error}"), self.status.failures + 1
             self._put_back(pending)  # it may not have been loaded
+        finally:
+            self.ended += 1
         if self._closed and death:  # cancelled
             return
         report = self._publish(job, report, weights, failures, failed=bool(death or failures))
