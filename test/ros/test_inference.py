@@ -11,11 +11,12 @@ pytest.importorskip("rclpy")
 
 from rclpy.serialization import serialize_message  # noqa: E402
 
-from tttkd_ros.adaptation.governor import Governor  # noqa: E402
+from tttkd_ros.adaptation.governor import WINDOW, Governor, Throttle  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
 from tttkd_ros.messages.livox import decode_livox  # noqa: E402
 from tttkd_ros.monitoring.statistics import Statistics  # noqa: E402
 from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402
+from tttkd_ros.pipeline import FASTER  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
 from tttkd_ros.segmenter.segmenter import Prediction  # noqa: E402
 
@@ -29,6 +30,7 @@ class Pipeline:
         self.failing = set()
         self.build_frames = []
         self.points = []
+        self.beside_step = False
 
     def segment(self, points):
         self.started.set()
@@ -212,13 +214,25 @@ def test_without_cameras_no_frame_is_submitted(inference, pipeline, outcome, ros
     assert inference.version == 3
 
 
-def test_late_sweeps_are_dropped_once_adaptation_is_fully_throttled(inference, pipeline, outcome, ros):
-    inference._governor = Governor(1e-9)  # so short that every answer misses it
-    pipeline.go.set()
-    for stamp in range(20):
-        inference.submit(serialize_message(ros.cloud(stamp)))
-        wait_for(lambda stamp=stamp: len(outcome["after"]) == stamp + 1)
-    assert inference._governor.exhausted
+@pytest.fixture
+def deadline_missed(inference, pipeline, outcome, ros):
+    """deadline_missed(beside_step): the governor makes one decision, on sweeps that were all much too late."""
+
+    def run(beside_step):
+        inference._governor = Governor(1e-9)
+        pipeline.beside_step = beside_step
+        pipeline.go.set()
+        for stamp in range(WINDOW):
+            inference.submit(serialize_message(ros.cloud(stamp)))
+            wait_for(lambda stamp=stamp: len(outcome["after"]) == stamp + 1)
+        return inference
+
+    return run
+
+
+def test_late_sweeps_are_dropped_if_adaptation_need_not_give_way(deadline_missed, pipeline, outcome, ros):
+    inference = deadline_missed(beside_step=False)
+    assert pipeline.throttle == Throttle()
     pipeline.go.clear()
     pipeline.started.clear()
     inference.submit(serialize_message(ros.cloud(20)))
@@ -229,3 +243,15 @@ def test_late_sweeps_are_dropped_once_adaptation_is_fully_throttled(inference, p
     wait_for(lambda: len(outcome["after"]) == 22)
     assert stamps(outcome["published"])[-2:] == [20, 22]  # 21 waited too long, and 22 was there in its place
     assert outcome["statistics"].counts()["sweeps dropped"] == 1
+
+
+def test_predictions_that_are_too_slow_alone_are_reported_with_the_remedy(deadline_missed, outcome):
+    inference = deadline_missed(beside_step=False)
+    assert inference.slow == "predictions alone take nearly all of the deadline: " + FASTER
+    assert outcome["warnings"] == [f"deadline: {inference.slow}"]
+
+
+def test_sweeps_beside_steps_are_throttled_for(deadline_missed, pipeline):
+    inference = deadline_missed(beside_step=True)
+    assert pipeline.throttle == Throttle(1, 0.5)
+    assert inference.slow == ""

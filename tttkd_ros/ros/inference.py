@@ -22,11 +22,12 @@ from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
-from tttkd_ros.pipeline import Pipeline
+from tttkd_ros.pipeline import FASTER, Pipeline
 from tttkd_ros.ros.outputs import labelled_cloud
 from tttkd_ros.threads import join
 
 MIN_LOST = 3  # sweeps in a row without labels, from which they are not taken for chance
+SLOW = f"predictions alone take nearly all of the deadline: {FASTER}"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Inference:
     """Decodes, segments, encodes and publishes every sweep, then submits it for training.
 
     A sweep that cannot be decoded, or is too large, is counted and warned about. Any other failure is reported, and the
-    thread continues with the next sweep. If adaptation has nothing left to give, a sweep that has waited longer than
-    the deadline is dropped for a newer one, and counted.
+    thread continues with the next sweep. If it does not help that adaptation gives way any further, a sweep that has
+    waited longer than the deadline is dropped for a newer one, and counted.
 
     Args:
         pipeline: segments and adapts.
@@ -121,6 +122,11 @@ class Inference:
     def trouble(self) -> str:
         """Why no sweep is labelled; empty if one of the last few was."""
         return f"the last {self._lost} sweeps got no labels: {self._reason}" if self._lost >= MIN_LOST else ""
+
+    @property
+    def slow(self) -> str:
+        """That predictions are too slow without any step, and the remedy; empty if they are not."""
+        return SLOW if self._governor.slow_alone else ""
 
     def submit(self, cdr: bytes, read: Callable[[bytes], object] = read_cloud) -> None:
         """Queue a serialised cloud; never wait. read: returns an object with the attributes of a PointCloud2."""
@@ -209,11 +215,15 @@ class Inference:
         return LabelledSweep(sweep.scan, frame_id, cloud.points, prediction.labels, point_stamps, level, latency)
 
     def _govern(self, sweep: Sweep, latency_s: float) -> None:
-        before = self._governor.throttle
-        self._governor.observe(sweep.stamp, sweep.arrived, latency_s)
+        before, was_slow = self._governor.throttle, self.slow
+        self._governor.observe(sweep.stamp, sweep.arrived, latency_s, self._pipeline.beside_step)
         throttle = self._governor.throttle
         if throttle.stride_factor > before.stride_factor:
-            self._warnings.warn("deadline", f"latency is near it: the stride is multiplied by {throttle.stride_factor}")
+            self._warnings.warn(
+                "deadline", f"steps bring the latency near it: the stride is multiplied by {throttle.stride_factor}"
+            )
+        if self.slow and not was_slow:
+            self._warnings.warn("deadline", self.slow)
         self._pipeline.throttle = throttle
 
     def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
