@@ -89,9 +89,11 @@ def test_adaptation_that_is_broken_is_reported_with_its_reason_as_long_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("field", "text"), [("problem", "0.0 % of the points are in range"), ("trouble", "the last 5 sweeps got no answer")]
+    ("field", "text"),
+    [("problem", "0.0 % of the points are in range"), ("trouble", "the last 5 sweeps got no answer"),
+     ("slow", "predictions alone take nearly all of the deadline")],
 )
-def test_sweeps_without_labels_are_a_warning_as_long_as_they_come(statistics, statuses, field, text):
+def test_sweeps_with_a_problem_are_a_warning_as_long_as_they_come(statistics, statuses, field, text):
     for _ in range(3):
         statistics.count("sweeps in")
         level, message = statuses(**{field: text})[0]

@@ -29,6 +29,7 @@ class Snapshot:
     images: Mapping[str, int] = field(default_factory=dict)  # received, by camera
     problem: str = ""  # why almost no point of the last sweep was in range
     trouble: str = ""  # why the last sweeps got no labels
+    slow: str = ""  # that predictions alone come near the deadline
     inputs: Sequence[TopicHealth] = ()  # the topics that the node subscribes to
 
 
@@ -59,6 +60,8 @@ class Diagnostics:
         problems = [f"{new[event]} {event}" for event in LOST if new[event]]
         if now.problem and not idle:
             problems.append(f"almost no labels: {now.problem}")
+        if now.slow and not idle:
+            problems.append(now.slow)
         message = now.trouble or "; ".join(problems) or ("active, but no sweep came" if idle else now.state)
         values = {"state": now.state, **{event: self._counts[event] for event in SWEEPS}, **self._statistics.times_ms()}
         return self._status("sweeps", _warn_if(message != "active"), message, values)

@@ -149,7 +149,7 @@ class Runtime:
         """Return what /diagnostics reports."""
         return Snapshot(
             "active" if self.active else "inactive", self.pipeline.status, self._inference.version,
-            self.cameras.received, self._inference.problem, self._inference.trouble,
+            self.cameras.received, self._inference.problem, self._inference.trouble, self._inference.slow,
             tuple(topic.health for topic in self._inputs),
         )
 
