@@ -13,9 +13,7 @@ import pytest
 
 from tttkd_ros.cli.benchmark import benchmark
 from tttkd_ros.evaluation import trials
-from tttkd_ros.evaluation.leaderboard import Leaderboard
 from tttkd_ros.evaluation.replay import RunConfig, replay
-from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
 from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, run_trials
 from tttkd_ros.segmenter.checkpoint import load_student
@@ -156,9 +154,14 @@ def test_a_folder_of_drives_of_another_length_is_refused(command, tmp_path):
         command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",), sweeps=5)
 
 
-def test_the_table_is_printed_and_written(command, tmp_path, capsys):
+def test_the_table_is_printed_and_written(command, tmp_path, tiny, capsys):
     command(tmp_path / "out", shift=("source", "fog"), seeds=(7, 8), method=("tent",))
     shown, table = capsys.readouterr().out, (tmp_path / "out" / "table.md").read_text()
+    assert "0 of 4 trials are finished, 4 to run; a trial is 2 runs x 3 sweeps" in shown
+    assert table.splitlines()[0] == (
+        "`tttkd benchmark results --shift source fog --method tent --seeds 7 8 --sweeps 3 "
+        f"--model {tiny.model} --teacher {tiny.teacher} --engine eager`"
+    )
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     fog = results["shifts"]["fog"]["runs"][1]
     assert fog["run"] == "tent, stride 5"
@@ -181,50 +184,3 @@ def test_missing_ray_is_an_error_with_the_remedy(command, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "ray.util.multiprocessing", None)
     with pytest.raises(ValueError, match=r"pip install 'tttkd_ros\[ray\]'"):
         command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("tent",), ray="auto")
-
-
-def scored(name: str, right: int) -> Result:
-    """`right` of a hundred points of one class."""
-    matrices = np.zeros((1, 2, 2, 3), np.int64)
-    matrices[0, 1, 0] = right, 100 - right, 0
-    return Result(name, ("a", "b"), np.array([0]), matrices)
-
-
-GROUPS = {"in distribution": ["home"], "away": ["near", "far", "not run"]}
-
-
-def leaderboard(**shifts: dict[str, tuple[int, ...]]) -> Leaderboard:
-    """shift -> run -> its mIoU for each seed."""
-    return Leaderboard(
-        {
-            Trial(shift, seed): [scored(name, values[seed]) for name, values in runs.items()]
-            for shift, runs in shifts.items() for seed in range(len(next(iter(runs.values()))))
-        },
-        GROUPS,
-    )  # fmt: skip
-
-
-FOUND = leaderboard(
-    home={"frozen": (60, 60), "ttt-kd-o": (59, 60)},
-    near={"frozen": (40, 42), "ttt-kd-o": (50, 54)},
-    far={"frozen": (30, 30), "ttt-kd-o": (31, 29)},
-)
-
-
-def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
-    assert FOUND.overall.tolist() == [[35, 36], [40.5, 41.5]]
-
-
-def test_a_comparison_counts_and_names_the_shifts():
-    sentence = ("ttt-kd-o against frozen: +5.5±0.0 on the mean of 2 shifts, above on 1 of them (not on far); "
-                "-0.5±0.7 in distribution")
-    assert FOUND.verdict() == [sentence] and sentence in FOUND.markdown()
-
-
-def test_the_best_of_each_row_is_bold():
-    row = next(line for line in FOUND.markdown().splitlines() if line.startswith("| near"))
-    assert row == "| near | 41.0±1.4 | **52.0±2.8** |"
-
-
-def test_one_seed_has_no_spread():
-    assert "| near | 40.0 | **50.0** |" in leaderboard(near={"frozen": (40,), "ttt-kd-o": (50,)}).markdown()

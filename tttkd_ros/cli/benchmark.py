@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,10 +55,12 @@ def benchmark(
         jobs: number of processes, each with one computing thread.
         ray: address of a Ray cluster to run the trials on ("auto" for the one this machine belongs to).
     """
+    options = dict(locals())  # before there are other local names
     from rich.console import Console
     from rich.progress import Progress
 
     from tttkd_ros.evaluation.leaderboard import Leaderboard
+    from tttkd_ros.evaluation.leaderboard_tables import content, markdown, printed
     from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import write_json
     from tttkd_ros.evaluation.runs import plan
@@ -79,18 +84,39 @@ def benchmark(
     # Seed by seed, so that an interrupted benchmark has run all shifts equally often.
     trials = [Trial(name, seed) for seed in seeds for name in shift]
     check(trials, setup)  # before the folder is made, which is bound to its inputs
-    store = Store(out, benchmark_inputs(setup))
-    with Progress() as bar:
-        task = bar.add_task("trials", total=len(trials))
+    inputs = benchmark_inputs(setup)
+    store = Store(out, inputs)
+    # A trial takes minutes, so the time left is estimated from all of them, not from rich's last 30 seconds.
+    with Progress(speed_estimate_period=float("inf")) as bar:
+        task = bar.add_task("trials", total=None)
+
+        def start(missing: int) -> None:
+            counts = f"{len(trials) - missing} of {len(trials)} trials are finished, {missing} to run"
+            bar.console.print(f"{counts}; a trial is {len(runs)} runs x {sweeps} sweeps", highlight=False)
+            bar.update(task, total=missing)
+            bar.advance(task, 0)  # so that the estimate starts here, not when the first trial ends
+
         try:
-            results = run_trials(trials, setup, store, jobs, ray=ray, on_trial=lambda trial: bar.advance(task))
+            results = run_trials(trials, setup, store, jobs, ray=ray, on_start=start,
+                                 on_trial=lambda trial: bar.advance(task))
         except KeyboardInterrupt:
             message = f"finished trials are in {out}: the same command continues from there"
             Console(stderr=True).print(message, markup=False)
             raise
-    leaderboard = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
-    write_json(out / "results.json", leaderboard.content())
-    write_whole(out / "table.md", leaderboard.markdown().encode())
-    Console().print(leaderboard.table())
-    for sentence in leaderboard.verdict():
-        Console().print(sentence, markup=False, highlight=False)
+    board = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
+    command = _command(options)
+    write_json(out / "results.json", content(board, command, inputs["code"]))
+    write_whole(out / "table.md", markdown(board, command, inputs["code"]).encode())
+    for table in printed(board):
+        Console().print(table)
+
+
+def _command(options: Mapping[str, object]) -> str:
+    """Return the command that computes the same tables. Options at their default are left out."""
+    words = ["tttkd", "benchmark", "results"]
+    for name, parameter in signature(benchmark).parameters.items():
+        if name not in ("out", "jobs", "ray") and options[name] != parameter.default:
+            value = options[name]
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)

@@ -1,25 +1,48 @@
-"""Results of a benchmark: mIoU of every run by shift, mean and spread over seeds, and comparisons with TTT-KD."""
+"""Figures of a benchmark: mIoU, IoU of each class, the gap closed to an oracle, and comparisons between runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.evaluation.metrics import class_iou, worst_class
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.trials import Trial
-from tttkd_ros.methods import ONLINE_KD
+from tttkd_ros.methods import FROZEN, ONLINE_KD
 
 IN_DISTRIBUTION = "in distribution"
+ORACLE = "oracle"  # the student that was trained on the target domain
+MAIN_SHIFT = "kitti"
+MIN_GAP = 1.0  # points of mIoU between frozen and oracle, below which a share of the gap says nothing
+
+
+class WorstClass(NamedTuple):
+    """The class that loses most against frozen, the shift where it does, and the change in points of IoU."""
+
+    name: str
+    shift: str
+    change: float
 
 
 class Leaderboard:
-    """Tables and comparisons of a benchmark's results: the same runs for every trial, the same seeds for every shift.
+    """Figures of a benchmark's results: the same runs for every trial, the same seeds for every shift.
 
-    groups: name of a group -> its shifts. Shifts that were not run are ignored.
+    Args:
+        results: the runs of each trial; the frozen student's is among them.
+        groups: name of a group -> its shifts. Shifts that were not run are ignored.
+
+    Attributes:
+        seeds: of the drives.
+        shifts: group -> its shifts that were run.
+        away: the shifts that are not in distribution.
+        titles: of the runs.
+        oracle: number of the oracle's run; None if there is none.
+        ours: number of the online TTT-KD run that others are compared with: no control, and of several the one whose
+            settings are nearest to the defaults. None if there is none.
     """
 
     def __init__(self, results: Mapping[Trial, Sequence[Result]], groups: Mapping[str, Sequence[str]]):
@@ -28,109 +51,86 @@ class Leaderboard:
         present = {trial.shift for trial in results}
         by_group = {group: [shift for shift in shifts if shift in present] for group, shifts in groups.items()}
         self.shifts = {group: shifts for group, shifts in by_group.items() if shifts}
-        self.titles = [result.title for result in next(iter(results.values()))]
-        self._away = [shift for group, shifts in self.shifts.items() if group != IN_DISTRIBUTION for shift in shifts]
+        self.away = [shift for group, shifts in self.shifts.items() if group != IN_DISTRIBUTION for shift in shifts]
+        runs = next(iter(results.values()))
+        self.titles = [run.title for run in runs]
+        self.class_names, self.sweeps = runs[0].class_names, runs[0].sweeps
+        names = [run.name for run in runs]
+        self.frozen = names.index(FROZEN)
+        self.oracle = names.index(ORACLE) if ORACLE in names else None
+        candidates = [
+            number for number, run in enumerate(runs) if run.name == ONLINE_KD and run.settings.get("control") is None
+        ]
+        self.ours = min(candidates, key=lambda number: _changed(runs[number]), default=None)
 
     @cached_property
     def miou(self) -> dict[str, np.ndarray]:
         """Shift -> mIoU in per cent, (runs, seeds)."""
+        return self._by_shift(Result.miou)
+
+    @cached_property
+    def seen(self) -> dict[str, np.ndarray]:
+        """As `miou`, of the points that a camera sees."""
+        return self._by_shift(lambda result: result.miou(visible=True))
+
+    def overall(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Mean of a figure over all shifts that are not in distribution, (runs, seeds); None if there are none."""
+        return np.mean([values[shift] for shift in self.away], axis=0) if self.away else None
+
+    def gap_closed(self, miou: np.ndarray) -> np.ndarray:
+        """Share of the gap from frozen (the paper's Joint-Train) to the oracle that a run closes, in per cent.
+
+        Args:
+            miou: (runs, seeds).
+
+        Returns (runs, seeds): NaN for seeds whose gap is below `MIN_GAP`. Raises ValueError without an oracle.
+        """
+        if self.oracle is None:
+            raise ValueError("no run of an oracle: the gap to it is not known")
+        frozen = miou[self.frozen]
+        gap = miou[self.oracle] - frozen
+        return 100.0 * (miou - frozen) / np.where(gap < MIN_GAP, np.nan, gap)
+
+    def class_iou(self, shifts: Sequence[str]) -> np.ndarray:
+        """IoU of each class in per cent, mean over shifts, (runs, seeds, classes); NaN for a class without truth."""
+        values = [100.0 * class_iou(self._matrices[shift]) for shift in shifts]
+        return np.ma.masked_invalid(values).mean(0).filled(np.nan)
+
+    def worst_class(self, run: int, shifts: Sequence[str]) -> WorstClass | None:
+        """Find the class and the shift where a run loses most against frozen. The seeds' points are pooled."""
+        found = []
+        for shift in shifts:
+            pooled = self._matrices[shift].sum(1)
+            if (worst := worst_class(pooled[run], pooled[self.frozen])) is not None:
+                found.append(WorstClass(self.class_names[worst[0]], shift, worst[1]))
+        return min(found, key=lambda each: each.change, default=None)
+
+    def lead(self, other: int, shifts: Sequence[str]) -> np.ndarray:
+        """mIoU of `ours` minus that of another run, (shifts, seeds)."""
+        return np.array([self.miou[shift][self.ours] - self.miou[shift][other] for shift in shifts])
+
+    def ahead(self, other: int) -> list[str]:
+        """Shifts, not in distribution, on which `ours` has a higher mean mIoU than another run."""
+        return [shift for shift in self.away if self.lead(other, [shift]).mean() > 0]
+
+    def runs(self, shift: str, seed: int) -> Sequence[Result]:
+        """The results of one trial."""
+        return self._results[Trial(shift, seed)]
+
+    @cached_property
+    def _matrices(self) -> dict[str, np.ndarray]:
+        """Shift -> confusion matrices, (runs, seeds, C, C + 1)."""
+        return self._by_shift(Result.matrix)
+
+    def _by_shift(self, figure: Callable[[Result], float | np.ndarray]) -> dict[str, np.ndarray]:
+        """Shift -> the figure of every result, (runs, seeds, ...)."""
         return {
-            shift: np.array([[result.miou() for result in self._results[Trial(shift, seed)]] for seed in self.seeds]).T
+            shift: np.array([[figure(run) for run in self.runs(shift, seed)] for seed in self.seeds]).swapaxes(0, 1)
             for shifts in self.shifts.values() for shift in shifts
         }
 
-    @cached_property
-    def overall(self) -> np.ndarray | None:
-        """(runs, seeds): mean over all shifts that are not in distribution; None if there are none."""
-        return np.mean([self.miou[shift] for shift in self._away], axis=0) if self._away else None
 
-    def verdict(self) -> list[str]:
-        """Compare the first online TTT-KD run with every run of another method, in mIoU points, a sentence each."""
-        ours = [index for index, title in enumerate(self.titles) if title.startswith(ONLINE_KD)]
-        others = [index for index in range(len(self.titles)) if index not in ours]
-        return [self._compare(ours[0], other) for other in others] if ours else []
-
-    def _compare(self, ours: int, other: int) -> str:
-        gains = {shift: miou[ours] - miou[other] for shift, miou in self.miou.items()}
-        home = [gains[shift] for shift in self.shifts.get(IN_DISTRIBUTION, ())]
-        below = [shift for shift in self._away if not gains[shift].mean() > 0]
-        parts = []
-        if shifts := len(self._away):
-            exceptions = f" (not on {', '.join(below)})" if below else ""
-            gain = _text(np.mean([gains[shift] for shift in self._away], axis=0), "+")
-            parts.append(f"{gain} on the mean of {shifts} shifts, above on {shifts - len(below)} of them{exceptions}")
-        if home:
-            parts.append(f"{_text(np.mean(home, axis=0), '+')} in distribution")
-        return f"{ONLINE_KD} against {self.titles[other]}: {'; '.join(parts)}"
-
-    def table(self) -> Table:
-        """Table for a terminal, one shift per row."""
-        style = {"title_justify": "left", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
-        table = Table(title=self._heading(), **style)
-        table.add_column("shift", no_wrap=True)
-        for title in self.titles:
-            table.add_column(title.replace(", ", "\n"), justify="right", overflow="fold")
-        for group, rows in self._rows("[bold]{}[/]"):
-            table.add_section()
-            table.add_row(f"[bold]{group}[/]")
-            for shift, *cells in rows:
-                table.add_row(f"  {shift}", *cells)
-        return table
-
-    def markdown(self) -> str:
-        """The same table and the comparisons as Markdown."""
-        lines = [f"{self._heading()}:", "", f"| {' | '.join(['shift', *self.titles])} |",
-                 "|---" * (1 + len(self.titles)) + "|"]
-        for group, rows in self._rows("**{}**"):
-            lines.append(f"| *{group}* |" + " |" * len(self.titles))
-            lines += [f"| {' | '.join(row)} |" for row in rows]
-        return "\n".join([*lines, "", *self.verdict()]) + "\n"
-
-    def content(self) -> dict:
-        """All results as JSON values."""
-        return {
-            "seeds": self.seeds,
-            "shifts": {
-                shift: {"group": group, "runs": [
-                    _statistics(title, self.miou[shift][index]) | {
-                        "summaries": [self._results[Trial(shift, seed)][index].summary() for seed in self.seeds]
-                    }
-                    for index, title in enumerate(self.titles)
-                ]}
-                for group, shifts in self.shifts.items() for shift in shifts
-            },
-            "overall": [] if self.overall is None else list(map(_statistics, self.titles, self.overall)),
-            "verdict": self.verdict(),
-        }  # fmt: skip
-
-    def _heading(self) -> str:
-        sweeps = next(iter(self._results.values()))[0].sweeps
-        if len(self.seeds) == 1:
-            return f"mIoU in per cent, seed {self.seeds[0]}, {sweeps} sweeps each"
-        return f"mIoU in per cent, mean and standard deviation of {len(self.seeds)} seeds, {sweeps} sweeps each"
-
-    def _rows(self, bold: str) -> Iterator[tuple[str, list[list[str]]]]:
-        """Yield each group and its rows: the shift and a text per run, the best one in bold."""
-
-        def row(name: str, miou: np.ndarray) -> list[str]:
-            best = miou.mean(1).argmax()
-            texts = map(_text, miou)
-            return [name, *(bold.format(text) if index == best else text for index, text in enumerate(texts))]
-
-        for group, shifts in self.shifts.items():
-            yield group, [row(shift, self.miou[shift]) for shift in shifts]
-        if self.overall is not None and len(self._away) > 1:
-            yield "all but in distribution", [row("mean", self.overall)]
-
-
-def _text(values: np.ndarray, sign: str = "") -> str:
-    """Mean of (seeds,) values, with the standard deviation if there are several."""
-    spread = f"±{values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():{sign}.1f}{spread}"
-
-
-def _statistics(title: str, values: np.ndarray) -> dict:
-    """Mean and standard deviation of (seeds,) values as JSON values."""
-    sd = round(float(values.std(ddof=1)), 4) if len(values) > 1 else None
-    return {"run": title, "miou": [round(float(value), 4) for value in values], "mean": round(float(values.mean()), 4),
-            "sd": sd}
+def _changed(run: Result) -> int:
+    """Number of settings that differ from their defaults."""
+    defaults = {name: getattr(TTTConfig, name) for name in ("stride", "learning_rate", "bn_momentum")}
+    return sum(name in run.settings and run.settings[name] != value for name, value in defaults.items())

@@ -80,13 +80,13 @@ def benchmark_inputs(setup: Setup) -> dict:
 
 def run_trials(
     trials: Sequence[Trial], setup: Setup, store: Store, processes: int, *, ray: str | None = None,
-    on_trial: Callable[[Trial], object] = lambda trial: None,
+    on_start: Callable[[int], object] = lambda missing: None, on_trial: Callable[[Trial], object] = lambda trial: None,
 ) -> dict[Trial, list[Result]]:
     """Run the trials in parallel and store each result as soon as it is finished. Stored runs are not run again.
 
     ray: address of a Ray cluster that runs the trials instead of `processes` workers ("local" for one on this machine).
-    Its machines need this package and the models at the same paths. on_trial: called after each trial. Returns trial ->
-    results in the order of `setup.runs`.
+    Its machines need this package and the models at the same paths. on_start: called with the number of trials of which
+    runs are missing. on_trial: called after each of them. Returns trial -> results in the order of `setup.runs`.
     """
     found: dict[Trial, dict[str, Result]] = {}  # title -> result
     jobs = []
@@ -95,8 +95,7 @@ def run_trials(
         found[trial] = {run.title: result for run, result in stored.items() if result is not None}
         if missing := frozenset(run for run, result in stored.items() if result is None):
             jobs.append((trial, setup, missing))
-        else:
-            on_trial(trial)
+    on_start(len(jobs))
     if jobs:
         with closing(_on_this_machine(jobs, processes) if ray is None else _on_cluster(ray, jobs)) as outcomes:
             for trial, results in outcomes:
