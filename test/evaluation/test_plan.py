@@ -3,8 +3,8 @@ from typing import get_args
 import pytest
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.cli.evaluate import MethodName
-from tttkd_ros.evaluation.replay import RunConfig
+from tttkd_ros.cli.evaluate import ControlName, MethodName
+from tttkd_ros.evaluation.replay import CONTROLS, RunConfig
 from tttkd_ros.evaluation.runs import ALL, plan
 from tttkd_ros.methods import METHODS, SOURCE_ONLY
 
@@ -21,6 +21,10 @@ def titles(*names, **lists):
 
 def test_the_command_offers_every_method_there_is():
     assert {*get_args(MethodName)} == {*METHODS, ALL} - {SOURCE_ONLY}
+
+
+def test_the_command_offers_every_control_there_is():
+    assert get_args(ControlName) == CONTROLS
 
 
 def test_strides_apply_to_online_methods_and_learning_rates_to_ttt_kd():
@@ -50,12 +54,28 @@ def test_a_source_only_student_runs_if_there_is_one():
     assert titles("frozen", source_only=True) == ["frozen", "source-only"]
 
 
-def test_controls_and_numbers_of_images_apply_to_methods_that_use_images():
-    runs = planned("tent", "ttt-kd-o", common=RunConfig(control="other-image"), images=(1, 2), strides=(5,),
-                   learning_rates=(1.0,))  # fmt: skip
-    assert [run.title for run in runs] == [
-        "frozen", "tent, stride 5", "ttt-kd-o, stride 5, lr 1.0, images 1, other-image",
-        "ttt-kd-o, stride 5, lr 1.0, images 2, other-image",
+ONE = {"strides": (5,), "learning_rates": (1.0,)}
+
+
+def test_numbers_of_images_apply_to_methods_that_use_images():
+    assert titles("tent", "ttt-kd-o", images=(1, 2), **ONE) == [
+        "frozen", "tent, stride 5", "ttt-kd-o, stride 5, lr 1.0, images 1", "ttt-kd-o, stride 5, lr 1.0, images 2",
+    ]  # fmt: skip
+
+
+def test_ttt_kd_runs_with_each_control_as_well():
+    assert titles("tent", "xmuda", "ttt-kd-o", controls=("other-image", "no-image"), **ONE) == [
+        "frozen", "tent, stride 5", "xmuda, stride 5", "ttt-kd-o, stride 5, lr 1.0",
+        "ttt-kd-o, stride 5, lr 1.0, other-image", "ttt-kd-o, stride 5, lr 1.0, no-image",
+    ]  # fmt: skip
+
+
+def test_images_and_statistics_can_be_separated_at_each_stride():
+    options = {"controls": ("no-image",), "bn_momenta": (0.0, 0.005), "learning_rates": (1.0,)}
+    assert titles("ttt-kd-o", **options) == [
+        "frozen", *(f"ttt-kd-o, stride {stride}, lr 1.0{statistics}" for stride in (1, 5)
+                    for statistics in (", bn 0.0", "")),
+        "ttt-kd-o, stride 1, lr 1.0, no-image", "ttt-kd-o, stride 5, lr 1.0, no-image",
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.cli.evaluate import MethodName
+from tttkd_ros.cli.evaluate import ControlName, MethodName
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
 
@@ -22,7 +22,7 @@ DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "t
 def benchmark(
     out: Annotated[Path, tyro.conf.Positional], *, shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),
     method: tuple[MethodName, ...] = DEFAULT_METHODS, seeds: tuple[int, ...] = tuple(SEEDS["benchmark"][:5]),
-    sweeps: int = 300, stride: tuple[int, ...] = (TTTConfig.stride,),
+    sweeps: int = 300, control: tuple[ControlName, ...] = (), stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
     model: Path | None = None, source_only: Path | None = None, teacher: str | None = None, engine: str = "auto",
@@ -42,6 +42,9 @@ def benchmark(
         method: methods to compare, as in `tttkd evaluate --help`. Frozen, the student without adaptation, always runs.
         seeds: of the drives.
         sweeps: length of each drive.
+        control: also run ttt-kd-o and ttt-kd with these controls, as in `tttkd evaluate --help`. With
+            `--control no-image --bn-momentum 0 0.005`, frozen and three runs at each stride separate what images and
+            statistics contribute.
         stride: online methods take a step on every stride-th sweep. Several values give a run each.
         learning_rate: of ttt-kd-o and ttt-kd. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
@@ -78,7 +81,7 @@ def benchmark(
         raise ValueError(f"seeds is {seeds}: expected none below 0")
     runs = plan(
         method, RunConfig("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
-        bn_momenta=bn_momentum, steps=steps, source_only=source_only is not None,
+        bn_momenta=bn_momentum, steps=steps, controls=control, source_only=source_only is not None,
     )  # fmt: skip
     setup = Setup(tuple(runs), sweeps, model, teacher, source_only, engine)
     # Seed by seed, so that an interrupted benchmark has run all shifts equally often.

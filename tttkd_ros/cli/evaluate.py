@@ -13,11 +13,12 @@ from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.methods import METHODS, SOURCE_ONLY
 
 MethodName = Literal[("all", *(name for name in METHODS if name != SOURCE_ONLY))]
+ControlName = Literal["other-image", "mean-features", "no-image"]
 
 
 def evaluate(
     bag: tyro.conf.Positional[tuple[Path, ...]], /, *, method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
-    control: Literal["other-image", "mean-features", "no-image"] | None = None,
+    control: tuple[ControlName, ...] = (),
     stride: tuple[int, ...] = (TTTConfig.stride,), learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,),
     images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points, guard: bool = TTTConfig.guard,
@@ -47,8 +48,9 @@ def evaluate(
         method: methods to compare. ttt-kd-o adapts online and keeps its updates. ttt-kd adapts to each sweep alone,
             offline. tent, dua, adacontrast, xmuda and mm-tta are online baselines. all runs every method. Frozen, the
             student without adaptation, always runs as the baseline.
-        control: learn from another sweep's images, from one mean feature map, or without images (BatchNorm statistics
-            only). A gain that remains does not come from the images. For methods that learn from images.
+        control: also run ttt-kd-o and ttt-kd on another sweep's images, on one mean feature map, or without images
+            (BatchNorm statistics only). A gain that remains does not come from the images. No-image is left out if the
+            statistics are frozen too: nothing would adapt.
         stride: online methods take a step on every stride-th sweep. Several values give a run each.
         learning_rate: of the SGD of ttt-kd-o and ttt-kd; other methods have their own. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
@@ -119,8 +121,8 @@ def evaluate(
         config = paper_config(config)
         guard, bn_momentum = config.guard, (config.bn_momentum,)
     runs = plan(
-        method, RunConfig("ttt-kd-o", config, control, shift_z, seed, rotations), strides=stride,
-        learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images,
+        method, RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations), strides=stride,
+        learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images, controls=control,
         source_only=source_only is not None,
     )  # fmt: skip
     models = Models(model, teacher, source_only=source_only, engine=engine, device=device)

@@ -26,7 +26,7 @@ from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.weights import Weights
 
-CONTROLS = ("other-image", "mean-features", "no-image")
+OTHER_IMAGE, MEAN_FEATURES, NO_IMAGE = CONTROLS = ("other-image", "mean-features", "no-image")
 MEAN_IMAGES = 32  # images, evenly spaced over the drive, that the mean feature map is computed from
 
 
@@ -77,7 +77,7 @@ class RunConfig:
     @property
     def max_images(self) -> int | None:
         """Maximum number of images per sweep that the run learns from; None for all."""
-        return self.images if self.uses_images and self.control != "no-image" else 0
+        return self.images if self.uses_images and self.control != NO_IMAGE else 0
 
     @property
     def effective_config(self) -> TTTConfig:
@@ -135,9 +135,9 @@ def replay(
     if run.uses_images and teacher is None:
         raise ValueError(f"method {run.method!r} learns from images and needs a teacher, got none")
     shown = Shifted(drive, run.shift_z) if run.shift_z else drive
-    if run.control == "other-image":
+    if run.control == OTHER_IMAGE:
         shown = OtherImages(shown)
-    elif run.control == "mean-features":
+    elif run.control == MEAN_FEATURES:
         teacher = MeanFeatures(teacher, _spread_images(drive, MEAN_IMAGES))
 
     class_set = CLASS_SETS[student.config.class_set]

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from tttkd_ros.evaluation.drives import BagDrive
 from tttkd_ros.evaluation.inputs import ALL_BAGS
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import RunConfig, replay
+from tttkd_ros.evaluation.replay import NO_IMAGE, RunConfig, replay
 from tttkd_ros.evaluation.result import Result, joined
 from tttkd_ros.evaluation.store import LabelFile, Store
 from tttkd_ros.frame import Frame
@@ -42,13 +42,16 @@ class BagResults:
 
 def plan(
     names: Sequence[str], common: RunConfig, *, strides: Sequence[int], learning_rates: Sequence[float],
-    bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), source_only: bool = False,
+    bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), controls: Sequence[str] = (),
+    source_only: bool = False,
 ) -> list[RunConfig]:
     """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
     `names` are methods or "all", `common` are settings that all runs share. Strides go to every online method, learning
-    rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images and
-    the control to methods that learn from images. source_only: run the student trained without the teacher as well.
+    rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images to
+    methods that learn from images. controls: run ttt-kd-o and ttt-kd with each of them as well. Without images and with
+    frozen statistics nothing adapts, so that run is left out: it equals frozen. source_only: run the student trained
+    without the teacher as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -67,9 +70,11 @@ def plan(
             "steps": steps if name == OFFLINE_KD else (1,),
         }
         choices = {key: values for key, values in choices.items() if values}
-        for count, *values in product((spec.uses_images and images) or (None,), *choices.values()):
+        counts = images if spec.uses_images and images else (None,)
+        for control, count, *values in product((None, *(controls if kd else ())), counts, *choices.values()):
             config = replace(common.config, **dict(zip(choices, values, strict=True)))
-            control = common.control if spec.uses_images else None
+            if control == NO_IMAGE and config.bn_momentum == 0:
+                continue
             runs.append(replace(common, method=name, config=config, images=count, control=control))
     return list({run.title: run for run in runs}.values())
 
