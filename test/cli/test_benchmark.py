@@ -154,6 +154,22 @@ def test_a_folder_of_drives_of_another_length_is_refused(command, tmp_path):
         command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",), sweeps=5)
 
 
+def test_a_folder_of_runs_with_the_guard_is_refused_without(command, tmp_path):
+    command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",))
+    with pytest.raises(ValueError, match="guard: True then, False now"):
+        command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("frozen",), guard=False)
+
+
+def test_images_and_statistics_are_separated_without_the_guard(command, tmp_path):
+    command(tmp_path / "out", shift=("kitti",), seeds=(7,), method=("ttt-kd-o",), control=("no-image",),
+            bn_momentum=(0.0, 0.005), guard=False)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    runs = [run["summaries"][0] for run in results["shifts"]["kitti"]["runs"]]
+    assert [run["run"].partition(", lr 1.0")[2] for run in runs[1:]] == [", bn 0.0", "", ", no-image"]
+    assert [run["settings"]["guard"] for run in runs[1:]] == [False] * 3
+    assert "--control no-image" in results["command"] and " --no-guard " in results["command"]
+
+
 def test_the_table_is_printed_and_written(command, tmp_path, tiny, capsys):
     command(tmp_path / "out", shift=("source", "fog"), seeds=(7, 8), method=("tent",))
     shown, table = capsys.readouterr().out, (tmp_path / "out" / "table.md").read_text()

@@ -25,6 +25,7 @@ def benchmark(
     sweeps: int = 300, control: tuple[ControlName, ...] = (), stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
+    guard: bool = TTTConfig.guard,
     model: Path | None = None, source_only: Path | None = None, teacher: str | None = None, engine: str = "auto",
     jobs: int = os.cpu_count() or 1, ray: str | None = None,
 ) -> None:
@@ -51,6 +52,8 @@ def benchmark(
             paper. Several values give a run each.
         steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         rotations: about the vertical axis, over which logits are averaged.
+        guard: accept a step only if held-out points confirm it. Controls run without, so --no-guard compares like with
+            like.
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
         teacher: teacher directory or hub name, the shipped one by default.
@@ -79,9 +82,10 @@ def benchmark(
             raise ValueError(f"{name} is {values}: expected at least one, and each once")
     if min(seeds) < 0:
         raise ValueError(f"seeds is {seeds}: expected none below 0")
+    common = RunConfig("ttt-kd-o", TTTConfig(guard=guard), rotations=rotations)
     runs = plan(
-        method, RunConfig("ttt-kd-o", rotations=rotations), strides=stride, learning_rates=learning_rate,
-        bn_momenta=bn_momentum, steps=steps, controls=control, source_only=source_only is not None,
+        method, common, strides=stride, learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps,
+        controls=control, source_only=source_only is not None,
     )  # fmt: skip
     setup = Setup(tuple(runs), sweeps, model, teacher, source_only, engine)
     # Seed by seed, so that an interrupted benchmark has run all shifts equally often.
@@ -119,7 +123,7 @@ def _command(options: Mapping[str, object]) -> str:
     words = ["tttkd", "benchmark", "results"]
     for name, parameter in signature(benchmark).parameters.items():
         if name not in ("out", "jobs", "ray") and options[name] != parameter.default:
-            value = options[name]
+            value, option = options[name], name.replace("_", "-")
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+            words += [f"--no-{option}"] if value is False else [f"--{option}", *map(str, values)]
     return shlex.join(words)

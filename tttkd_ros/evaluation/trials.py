@@ -73,6 +73,7 @@ def benchmark_inputs(setup: Setup) -> dict:
         "sweeps": setup.sweeps,
         "engine": setup.engine,
         "rotations": setup.runs[0].rotations,
+        "guard": setup.runs[0].config.guard,
         "models": {name: digest(path) if path.exists() else str(path) for name, path in paths.items() if path},
         "image_head": digest(shipped_path(IMAGE_HEAD)),
     }
