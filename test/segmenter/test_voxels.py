@@ -66,3 +66,16 @@ def test_unique_is_numpys(size, largest):
     keys = np.concatenate([keys, keys[::2]])
     for found, expected in zip(unique(keys), np.unique(keys, return_inverse=True), strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_an_offset_moves_the_voxels():
+    points = torch.tensor([[0.0, 0, 0], [0.75, 0, 0], [1.0, 0, 0]])
+    assert voxelise([points], 1.0).inverse.tolist() == [0, 0, 1]
+    moved = voxelise([points], 1.0, offsets=[torch.tensor([0.5, 2.0, 0.0])])
+    assert moved.indices.tolist() == [[0, 0, 2, 0], [0, 1, 2, 0]] and moved.inverse.tolist() == [0, 1, 1]
+
+
+def test_an_offset_ends_where_the_grid_ends():
+    points = torch.tensor([[0.0, 0, 0], [GRID - 2.5, 0, 0]])
+    voxels = voxelise([points], 1.0, offsets=[torch.full((3,), 10.0)])
+    assert voxels.indices[:, 1].tolist() == [0, GRID - 2] and int(voxels.indices.max()) < GRID - 1

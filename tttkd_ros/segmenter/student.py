@@ -71,17 +71,17 @@ class Student(nn.Module):
         self.teacher_head = _projector(config.base_channels, config.head_width, config.teacher_dim)
         self.register_buffer("teacher_mean", torch.zeros(config.teacher_dim))
 
-    def forward(self, points: Tensor | Sequence[Tensor]) -> Tensor:
+    def forward(self, points: Tensor | Sequence[Tensor], offsets: Sequence[Tensor] | None = None) -> Tensor:
         """Compute features (sum N, base_channels) of a cloud (N, 3), metres, LiDAR frame, or of a batch of clouds.
 
-        Raises ValueError if the points of a cloud do not fit into one grid, see `in_range`."""
-        voxels = self.voxels(points)
+        offsets: see `voxelise`. Raises ValueError if the points of a cloud do not fit into one grid, see `in_range`."""
+        voxels = self.voxels(points, offsets)
         return self.voxel_features(voxels)[voxels.inverse]
 
-    def voxels(self, points: Tensor | Sequence[Tensor]) -> Voxels:
+    def voxels(self, points: Tensor | Sequence[Tensor], offsets: Sequence[Tensor] | None = None) -> Voxels:
         """Voxelise a cloud or a batch for any number of passes. Takes and raises what `forward` does."""
         clouds = [points] if isinstance(points, Tensor) else points
-        return voxelise(clouds, self.config.voxel_size, multiple=2 ** (self.config.levels - 1))
+        return voxelise(clouds, self.config.voxel_size, 2 ** (self.config.levels - 1), offsets)
 
     def voxel_features(self, voxels: Voxels) -> Tensor:
         """Compute features (V, base_channels). All points of a voxel share them, so the heads need only these rows."""

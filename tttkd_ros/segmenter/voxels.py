@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,12 @@ def in_grid(points: Tensor, voxel_size: float) -> Tensor:
     return x & y & z
 
 
+def rotation(angle: float) -> Tensor:
+    """Return (3, 3), a rotation about the vertical for points as rows. angle: radians."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    return torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
 def in_nearest_voxels(points: Tensor, voxel_size: float, count: int) -> Tensor:
     """Find the points (N, 3) in the `count` occupied voxels nearest to the sensor; return (N,) bool."""
     voxels = voxelise([points], voxel_size)
@@ -59,15 +66,19 @@ def cells_of(keys):
     return [keys >> 3 * GRID_BITS, keys >> 2 * GRID_BITS & last, keys >> GRID_BITS & last, keys & last]
 
 
-def voxelise(clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1) -> Voxels:
+def voxelise(
+    clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1, offsets: Sequence[Tensor] | None = None
+) -> Voxels:
     """Assign the points of a batch of clouds, each (N, 3) in metres, to voxels.
 
     The grid of a cloud starts at the cloud's minimum, so no absolute position, such as the sensor's height, reaches the
-    network. The spatial shape is rounded up to a multiple. With the network's total stride, strided convolutions lose
+    network. `offsets`, (3,) metres from 0 for each cloud, move that start, which is how an augmentation can move the
+    voxels. The spatial shape is rounded up to a multiple. With the network's total stride, strided convolutions lose
     no voxel at the border, however flat the cloud is. Raises ValueError if points are not finite, or more than `GRID`
     voxels apart.
     """
-    keys = [_keys(batch, points, voxel_size) for batch, points in enumerate(clouds)]
+    offsets = [None] * len(clouds) if offsets is None else offsets
+    keys = [_keys(batch, *pair, voxel_size) for batch, pair in enumerate(zip(clouds, offsets, strict=True))]
     if not any(len(key) for key in keys):
         device = clouds[0].device if clouds else None
         indices = torch.empty(0, 4, dtype=torch.int32, device=device)
@@ -83,7 +94,7 @@ def voxelise(clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1) -> 
     return Voxels(indices, inverse, shape, len(clouds))
 
 
-def _keys(batch: int, points: Tensor, voxel_size: float) -> Tensor:
+def _keys(batch: int, points: Tensor, offset: Tensor | None, voxel_size: float) -> Tensor:
     """Return (N,) int64, the key of each point's voxel."""
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points have shape {tuple(points.shape)}, expected (N, 3)")
@@ -91,10 +102,12 @@ def _keys(batch: int, points: Tensor, voxel_size: float) -> Tensor:
         return points.new_empty(0, dtype=torch.int64)
     axes = points.T.contiguous()  # one row per axis: four times as fast
     axes -= axes.amin(1, keepdim=True)
-    span = axes.amax(1)
-    if not (span < (GRID - 2) * voxel_size).all():  # catches NaN too
+    span, limit = axes.amax(1), (GRID - 2) * voxel_size
+    if not (span < limit).all():  # catches NaN too
         raise ValueError(f"the cloud spans {[round(s, 1) for s in span.tolist()]} m, expected finite points less than "
-                         f"{(GRID - 2) * voxel_size:g} m apart; drop the points outside of in_grid first")
+                         f"{limit:g} m apart; drop the points outside of in_grid first")
+    if offset is not None:
+        axes += torch.minimum(offset.to(span), limit - span)[:, None]  # no further than the grid reaches
     return keys_of(batch, *axes.div_(voxel_size).long())  # no negative numbers, so truncation is floor
 
 

@@ -86,12 +86,14 @@ def train_student(
     weights = 1 / torch.log(1.1 + counts / counts.sum())  # ENet's logarithmic class weights
     weights /= weights.mean()
     per_epoch = len(examples) // batch
+    coarsest = voxel_size * 2 ** (student.config.levels - 1)
 
     def loss(step: int) -> Tensor:
         order = np.random.default_rng((seed, step // per_epoch)).permutation(len(examples))
         generator = np.random.default_rng((seed, 1, step))
         chosen = [examples[k] for k in order[(step % per_epoch) * batch : (step % per_epoch + 1) * batch]]
-        features = student([augment(e.points, generator) for e in chosen])
+        clouds = [augment(e.points, generator) for e in chosen]
+        features = student(clouds, torch.from_numpy(generator.uniform(0, coarsest, (batch, 3))).float())
         labels = torch.cat([e.labels for e in chosen])
         total = cross_entropy(student.logits(features), labels, weights, ignore_index=UNLABELLED)
         if distillation:
@@ -188,12 +190,11 @@ def labelled_targets(
 
 
 def augment(points: Tensor, generator: np.random.Generator) -> Tensor:
-    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, any rotation about the
-    vertical, and a shift within a voxel.
+    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about the
+    vertical. xMUDA's translation is the offset of the voxels.
     """
     matrix = np.eye(3) + generator.normal(0, 0.1, (3, 3))
     matrix[1] *= generator.choice((-1, 1))
     angle = generator.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    shift = torch.from_numpy(generator.uniform(0, 1, 3)).float()
-    return points @ torch.from_numpy(rotation @ matrix).float().T + shift
+    return points @ torch.from_numpy(rotation @ matrix).float().T
