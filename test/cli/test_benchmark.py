@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from functools import partial
 from multiprocessing import active_children
@@ -174,6 +175,8 @@ def test_the_table_is_printed_and_written(command, tmp_path, tiny, capsys):
     command(tmp_path / "out", shift=("source", "fog"), seeds=(7, 8), method=("tent",))
     shown, table = capsys.readouterr().out, (tmp_path / "out" / "table.md").read_text()
     assert "0 of 4 trials are finished, 4 to run; a trial is 2 runs x 3 sweeps" in shown
+    assert re.search(r"^source_7: 1 of 4 trials, 0:\d\d:\d\d left$", shown, re.MULTILINE)
+    assert re.search(r"^fog_8: 4 of 4 trials, 0:00:00 left$", shown, re.MULTILINE)
     assert table.splitlines()[0] == (
         "`tttkd benchmark results --shift source fog --method tent --seeds 7 8 --sweeps 3 "
         f"--model {tiny.model} --teacher {tiny.teacher} --engine eager`"

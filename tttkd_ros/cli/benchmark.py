@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
+from datetime import timedelta
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Literal
@@ -103,9 +104,16 @@ def benchmark(
             bar.update(task, total=missing)
             bar.advance(task, 0)  # so that the estimate starts here, not when the first trial ends
 
+        def finish(trial: Trial) -> None:
+            bar.advance(task)
+            if not bar.console.is_terminal:  # a log shows no bar
+                (state,) = bar.tasks
+                left = timedelta(seconds=state.time_remaining)
+                bar.console.print(f"{trial.name}: {state.completed} of {state.total} trials, {left} left",
+                                  highlight=False)
+
         try:
-            results = run_trials(trials, setup, store, jobs, ray=ray, on_start=start,
-                                 on_trial=lambda trial: bar.advance(task))
+            results = run_trials(trials, setup, store, jobs, ray=ray, on_start=start, on_trial=finish)
         except KeyboardInterrupt:
             message = f"finished trials are in {out}: the same command continues from there"
             Console(stderr=True).print(message, markup=False)
