@@ -18,6 +18,7 @@ from tttkd_ros.simulation.drive import PERIOD, START, WORLDS, DriveProfile, driv
 from tttkd_ros.simulation.ego_motion import SPEED, VIEW_DISTANCE, EgoMotion, Rolling
 from tttkd_ros.simulation.layout import build
 from tttkd_ros.simulation.parts import LABEL_OF_PART
+from tttkd_ros.simulation.shifts import drive_seed
 
 FAST = Rolling(speed=20.0)
 
@@ -95,9 +96,10 @@ def test_odometry_covers_the_drive_at_its_speed(fast):
     np.testing.assert_allclose(speed, FAST.speed, rtol=0.05)
 
 
-def test_a_rolling_bag_is_read_compensated(tmp_path):
-    simulate(tmp_path / "bag", sweeps=2, rolling=True, speed=20.0)
-    arguments = "kitti", 0, 2, DriveProfile(rolling=FAST)
+@pytest.mark.parametrize(("shift", "seed"), [(None, 0), ("kitti", drive_seed("kitti", 0))])
+def test_a_rolling_bag_is_read_compensated(shift, seed, tmp_path):
+    simulate(tmp_path / "bag", shift=shift, sweeps=2, rolling=True, speed=20.0)
+    arguments = "kitti", seed, 2, DriveProfile(rolling=FAST)
     trajectory = Trajectory(*odometry(*arguments))
     for read, frame in zip(BagReader(tmp_path / "bag").frames(), frames(*arguments), strict=True):
         np.testing.assert_array_equal(read.points, frame.points)

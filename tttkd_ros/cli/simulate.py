@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, shifted_frames
+from tttkd_ros.simulation.shifts import GROUPS, SHIFTS, drive_seed, shifted_frames
 
 _SHIFT_HELP = "a named target shift instead of a plain world. Each has its own world.\n" + "\n".join(
     f"{group}:\n" + "\n".join(f"    {name}: {shift.description}" for name, shift in shifts.items())
@@ -60,11 +60,12 @@ def simulate(
     profile = DriveProfile(rolling=Rolling(speed=speed) if rolling else None, stop=stop)
     if shift is None:
         name = simulated_world = world or "kitti"
+        own_seed = seed
         sequence = frames(name, seed, sweeps, profile)
     else:
-        name, simulated_world = shift, SHIFTS[shift].world
+        name, simulated_world, own_seed = shift, SHIFTS[shift].world, drive_seed(shift, seed)
         sequence = shifted_frames(shift, seed, sweeps, rolling=profile.rolling)
-    poses = deque(zip(*odometry(simulated_world, seed, sweeps, profile), strict=True) if rolling else ())
+    poses = deque(zip(*odometry(simulated_world, own_seed, sweeps, profile), strict=True) if rolling else ())
     with BagWriter(out) as bag, Progress() as bar:
         task = bar.add_task(f"{name} {seed}", total=sweeps)
         for frame in sequence:
