@@ -99,6 +99,10 @@ def test_iou_of_each_class_is_a_mean_over_the_shifts_of_a_group():
     assert (cells(sheet, "away", "a"), cells(sheet, "away", "b")) == (["25.0±7.1"], ["60.0±0.0"])
 
 
+def test_a_group_of_one_shift_is_not_shown_twice():
+    assert list(class_sheet(board(home={"frozen": [40]}, kitti={"frozen": [40]})).groups) == ["in distribution", "away"]
+
+
 def test_the_worst_class_pools_seeds_and_is_sought_on_every_shift():
     found = board(
         home={"frozen": [(60, 50), (60, 70)], "tent": [(60, 30), (60, 80)]},

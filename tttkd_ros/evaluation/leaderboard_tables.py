@@ -81,7 +81,8 @@ def gap_sheet(board: Leaderboard) -> Sheet:
 
 def class_sheet(board: Leaderboard) -> Sheet:
     """IoU of each class under `MAIN_SHIFT`, and its mean over the shifts of each group."""
-    chosen = {f"{MAIN_SHIFT} alone": [MAIN_SHIFT]} if MAIN_SHIFT in board.miou else {}
+    repeated = [MAIN_SHIFT] in board.shifts.values()
+    chosen = {f"{MAIN_SHIFT} alone": [MAIN_SHIFT]} if MAIN_SHIFT in board.miou and not repeated else {}
     groups = {}
     for group, shifts in (chosen | board.shifts).items():
         values = np.moveaxis(board.class_iou(shifts), 2, 0)
