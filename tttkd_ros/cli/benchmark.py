@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,6 +16,11 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import ControlName, MethodName
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
+
+if TYPE_CHECKING:
+    from tttkd_ros.evaluation.result import Result
+    from tttkd_ros.evaluation.store import Store
+    from tttkd_ros.evaluation.trials import Setup, Trial
 
 DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "ttt-kd-o")
 
@@ -64,7 +69,6 @@ def benchmark(
     """
     options = dict(locals())  # before there are other local names
     from rich.console import Console
-    from rich.progress import Progress
 
     from tttkd_ros.evaluation.leaderboard import Leaderboard
     from tttkd_ros.evaluation.leaderboard_tables import content, markdown, printed
@@ -72,7 +76,7 @@ def benchmark(
     from tttkd_ros.evaluation.report import write_json
     from tttkd_ros.evaluation.runs import plan
     from tttkd_ros.evaluation.store import Store
-    from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, check, run_trials
+    from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, check
     from tttkd_ros.files import write_whole
 
     for name, value in (("jobs", jobs), ("sweeps", sweeps)):
@@ -94,13 +98,29 @@ def benchmark(
     check(trials, setup)  # before the folder is made, which is bound to its inputs
     inputs = benchmark_inputs(setup)
     store = Store(out, inputs)
+    results = _run(trials, setup, store, jobs, ray)
+    board = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
+    command = _command(options)
+    write_json(out / "results.json", content(board, command, inputs["code"]))
+    write_whole(out / "table.md", markdown(board, command, inputs["code"]).encode())
+    for table in printed(board):
+        Console().print(table)
+
+
+def _run(trials: Sequence[Trial], setup: Setup, store: Store, jobs: int, ray: str | None) -> dict[Trial, list[Result]]:
+    """Run the trials and show how many are finished and the time left."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tttkd_ros.evaluation.trials import run_trials
+
     # A trial takes minutes, so the time left is estimated from all of them, not from rich's last 30 seconds.
     with Progress(speed_estimate_period=float("inf")) as bar:
         task = bar.add_task("trials", total=None)
 
         def start(missing: int) -> None:
             counts = f"{len(trials) - missing} of {len(trials)} trials are finished, {missing} to run"
-            bar.console.print(f"{counts}; a trial is {len(runs)} runs x {sweeps} sweeps", highlight=False)
+            bar.console.print(f"{counts}; a trial is {len(setup.runs)} runs x {setup.sweeps} sweeps", highlight=False)
             bar.update(task, total=missing)
             bar.advance(task, 0)  # so that the estimate starts here, not when the first trial ends
 
@@ -113,17 +133,11 @@ def benchmark(
                                   highlight=False)
 
         try:
-            results = run_trials(trials, setup, store, jobs, ray=ray, on_start=start, on_trial=finish)
+            return run_trials(trials, setup, store, jobs, ray=ray, on_start=start, on_trial=finish)
         except KeyboardInterrupt:
-            message = f"finished trials are in {out}: the same command continues from there"
+            message = f"finished trials are in {store.folder}: the same command continues from there"
             Console(stderr=True).print(message, markup=False)
             raise
-    board = Leaderboard(results, {group: list(shifts) for group, shifts in GROUPS.items()})
-    command = _command(options)
-    write_json(out / "results.json", content(board, command, inputs["code"]))
-    write_whole(out / "table.md", markdown(board, command, inputs["code"]).encode())
-    for table in printed(board):
-        Console().print(table)
 
 
 def _command(options: Mapping[str, object]) -> str:
