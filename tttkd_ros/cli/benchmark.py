@@ -49,9 +49,8 @@ def benchmark(
         method: methods to compare, as in `tttkd evaluate --help`. Frozen, the student without adaptation, always runs.
         seeds: of the drives.
         sweeps: length of each drive.
-        control: also run ttt-kd-o and ttt-kd with these controls, see `tttkd evaluate --help`. Frozen and the three runs
-            of `--control no-image --bn-momentum 0 0.005` separate, at each stride, what images and statistics
-            contribute.
+        control: also run ttt-kd-o and ttt-kd with these controls, see `tttkd evaluate --help`. Frozen and the runs of
+            `--control no-image --bn-momentum 0 0.005` show, at each stride, what images and statistics contribute.
         stride: online methods take a step on every stride-th sweep. Several values give a run each.
         learning_rate: of ttt-kd-o and ttt-kd. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the

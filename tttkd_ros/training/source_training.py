@@ -190,8 +190,8 @@ def labelled_targets(
 
 
 def augment(points: Tensor, generator: np.random.Generator) -> Tensor:
-    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about the
-    vertical. xMUDA's translation is the offset of the voxels.
+    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about
+    the vertical. xMUDA's translation is the offset of the voxels.
     """
     matrix = np.eye(3) + generator.normal(0, 0.1, (3, 3))
     matrix[1] *= generator.choice((-1, 1))
