@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines import adacontrast
 from tttkd_ros.baselines.adacontrast import AdaContrast, contrastive_loss, vote_pseudo_labels
+from tttkd_ros.segmenter.student import Student
 
 CONFIG = TTTConfig(stride=1)
 
@@ -25,6 +26,21 @@ def test_the_momentum_encoder_is_updated_with_0_999_before_each_step(town, monke
     adapter.step(town.frame(1), CONFIG)
     assert torch.allclose(parameters(adapter._state.encoder), 0.999 * shipped + 0.001 * once, atol=1e-7)
     assert (once - shipped).abs().max() > 1e-3
+
+
+def test_each_augmented_view_has_other_voxels(town, monkeypatch):
+    adapter, views = AdaContrast(town.student), []
+    forward = Student.forward
+
+    def spy(student, points, offsets=None):
+        views.append((len(points), tuple(offsets[0].tolist())))
+        return forward(student, points, offsets)
+
+    monkeypatch.setattr(Student, "forward", spy)
+    adapter.step(town.frame(0), CONFIG)
+    sizes, offsets = zip(*views, strict=True)
+    assert sizes == (1100,) * 4
+    assert len(set(offsets)) == 3  # the weak view serves twice
 
 
 def test_the_queues_hold_the_newest_points_up_to_their_size(town, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from tttkd_ros.adaptation.batch_norm import deepest_voxel
 from tttkd_ros.baselines.augmentation import strong_augmentation, weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
 from tttkd_ros.baselines.batch_norm import ema_update
@@ -62,23 +63,24 @@ class AdaContrast(Baseline[AdaContrastState]):
     def _update(self, state: AdaContrastState, inputs: AdaptationInput) -> float:
         student, encoder, points, generator = state.student, state.encoder, inputs.points, state.generator
         sample = torch.randperm(len(points), generator=generator)[:MAX_POINTS].to(points.device)
-        weak_view = weak_augmentation(points, generator)
-        query_view = strong_augmentation(points, generator)
-        key_view = strong_augmentation(points, generator)
+        max_offset = deepest_voxel(student)
+        weak_view = weak_augmentation(points, generator, max_offset)
+        query_view = strong_augmentation(points, generator, max_offset)
+        key_view = strong_augmentation(points, generator, max_offset)
         with torch.no_grad():
-            features = student(weak_view)[sample]
+            features = student(weak_view.points, [weak_view.offset])[sample]
             probabilities = student.logits(features).softmax(1)
             labels = vote_pseudo_labels(features, probabilities, state.features, state.probabilities)
             ema_update(encoder.backbone, student.backbone, MOMENTUM, statistics=False)
-            keys = normalize(encoder(key_view)[sample], dim=1)
-        features = student(query_view)[sample]
+            keys = normalize(encoder(key_view.points, [key_view.offset])[sample], dim=1)
+        features = student(query_view.points, [query_view.offset])[sample]
         logits = student.logits(features)
         mean = logits.softmax(1).mean(0)
         contrast = contrastive_loss(normalize(features, dim=1), keys, labels, state.keys, state.key_labels)
         loss = cross_entropy(logits, labels) + contrast + (mean * (mean + 1e-8).log()).sum()
         value = gradient_step(loss, state.optimiser)
         with torch.no_grad():
-            features = encoder(weak_view)[sample]
+            features = encoder(weak_view.points, [weak_view.offset])[sample]
             state.features = _enqueue(state.features, features)
             state.probabilities = _enqueue(state.probabilities, student.logits(features).softmax(1))
             state.keys, state.key_labels = _enqueue(state.keys, keys), _enqueue(state.key_labels, labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tttkd_ros.adaptation.batch_norm import dua_momentum, update_bn_stats
+from tttkd_ros.adaptation.batch_norm import deepest_voxel, dua_momentum, update_bn_stats
 from tttkd_ros.baselines.augmentation import weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState
 from tttkd_ros.segmenter.student import Student
@@ -19,15 +19,17 @@ class Dua(Baseline[BaselineState]):
     The k-th update, counted from 1, mixes in the statistics of a batch with momentum 0.1 * 0.94^k + 0.005 (equations 2
     to 4). Predictions use the running statistics. A batch is made of one sample by augmentation.
 
-    Differences from the source: it augments a sweep 4 times by mirroring, quarter turns about z and shifts, instead of
-    an image 64 times by crops, flips and quarter turns, because a cloud has thousands of rows for the statistics. The
-    source stops after 80 samples and reports its best test score on the way; here adaptation goes on for as long as
-    sweeps arrive, and labels are never used.
+    Differences from the source: it augments a sweep 4 times, because a cloud has thousands of rows for the statistics.
+    A copy is mirrored, turned by quarters about z and has other voxels. The source augments an image 64 times by crops,
+    flips and quarter turns. It stops after 80 samples and reports its best test score on the way; here adaptation goes
+    on for as long as sweeps arrive, and labels are never used.
     """
 
     def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
         return BaselineState(student.requires_grad_(False).eval(), generator, optimiser=None)
 
     def _update(self, state: BaselineState, inputs: AdaptationInput) -> None:
-        batch = [weak_augmentation(inputs.points, state.generator) for _ in range(BATCH_SIZE)]
-        update_bn_stats(state.student, state.student.voxels(batch), dua_momentum(state.updates, MIN_MOMENTUM))
+        max_offset = deepest_voxel(state.student)
+        batch = [weak_augmentation(inputs.points, state.generator, max_offset) for _ in range(BATCH_SIZE)]
+        voxels = state.student.voxels([cloud.points for cloud in batch], [cloud.offset for cloud in batch])
+        update_bn_stats(state.student, voxels, dua_momentum(state.updates, MIN_MOMENTUM))
