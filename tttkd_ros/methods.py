@@ -19,16 +19,18 @@ class MethodSpec:
     """What a method needs.
 
     Args:
-        build: makes the adapter from student (which it copies), teacher (None if no images are used) and seed; None for
-            a method that does not adapt.
+        build: makes the adapter from student (which it copies), teacher (None if no images are used) and seed, and
+            with `own_learning_rate` from learning_rate (None for the default); None for a method that does not adapt.
         uses_images: it learns from images, and so needs a camera and a teacher.
         online: updates are kept from sweep to sweep.
+        own_learning_rate: it has a learning rate, which is not that of `TTTConfig`.
         batch_statistics: it predicts with the statistics of each sweep instead of the running ones.
     """
 
-    build: Callable[[Student, Teacher | None, int], Adapter] | None = None
+    build: Callable[..., Adapter] | None = None
     uses_images: bool = False
     online: bool = False
+    own_learning_rate: bool = False
     batch_statistics: bool = False
 
     def predictor(self, student: Student) -> Student:
@@ -40,34 +42,34 @@ class MethodSpec:
         return with_batch_statistics(student)
 
 
-def _tent(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+def _tent(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
     from tttkd_ros.baselines.tent import Tent
 
-    return Tent(student, seed=seed)
+    return Tent(student, seed, learning_rate)
 
 
 def _dua(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
     from tttkd_ros.baselines.dua import Dua
 
-    return Dua(student, seed=seed)
+    return Dua(student, seed)
 
 
-def _adacontrast(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+def _adacontrast(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
     from tttkd_ros.baselines.adacontrast import AdaContrast
 
-    return AdaContrast(student, seed=seed)
+    return AdaContrast(student, seed, learning_rate)
 
 
-def _xmuda(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+def _xmuda(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
     from tttkd_ros.baselines.xmuda import XMuda
 
-    return XMuda(student, teacher, _image_head(student, teacher), seed=seed)
+    return XMuda(student, teacher, _image_head(student, teacher), seed, learning_rate)
 
 
-def _mm_tta(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+def _mm_tta(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
     from tttkd_ros.baselines.mm_tta import MMTTA
 
-    return MMTTA(student, teacher, _image_head(student, teacher), seed=seed)
+    return MMTTA(student, teacher, _image_head(student, teacher), seed, learning_rate)
 
 
 def _ttt_kd(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
@@ -87,11 +89,11 @@ FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o"
 METHODS: dict[str, MethodSpec] = {
     FROZEN: MethodSpec(),  # the student as it is: the paper's Joint-Train
     SOURCE_ONLY: MethodSpec(),  # a student that was trained without a teacher, as it is
-    "tent": MethodSpec(_tent, online=True, batch_statistics=True),
+    "tent": MethodSpec(_tent, online=True, own_learning_rate=True, batch_statistics=True),
     "dua": MethodSpec(_dua, online=True),
-    "adacontrast": MethodSpec(_adacontrast, online=True),
-    "xmuda": MethodSpec(_xmuda, uses_images=True, online=True),
-    "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True),
+    "adacontrast": MethodSpec(_adacontrast, online=True, own_learning_rate=True),
+    "xmuda": MethodSpec(_xmuda, uses_images=True, online=True, own_learning_rate=True),
+    "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True, own_learning_rate=True),
     ONLINE_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),
     OFFLINE_KD: MethodSpec(_ttt_kd, uses_images=True),  # every sweep by itself, from the shipped weights
 }

@@ -36,10 +36,9 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def make_adapter(name, town):
+def make_adapter(name, town, **settings):
     arguments = (town.student, town.teacher, town.head) if name in CROSS_MODAL else (town.student,)
-    faster = type("Faster", (METHODS[name],), {"learning_rate": 1e-2})
-    return faster(*arguments)
+    return METHODS[name](*arguments, **settings)
 
 
 @pytest.fixture(params=METHODS)
@@ -49,7 +48,7 @@ def name(request):
 
 @pytest.fixture
 def make(name, town):
-    return lambda: make_adapter(name, town)
+    return lambda: make_adapter(name, town, learning_rate=None if name == "dua" else 1e-2)
 
 
 def run(adapter, town, seeds, config=CONFIG):
@@ -190,6 +189,11 @@ def test_only_the_cross_modal_methods_need_a_camera(name, make, town):
     report = make().step(dataclasses.replace(town.frame(0), views=()), CONFIG)
     assert report.accepted == (name not in CROSS_MODAL)
     assert report.accepted or report.points == 0
+
+
+def test_a_negative_learning_rate_is_rejected(name, town):
+    with pytest.raises(ValueError, match="learning_rate is -1.0, (but Dua has none|expected)"):
+        make_adapter(name, town, learning_rate=-1.0)
 
 
 @pytest.mark.parametrize("method", [XMuda, MMTTA])

@@ -63,6 +63,13 @@ def test_numbers_of_images_apply_to_methods_that_use_images():
     ]  # fmt: skip
 
 
+def test_learning_rates_of_baselines_apply_to_those_that_have_one():
+    assert titles("dua", "tent", "xmuda", "ttt-kd-o", baseline_learning_rates=(1e-3, 3e-3), **ONE) == [
+        "frozen", "tent, stride 5, lr 0.001", "tent, stride 5, lr 0.003", "dua, stride 5",
+        "xmuda, stride 5, lr 0.001", "xmuda, stride 5, lr 0.003", "ttt-kd-o, stride 5, lr 1.0",
+    ]  # fmt: skip
+
+
 def test_ttt_kd_runs_with_each_control_as_well():
     assert titles("tent", "xmuda", "ttt-kd-o", controls=("other-image", "no-image"), **ONE) == [
         "frozen", "tent, stride 5", "xmuda, stride 5", "ttt-kd-o, stride 5, lr 1.0",

@@ -175,7 +175,8 @@ def test_figures_derive_from_the_sweeps_matrices(drive, student):
     [({"method": "eata"}, "method is 'eata'"), ({"method": "frozen", "control": "other-image"}, "learns from no image"),
      ({"method": "tent", "images": 1}, "learns from no image"), ({"rotations": 0}, "rotations is 0"),
      ({"control": "noise"}, "control is 'noise'"), ({"shift_z": float("nan")}, "shift_z is nan"),
-     ({"images": 0}, "images is 0, expected at least 1")],
+     ({"images": 0}, "images is 0, expected at least 1"),
+     ({"method": "dua", "learning_rate": 0.1}, "'dua' has none of its own")],
 )
 def test_impossible_runs_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -189,6 +190,13 @@ def test_methods_that_need_no_images_learn_from_every_strided_sweep(drive, stude
     result, frozen = replay(blind, student, None, method), run(drive, student, "frozen")
     assert result.steps_accepted == 3 and not result.matrices[:, 1].any()
     assert (result.matrices.sum(1)[1:] != frozen.matrices.sum(1)[1:]).any()
+
+
+def test_a_run_can_replace_a_baseline_s_learning_rate(drive, student):
+    results = [replay(drive, student, None, RunConfig("tent", TTTConfig(stride=1, min_points=10), learning_rate=rate))
+               for rate in (None, 0.0, 0.1)]
+    assert len({result.matrices.tobytes() for result in results}) == 3
+    assert [result.title for result in results[1:]] == ["tent, stride 1, lr 0.0", "tent, stride 1, lr 0.1"]
 
 
 def test_tent_predicts_with_each_sweep_s_own_statistics(drive, student):

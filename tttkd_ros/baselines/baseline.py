@@ -51,12 +51,19 @@ class AdaptationInput:
 class Baseline(ABC, Generic[S]):
     """An `Adapter` that runs `config.steps` updates per frame on its own copy of a student.
 
-    It updates a copy of its state, which replaces the state only if the step is accepted."""
+    It updates a copy of its state, which replaces the state only if the step is accepted. learning_rate: None for the
+    method's own. Raises ValueError for a negative one, or if the method has none."""
 
     learning_rate = math.nan  # for a method without one
 
-    def __init__(self, student: Student, seed: int = 0):
+    def __init__(self, student: Student, seed: int = 0, learning_rate: float | None = None):
         self._seed = seed
+        if learning_rate is not None:
+            if math.isnan(self.learning_rate):
+                raise ValueError(f"learning_rate is {learning_rate}, but {type(self).__name__} has none: leave it out")
+            if not 0 <= learning_rate < math.inf:
+                raise ValueError(f"learning_rate is {learning_rate}, expected a number of at least 0")
+            self.learning_rate = learning_rate
         self._stream = CudaStream(student.teacher_mean.device, urgent=False)
         self._version = 0
         self._restart(student)
@@ -152,13 +159,15 @@ class CrossModalBaseline(Baseline[S]):
     other classes than the student, or other features than the teacher.
     """
 
-    def __init__(self, student: Student, teacher: Teacher, head: ImageHead, seed: int = 0):
+    def __init__(
+        self, student: Student, teacher: Teacher, head: ImageHead, seed: int = 0, learning_rate: float | None = None,
+    ):
         if (head.class_set, head.dim) != (student.config.class_set, teacher.dim):
             raise ValueError(f"the image head has the classes {head.class_set!r} and {head.dim} features, but the "
                              f"student has {student.config.class_set!r} and the teacher {teacher.dim} features; "
                              "train a head that fits")
         self._teacher, self._head = teacher, head.to(student.teacher_mean.device)
-        super().__init__(student, seed)
+        super().__init__(student, seed, learning_rate)
 
     def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
         points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only

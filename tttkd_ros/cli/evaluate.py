@@ -20,9 +20,10 @@ def evaluate(
     bag: tyro.conf.Positional[tuple[Path, ...]], /, *, method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
     control: tuple[ControlName, ...] = (),
     stride: tuple[int, ...] = (TTTConfig.stride,), learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
-    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,),
-    images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points, guard: bool = TTTConfig.guard,
-    paper: bool = False, rotations: int = 1, seed: int = 0, shift_z: float = 0.0, limit: int | None = None,
+    baseline_learning_rate: tuple[float, ...] = (), bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
+    steps: tuple[int, ...] = (25,), images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points,
+    guard: bool = TTTConfig.guard, paper: bool = False,
+    rotations: int = 1, seed: int = 0, shift_z: float = 0.0, limit: int | None = None,
     model: Path | None = None, source_only: Path | None = None, teacher: str | None = None,
     engine: str = "auto", device: str = "cpu",
     rig: Path | None = None, points_topic: str | None = None, truth_topic: str | None = None, truth: bool = True,
@@ -52,7 +53,9 @@ def evaluate(
             (BatchNorm statistics only). A gain that remains does not come from the images. No-image is left out if the
             statistics are frozen too: nothing would adapt.
         stride: online methods take a step on every stride-th sweep. Several values give a run each.
-        learning_rate: of the SGD of ttt-kd-o and ttt-kd; other methods have their own. Several values give a run each.
+        learning_rate: of the SGD of ttt-kd-o and ttt-kd. Several values give a run each.
+        baseline_learning_rate: of each baseline that has one (tent, adacontrast, xmuda and mm-tta), instead of its own
+            default. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
             paper. Several values give a run each.
         steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
@@ -122,8 +125,8 @@ def evaluate(
         guard, bn_momentum = config.guard, (config.bn_momentum,)
     runs = plan(
         method, RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations), strides=stride,
-        learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps, images=images, controls=control,
-        source_only=source_only is not None,
+        learning_rates=learning_rate, baseline_learning_rates=baseline_learning_rate, bn_momenta=bn_momentum,
+        steps=steps, images=images, controls=control, source_only=source_only is not None,
     )  # fmt: skip
     models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
     for target in (json_file, rerun):

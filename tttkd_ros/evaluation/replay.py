@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from tttkd_ros.adaptation.adapter import StepReport
+from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
@@ -41,6 +41,7 @@ class RunConfig:
     control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
     shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
     images: maximum number of images per sweep to learn from; None for all.
+    learning_rate: of a method with `own_learning_rate`; None for its default. TTT-KD's is in `config`.
     """
 
     method: str = ONLINE_KD
@@ -50,6 +51,7 @@ class RunConfig:
     seed: int = 0
     rotations: int = 1
     images: int | None = None
+    learning_rate: float | None = None
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -59,6 +61,9 @@ class RunConfig:
         for option, value in (("control", self.control), ("images", self.images)):
             if value is not None and not self.uses_images:
                 raise ValueError(f"{option} is {value!r}, but {self.method!r} learns from no image: leave it out")
+        if self.learning_rate is not None and not METHODS[self.method].own_learning_rate:
+            raise ValueError(f"learning_rate is {self.learning_rate}, but {self.method!r} has none of its own: leave it "
+                             "out")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
         for option, value in (("rotations", self.rotations), ("images", self.images)):
@@ -91,13 +96,15 @@ class RunConfig:
 
     @property
     def settings(self) -> dict[str, float | int | str | None]:
-        """Settings that affect this run. Methods other than TTT-KD have a learning rate of their own."""
+        """Settings that affect this run. The learning rate of a baseline is one if it is not the method's default."""
         settings: dict[str, float | int | str | None] = {"seed": self.seed, "rotations": self.rotations}
         if self.adapts:
             settings["steps"] = self.config.steps
         if self.method in (ONLINE_KD, OFFLINE_KD):
             settings |= {"learning_rate": self.config.learning_rate, "bn_momentum": self.config.bn_momentum,
                          "kd_points": self.config.kd_points, "guard": self.effective_config.guard}
+        if self.learning_rate is not None:
+            settings["learning_rate"] = self.learning_rate
         if self.uses_images:
             settings |= {"control": self.control, "images": self.images}
         if METHODS[self.method].online:
@@ -110,6 +117,11 @@ class RunConfig:
     def title(self) -> str:
         return title(self.method, self.settings)
 
+    def build_adapter(self, student, teacher) -> Adapter:
+        """Make the adapter of a run that adapts. Raises ValueError or FileNotFoundError if the models do not fit."""
+        own = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        return METHODS[self.method].build(student, teacher, self.seed, **own)
+
 
 TimedPrediction = tuple[Frame, Prediction, float]  # a sweep's, with the seconds that it took without adaptation
 
@@ -117,7 +129,7 @@ TimedPrediction = tuple[Frame, Prediction, float]  # a sweep's, with the seconds
 def check_fit(run: RunConfig, student, teacher) -> None:
     """Build the run's adapter once. Raises ValueError or FileNotFoundError if the models do not fit the method."""
     if run.adapts:
-        METHODS[run.method].build(student, teacher, run.seed)
+        run.build_adapter(student, teacher)
 
 
 def replay(
@@ -165,7 +177,7 @@ def replay(
 
 def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> Iterator[TimedPrediction]:
     spec = METHODS[run.method]
-    build = partial(spec.build, student, teacher, run.seed) if run.adapts else None
+    build = partial(run.build_adapter, student, teacher) if run.adapts else None
     pipeline = Pipeline(
         spec.predictor(student), build, run.effective_config, background=False, on_report=reports.append,
         rotations=run.rotations,
@@ -182,7 +194,7 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
 
 
 def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> Iterator[TimedPrediction]:
-    adapter = METHODS[OFFLINE_KD].build(student, teacher, run.seed)
+    adapter = run.build_adapter(student, teacher)
     segmenter = Segmenter(student, run.rotations)
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:

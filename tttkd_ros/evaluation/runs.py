@@ -43,15 +43,15 @@ class BagResults:
 def plan(
     names: Sequence[str], common: RunConfig, *, strides: Sequence[int], learning_rates: Sequence[float],
     bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), controls: Sequence[str] = (),
-    source_only: bool = False,
+    baseline_learning_rates: Sequence[float] = (), source_only: bool = False,
 ) -> list[RunConfig]:
     """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
     `names` are methods or "all", `common` are settings that all runs share. Strides go to every online method, learning
     rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images to
     methods that learn from images. controls: run ttt-kd-o and ttt-kd with each of them as well. Without images and with
-    frozen statistics nothing adapts, so that run is left out: it equals frozen. source_only: run the student trained
-    without the teacher as well.
+    frozen statistics nothing adapts, so that run is left out: it equals frozen. baseline_learning_rates: instead of the
+    default of each baseline that has one. source_only: run the student trained without the teacher as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -71,11 +71,13 @@ def plan(
         }
         choices = {key: values for key, values in choices.items() if values}
         counts = images if spec.uses_images and images else (None,)
-        for control, count, *values in product((None, *(controls if kd else ())), counts, *choices.values()):
+        rates = baseline_learning_rates if spec.own_learning_rate and baseline_learning_rates else (None,)
+        variants = product((None, *(controls if kd else ())), counts, rates)
+        for (control, count, rate), values in product(variants, product(*choices.values())):
             config = replace(common.config, **dict(zip(choices, values, strict=True)))
             if control == NO_IMAGE and config.bn_momentum == 0:
                 continue
-            runs.append(replace(common, method=name, config=config, images=count, control=control))
+            runs.append(replace(common, method=name, config=config, images=count, control=control, learning_rate=rate))
     return list({run.title: run for run in runs}.values())
 
 
