@@ -62,8 +62,8 @@ class RunConfig:
             if value is not None and not self.uses_images:
                 raise ValueError(f"{option} is {value!r}, but {self.method!r} learns from no image: leave it out")
         if self.learning_rate is not None and not METHODS[self.method].own_learning_rate:
-            raise ValueError(f"learning_rate is {self.learning_rate}, but {self.method!r} has none of its own: leave it "
-                             "out")
+            raise ValueError(f"learning_rate is {self.learning_rate}, but {self.method!r} has none of its own: "
+                             "leave it out")
         if not np.isfinite(self.shift_z):
             raise ValueError(f"shift_z is {self.shift_z} m, expected a finite number")
         for option, value in (("rotations", self.rotations), ("images", self.images)):
