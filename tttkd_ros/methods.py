@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tttkd_ros.adaptation.adapter import Adapter
     from tttkd_ros.adaptation.targets import Teacher
     from tttkd_ros.segmenter.student import Student
@@ -25,6 +27,7 @@ class MethodSpec:
         online: updates are kept from sweep to sweep.
         own_learning_rate: it has a learning rate, which is not that of `TTTConfig`.
         batch_statistics: it predicts with the statistics of each sweep instead of the running ones.
+        own_student: its student is another one than that of all other methods, so it needs a checkpoint of its own.
     """
 
     build: Callable[..., Adapter] | None = None
@@ -32,6 +35,7 @@ class MethodSpec:
     online: bool = False
     own_learning_rate: bool = False
     batch_statistics: bool = False
+    own_student: bool = False
 
     def predictor(self, student: Student) -> Student:
         """Return the student that predicts with the weights of the adapter."""
@@ -85,10 +89,12 @@ def _image_head(student: Student, teacher: Teacher):
     return load_image_head(shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
 
 
-FROZEN, SOURCE_ONLY, ONLINE_KD, OFFLINE_KD = "frozen", "source-only", "ttt-kd-o", "ttt-kd"
+FROZEN, ONLINE_KD, OFFLINE_KD = "frozen", "ttt-kd-o", "ttt-kd"
 METHODS: dict[str, MethodSpec] = {
     FROZEN: MethodSpec(),  # the student as it is: the paper's Joint-Train
-    SOURCE_ONLY: MethodSpec(),  # a student that was trained without a teacher, as it is
+    "source-only": MethodSpec(own_student=True),  # a student that was trained without a teacher, as it is
+    "distilled": MethodSpec(own_student=True),  # one that was first distilled on unlabelled sweeps of the target too
+    "oracle": MethodSpec(own_student=True),  # one that was trained on the target's labels
     "tent": MethodSpec(_tent, online=True, own_learning_rate=True, batch_statistics=True),
     "dua": MethodSpec(_dua, online=True),
     "adacontrast": MethodSpec(_adacontrast, online=True, own_learning_rate=True),
@@ -97,3 +103,9 @@ METHODS: dict[str, MethodSpec] = {
     ONLINE_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),
     OFFLINE_KD: MethodSpec(_ttt_kd, uses_images=True),  # every sweep by itself, from the shipped weights
 }
+OWN_STUDENT = tuple(name for name, spec in METHODS.items() if spec.own_student)
+
+
+def own_students(**checkpoints: Path | None) -> dict[str, Path]:
+    """Return method -> checkpoint for the options of `OWN_STUDENT` that are given, e.g. source_only for source-only."""
+    return {name.replace("_", "-"): path for name, path in checkpoints.items() if path is not None}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import Dinov2Config, Dinov2Model
 
+from tttkd_ros.digests import digest
 from tttkd_ros.evaluation import runs
 
 METHODS = {"method": ("tent", "ttt-kd-o", "ttt-kd"), "stride": (1, 2), "learning_rate": (0.1, 1.0), "steps": (2,)}
@@ -248,13 +249,20 @@ def test_runs_with_a_teacher_are_not_reused_for_one_that_cannot_be_loaded(run, b
     assert "no teacher at 'nowhere'" in caplog.text
 
 
-def test_a_student_trained_without_the_teacher_is_run_beside_the_others(run, tiny, bag, tmp_path):
-    run(bag, json_file=tmp_path / "out.json", method=("frozen",), source_only=tiny.student(2))
-    frozen, other = load(tmp_path / "out.json")["results"]
-    assert (other["method"], other["steps_tried"]) == ("source-only", 0)
-    assert other["agreement"] < 100 and other["miou"] != frozen["miou"]
+def test_students_of_other_trainings_are_run_beside_the_others(run, tiny, bag, tmp_path):
+    others = {"source_only": tiny.student(2), "distilled": tiny.student(3), "oracle": tiny.student(4)}
+    run(bag, out=tmp_path / "out", method=("frozen",), **others)
+    results = load(tmp_path / "out" / "results.json")["results"]
+    assert [result["method"] for result in results] == ["frozen", "source-only", "distilled", "oracle"]
+    assert len({result["miou"] for result in results}) == 4
+    assert all(result["steps_tried"] == 0 for result in results)
+    assert load(tmp_path / "out" / "inputs.json")["distilled"] == digest(others["distilled"])
+
+
+@pytest.mark.parametrize("name", ["source_only", "distilled", "oracle"])
+def test_a_missing_student_of_another_training_is_named(run, bag, tmp_path, name):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        run(bag, source_only=tmp_path / "nowhere")
+        run(bag, **{name: tmp_path / "nowhere"})
 
 
 def test_a_bag_cut_short_is_evaluated_up_to_the_cut(run, tiny, tmp_path, capsys):

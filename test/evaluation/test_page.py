@@ -15,7 +15,8 @@ import torch
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.cli.evaluate import evaluate
-from tttkd_ros.evaluation.page import NAME, Other, page, read_evaluations
+from tttkd_ros.evaluation.models import Models
+from tttkd_ros.evaluation.page import NAME, Other, model_provenance, page, read_evaluations
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.segmenter.checkpoint import save_student
@@ -306,3 +307,9 @@ def test_the_command_writes_the_page(tmp_path):
     content = (tmp_path / "out" / NAME).read_text()
     assert "<h1>Evaluation: bag</h1>" in content and "for a test" in content
     assert captions(content)[-2:] == ["from above", "on the image of camera_front"]
+
+
+def test_the_provenance_of_every_student_is_known(tiny):
+    models = Models(tiny.model, own_students={"oracle": tiny.student(4)})
+    found = model_provenance(models, {"model": "a" * 64, "oracle": "b" * 64})
+    assert {name: each["SHA-256"][0] for name, each in found.items()} == {"student": "a", "oracle student": "b"}

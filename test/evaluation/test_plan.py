@@ -6,7 +6,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import ControlName, MethodName
 from tttkd_ros.evaluation.replay import CONTROLS, RunConfig
 from tttkd_ros.evaluation.runs import ALL, plan
-from tttkd_ros.methods import METHODS, SOURCE_ONLY
+from tttkd_ros.methods import METHODS, OWN_STUDENT
 
 LISTS = {"strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (0.005,), "steps": (2, 25)}
 
@@ -20,7 +20,7 @@ def titles(*names, **lists):
 
 
 def test_the_command_offers_every_method_there_is():
-    assert {*get_args(MethodName)} == {*METHODS, ALL} - {SOURCE_ONLY}
+    assert {*get_args(MethodName)} == {*METHODS, ALL} - {*OWN_STUDENT}
 
 
 def test_the_command_offers_every_control_there_is():
@@ -47,11 +47,11 @@ def test_momenta_apply_to_ttt_kd():
 def test_shared_settings_are_in_every_run():
     runs = planned("all")
     assert {(run.config.kd_points, run.seed, run.rotations) for run in runs} == {(50, 3, 4)}
-    assert {run.method for run in runs} == {*METHODS} - {SOURCE_ONLY}
+    assert {run.method for run in runs} == {*METHODS} - {*OWN_STUDENT}
 
 
-def test_a_source_only_student_runs_if_there_is_one():
-    assert titles("frozen", source_only=True) == ["frozen", "source-only"]
+def test_methods_with_a_student_of_their_own_run_if_it_is_given():
+    assert titles("all", own_students=["oracle", "source-only"])[:3] == ["frozen", "source-only", "oracle"]
 
 
 ONE = {"strides": (5,), "learning_rates": (1.0,)}

@@ -14,6 +14,7 @@ import tyro
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.cli.evaluate import ControlName, MethodName
+from tttkd_ros.methods import own_students
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
 
@@ -32,7 +33,8 @@ def benchmark(
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
     guard: bool = TTTConfig.guard,
-    model: Path | None = None, source_only: Path | None = None, teacher: str | None = None, engine: str = "auto",
+    model: Path | None = None, source_only: Path | None = None, distilled: Path | None = None,
+    oracle: Path | None = None, teacher: str | None = None, engine: str = "auto",
     jobs: int = os.cpu_count() or 1, ray: str | None = None,
 ) -> None:
     """Compare methods on simulated drives under every target shift. Print mean and spread over the seeds.
@@ -61,6 +63,9 @@ def benchmark(
             like.
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
+        distilled: likewise, of a student distilled on unlabelled sweeps of source and target (`tttkd train student
+            --distil-first a2d2 kitti`).
+        oracle: likewise, of a student trained on the target's labels (`tttkd train student --world kitti`).
         teacher: teacher directory or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         jobs: number of processes, each with one computing thread.
@@ -87,11 +92,12 @@ def benchmark(
     if min(seeds) < 0:
         raise ValueError(f"seeds is {seeds}: expected none below 0")
     common = RunConfig("ttt-kd-o", TTTConfig(guard=guard), rotations=rotations)
+    checkpoints = own_students(source_only=source_only, distilled=distilled, oracle=oracle)
     runs = plan(
         method, common, strides=stride, learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps,
-        controls=control, source_only=source_only is not None,
+        controls=control, own_students=checkpoints,
     )  # fmt: skip
-    setup = Setup(tuple(runs), sweeps, model, teacher, source_only, engine)
+    setup = Setup(tuple(runs), sweeps, model, teacher, tuple(checkpoints.items()), engine)
     # Seed by seed, so that an interrupted benchmark has run all shifts equally often.
     trials = [Trial(name, seed) for seed in seeds for name in shift]
     check(trials, setup)  # before the folder is made, which is bound to its inputs

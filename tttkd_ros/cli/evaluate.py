@@ -10,9 +10,9 @@ import tyro
 from tttkd_ros.adaptation.config import TTTConfig, paper_config
 from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.matching import TOLERANCE_S
-from tttkd_ros.methods import METHODS, SOURCE_ONLY
+from tttkd_ros.methods import METHODS, OWN_STUDENT, own_students
 
-MethodName = Literal[("all", *(name for name in METHODS if name != SOURCE_ONLY))]
+MethodName = Literal[("all", *(name for name in METHODS if name not in OWN_STUDENT))]
 ControlName = Literal["other-image", "mean-features", "no-image"]
 
 
@@ -24,8 +24,8 @@ def evaluate(
     steps: tuple[int, ...] = (25,), images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points,
     guard: bool = TTTConfig.guard, paper: bool = False,
     rotations: int = 1, seed: int = 0, shift_z: float = 0.0, limit: int | None = None,
-    model: Path | None = None, source_only: Path | None = None, teacher: str | None = None,
-    engine: str = "auto", device: str = "cpu",
+    model: Path | None = None, source_only: Path | None = None, distilled: Path | None = None,
+    oracle: Path | None = None, teacher: str | None = None, engine: str = "auto", device: str = "cpu",
     rig: Path | None = None, points_topic: str | None = None, truth_topic: str | None = None, truth: bool = True,
     cameras: tuple[str, ...] | None = None, offset: tuple[float, ...] = (), tolerance: float = TOLERANCE_S,
     fixed_frame: str = "odom", base_frame: str = BASE_FRAME, channel_order: Literal["refuse", "bgr", "rgb"] = "refuse",
@@ -70,6 +70,9 @@ def evaluate(
         limit: use only the first sweeps of each bag.
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
+        distilled: likewise, of a student distilled on unlabelled sweeps of source and target (`tttkd train student
+            --distil-first a2d2 kitti`).
+        oracle: likewise, of a student trained on the target's labels (`tttkd train student --world kitti`).
         teacher: teacher directory or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         device: cpu or cuda.
@@ -123,12 +126,13 @@ def evaluate(
     if paper:
         config = paper_config(config)
         guard, bn_momentum = config.guard, (config.bn_momentum,)
+    checkpoints = own_students(source_only=source_only, distilled=distilled, oracle=oracle)
     runs = plan(
         method, RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations), strides=stride,
         learning_rates=learning_rate, baseline_learning_rates=baseline_learning_rate, bn_momenta=bn_momentum,
-        steps=steps, images=images, controls=control, source_only=source_only is not None,
+        steps=steps, images=images, controls=control, own_students=checkpoints,
     )  # fmt: skip
-    models = Models(model, teacher, source_only=source_only, engine=engine, device=device)
+    models = Models(model, teacher, own_students=checkpoints, engine=engine, device=device)
     for target in (json_file, rerun):
         if target is not None:
             require_writable(target)
@@ -151,7 +155,7 @@ def evaluate(
                 raise
             finished.append(BagResults(name, 0, (), damage=str(error)))
     # Report unreadable models before anything is written, and before hours of other runs.
-    _ = models.student, source_only and models.source_only
+    _ = models.student, [models.student_of(name) for name in checkpoints]
     others = read_evaluations(compare, out)
     if rerun is not None:
         require_rerun()

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 
 from tttkd_ros.evaluation.metrics import calibration_error
 from tttkd_ros.evaluation.result import WINDOW, Result, title
-from tttkd_ros.methods import FROZEN, METHODS, SOURCE_ONLY
+from tttkd_ros.methods import FROZEN, METHODS, OWN_STUDENT
 
-BASELINES = {FROZEN: "--", SOURCE_ONLY: ":"}  # drawn in every chart, to compare with; name -> dashes
+# Drawn in every chart, to compare with: name -> dashes
+BASELINES = {FROZEN: "--"} | dict(zip(OWN_STUDENT, (":", "-.", (0, (1, 4))), strict=True))
 SETTINGS = {"stride": "stride", "learning_rate": "learning rate", "steps": "steps", "images": "images per sweep"}
 MIN_BIN_SHARE = 1e-3  # minimum share of the points that a confidence bin needs to be drawn
 
@@ -46,7 +47,7 @@ class Line(NamedTuple):
     x: Sequence[float] | None = None
     colour: str = _GREY
     marker: str = ""
-    dashes: str = "-"
+    dashes: str | tuple = "-"  # matplotlib's linestyle
 
 
 def over_settings(results: Sequence[Result]) -> Iterator[Chart]:
@@ -148,7 +149,7 @@ def _over(key, results, heading, y, value) -> Iterator[Chart]:
 def _by_method(results, values, remark=lambda result: "", marker="") -> Iterator[tuple[str, list[Line]]]:
     """Lines of `values(result)` -> x, y for each method's runs, after those of the baselines."""
 
-    def line(result: Result, label: str, colour: str, dashes: str = "-") -> Line:
+    def line(result: Result, label: str, colour: str, dashes: str | tuple = "-") -> Line:
         x, y = values(result)
         return Line(label + remark(result), y, x, colour, marker, dashes)
 

@@ -16,7 +16,6 @@ from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
 from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.frame import Frame
-from tttkd_ros.methods import FROZEN, SOURCE_ONLY
 
 SWEEPS = 3  # shown, of those whose labels are stored, evenly spaced up to the last one
 
@@ -34,7 +33,7 @@ def best_adapted(results: Sequence[Result]) -> Result | None:
 
     A run whose steps were all rejected counts, because its BatchNorm statistics may adapt without them.
     """
-    adapting = [result for result in results if result.name not in (FROZEN, SOURCE_ONLY) and result.steps_tried]
+    adapting = [result for result in results if result.steps_tried]
     runs = [result for result in adapting if result.settings.get("control") is None]
     known = [result for result in runs if result.sweeps_with_truth]
     return max(known, key=Result.miou) if known else runs[-1] if runs else None

@@ -13,7 +13,7 @@ import torch
 from tttkd_ros.digests import code_version, digest, edge_digests
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, check_fit
-from tttkd_ros.methods import IMAGE_HEAD, ONLINE_KD, SOURCE_ONLY
+from tttkd_ros.methods import IMAGE_HEAD, ONLINE_KD, OWN_STUDENT
 from tttkd_ros.paths import shipped_path
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ def evaluation_inputs(
         "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         "model": digest(models.paths["model"]),
     }
-    if any(run.method == SOURCE_ONLY for run in runs):
-        found["source_only"] = digest(models.paths["source_only"])
+    found |= {run.method: digest(models.paths[run.method]) for run in runs if run.method in OWN_STUDENT}
     with_images = {run.method: run for run in runs if run.uses_images}
     problems = []
     for run in with_images.values():

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tttkd_ros.devices import require_device
+from tttkd_ros.methods import METHODS
 from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
 if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
     from tttkd_ros.teacher.dinov2 import Dinov2Teacher
 
+NONE: Mapping[str, Path] = MappingProxyType({})
+
 
 class Models:
     """Loads each model when it is first used. That raises ValueError or FileNotFoundError if it cannot be read.
 
-    model is a student's checkpoint, teacher a directory or hub name; by default those that ship. source_only is the
-    checkpoint of a student of the same classes that was trained without the teacher. Raises ValueError if there is no
-    such device.
+    model is a student's checkpoint, teacher a directory or hub name; by default those that ship. own_students: method
+    -> checkpoint of its student, which has the same classes. Raises ValueError if there is no such device.
     """
 
     def __init__(
-        self, model: Path | None = None, teacher: str | None = None, *, source_only: Path | None = None,
+        self, model: Path | None = None, teacher: str | None = None, *, own_students: Mapping[str, Path] = NONE,
         engine: str = "auto", device: str = "cpu",
     ):
         require_device(device)
-        self._model, self._teacher, self._source_only = model, teacher, source_only
+        self._model, self._teacher, self._own_students = model, teacher, own_students
+        self._loaded: dict[str, Student] = {}
         self.engine, self.device = engine, device
 
     @property
-    def paths(self) -> dict[str, Path | None]:
-        """Name -> where the model is read from; for a teacher that may be its name on the hub."""
+    def paths(self) -> dict[str, Path]:
+        """Name -> where the model is read from: model, teacher (perhaps a name on the hub) and the methods with a
+        student of their own."""
         return {
             "model": self._model or shipped_path(STUDENT),
             "teacher": Path(self._teacher or shipped_path(TEACHER)),
-            "source_only": self._source_only,
+            **self._own_students,
         }
 
     @cached_property
@@ -45,13 +51,18 @@ class Models:
 
         return load_student(self.paths["model"], self.device)
 
-    @cached_property
-    def source_only(self) -> Student:
+    def student_of(self, method: str) -> Student:
+        """Return the method's own student, or the one that all other methods share."""
         from tttkd_ros.segmenter.checkpoint import load_student
 
-        if self._source_only is None:
-            raise ValueError("no student trained without the teacher is given: name its checkpoint with --source-only")
-        return load_student(self._source_only, self.device, class_set=self.student.config.class_set)
+        if not METHODS[method].own_student:
+            return self.student
+        if method not in self._own_students:
+            raise ValueError(f"{method!r} has a student of its own: name its checkpoint with --{method}")
+        if method not in self._loaded:
+            classes = self.student.config.class_set
+            self._loaded[method] = load_student(self._own_students[method], self.device, class_set=classes)
+        return self._loaded[method]
 
     @cached_property
     def teacher(self) -> Dinov2Teacher:

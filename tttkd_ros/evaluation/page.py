@@ -21,6 +21,7 @@ from tttkd_ros.evaluation.report import notes
 from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.evaluation.runs import BagResults, all_bags
 from tttkd_ros.files import write_whole
+from tttkd_ros.methods import OWN_STUDENT
 from tttkd_ros.segmenter.checkpoint import describe
 
 NAME = "report.html"
@@ -80,7 +81,7 @@ def page(
 def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """Model -> what is known about it, for the models used in the evaluation."""
     found: dict[str, dict[str, object]] = {}
-    for role, name in (("student", "model"), ("source-only student", "source_only")):
+    for role, name in (("student", "model"), *((f"{method} student", method) for method in OWN_STUDENT)):
         if name in inputs:
             config, made = describe(models.paths[name])
             found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",

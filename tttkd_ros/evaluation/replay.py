@@ -34,10 +34,10 @@ MEAN_IMAGES = 32  # images, evenly spaced over the drive, that the mean feature 
 class RunConfig:
     """One run: a method and its settings.
 
-    method: "frozen" is the student without adaptation (the paper's Joint-Train). "source-only" is the same for a
-        student trained without the teacher. The online methods take `config.steps` steps on every stride-th sweep,
-        after it is predicted, and keep the updates. "ttt-kd" is offline: for each sweep it starts from the shipped
-        weights, takes `config.steps` steps, predicts and discards the updates.
+    method: "frozen" is the student without adaptation (the paper's Joint-Train). "source-only", "distilled" and
+        "oracle" are the same for students of other trainings. The online methods take `config.steps` steps on every
+        stride-th sweep, after it is predicted, and keep the updates. "ttt-kd" is offline: for each sweep it starts from
+        the shipped weights, takes `config.steps` steps, predicts and discards the updates.
     control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
     shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
     images: maximum number of images per sweep to learn from; None for all.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,7 +17,7 @@ from tttkd_ros.evaluation.replay import NO_IMAGE, RunConfig, replay
 from tttkd_ros.evaluation.result import Result, joined
 from tttkd_ros.evaluation.store import LabelFile, Store
 from tttkd_ros.frame import Frame
-from tttkd_ros.methods import FROZEN, METHODS, OFFLINE_KD, ONLINE_KD, SOURCE_ONLY
+from tttkd_ros.methods import FROZEN, METHODS, OFFLINE_KD, ONLINE_KD, OWN_STUDENT
 from tttkd_ros.segmenter.segmenter import Prediction
 
 ALL = "all"
@@ -43,7 +43,7 @@ class BagResults:
 def plan(
     names: Sequence[str], common: RunConfig, *, strides: Sequence[int], learning_rates: Sequence[float],
     bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), controls: Sequence[str] = (),
-    baseline_learning_rates: Sequence[float] = (), source_only: bool = False,
+    baseline_learning_rates: Sequence[float] = (), own_students: Collection[str] = (),
 ) -> list[RunConfig]:
     """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
@@ -51,13 +51,11 @@ def plan(
     rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images to
     methods that learn from images. controls: run ttt-kd-o and ttt-kd with each of them as well. Without images and with
     frozen statistics nothing adapts, so that run is left out: it equals frozen. baseline_learning_rates: instead of the
-    default of each baseline that has one. source_only: run the student trained without the teacher as well.
+    default of each baseline that has one. own_students: methods of `OWN_STUDENT` to run as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
-    wanted = {FROZEN, *names, *(METHODS.keys() - {SOURCE_ONLY} if ALL in names else ())}
-    if source_only:
-        wanted.add(SOURCE_ONLY)
+    wanted = {FROZEN, *names, *own_students, *(METHODS.keys() - OWN_STUDENT if ALL in names else ())}
     runs = []
     for name, spec in METHODS.items():
         if name not in wanted:
@@ -118,7 +116,7 @@ def _run(drive: BagDrive, run: RunConfig, models: Models, labels: LabelFile, adv
     if run.uses_images and not drive.cameras:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
         raise ValueError(f"the bag has no camera to adapt by ({reasons})")
-    student = models.source_only if run.method == SOURCE_ONLY else models.student
+    student = models.student_of(run.method)
     teacher = models.teacher if run.uses_images else None
     if run.method == FROZEN:
         with labels.write() as record:

@@ -20,7 +20,7 @@ from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
-from tttkd_ros.methods import IMAGE_HEAD, SOURCE_ONLY
+from tttkd_ros.methods import IMAGE_HEAD
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.shifts import shifted_frames
 from tttkd_ros.subprocesses import init_pool_worker
@@ -43,12 +43,12 @@ class Setup:
     sweeps: int
     model: Path | None = None
     teacher: str | None = None
-    source_only: Path | None = None
+    own_students: tuple[tuple[str, Path], ...] = ()  # method -> checkpoint, in a form that can be hashed
     engine: str = "auto"
 
     @property
     def models(self) -> Models:
-        return Models(self.model, self.teacher, source_only=self.source_only, engine=self.engine)
+        return Models(self.model, self.teacher, own_students=dict(self.own_students), engine=self.engine)
 
 
 _Job = tuple[Trial, Setup, frozenset[RunConfig]]
@@ -66,7 +66,8 @@ def check(trials: Sequence[Trial], setup: Setup) -> None:
 
 def benchmark_inputs(setup: Setup) -> dict:
     """What the results depend on besides shift, seed and method, as JSON values."""
-    paths = setup.models.paths
+    digests = {name: digest(path) if path.exists() else str(path) for name, path in setup.models.paths.items()}
+    own_students = {name: digests.pop(name) for name, _ in setup.own_students}  # which may be added later
     return {
         "code": code_version(),
         "libraries": libraries(),
@@ -74,8 +75,9 @@ def benchmark_inputs(setup: Setup) -> dict:
         "engine": setup.engine,
         "rotations": setup.runs[0].rotations,
         "guard": setup.runs[0].config.guard,
-        "models": {name: digest(path) if path.exists() else str(path) for name, path in paths.items() if path},
+        "models": digests,
         "image_head": digest(shipped_path(IMAGE_HEAD)),
+        **own_students,
     }
 
 
@@ -149,8 +151,7 @@ def _run(job: _Job) -> _Outcome:
 
 
 def _student_and_teacher(models: Models, run: RunConfig) -> tuple:
-    student = models.source_only if run.method == SOURCE_ONLY else models.student
-    return student, models.teacher if run.uses_images else None
+    return models.student_of(run.method), models.teacher if run.uses_images else None
 
 
 @lru_cache(maxsize=1)
