@@ -89,12 +89,12 @@ def _image_head(student: Student, teacher: Teacher):
     return load_image_head(shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
 
 
-FROZEN, ONLINE_KD, OFFLINE_KD = "frozen", "ttt-kd-o", "ttt-kd"
+FROZEN, ORACLE, ONLINE_KD, OFFLINE_KD = "frozen", "oracle", "ttt-kd-o", "ttt-kd"
 METHODS: dict[str, MethodSpec] = {
     FROZEN: MethodSpec(),  # the student as it is: the paper's Joint-Train
     "source-only": MethodSpec(own_student=True),  # a student that was trained without a teacher, as it is
     "distilled": MethodSpec(own_student=True),  # one that was first distilled on unlabelled sweeps of the target too
-    "oracle": MethodSpec(own_student=True),  # one that was trained on the target's labels
+    ORACLE: MethodSpec(own_student=True),  # one that was trained on the target's labels
     "tent": MethodSpec(_tent, online=True, own_learning_rate=True, batch_statistics=True),
     "dua": MethodSpec(_dua, online=True),
     "adacontrast": MethodSpec(_adacontrast, online=True, own_learning_rate=True),

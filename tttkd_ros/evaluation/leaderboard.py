@@ -12,10 +12,9 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import class_iou, worst_class
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.trials import Trial
-from tttkd_ros.methods import FROZEN, ONLINE_KD
+from tttkd_ros.methods import FROZEN, ONLINE_KD, ORACLE
 
 IN_DISTRIBUTION = "in distribution"
-ORACLE = "oracle"  # the student that was trained on the target domain
 MAIN_SHIFT = "kitti"
 MIN_GAP = 1.0  # points of mIoU between frozen and oracle, below which a share of the gap says nothing
 
