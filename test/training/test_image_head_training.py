@@ -8,7 +8,8 @@ from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
-from tttkd_ros.training.source_training import INPUT_SIZE, train_image_head
+from tttkd_ros.training.examples import INPUT_SIZE
+from tttkd_ros.training.source_training import train_image_head
 
 TINY = dict(teacher=shipped_path("models/teacher"), drives=1, images_per_drive=4, steps=60, batch=512)
 

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.simulation.seeds import SEEDS
-from tttkd_ros.training.source_training import augment, train_student
+from tttkd_ros.training import source_training
+from tttkd_ros.training.examples import augment, student_examples
+from tttkd_ros.training.loop import train
+from tttkd_ros.training.source_training import train_student
 from tttkd_ros.training.teacher_training import train_teacher
 
 TINY = dict(drives=2, sweeps_per_drive=4, epochs=6, batch=2, voxel_size=0.4)
@@ -45,6 +49,55 @@ def test_the_same_seed_gives_the_same_weights(teacher, tmp_path):
         train_student(tmp_path / name, teacher=teacher, **TINIER)
     first, second = (load_student(tmp_path / name).state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def distil_first(teacher, tmp_path, monkeypatch):
+    """`distil_first(change)`: train in two stages. Return the weights after the first one and after both."""
+    def run(change=lambda world, example: example):
+        weights = []
+
+        def spy(modules, *arguments, **settings):
+            train(modules, *arguments, **settings)
+            if "student" in modules:
+                weights.append({name: tensor.clone() for name, tensor in modules["student"].state_dict().items()})
+
+        def changed_examples(world, *arguments):
+            return [change(world, example) for example in student_examples(world, *arguments)]
+
+        monkeypatch.setattr(source_training, "train", spy)
+        monkeypatch.setattr(source_training, "student_examples", changed_examples)
+        out = tmp_path / "student.safetensors"
+        source_training.train_student(out, teacher=teacher, distil_first=("a2d2", "kitti"), **TINIER | {"epochs": 2})
+        return *weights, load_student(out).state_dict()
+
+    return run
+
+
+def changed(first, second):
+    """Names of the tensors that differ, without the layers' numbers."""
+    return {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+
+
+def test_after_distillation_the_class_head_alone_is_trained(distil_first):
+    assert changed(*distil_first()) == {"class_head"}
+
+
+def test_distillation_uses_every_world_and_labels_of_the_source_alone(distil_first):
+    def without_labels(world, example):
+        return example if world == "a2d2" else example._replace(labels=torch.full_like(example.labels, UNLABELLED))
+
+    def without_targets(world, example):
+        return example if world == "a2d2" else example._replace(targets=torch.ones_like(example.targets))
+
+    _, student = distil_first()
+    assert not changed(student, distil_first(without_labels)[1])
+    assert "backbone" in changed(student, distil_first(without_targets)[1])
+
+
+def test_a_world_to_distil_on_is_given_once(tmp_path):
+    with pytest.raises(ValueError, match="expected each world once"):
+        train_student(tmp_path / "student", distil_first=("kitti", "kitti"))
 
 
 def test_augmentation_keeps_shapes():

@@ -1,48 +1,38 @@
 """Training on a labelled, simulated source domain and a frozen teacher's features: the student and the image head.
 
-The student is trained jointly, as in TTT-KD. The image head is a linear classifier of the teacher's features: the 2D
-class branch of xMUDA's and MM-TTA's test-time variants.
+The student is trained jointly, as in TTT-KD, or distilled first, as in MuDDoS (arXiv 2511.17455). The image head is a
+linear classifier of the teacher's features: the 2D class branch of xMUDA's and MM-TTA's test-time variants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tttkd_ros.adaptation.targets import Targets, Teacher, teacher_targets
 from tttkd_ros.adaptation.ttt_kd import distillation_loss
-from tttkd_ros.classes import CLASS_SETS, OUTDOOR, UNLABELLED
-from tttkd_ros.frame import Frame
-from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.simulation.seeds import training_seeds
 from tttkd_ros.teacher.dinov2 import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
+from tttkd_ros.training.examples import INPUT_SIZE, Batch, Batches, labelled_targets, student_examples
 from tttkd_ros.training.loop import print_digest, train
 
-INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels
+if TYPE_CHECKING:
+    from tttkd_ros.segmenter.student import Student
 
-
-class Example(NamedTuple):
-    """One labelled sweep with its distillation targets."""
-
-    points: Tensor  # (N, 3) float32, metres, LiDAR frame
-    labels: Tensor  # (N,) int64
-    visible: Tensor  # (M,) int64, the points that the camera sees
-    targets: Tensor  # (M, D) float16, the teacher's features at these
+WorldName = Literal["a2d2", "kitti", "nuscenes"]
 
 
 def train_student(
-    out: Path = Path("models/student/student.safetensors"), *, world: Literal["a2d2", "kitti", "nuscenes"] = "a2d2",
-    teacher: Path = Path("models/teacher"), drives: int = 100, sweeps_per_drive: int = 10, epochs: int = 8,
-    batch: int = 4, learning_rate: float = 5e-3, distillation: float = 1.0, kd_points: int = 2048,
-    voxel_size: float = 0.1, seed: int = 0, threads: int = 1,
+    out: Path = Path("models/student/student.safetensors"), *, world: WorldName = "a2d2",
+    distil_first: tuple[WorldName, ...] = (), teacher: Path = Path("models/teacher"), drives: int = 100,
+    sweeps_per_drive: int = 10, epochs: int = 8, batch: int = 4, learning_rate: float = 5e-3,
+    distillation: float = 1.0, kd_points: int = 2048, voxel_size: float = 0.1, seed: int = 0, threads: int = 1,
 ) -> None:
     """Train a student jointly on a simulated domain: cross-entropy with its labels plus the distillation of the
     teacher's features.
@@ -50,13 +40,16 @@ def train_student(
     Args:
         out: checkpoint to write.
         world: the source domain.
+        distil_first: train in two stages, as MuDDoS does. The first half of the steps distils the teacher's features on
+            sweeps of these worlds, without their labels. The second half trains the class head on the source's labels,
+            and the backbone is frozen.
         teacher: directory of the frozen 2D foundation model.
-        drives: simulated drives to take sweeps from.
-        sweeps_per_drive: labelled sweeps of each drive, one and a half seconds apart.
-        epochs: passes over the sweeps (AdamW, one cycle).
+        drives: simulated drives of each world to take sweeps from.
+        sweeps_per_drive: sweeps of each drive, one and a half seconds apart.
+        epochs: passes over the source's sweeps (AdamW, one cycle).
         batch: sweeps per step.
         learning_rate: peak of the cycle.
-        distillation: weight of L_2D; 0 trains on labels alone (Source-Only).
+        distillation: weight of L_2D; 0 trains on labels alone (Source-Only). It has no effect with distil_first.
         kd_points: visible points for L_2D in each sweep.
         voxel_size: metres.
         seed: of weights, batches and drives.
@@ -66,64 +59,82 @@ def train_student(
     from tttkd_ros.segmenter.checkpoint import SIMULATION, save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
+    if len(set(distil_first)) < len(distil_first):
+        raise ValueError(f"distil_first is {distil_first}: expected each world once")
     seeds = training_seeds("student", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
-    examples = []
-    for frame, targets, generator in labelled_targets(
-        world, dinov2, seeds, sweeps_per_drive, seconds=1.5, title="sweeps"
-    ):
-        chosen = torch.randperm(len(targets.index), generator=generator)[:kd_points]
-        points, labels = torch.from_numpy(frame.upright), torch.from_numpy(frame.labels).long()
-        examples.append(Example(points, labels, targets.index[chosen], targets.features[chosen].half()))
+    examples = {name: student_examples(name, dinov2, seeds, sweeps_per_drive, kd_points)
+                for name in dict.fromkeys((world, *distil_first))}
+    distilled = [example for name in distil_first or (world,) for example in examples[name]]
     student = Student(StudentConfig(
         voxel_size=voxel_size, teacher_dim=dinov2.dim, teacher_input=INPUT_SIZE, teacher_name=dinov2.name
     )).train()
-    student.teacher_mean.copy_(torch.cat([e.targets for e in examples]).float().mean(0))
-    classes = len(CLASS_SETS[student.config.class_set])
-    counts = torch.bincount(torch.cat([e.labels[e.labels != UNLABELLED] for e in examples]), minlength=classes)
-    weights = 1 / torch.log(1.1 + counts / counts.sum())  # ENet's logarithmic class weights
-    weights /= weights.mean()
-    per_epoch = len(examples) // batch
+    student.teacher_mean.copy_(torch.cat([e.targets for e in distilled]).float().mean(0))
+    weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(student.config.classes))
     coarsest = voxel_size * 2 ** (student.config.levels - 1)
+    labelled = Batches(examples[world], batch, seed, coarsest)
+    unlabelled = Batches(distilled, batch, seed, coarsest)
 
-    def loss(step: int) -> Tensor:
-        order = np.random.default_rng((seed, step // per_epoch)).permutation(len(examples))
-        generator = np.random.default_rng((seed, 1, step))
-        chosen = [examples[k] for k in order[(step % per_epoch) * batch : (step % per_epoch + 1) * batch]]
-        clouds = [augment(e.points, generator) for e in chosen]
-        features = student(clouds, torch.from_numpy(generator.uniform(0, coarsest, (batch, 3))).float())
-        labels = torch.cat([e.labels for e in chosen])
-        total = cross_entropy(student.logits(features), labels, weights, ignore_index=UNLABELLED)
-        if distillation:
-            starts = np.cumsum([0, *(len(e.points) for e in chosen[:-1])])
-            visible = torch.cat([e.visible + int(start) for e, start in zip(chosen, starts, strict=True)])
-            targets = torch.cat([e.targets for e in chosen]).float() - student.teacher_mean
-            predicted = student.predict_teacher_features(features[visible])
-            total = total + distillation * distillation_loss(predicted, targets)
-        return total
+    def distil(step: int) -> Tensor:
+        drawn = unlabelled.draw(step)
+        return distil_batch(student, drawn, student(drawn.clouds, drawn.offsets))
+
+    def classify(step: int) -> Tensor:
+        drawn = labelled.draw(step)
+        with torch.no_grad():
+            features = student(drawn.clouds, drawn.offsets)
+        return cross_entropy(student.logits(features), drawn.labels, weights, ignore_index=UNLABELLED)
+
+    def learn_jointly(step: int) -> Tensor:
+        drawn = labelled.draw(step)
+        features = student(drawn.clouds, drawn.offsets)
+        loss = cross_entropy(student.logits(features), drawn.labels, weights, ignore_index=UNLABELLED)
+        return loss + distillation * distil_batch(student, drawn, features) if distillation else loss
 
     settings = dict(
         world=world, drives=drives, sweeps_per_drive=sweeps_per_drive, epochs=epochs, batch=batch,
         learning_rate=learning_rate, distillation=distillation, kd_points=kd_points, seed=seed,
-    )
+    ) | ({"distil_first": " ".join(distil_first)} if distil_first else {})
     out.parent.mkdir(parents=True, exist_ok=True)
-    resume = out.with_suffix(".training.pt")
-    train(
-        {"student": student}, loss, epochs * per_epoch, learning_rate, title="student", max_norm=10.0,
+    steps = epochs * labelled.per_epoch
+    states = [out.with_suffix(suffix) for suffix in (".training.pt", ".classifying.pt")]
+    common = dict(
+        learning_rate=learning_rate, max_norm=10.0,
         cycle={"div_factor": 10, "final_div_factor": 1000},  # as in the paper
-        resume=resume, settings=settings | {"voxel_size": voxel_size, "teacher": teacher},
+        settings=settings | {"voxel_size": voxel_size, "teacher": teacher},
     )
+    if distil_first:
+        train({"student": student}, distil, steps // 2, title="distillation", resume=states[0], **common)
+        student.backbone.requires_grad_(False).eval()  # BatchNorm keeps the statistics of all worlds
+        head = {"class head": student.class_head}
+        train(head, classify, steps - steps // 2, title="class head", resume=states[1], **common)
+    else:
+        train({"student": student}, learn_jointly, steps, title="student", resume=states[0], **common)
     made = {"command": "tttkd train student", "data": SIMULATION}
     save_student(student.eval(), out, made | {name: str(value) for name, value in settings.items()})
-    resume.unlink()
+    for state in states:
+        state.unlink(missing_ok=True)
     print_digest(out)
+
+
+def distil_batch(student: Student, batch: Batch, features: Tensor) -> Tensor:
+    """Return L_2D of the visible points of a batch. features: (sum N, channels), the backbone's of all points."""
+    predicted = student.predict_teacher_features(features[batch.visible])
+    return distillation_loss(predicted, batch.targets - student.teacher_mean)
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return ENet's logarithmic weights (classes,), mean 1, of labels (N,) int64, some of which are `UNLABELLED`."""
+    counts = torch.bincount(labels[labels != UNLABELLED], minlength=classes)
+    weights = 1 / torch.log(1.1 + counts / counts.sum())
+    return weights / weights.mean()
 
 
 def train_image_head(
     out: Path = Path("models/image_head/image_head.safetensors"), *,
-    world: Literal["a2d2", "kitti", "nuscenes"] = "a2d2", teacher: Path = Path("models/teacher"), drives: int = 60,
+    world: WorldName = "a2d2", teacher: Path = Path("models/teacher"), drives: int = 60,
     images_per_drive: int = 5, points: int = 512, steps: int = 1000, batch: int = 4096, learning_rate: float = 1e-2,
     seed: int = 0, threads: int = 1,
 ) -> None:
@@ -173,28 +184,3 @@ def train_image_head(
     made = {"command": "tttkd train image-head", "data": "simulation"}
     save_image_head(head, out, made | {name: str(value) for name, value in settings.items()})
     print_digest(out)
-
-
-def labelled_targets(
-    world: str, teacher: Teacher, seeds: range, frames_per_drive: int, *, seconds: float, title: str
-) -> Iterator[tuple[Frame, Targets, torch.Generator]]:
-    """Yield each labelled frame of one drive per seed, `seconds` apart, with its targets and the generator that drew
-    them."""
-    generator = torch.Generator().manual_seed(seeds.start)
-    with Progress() as bar:
-        task = bar.add_task(title, total=len(seeds) * frames_per_drive)
-        for seed in seeds:
-            for frame in frames(world, seed, frames_per_drive, DriveProfile(period=seconds)):
-                yield frame, teacher_targets(frame, teacher, generator), generator
-                bar.advance(task)
-
-
-def augment(points: Tensor, generator: np.random.Generator) -> Tensor:
-    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about
-    the vertical. xMUDA's translation is the offset of the voxels.
-    """
-    matrix = np.eye(3) + generator.normal(0, 0.1, (3, 3))
-    matrix[1] *= generator.choice((-1, 1))
-    angle = generator.uniform(0, 2 * np.pi)
-    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    return points @ torch.from_numpy(rotation @ matrix).float().T
