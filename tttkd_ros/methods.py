@@ -26,7 +26,7 @@ class MethodSpec:
         uses_images: it learns from images, and so needs a camera and a teacher.
         online: updates are kept from sweep to sweep.
         own_learning_rate: it has a learning rate, which is not that of `TTTConfig`.
-        batch_statistics: it predicts with the statistics of each sweep instead of the running ones.
+        wrap: makes the student that predicts with the adapter's weights, if it is not the given one.
         own_student: its student is another one than that of all other methods, so it needs a checkpoint of its own.
     """
 
@@ -34,16 +34,12 @@ class MethodSpec:
     uses_images: bool = False
     online: bool = False
     own_learning_rate: bool = False
-    batch_statistics: bool = False
+    wrap: Callable[[Student], Student] | None = None
     own_student: bool = False
 
     def predictor(self, student: Student) -> Student:
         """Return the student that predicts with the weights of the adapter."""
-        if not self.batch_statistics:
-            return student
-        from tttkd_ros.baselines.batch_norm import with_batch_statistics
-
-        return with_batch_statistics(student)
+        return student if self.wrap is None else self.wrap(student)
 
 
 def _tent(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
@@ -56,6 +52,12 @@ def _dua(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
     from tttkd_ros.baselines.dua import Dua
 
     return Dua(student, seed)
+
+
+def _prototypes(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
+    from tttkd_ros.baselines.prototypes import Prototypes
+
+    return Prototypes(student, seed)
 
 
 def _adacontrast(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
@@ -82,6 +84,18 @@ def _ttt_kd(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
     return OnlineTTTKD(student, teacher, seed)
 
 
+def _with_batch_statistics(student: Student) -> Student:
+    from tttkd_ros.baselines.batch_norm import with_batch_statistics
+
+    return with_batch_statistics(student)
+
+
+def _with_prototypes(student: Student) -> Student:
+    from tttkd_ros.baselines.prototypes import with_prototypes
+
+    return with_prototypes(student)
+
+
 def _image_head(student: Student, teacher: Teacher):
     from tttkd_ros.paths import shipped_path
     from tttkd_ros.teacher.image_head import load_image_head
@@ -95,8 +109,9 @@ METHODS: dict[str, MethodSpec] = {
     "source-only": MethodSpec(own_student=True),  # a student that was trained without a teacher, as it is
     "distilled": MethodSpec(own_student=True),  # one that was first distilled on unlabelled sweeps of the target too
     ORACLE: MethodSpec(own_student=True),  # one that was trained on the target's labels
-    "tent": MethodSpec(_tent, online=True, own_learning_rate=True, batch_statistics=True),
+    "tent": MethodSpec(_tent, online=True, own_learning_rate=True, wrap=_with_batch_statistics),
     "dua": MethodSpec(_dua, online=True),
+    "prototypes": MethodSpec(_prototypes, online=True, wrap=_with_prototypes),
     "adacontrast": MethodSpec(_adacontrast, online=True, own_learning_rate=True),
     "xmuda": MethodSpec(_xmuda, uses_images=True, online=True, own_learning_rate=True),
     "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True, own_learning_rate=True),

@@ -10,25 +10,29 @@ import torch
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.adacontrast import AdaContrast
-from tttkd_ros.baselines.batch_norm import with_batch_statistics
 from tttkd_ros.baselines.dua import Dua
 from tttkd_ros.baselines.mm_tta import MMTTA
+from tttkd_ros.baselines.prototypes import Prototypes
 from tttkd_ros.baselines.tent import Tent
 from tttkd_ros.baselines.xmuda import XMuda
+from tttkd_ros.methods import METHODS as SPECS
 from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher.image_head import ImageHead
 
 CONFIG = TTTConfig(stride=1)
-METHODS = {"tent": Tent, "dua": Dua, "adacontrast": AdaContrast, "xmuda": XMuda, "mm-tta": MMTTA}
+METHODS = {
+    "tent": Tent, "dua": Dua, "prototypes": Prototypes, "adacontrast": AdaContrast, "xmuda": XMuda, "mm-tta": MMTTA,
+}  # fmt: skip
 CROSS_MODAL = ("xmuda", "mm-tta")
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 ADAPTED = {  # None: all tensors of the backbone
-    "tent": ("weight", "bias"), "dua": ("running_mean", "running_var"), "adacontrast": None,
+    "tent": ("weight", "bias"), "dua": ("running_mean", "running_var"), "prototypes": (), "adacontrast": None,
     "xmuda": NORM_TENSORS, "mm-tta": NORM_TENSORS,
 }  # fmt: skip
 # Sweeps, and the least gain in accuracy over the source model after them.
 IMPROVEMENT = {
-    "tent": (12, 0.07), "dua": (6, 0.03), "adacontrast": (9, 0.05), "xmuda": (12, 0.05), "mm-tta": (40, 0.03),
+    "tent": (12, 0.07), "dua": (6, 0.03), "prototypes": (12, 0.03), "adacontrast": (9, 0.05), "xmuda": (12, 0.05),
+    "mm-tta": (40, 0.03),
 }  # fmt: skip
 
 
@@ -48,7 +52,7 @@ def name(request):
 
 @pytest.fixture
 def make(name, town):
-    return lambda: make_adapter(name, town, learning_rate=None if name == "dua" else 1e-2)
+    return lambda: make_adapter(name, town, learning_rate=1e-2 if SPECS[name].own_learning_rate else None)
 
 
 def run(adapter, town, seeds, config=CONFIG):
@@ -75,9 +79,11 @@ def test_an_accepted_step_changes_the_tensors_of_the_method_only(name, make, tow
     changed = {key for key, tensor in adapter.weights().tensors.items() if not torch.equal(tensor, copies[key])}
     kinds = ADAPTED[name]
     norm = {key for key in copies if ".activation.0." in f".{key}"}
-    assert changed == ({key for key in norm if key.endswith(kinds)} if kinds else set(copies))
+    prototypes = {key for key in copies if key.startswith("prototypes.")}
+    expected = set(copies) if kinds is None else prototypes | {key for key in norm if key.endswith(kinds)}
+    assert changed == expected
     assert same(shipped.tensors, copies), "published weights changed with a later step"
-    assert shipped.fit(Weights.copied(0, town.student.backbone).tensors)
+    assert shipped.fit(Weights.copied(0, SPECS[name].predictor(town.student).backbone).tensors)
 
 
 def test_loading_the_shipped_weights_repeats_the_run(make, town):
@@ -192,7 +198,7 @@ def test_only_the_cross_modal_methods_need_a_camera(name, make, town):
 
 
 def test_a_negative_learning_rate_is_rejected(name, town):
-    with pytest.raises(ValueError, match="learning_rate is -1.0, (but Dua has none|expected)"):
+    with pytest.raises(ValueError, match="learning_rate is -1.0, (but (Dua|Prototypes) has none|expected)"):
         make_adapter(name, town, learning_rate=-1.0)
 
 
@@ -206,5 +212,4 @@ def test_it_improves_on_the_source_model_under_noise(name, make, town):
     sweeps, gain = IMPROVEMENT[name]
     adapter = make()
     run(adapter, town, range(sweeps))
-    predictor = with_batch_statistics(town.student) if name == "tent" else town.student
-    assert town.accuracy(predictor, adapter.weights()) > town.accuracy() + gain
+    assert town.accuracy(SPECS[name].predictor(town.student), adapter.weights()) > town.accuracy() + gain

@@ -47,8 +47,8 @@ def evaluate(
         bag: bags to replay, each from the shipped weights. Methods that learn from images need images; IoU and
             calibration need truth. A bag that was cut short is replayed up to the cut.
         method: methods to compare. ttt-kd-o adapts online and keeps its updates. ttt-kd adapts to each sweep alone,
-            offline. tent, dua, adacontrast, xmuda and mm-tta are online baselines. all runs every method. Frozen, the
-            student without adaptation, always runs as the baseline.
+            offline. tent, dua, prototypes, adacontrast, xmuda and mm-tta are online baselines. all runs every method.
+            Frozen, the student without adaptation, always runs as the baseline.
         control: also run ttt-kd-o and ttt-kd on another sweep's images, on one mean feature map, or without images
             (BatchNorm statistics only). A gain that remains does not come from the images. No-image is left out if the
             statistics are frozen too: nothing would adapt.
