@@ -21,16 +21,16 @@ class Prototypes(Baseline[BaselineState]):
 
     As in the source: the features are those that the last layer classifies, with the batch's own statistics. The
     prototypes start as that layer's weights. The source classifier gives the pseudo labels. A prototype is a moving
-    average with momentum 0.95, and a batch is predicted before its step.
+    average with momentum 0.95.
 
     The segmenter has to hold `with_prototypes(student)`, so that predictions use the published prototypes.
 
-    Differences from the source: a prediction is the mean of the source classifier's logits and those of the prototypes,
-    because the prototypes alone forget rare classes. Features are centred by the mean of the class means, which the
-    features of a ReLU have in common. A pseudo label counts if it is among the more confident half of its class or
-    above 0.9, as in xMUDA, not if its neighbours agree and its surface normal fits the class. A class has one
-    prototype, not one for each of three distances, because the network's voxels have no absolute position. The
-    decorrelation by ridge regression on random features, with a memory of domains, is left out.
+    Differences from the source: a prediction is the mean of the source classifier's logits and those of the prototypes.
+    A batch is predicted before its step. Features are centred by the mean of the class means, because all features of a
+    ReLU share a direction. A pseudo label counts if it is among the more confident half of its class or above 0.9, as
+    in xMUDA, not if its neighbours agree and its surface normal fits the class. A class has one prototype, not one for
+    each of three distances, because the network's voxels have no absolute position. The decorrelation by ridge
+    regression on random features, with a memory of domains, is left out.
     """
 
     def _init_state(self, student: Student, generator: torch.Generator) -> BaselineState:
