@@ -103,7 +103,8 @@ def _image_head(student: Student, teacher: Teacher):
     return load_image_head(shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
 
 
-FROZEN, ORACLE, ONLINE_KD, OFFLINE_KD = "frozen", "oracle", "ttt-kd-o", "ttt-kd"
+FROZEN, ORACLE = "frozen", "oracle"
+ONLINE_KD, PAPER_KD, OFFLINE_KD = TTT_KD = ("ttt-kd-o", "ttt-kd-o-paper", "ttt-kd")
 METHODS: dict[str, MethodSpec] = {
     FROZEN: MethodSpec(),  # the student as it is: the paper's Joint-Train
     "source-only": MethodSpec(own_student=True),  # a student that was trained without a teacher, as it is
@@ -116,6 +117,7 @@ METHODS: dict[str, MethodSpec] = {
     "xmuda": MethodSpec(_xmuda, uses_images=True, online=True, own_learning_rate=True),
     "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True, own_learning_rate=True),
     ONLINE_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),
+    PAPER_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),  # the paper's algorithm and settings
     OFFLINE_KD: MethodSpec(_ttt_kd, uses_images=True),  # every sweep by itself, from the shipped weights
 }
 OWN_STUDENT = tuple(name for name, spec in METHODS.items() if spec.own_student)

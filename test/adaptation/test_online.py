@@ -1,5 +1,4 @@
 import dataclasses
-from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ import torch
 
 from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.guard import MIN_HISTORY, Evidence
+from tttkd_ros.adaptation.guard import ALIGNMENT_WINDOW
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.weights import Weights
 
@@ -38,6 +37,23 @@ def test_frozen_statistics_and_projectors_never_change(student, teacher, make_fr
     affine = [name for name in trained if name.endswith("activation.0.weight")]
     assert affine
     assert any(not torch.equal(before[name], after[name]) for name in affine)
+
+
+def test_steps_share_the_voxels_of_a_rotation(student, teacher, make_frame, monkeypatch):
+    adapter, clouds = OnlineTTTKD(student, teacher), []
+    voxels = adapter._student.voxels
+    monkeypatch.setattr(adapter._student, "voxels", lambda points: clouds.append(points) or voxels(points))
+    report = adapter.step(make_frame(), dataclasses.replace(CONFIG, steps=10, rotations=4))
+    assert (report.accepted, report.steps, len(clouds)) == (True, 10, 4)
+    distances = [cloud.norm(dim=1) for cloud in clouds]
+    assert all(torch.allclose(each, distances[0], atol=1e-4) for each in distances)
+    assert torch.allclose(clouds[1][:, 0].abs(), clouds[0][:, 1].abs(), atol=1e-4)  # a quarter turn
+
+
+def test_no_step_begins_after_the_time_is_up(student, teacher, make_frame):
+    adapter = OnlineTTTKD(student, teacher)
+    assert adapter.step(make_frame(), dataclasses.replace(CONFIG, steps=50, seconds=1e-6)).steps == 1
+    assert adapter.step(make_frame(), dataclasses.replace(CONFIG, steps=50, seconds=60.0)).steps == 50
 
 
 UPDATING = dataclasses.replace(CONFIG, bn_momentum=0.2)
@@ -100,36 +116,11 @@ def test_statistics_that_are_not_finite_are_undone(student, teacher, make_frame)
     assert same(adapter.weights().tensors, before.tensors)
 
 
-def test_statistics_are_published_without_a_held_back_step(
-    student, teacher, make_frame
-):
-    adapter = OnlineTTTKD(student, teacher)
-    shipped = adapter.weights().tensors
-    config = dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
-    reports = [adapter.step(make_frame(), config)]
-    reports += [adapter.step(make_frame(seed=1, views=()), config) for _ in range(3)]
-    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (False, 1), (False, 2), (False, 3)]
-    published, own = adapter.weights(), own_weights(adapter)
-    assert same(statistics(published), statistics(own))
-    changed = {name for name, tensor in published.tensors.items() if not torch.equal(tensor, shipped[name])}
-    assert changed == statistics(published).keys()
-    assert not same(published.tensors, own.tensors)
-
-
-def test_a_held_back_step_is_published_with_the_next(student, teacher, make_frame):
-    adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
-    for stamp, views in enumerate((None, (), None)):
-        frame = make_frame(stamp=stamp, seed=stamp, views=views)
-        adapter.step(fresh(frame) if frame.views else frame, config)
-    assert adapter.weights().version == 2
-    assert same(adapter.weights().tensors, own_weights(adapter).tensors)
-
-
 @pytest.mark.parametrize("turned", [True, False])
 def test_a_roll_back_takes_the_statistics_back(student, teacher, make_frame, turned):
     adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(UPDATING, guard=True, min_alignment=-2.0)
-    adapter.step(make_frame(stamp=0), config)
     before = statistics(own_weights(adapter))
+    adapter.step(make_frame(stamp=0), config)
     report = adapter.step(make_frame(stamp=turned, seed=1, views=None if turned else ()), config)  # the same image
     assert (report.rolled_back, report.bn_updated) == (turned, not turned)
     assert same(statistics(own_weights(adapter)), before) == turned
@@ -289,16 +280,14 @@ def test_kd_points_limits_the_points_of_a_step(student, teacher, make_frame, mon
     assert held > 50
 
 
-@pytest.mark.parametrize("guard", [True, False])
-def test_without_the_guard_all_visible_points_are_trained_on(student, teacher, make_frame, monkeypatch, guard):
+def test_all_visible_points_are_trained_on(student, teacher, make_frame, monkeypatch):
     sizes = []
     predict = type(student).predict_teacher_features
     record = lambda self, features: sizes.append(len(features)) or predict(self, features)  # noqa: E731
     monkeypatch.setattr(type(student), "predict_teacher_features", record)
-    config = dataclasses.replace(CONFIG, guard=guard, min_alignment=-2.0)
-    report = OnlineTTTKD(student, teacher).step(make_frame(), config)
-    held, drawn = sizes
-    assert drawn == (report.points - held if guard else report.points)
+    report = OnlineTTTKD(student, teacher).step(make_frame(), CONFIG)
+    measured, drawn = sizes
+    assert measured == drawn == report.points
 
 
 def test_a_teacher_of_another_width_is_refused(student, teacher):
@@ -312,24 +301,22 @@ GUARDED = TTTConfig(stride=1, min_alignment=0.02, bn_momentum=0.0)
 
 @pytest.fixture
 def run(student, teacher, make_frame, monkeypatch):
-    """run(*alignments): the reports of a step on each, and the weights before and after each. published: those that
-    are published, instead of the adapter's own."""
+    """run(*alignments): the reports of a step on each, and the weights before and after each."""
 
-    def run(*alignments, published=False):
+    def run(*alignments):
         adapter, reports = OnlineTTTKD(student, teacher), []
-        read = adapter.weights if published else partial(own_weights, adapter)
-        weights = [read()]
+        weights = [own_weights(adapter)]
         for stamp, value in enumerate(alignments):
-            monkeypatch.setattr("tttkd_ros.adaptation.online.measure", lambda *_, value=value: Evidence(value, 0.5))
+            monkeypatch.setattr("tttkd_ros.adaptation.online.measure", lambda *_, value=value: value)
             reports.append(adapter.step(fresh(make_frame(stamp=stamp, seed=stamp)), GUARDED))
-            weights.append(read())
+            weights.append(own_weights(adapter))
         return reports, weights
 
     return run
 
 
 def own_weights(adapter):
-    """The weights of the adapter, a held back step included."""
+    """The weights of the adapter."""
     return Weights.copied(0, adapter._student.backbone)
 
 
@@ -340,19 +327,11 @@ def fresh(frame):
 
 
 def test_a_second_rejection_in_a_row_changes_nothing(run):
-    reports, weights = run(*[0.05] * MIN_HISTORY, -0.05, -0.05)
-    assert [report.accepted for report in reports] == [True] * MIN_HISTORY + [False] * 2
+    reports, weights = run(*[0.05] * ALIGNMENT_WINDOW, -0.05, -0.05)
+    assert [report.accepted for report in reports] == [True] * ALIGNMENT_WINDOW + [False] * 2
     assert "alignment -0.050" in reports[-1].reason
-    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, MIN_HISTORY, False)
+    assert (reports[-1].steps, reports[-1].version, reports[-1].rolled_back) == (0, ALIGNMENT_WINDOW, False)
     assert same(weights[-1].tensors, weights[-2].tensors)
-
-
-def test_the_first_rejection_publishes_the_mean_over_the_last_steps(run):
-    reports, weights = run(*[0.05] * MIN_HISTORY, -0.05)
-    assert (reports[-1].version, reports[-1].rolled_back) == (MIN_HISTORY, True)
-    *iterates, mean = weights[1:]
-    for name, tensor in mean.tensors.items():
-        assert torch.allclose(tensor, torch.stack([each.tensors[name] for each in iterates]).mean(0), atol=1e-6)
 
 
 def test_a_frozen_image_is_rejected_before_the_teacher_runs(student, teacher, make_frame):
@@ -364,37 +343,18 @@ def test_a_frozen_image_is_rejected_before_the_teacher_runs(student, teacher, ma
 
 
 def test_doubtful_steps_are_rolled_back_under_a_new_version(run):
-    reports, weights = run(*[0.05] * MIN_HISTORY, 0.01, -0.05)
-    assert [report.accepted for report in reports] == [True] * (MIN_HISTORY + 1) + [False]
-    assert (reports[-1].rolled_back, reports[-1].version) == (True, MIN_HISTORY + 1)
+    reports, weights = run(*[0.05] * ALIGNMENT_WINDOW, 0.01, -0.05)
+    assert [report.accepted for report in reports] == [True] * (ALIGNMENT_WINDOW + 1) + [False]
+    assert (reports[-1].rolled_back, reports[-1].version) == (True, ALIGNMENT_WINDOW + 2)
     *_, before, doubtful, rolled_back = weights
     assert same(rolled_back.tensors, before.tensors)
     assert not same(doubtful.tensors, before.tensors)
 
 
-def test_the_first_step_is_held_back_until_a_second_confirms_it(run):
-    reports, weights = run(0.05, 0.05, 0.05, published=True)
-    assert [(report.accepted, report.version) for report in reports] == [(True, 0), (True, 1), (True, 2)]
-    shipped, first, second, _ = (each.tensors for each in weights)
-    assert same(first, shipped)
-    assert not same(second, shipped)
-
-
-def test_an_unconfirmed_first_step_is_never_published(run):
+def test_first_steps_that_turn_out_doubtful_are_undone(run):
     reports, weights = run(0.05, -0.05)
-    assert (reports[1].rolled_back, reports[1].version) == (True, 0)
+    assert (reports[1].rolled_back, reports[1].version) == (True, 2)
     assert same(weights[2].tensors, weights[0].tensors)
-
-
-@pytest.mark.parametrize(("guard", "share"), [(True, 0.5 / (1 + MIN_HISTORY)), (False, 1.0)])
-def test_the_guard_shortens_gradients(student, teacher, make_frame, guard, share):
-    config = TTTConfig(stride=1, guard=guard, min_alignment=-2.0, max_gradient=0.5, bn_momentum=0.0)
-    adapter = OnlineTTTKD(student, teacher)
-    before = own_weights(adapter).tensors
-    report = adapter.step(make_frame(), config)
-    after = own_weights(adapter).tensors
-    moved = torch.stack([(after[name] - before[name]).norm() for name in before]).norm().item()
-    assert moved == pytest.approx(share * config.learning_rate * report.gradient_norm, rel=1e-3)
 
 
 def test_the_report_says_that_the_guard_paused(run):
@@ -402,7 +362,7 @@ def test_the_report_says_that_the_guard_paused(run):
     assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
 
 
-LIMITED = TTTConfig(stride=1, min_alignment=-2.0, max_drop=2.0, scene_steps=3)
+LIMITED = TTTConfig(stride=1, min_alignment=-2.0, scene_steps=3)
 
 
 def of_scene(make_frame, stamp, metres=0.0):
@@ -424,17 +384,17 @@ def test_steps_are_skipped_from_the_scene_limit_until_the_scene_changes(limited,
     for stamp in range(3, 6):
         report = limited.step(of_scene(make_frame, stamp), LIMITED)
         assert (report.accepted, report.skipped, report.bn_updated, report.version) == (False, True, False, version)
-        assert "enough learned from this scene: 3 steps" in report.reason
+        assert "enough learned from this scene: 3 sweeps" in report.reason
     assert same(own_weights(limited).tensors, before.tensors)
     assert teacher.calls == 3
     report = limited.step(of_scene(make_frame, 6, metres=4.0), LIMITED)
     assert (report.accepted, report.skipped, report.bn_updated, report.version) == (True, False, True, version + 1)
 
 
-def test_the_scene_limit_counts_steps(student, teacher, make_frame):
+def test_the_scene_limit_counts_sweeps(student, teacher, make_frame):
     adapter, config = OnlineTTTKD(student, teacher), dataclasses.replace(LIMITED, steps=2)
-    reports = [adapter.step(of_scene(make_frame, stamp), config) for stamp in range(3)]
-    assert [report.skipped for report in reports] == [False, False, True]
+    reports = [adapter.step(of_scene(make_frame, stamp), config) for stamp in range(4)]
+    assert [report.skipped for report in reports] == [False, False, False, True]
 
 
 def test_the_scene_limit_ignores_rejected_steps(student, teacher, make_frame):

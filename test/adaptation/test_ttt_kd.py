@@ -13,8 +13,8 @@ from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure, distillation_loss
 
 
-def reference(student, teacher, frames, learning_rate, count, steps, measured):
-    """TTT-KD in 15 lines, without the package's algorithm. measured: draw what the guard's evidence draws."""
+def reference(student, teacher, frames, learning_rate, count, steps):
+    """TTT-KD in 15 lines, without the package's algorithm."""
     student, generator = copy.deepcopy(student).requires_grad_(False).train(), torch.Generator().manual_seed(0)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -22,8 +22,6 @@ def reference(student, teacher, frames, learning_rate, count, steps, measured):
     optimiser = torch.optim.SGD(student.backbone.requires_grad_(True).parameters(), lr=learning_rate)
     for frame in frames:
         targets = teacher_targets(frame, teacher, generator)
-        if measured:
-            torch.randperm(len(targets.index), generator=generator)
         for _ in range(steps):
             drawn = torch.randperm(len(targets.index), generator=generator)[:count]
             predicted = student.teacher_head(student(torch.tensor(frame.points))[targets.index[drawn]])
@@ -45,10 +43,10 @@ def test_the_algorithm_is_bit_for_bit_the_papers(student, teacher, make_frame, s
     for frame in frames:
         points = torch.tensor(frame.points)
         in_range = algorithm.student.in_range(points)
-        sample = algorithm.project(frame, in_range, algorithm.student.voxels(points[in_range]))
+        scene = algorithm.project(frame, points[in_range], in_range)
         for _ in range(steps):
-            algorithm.descend(algorithm.features(sample), sample, torch.arange(len(sample)), 50, lambda norm: 0.1)
-    expected = reference(student, teacher, frames, 0.1, 50, steps, measured=False)
+            algorithm.descend(algorithm.features(scene), scene, 50, 0.1)
+    expected = reference(student, teacher, frames, 0.1, 50, steps)
     assert same(algorithm.student.backbone.state_dict(), expected)
     assert not same(expected, student.backbone.state_dict())
 
@@ -58,7 +56,7 @@ def test_with_the_papers_settings_the_adapter_is_bit_for_bit_the_papers(student,
     frames = [make_frame(stamp=stamp, seed=stamp) for stamp in range(4)]
     adapter, config = OnlineTTTKD(student, teacher), TTTConfig(learning_rate=0.1, kd_points=50, steps=steps)
     assert all(adapter.step(frame, paper_config(config)).accepted for frame in frames)
-    expected = reference(student, teacher, frames, 0.1, 50, steps, measured=True)
+    expected = reference(student, teacher, frames, 0.1, 50, steps)
     weights = adapter.weights().tensors
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
 

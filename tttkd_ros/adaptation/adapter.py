@@ -30,10 +30,9 @@ class StepReport:
         seconds: wall-clock time of the attempt.
         cameras: names of the cameras whose images were used.
         ages: stamp of each of these images minus that of the sweep, seconds.
-        alignment: of held-out points, before the step (guard.py).
-        held_out: mean cosine similarity of held-out points, before the step.
+        alignment: of the sweep before the step (guard.py).
         gradient_norm: of the last gradient step.
-        rolled_back: earlier steps were undone, or the last ones averaged.
+        rolled_back: earlier steps were undone.
         bn_updated: the BatchNorm statistics were updated and kept, whether the step was accepted or not.
         paused: the guard observes only, until the evidence is good again.
         skipped: nothing is wrong, but no step is needed.
@@ -53,7 +52,6 @@ class StepReport:
     cameras: tuple[str, ...] = ()
     ages: tuple[float, ...] = ()
     alignment: float = NAN
-    held_out: float = NAN
     gradient_norm: float = NAN
     rolled_back: bool = False
     bn_updated: bool = False

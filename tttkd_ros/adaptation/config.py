@@ -11,11 +11,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-5, 10.0),
     "bn_momentum": (0.0, 1.0),
     "steps": (1, 200),
+    "rotations": (1, 16),
+    "seconds": (0.0, 60.0),
+    "crop": (0.0, 100.0),
     "kd_points": (16, 1_000_000),
     "min_points": (1, 100_000),
     "min_alignment": (-2.0, 2.0),
-    "max_drop": (0.0, 2.0),
-    "max_gradient": (0.01, 1e6),
     "patience": (1, 1_000_000),
     "scene_steps": (1, 1_000_000),
     "source_anchoring": (0.0, 1.0),
@@ -30,16 +31,20 @@ class TTTConfig:
         enabled: adapt at all.
         stride: one step every so many sweeps.
         learning_rate: of plain SGD. The paper takes 0.1 outdoors.
-        bn_momentum: minimum BatchNorm momentum. It decays from 0.1 (DUA). 0 freezes the statistics, as in the paper.
-        steps: gradient steps per frame.
+        bn_momentum: minimum momentum of BatchNorm's statistics, which decays from 0.1 (DUA). 0 freezes them, as in the
+            paper.
+        steps: maximum number of gradient steps per frame.
+        rotations: evenly spaced rotations of the cloud about the vertical that the steps on a frame are taken on in
+            turn. The first step is on the cloud as it is.
+        seconds: no further step on a frame is begun after so long; 0 for no limit.
+        crop: edge of the cubes, metres: steps use only the points of cubes with a point that a camera sees. 0 uses the
+            whole cloud, as in the paper.
         kd_points: maximum number of points in the loss of a step.
         min_points: minimum number of points in view of a camera.
-        guard: check each step on held-out points (guard.py), shorten long gradients and limit the steps on one scene.
+        guard: check the alignment before each step (guard.py), and limit the steps on one scene.
         min_alignment: minimum alignment, mean over the last steps.
-        max_drop: maximum drop of the held-out cosine below its recent mean.
-        max_gradient: maximum gradient norm, as a multiple of the recent median. Longer gradients are shortened to it.
         patience: rejections in a row after which the guard pauses adaptation.
-        scene_steps: maximum number of gradient steps on one scene.
+        scene_steps: maximum number of sweeps of one scene to train on.
         source_anchoring: share of the way back to the shipped weights after each step.
 
     Raises:
@@ -48,15 +53,16 @@ class TTTConfig:
 
     enabled: bool = True
     stride: int = 5
-    learning_rate: float = 1.0
-    bn_momentum: float = 0.005
-    steps: int = 1
+    learning_rate: float = 0.3
+    bn_momentum: float = 0.0
+    steps: int = 4
+    rotations: int = 4
+    seconds: float = 0.5
+    crop: float = 6.4
     kd_points: int = 16384
     min_points: int = 32
     guard: bool = True
-    min_alignment: float = 0.015
-    max_drop: float = 0.25
-    max_gradient: float = 1.0
+    min_alignment: float = 0.006
     patience: int = 10
     scene_steps: int = 20
     source_anchoring: float = 0.0
@@ -70,6 +76,6 @@ class TTTConfig:
 
 
 def paper_config(config: TTTConfig) -> TTTConfig:
-    """Return the settings of the paper: frozen statistics, no guard, no scene limit, no shortened gradients, no
-    anchoring. Stride, steps, learning rate and number of points stay as they are."""
-    return replace(config, bn_momentum=0.0, guard=False, source_anchoring=0.0)
+    """Return the settings of the paper: frozen statistics, whole clouds, no guard, no scene limit, no anchoring.
+    Stride, steps, rotations, learning rate and number of points stay as they are."""
+    return replace(config, bn_momentum=0.0, crop=0.0, guard=False, source_anchoring=0.0)

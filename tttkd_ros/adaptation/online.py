@@ -6,24 +6,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tttkd_ros.adaptation.adapter import NAN, StepReport
 from tttkd_ros.adaptation.batch_norm import SweepStatistics
 from tttkd_ros.adaptation.config import TTTConfig
-from tttkd_ros.adaptation.guard import Evidence, Guard, hold_out, measure
+from tttkd_ros.adaptation.crop import crop
+from tttkd_ros.adaptation.guard import MAX_POINTS, Guard, measure
 from tttkd_ros.adaptation.scene_limit import SceneLimit
 from tttkd_ros.adaptation.targets import Teacher
-from tttkd_ros.adaptation.ttt_kd import TTTKD, Sample
+from tttkd_ros.adaptation.ttt_kd import TTTKD, Scene
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import Voxels
+from tttkd_ros.segmenter.voxels import rotation
 from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite, total_norm
 
 
@@ -37,7 +37,7 @@ class _Attempt:
     steps: int = 0
     loss: float = NAN
     gradient_norm: float = NAN
-    evidence: Evidence = field(default_factory=Evidence)
+    alignment: float = NAN
     distrusted: bool = False  # the guard rejected it
 
     def rejected(self, reason: str, *, skipped: bool = False, distrusted: bool = False) -> _Attempt:
@@ -82,15 +82,9 @@ class OnlineTTTKD:
             return self._step(frame, config)
 
     def weights(self) -> Weights:
-        """Return a copy of the tensors to publish: without a first step that the guard holds back."""
+        """Return a copy of the tensors to publish."""
         with self._stream():
-            weights = Weights.copied(self._version, self._student.backbone)
-        held_back = self._guard.held_back
-        if held_back is None:
-            return weights
-        named = zip(adaptable(self._student.backbone).items(), held_back, strict=True)
-        parameters = {name: before for (name, tensor), before in named if isinstance(tensor, nn.Parameter)}
-        return replace(weights, tensors=MappingProxyType({**weights.tensors, **parameters}))
+            return Weights.copied(self._version, self._student.backbone)
 
     def load_weights(self, weights: Weights) -> None:
         """Continue from these weights and their version. Version 0 restarts, random state included."""
@@ -108,6 +102,7 @@ class OnlineTTTKD:
     def _forget(self, version: int) -> None:
         """Forget all but the weights."""
         self._version = version
+        self._turn = 0  # counts the steps, for their rotations
         self._guard = Guard(self._student.simulated)
         self._scene = SceneLimit(self._student.config.voxel_size)
         self._statistics = SweepStatistics()
@@ -116,33 +111,31 @@ class OnlineTTTKD:
         start = time.perf_counter()
         original, random_state = self._snapshot(), self._generator.get_state()
         try:
-            points = torch.tensor(frame.upright)
-            in_range = self._student.in_range(points)
-            points = points[in_range].to(self._student.teacher_mean.device)
+            cloud = torch.tensor(frame.upright)
+            in_range = self._in_range(cloud, config.rotations)
+            points = cloud[in_range].to(self._student.teacher_mean.device)
             if config.guard:
                 self._scene.observe(points)
             else:
                 self._guard = Guard(self._student.simulated)  # it forgets what it did not check
-            voxels = self._student.voxels(points)  # for all passes over the sweep
-            bn_updated = self._update_statistics(voxels, config)
+            bn_updated = self._update_statistics(points, config)
             before = self._snapshot() if bn_updated else original
-            attempt = self._attempt(frame, in_range, voxels, config)
+            attempt = self._attempt(frame, points, in_range, config, start)
         except BaseException:
             self._restore(original, random_state)
             raise
         self._statistics.updates += bn_updated
         self._scene.bn_updates += bn_updated
-        rolled_back, published = False, self._guard.ready_to_publish  # whether the steps so far are published
-        if not attempt.reason:
-            self._scene.steps += attempt.steps
-            if config.guard:
-                self._guard.accept(attempt.evidence, attempt.gradient_norm, before)
-            self._version += self._guard.ready_to_publish
-        else:
-            earlier = self._guard.reject(config, before) if attempt.distrusted else None
-            rolled_back = earlier is not None
+        earlier = None
+        if attempt.reason:
+            earlier = self._guard.reject(config) if attempt.distrusted else None
             self._restore(earlier or before, random_state)
-            self._version += bn_updated or (rolled_back and published)
+        else:
+            self._scene.steps += 1
+            if config.guard:
+                self._guard.accept(attempt.alignment, before)
+        rolled_back = earlier is not None
+        self._version += not attempt.reason or bn_updated or rolled_back
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
@@ -157,8 +150,7 @@ class OnlineTTTKD:
             seconds=time.perf_counter() - start,
             cameras=tuple(view.name for view in frame.views),
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
-            alignment=attempt.evidence.alignment,
-            held_out=attempt.evidence.cosine,
+            alignment=attempt.alignment,
             gradient_norm=attempt.gradient_norm,
             rolled_back=rolled_back,
             bn_updated=bn_updated and not rolled_back,
@@ -166,38 +158,47 @@ class OnlineTTTKD:
             skipped=attempt.skipped,
         )
 
-    def _update_statistics(self, voxels: Voxels, config: TTTConfig) -> bool:
+    def _in_range(self, points: Tensor, rotations: int) -> Tensor:
+        """(N,) bool: the points (N, 3) that can be segmented, however the cloud is rotated."""
+        in_range = self._student.in_range(points)
+        for number in range(1, rotations):
+            in_range &= self._student.in_grid(points @ rotation(2 * math.pi * number / rotations))
+        return in_range
+
+    def _update_statistics(self, points: Tensor, config: TTTConfig) -> bool:
         limited = config.guard and self._scene.bn_updates >= config.scene_steps
         if not config.bn_momentum or limited:
             return False
-        return self._statistics.update(self._student, voxels, config.bn_momentum)
+        return self._statistics.update(self._student, self._student.voxels(points), config.bn_momentum)
 
-    def _attempt(self, frame: Frame, in_range: Tensor, voxels: Voxels, config: TTTConfig) -> _Attempt:
-        """Take the gradient steps unless a check fails. in_range: (N,) bool, the points of the frame in `voxels`."""
+    def _attempt(self, frame: Frame, points: Tensor, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
+        """Take the gradient steps unless a check fails. points: (N, 3), those of the frame in the mask `in_range`."""
         attempt, max_range = _Attempt(), self._student.max_range
         if not frame.views:
             return attempt.rejected(with_cause("no camera image", explain_view(frame, max_range)))
         if config.guard and self._scene.steps >= config.scene_steps:
-            return attempt.rejected(f"enough learned from this scene: {self._scene.steps} steps", skipped=True)
+            return attempt.rejected(f"enough learned from this scene: {self._scene.steps} sweeps", skipped=True)
         if config.guard and (reason := self._guard.check_images(frame.views)):
             return attempt.rejected(reason, distrusted=True)
-        sample = self._algorithm.project(frame, in_range, voxels)
-        attempt.points = len(sample)
-        if len(sample) < config.min_points:
-            found = f"{len(sample)} points in view of a camera, expected at least {config.min_points}"
+        scene = self._algorithm.project(frame, points, in_range)
+        attempt.points = len(scene)
+        if len(scene) < config.min_points:
+            found = f"{len(scene)} points in view of a camera, expected at least {config.min_points}"
             return attempt.rejected(with_cause(found, explain_view(frame, max_range)))
-        held_out, candidates = (part.to(sample.voxel.device) for part in hold_out(len(sample), self._generator))
-        if not config.guard:  # as in the paper: every point may be trained on
-            candidates = torch.arange(len(sample), device=sample.voxel.device)
+        if config.crop:
+            scene = crop(scene, config.crop)
         for number in range(config.steps):
-            features = self._algorithm.features(sample)
+            if number and config.seconds and time.perf_counter() - start > config.seconds:
+                break
+            features = self._algorithm.features(scene, self._turn % config.rotations / config.rotations)
+            self._turn += 1
             if number == 0:
-                attempt.evidence = self._measure(features, sample, held_out)
-                if config.guard and (reason := self._guard.check(attempt.evidence, config)):
+                attempt.alignment = self._measure(features, scene)
+                if config.guard and (reason := self._guard.check(attempt.alignment, config)):
                     return attempt.rejected(reason, distrusted=True)
             try:
                 attempt.loss, attempt.gradient_norm = self._algorithm.descend(
-                    features, sample, candidates, config.kd_points, lambda norm: self._learning_rate(norm, config)
+                    features, scene, config.kd_points, config.learning_rate
                 )
             except FloatingPointError as error:
                 return attempt.rejected(str(error))
@@ -208,13 +209,12 @@ class OnlineTTTKD:
             return attempt.rejected("the weights are not finite after the step")
         return attempt
 
-    def _learning_rate(self, norm: float, config: TTTConfig) -> float:
-        return (self._guard.step_scale(norm, config) if config.guard else 1.0) * config.learning_rate
-
     @torch.no_grad()
-    def _measure(self, features: Tensor, sample: Sample, held_out: Tensor) -> Evidence:
-        predicted = self._student.predict_teacher_features(features[held_out])
-        return measure(predicted, sample.table, sample.patch[held_out], sample.grid)
+    def _measure(self, features: Tensor, scene: Scene) -> float:
+        """The alignment of some of the visible points. No step on this sweep precedes it, so no point is held out."""
+        some = slice(None, None, -(-len(scene) // MAX_POINTS))
+        predicted = self._student.predict_teacher_features(features[some])
+        return measure(predicted, scene.table, scene.patch[some], scene.grid)
 
     @torch.no_grad()
     def _anchor(self, share: float) -> None:

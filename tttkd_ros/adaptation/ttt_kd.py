@@ -1,4 +1,4 @@
-"""TTT-KD, algorithm 1 of arXiv 2403.11691, and nothing else: project, sample, distil, descend.
+"""TTT-KD, algorithm 1 of arXiv 2403.11691, and nothing else: project, rotate, sample, distil, descend.
 
 The numbers of equations are those of docs/method.md.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +16,23 @@ from torch.nn.functional import cosine_similarity
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import Voxels
+from tttkd_ros.segmenter.voxels import Voxels, rotation
 from tttkd_ros.segmenter.weights import total_norm
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """The M points of a cloud that a camera sees."""
+class Scene:
+    """A cloud, and the M of its points that a camera sees. Its targets and voxels are computed once for all steps."""
 
-    voxels: Voxels  # of the whole cloud
-    voxel: Tensor  # (M,) int64, the voxel of each point
-    patch: Tensor  # (M,) int64, the row of `table` that each point projects to
+    points: Tensor  # (N, 3), metres, z up
+    index: Tensor  # (M,) int64, the rows of `points` that a camera sees
+    patch: Tensor  # (M,) int64, the row of `table` that each of them projects to
     table: Tensor  # (views * rows * columns, D), the teacher's patch features minus the student's `teacher_mean`
     grid: tuple[int, int]  # rows and columns of the patches of a view
+    voxels: dict[float, Voxels] = field(default_factory=dict)  # by rotation, full turns about the vertical
 
     def __len__(self) -> int:
-        return len(self.voxel)
+        return len(self.index)
 
 
 def distillation_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -62,31 +62,30 @@ class TTTKD:
         # Not at the first step: torch.optim then imports torch._dynamo, which blocks all threads for a second.
         self.optimiser = torch.optim.SGD(self.parameters, lr=1.0)
 
-    def project(self, frame: Frame, in_range: Tensor, voxels: Voxels) -> Sample:
-        """Project the points of a frame on patches, pi of (3). in_range: (N,) bool, the points that `voxels` has."""
-        device = voxels.indices.device
+    def project(self, frame: Frame, points: Tensor, in_range: Tensor) -> Scene:
+        """Project the points of a frame on patches, pi of (3). points: (N, 3), those in the mask `in_range`."""
         targets = teacher_targets(frame, self.teacher, self.generator)
         seen = in_range[targets.index]
-        index = (in_range.cumsum(0) - 1)[targets.index[seen]].to(device)  # from all points to those in range
-        patch = targets.patch[seen.to(targets.patch.device)].to(device)
-        table = targets.table.to(device) - self.student.teacher_mean
-        return Sample(voxels, voxels.inverse[index], patch, table, targets.grid)
+        index = (in_range.cumsum(0) - 1)[targets.index[seen]].to(points.device)  # from all points to those in range
+        patch = targets.patch[seen.to(targets.patch.device)].to(points.device)
+        return Scene(points, index, patch, targets.table.to(points.device) - self.student.teacher_mean, targets.grid)
 
-    def features(self, sample: Sample) -> Tensor:
-        """Return (M, channels), the backbone's features (1) of the sampled points."""
-        return self.student.voxel_features(sample.voxels)[sample.voxel]
+    def features(self, scene: Scene, turns: float = 0.0) -> Tensor:
+        """Return (M, channels), the backbone's features (1) of the visible points of the rotated scene."""
+        if turns not in scene.voxels:
+            points = scene.points @ rotation(2 * math.pi * turns).to(scene.points) if turns else scene.points
+            scene.voxels[turns] = self.student.voxels(points)
+        voxels = scene.voxels[turns]
+        return self.student.voxel_features(voxels)[voxels.inverse[scene.index]]
 
-    def descend(
-        self, features: Tensor, sample: Sample, candidates: Tensor, count: int, learning_rate: Callable[[float], float]
-    ) -> tuple[float, float]:
-        """Take one step (4) on at most `count` of the candidates, and return its loss and its gradient norm.
+    def descend(self, features: Tensor, scene: Scene, count: int, learning_rate: float) -> tuple[float, float]:
+        """Take one step (4) on at most `count` of the visible points; return its loss and its gradient norm.
 
-        features: of `sample`. candidates: (C,) int64, rows of the sample. learning_rate: from the gradient norm.
-        Raises FloatingPointError if the loss or the gradient is not finite; the weights are unchanged then.
-        """
-        drawn = candidates[torch.randperm(len(candidates), generator=self.generator)[:count].to(candidates.device)]
+        features: (M, channels), of `scene`. Raises FloatingPointError if the loss or the gradient is not finite; the
+        weights are unchanged then."""
+        drawn = torch.randperm(len(scene), generator=self.generator)[:count].to(features.device)
         predicted = self.student.predict_teacher_features(features[drawn])  # rho_2D
-        loss = distillation_loss(predicted, sample.table[sample.patch[drawn]])
+        loss = distillation_loss(predicted, scene.table[scene.patch[drawn]])
         if not torch.isfinite(loss):
             raise FloatingPointError("the loss is not finite")
         self.optimiser.zero_grad()
@@ -94,6 +93,6 @@ class TTTKD:
         norm = total_norm(parameter.grad for parameter in self.parameters)
         if not math.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")
-        self.optimiser.param_groups[0]["lr"] = learning_rate(norm)
+        self.optimiser.param_groups[0]["lr"] = learning_rate
         self.optimiser.step()
         return loss.item(), norm

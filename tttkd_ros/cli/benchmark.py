@@ -31,8 +31,9 @@ def benchmark(
     method: tuple[MethodName, ...] = DEFAULT_METHODS, seeds: tuple[int, ...] = tuple(SEEDS["benchmark"][:5]),
     sweeps: int = 300, control: tuple[ControlName, ...] = (), stride: tuple[int, ...] = (TTTConfig.stride,),
     learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
-    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (25,), rotations: int = 1,
-    guard: bool = TTTConfig.guard,
+    bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,), steps: tuple[int, ...] = (TTTConfig.steps,),
+    train_rotations: tuple[int, ...] = (TTTConfig.rotations,), offline_steps: tuple[int, ...] = (25,),
+    rotations: int = 1, guard: bool = TTTConfig.guard,
     model: Path | None = None, source_only: Path | None = None, distilled: Path | None = None,
     oracle: Path | None = None, teacher: str | None = None, engine: str = "auto",
     jobs: int = os.cpu_count() or 1, ray: str | None = None,
@@ -57,7 +58,10 @@ def benchmark(
         learning_rate: of ttt-kd-o and ttt-kd. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
             paper. Several values give a run each.
-        steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
+        steps: gradient steps of ttt-kd-o on each training sweep. Several values give a run each.
+        train_rotations: of the cloud, on which ttt-kd-o and ttt-kd take their steps in turn. Several values give a run
+            each.
+        offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         rotations: about the vertical axis, over which logits are averaged.
         guard: accept a step only if held-out points confirm it. Controls run without, so --no-guard compares like with
             like.
@@ -95,6 +99,7 @@ def benchmark(
     checkpoints = own_students(source_only=source_only, distilled=distilled, oracle=oracle)
     runs = plan(
         method, common, strides=stride, learning_rates=learning_rate, bn_momenta=bn_momentum, steps=steps,
+        rotations=train_rotations, offline_steps=offline_steps,
         controls=control, own_students=checkpoints,
     )  # fmt: skip
     setup = Setup(tuple(runs), sweeps, model, teacher, tuple(checkpoints.items()), engine)

@@ -21,7 +21,9 @@ def evaluate(
     control: tuple[ControlName, ...] = (),
     stride: tuple[int, ...] = (TTTConfig.stride,), learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     baseline_learning_rate: tuple[float, ...] = (), bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
-    steps: tuple[int, ...] = (25,), images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points,
+    steps: tuple[int, ...] = (TTTConfig.steps,),
+    train_rotations: tuple[int, ...] = (TTTConfig.rotations,), offline_steps: tuple[int, ...] = (25,),
+    images: tuple[int, ...] = (), kd_points: int = TTTConfig.kd_points,
     guard: bool = TTTConfig.guard, paper: bool = False,
     rotations: int = 1, seed: int = 0, shift_z: float = 0.0, limit: int | None = None,
     model: Path | None = None, source_only: Path | None = None, distilled: Path | None = None,
@@ -58,7 +60,10 @@ def evaluate(
             default. Several values give a run each.
         bn_momentum: minimum momentum of the BatchNorm statistics in ttt-kd-o and ttt-kd. 0 freezes them, as in the
             paper. Several values give a run each.
-        steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
+        steps: gradient steps of ttt-kd-o on each training sweep. Several values give a run each.
+        train_rotations: of the cloud, on which ttt-kd-o and ttt-kd take their steps in turn. Several values give a run
+            each.
+        offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         images: maximum number of images per sweep to learn from, all by default. Several values give a run each.
         kd_points: maximum number of points per step.
         guard: accept a step only if held-out points confirm it. Never in force for ttt-kd or a control.
@@ -130,7 +135,8 @@ def evaluate(
     runs = plan(
         method, RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations), strides=stride,
         learning_rates=learning_rate, baseline_learning_rates=baseline_learning_rate, bn_momenta=bn_momentum,
-        steps=steps, images=images, controls=control, own_students=checkpoints,
+        steps=steps, rotations=train_rotations, offline_steps=offline_steps, images=images, controls=control,
+        own_students=checkpoints,
     )  # fmt: skip
     models = Models(model, teacher, own_students=checkpoints, engine=engine, device=device)
     for target in (json_file, rerun):

@@ -43,8 +43,6 @@ MODES: dict[str, tuple[str, dict[str, object]]] = {  # mode -> its title and the
 # Metres by which the target's LiDAR must be lowered to the mounting height of the source's, which trained the student.
 MOUNT_DIFFERENCE = round(LIDARS["a2d2"].height - LIDARS[WORLD].height, 3)
 CONTROLS = {  # name -> its title and the run
-    f"no-image_stride_{STRIDE}": (f"  no image, stride {STRIDE}", RunConfig(control="no-image")),
-    "no-image_stride_1": ("  no image, stride 1", RunConfig(config=TTTConfig(stride=1), control="no-image")),
     f"other-image_stride_{STRIDE}": (f"  other image, stride {STRIDE}", RunConfig(control="other-image")),
     f"mean-features_stride_{STRIDE}": (f"  mean feature, stride {STRIDE}", RunConfig(control="mean-features")),
     "rigid_shift": (f"  frozen, z {MOUNT_DIFFERENCE:+g} m", RunConfig("frozen", shift_z=MOUNT_DIFFERENCE)),

@@ -13,7 +13,7 @@ import torch
 from tttkd_ros.digests import code_version, digest, edge_digests
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, check_fit
-from tttkd_ros.methods import IMAGE_HEAD, ONLINE_KD, OWN_STUDENT
+from tttkd_ros.methods import IMAGE_HEAD, OWN_STUDENT, TTT_KD
 from tttkd_ros.paths import shipped_path
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def evaluation_inputs(
     elif problems:
         log.warning("no method that needs the teacher can be run: %s", problems[0])
         found |= {"engine": None, "teacher": None}
-    if with_images.keys() - {ONLINE_KD}:
+    if with_images.keys() - set(TTT_KD):
         found["image_head"] = digest(shipped_path(IMAGE_HEAD))
     return found
 

@@ -14,19 +14,20 @@ from time import perf_counter
 import numpy as np
 
 from tttkd_ros.adaptation.adapter import Adapter, StepReport
-from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.config import TTTConfig, paper_config
 from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
 from tttkd_ros.evaluation.drives import Drive, MeanFeatures, OtherImages, Shifted
 from tttkd_ros.evaluation.metrics import Tally
 from tttkd_ros.evaluation.result import Result, Timing, step_counts, title
 from tttkd_ros.frame import Frame
-from tttkd_ros.methods import METHODS, OFFLINE_KD, ONLINE_KD
+from tttkd_ros.methods import METHODS, OFFLINE_KD, ONLINE_KD, PAPER_KD, TTT_KD
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.weights import Weights
 
 OTHER_IMAGE, MEAN_FEATURES, NO_IMAGE = CONTROLS = ("other-image", "mean-features", "no-image")
+PAPER_LEARNING_RATE = 0.1  # outdoors
 MEAN_IMAGES = 32  # images, evenly spaced over the drive, that the mean feature map is computed from
 
 
@@ -36,8 +37,9 @@ class RunConfig:
 
     method: "frozen" is the student without adaptation (the paper's Joint-Train). "source-only", "distilled" and
         "oracle" are the same for students of other trainings. The online methods take `config.steps` steps on every
-        stride-th sweep, after it is predicted, and keep the updates. "ttt-kd" is offline: for each sweep it starts from
-        the shipped weights, takes `config.steps` steps, predicts and discards the updates.
+        stride-th sweep, after it is predicted, and keep the updates. "ttt-kd-o-paper" does so with the paper's
+        algorithm and settings. "ttt-kd" is offline: for each sweep it starts from the shipped weights, takes
+        `config.steps` steps, predicts and discards the updates.
     control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
     shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
     images: maximum number of images per sweep to learn from; None for all.
@@ -86,23 +88,28 @@ class RunConfig:
 
     @property
     def effective_config(self) -> TTTConfig:
-        """`config` without the guard if the run is a control or offline.
+        """`config` without a limit in time, and without the guard if the run is a control or offline.
 
         A control shows what learning from the wrong thing does, so nothing may prevent it. Offline, the guard cannot
-        know what is normal, because every sweep starts anew.
+        know what is normal, because every sweep starts anew. A limit in time would make the result depend on the
+        machine.
         """
+        if self.method == PAPER_KD:
+            paper = replace(self.config, learning_rate=PAPER_LEARNING_RATE, steps=1, rotations=1, seconds=0.0)
+            return paper_config(paper)
         guard = self.config.guard and self.control is None and self.method != OFFLINE_KD
-        return replace(self.config, guard=guard)
+        return replace(self.config, guard=guard, seconds=0.0)
 
     @property
     def settings(self) -> dict[str, float | int | str | None]:
         """Settings that affect this run. The learning rate of a baseline is one if it is not the method's default."""
         settings: dict[str, float | int | str | None] = {"seed": self.seed, "rotations": self.rotations}
+        config = self.effective_config
         if self.adapts:
-            settings["steps"] = self.config.steps
-        if self.method in (ONLINE_KD, OFFLINE_KD):
-            settings |= {"learning_rate": self.config.learning_rate, "bn_momentum": self.config.bn_momentum,
-                         "kd_points": self.config.kd_points, "guard": self.effective_config.guard}
+            settings["steps"] = config.steps
+        if self.method in TTT_KD:
+            names = ("learning_rate", "bn_momentum", "kd_points", "guard", "crop")
+            settings |= {name: getattr(config, name) for name in names} | {"train_rotations": config.rotations}
         if self.learning_rate is not None:
             settings["learning_rate"] = self.learning_rate
         if self.uses_images:

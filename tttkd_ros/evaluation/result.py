@@ -17,9 +17,10 @@ from tttkd_ros.methods import FROZEN
 
 WINDOW = 50  # sweeps for each value of mIoU over time
 # Settings that appear in a run's title, and their names there. A setting at its default does not appear.
-TITLE_NAMES = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps", "images": "images",
-               "control": "", "shift_z": "z shift"}
-TITLE_DEFAULTS = {"steps": 1, "bn_momentum": TTTConfig.bn_momentum}
+TITLE_NAMES = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps",
+               "train_rotations": "rotations", "images": "images", "control": "", "shift_z": "z shift"}
+TITLE_DEFAULTS = {"bn_momentum": TTTConfig.bn_momentum, "train_rotations": TTTConfig.rotations}
+METHOD_STEPS = {"ttt-kd-o": TTTConfig.steps, "ttt-kd": None}  # the other methods take one
 
 
 def step_counts(steps: Sequence[StepReport]) -> dict:
@@ -35,10 +36,10 @@ def step_counts(steps: Sequence[StepReport]) -> dict:
 
 def title(name: str, settings: Mapping[str, float | int | str | None]) -> str:
     """Method and settings that distinguish a run from others, e.g. "ttt-kd-o, stride 5, lr 0.1"."""
-    parts = [name]
+    parts, defaults = [name], TITLE_DEFAULTS | {"steps": METHOD_STEPS.get(name, 1)}
     for key, label in TITLE_NAMES.items():
         value = settings.get(key)
-        if value is not None and value != TITLE_DEFAULTS.get(key):
+        if value is not None and value != defaults.get(key):
             parts.append(f"{label} {value}".strip())
     return ", ".join(parts)
 

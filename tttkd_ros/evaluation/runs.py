@@ -42,16 +42,18 @@ class BagResults:
 
 def plan(
     names: Sequence[str], common: RunConfig, *, strides: Sequence[int], learning_rates: Sequence[float],
-    bn_momenta: Sequence[float], steps: Sequence[int], images: Sequence[int] = (), controls: Sequence[str] = (),
+    bn_momenta: Sequence[float], steps: Sequence[int], rotations: Sequence[int], offline_steps: Sequence[int],
+    images: Sequence[int] = (), controls: Sequence[str] = (),
     baseline_learning_rates: Sequence[float] = (), own_students: Collection[str] = (),
 ) -> list[RunConfig]:
     """List the runs, each once, in the order of `METHODS`. Frozen is always the first, as the baseline.
 
     `names` are methods or "all", `common` are settings that all runs share. Strides go to every online method, learning
-    rates and BatchNorm momenta to ttt-kd-o and ttt-kd, steps to ttt-kd (online methods take one per sweep), images to
-    methods that learn from images. controls: run ttt-kd-o and ttt-kd with each of them as well. Without images and with
-    frozen statistics nothing adapts, so that run is left out: it equals frozen. baseline_learning_rates: instead of the
-    default of each baseline that has one. own_students: methods of `OWN_STUDENT` to run as well.
+    rates, BatchNorm momenta and rotations to ttt-kd-o and ttt-kd, steps to ttt-kd-o, offline_steps to ttt-kd (the other
+    methods take one step on a sweep), images to methods that learn from images. controls: run ttt-kd-o and ttt-kd with
+    each of them as well. Without images and with frozen statistics nothing adapts, so that run is left out: it equals
+    frozen. baseline_learning_rates: instead of the default of each baseline that has one. own_students: methods of
+    `OWN_STUDENT` to run as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -65,7 +67,8 @@ def plan(
             "stride": strides if spec.online else (),
             "learning_rate": learning_rates if kd else (),
             "bn_momentum": bn_momenta if kd else (),
-            "steps": steps if name == OFFLINE_KD else (1,),
+            "steps": {ONLINE_KD: steps, OFFLINE_KD: offline_steps}.get(name, (1,)),
+            "rotations": rotations if kd else (),
         }
         choices = {key: values for key, values in choices.items() if values}
         counts = images if spec.uses_images and images else (None,)

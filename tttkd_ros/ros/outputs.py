@@ -71,7 +71,6 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "version": report.version,
         "loss": report.loss,
         "cosine": report.cosine,
-        "held_out_cosine": report.held_out,
         "alignment": report.alignment,
         "gradient_norm": report.gradient_norm,
         "rolled_back": report.rolled_back,

@@ -15,6 +15,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import CudaStream
 from tttkd_ros.diagnosis import explain_range, kind_of
 from tttkd_ros.segmenter.student import MAX_VOXELS, Student
+from tttkd_ros.segmenter.voxels import rotation
 from tttkd_ros.segmenter.weights import Weights, overwrite
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Segmenter:
         self._stream = CudaStream(student.teacher_mean.device, urgent=True)
         self._version = 0
         self._warned: dict[str, float] = {}  # kind of warning -> when it was last logged
-        self._rotations = [_rotation(2 * math.pi * number / rotations) for number in range(1, rotations)]
+        self._rotations = [rotation(2 * math.pi * number / rotations) for number in range(1, rotations)]
 
     @torch.inference_mode()
     def segment(self, points: np.ndarray) -> Prediction:
@@ -56,8 +57,8 @@ class Segmenter:
         confidence = np.zeros(len(points), np.float32)
         cloud = torch.tensor(points)  # a copy: the array of a message is read-only
         in_range = self._student.in_range(cloud)
-        for rotation in self._rotations:
-            in_range &= self._student.in_grid(cloud @ rotation)
+        for matrix in self._rotations:
+            in_range &= self._student.in_grid(cloud @ matrix)
         if in_range.any():
             cloud = cloud if in_range.all() else cloud[in_range]
             with self._stream():
@@ -88,8 +89,8 @@ class Segmenter:
         logits, row = self._logits(points)
         if self._rotations:
             logits, row = logits[row], torch.arange(len(row), device=row.device)
-            for rotation in self._rotations:
-                rotated, voxel = self._logits(points @ rotation)
+            for matrix in self._rotations:
+                rotated, voxel = self._logits(points @ matrix)
                 logits += rotated[voxel]
             logits /= 1 + len(self._rotations)
         return logits, row
@@ -105,9 +106,3 @@ class Segmenter:
         if now - self._warned.get(kind, -math.inf) >= WARNING_INTERVAL_S:
             self._warned[kind] = now
             log.warning("%s", text)
-
-
-def _rotation(angle: float) -> torch.Tensor:
-    """Return (3, 3), a rotation about the vertical for points as rows."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    return torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])

@@ -25,7 +25,7 @@ CELL = 7  # pixels: one mask value per half patch, finer than the grid of featur
 
 
 def train_teacher(
-    out: Path = Path("models/teacher"), *, drives: int = 240, images_per_drive: int = 10, steps: int = 700,
+    out: Path = Path("models/teacher"), *, drives: int = 400, images_per_drive: int = 6, steps: int = 1200,
     batch: int = 16, width: int = 192, layers: int = 6, heads: int = 3, learning_rate: float = 1e-3, seed: int = 0,
     threads: int = 1,
 ) -> None:
