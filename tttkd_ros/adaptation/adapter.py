@@ -32,7 +32,6 @@ class StepReport:
         ages: stamp of each of these images minus that of the sweep, seconds.
         alignment: of the sweep before the step (guard.py).
         gradient_norm: of the last gradient step.
-        rolled_back: earlier steps were undone.
         bn_updated: the BatchNorm statistics were updated and kept, whether the step was accepted or not.
         paused: the guard observes only, until the evidence is good again.
         skipped: nothing is wrong, but no step is needed.
@@ -53,7 +52,6 @@ class StepReport:
     ages: tuple[float, ...] = ()
     alignment: float = NAN
     gradient_norm: float = NAN
-    rolled_back: bool = False
     bn_updated: bool = False
     paused: bool = False
     skipped: bool = False
@@ -70,8 +68,8 @@ class Adapter(Protocol):
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
         """Adapt to a frame.
 
-        A rejected step restores the weights. It may keep updated BatchNorm statistics or roll earlier steps back; the
-        version tells whether there is anything to publish.
+        A rejected step restores the weights. It may keep updated BatchNorm statistics; the version tells whether there
+        is anything to publish.
         """
 
     def weights(self) -> Weights:

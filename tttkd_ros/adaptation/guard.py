@@ -1,17 +1,16 @@
-"""The guard: checks the evidence before a step, and rolls steps back when the evidence turns bad.
+"""The guard: checks the evidence before a step.
 
 The evidence is the alignment of a sweep before its first step: how much better the student's prediction at a point
 agrees with the teacher's patch there than with the patches around it. It needs no scale of its own. With the right
 image in the right place, every neighbour agrees less. With wrong extrinsics, some neighbour agrees more. With another
 moment's image, noise or a covered lens, it makes no difference. The alignment of one sweep is noisy, so the mean over
-several is judged.
+several must be high enough as well.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import deque
-from dataclasses import dataclass
 from math import isfinite, nan
 from statistics import fmean
 
@@ -22,7 +21,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import View
 
 MAX_POINTS = 4096  # of a sweep, evenly spaced, that the alignment is measured on
-ALIGNMENT_WINDOW = 5  # steps whose alignment is averaged, and that can be rolled back
+ALIGNMENT_WINDOW = 5  # sweeps whose alignment is averaged
 NEIGHBOUR_DISTANCE = 1 / 28  # of the image's width, but at least one patch
 _NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1), (0, -2), (0, 2))
 
@@ -50,14 +49,8 @@ def measure(predicted: Tensor, table: Tensor, patch: Tensor, grid: tuple[int, in
     return smallest
 
 
-@dataclass(frozen=True)
-class _AcceptedStep:
-    alignment: float
-    before: list[Tensor]  # the weights that it started from
-
-
 class Guard:
-    """Remembers the alignment of the last steps, and the weights before them. It knows nothing of the student.
+    """Remembers the alignment of the last sweeps. It knows nothing of the student.
 
     If `simulated`, a rejection says that the models were trained in simulation only. The guard is `paused` after too
     many rejections in a row: it observes until the alignment is good again.
@@ -66,9 +59,7 @@ class Guard:
     def __init__(self, simulated: bool = False):
         self._simulated = simulated
         self._alignments: deque[float] = deque(maxlen=ALIGNMENT_WINDOW)
-        self._accepted: deque[_AcceptedStep] = deque(maxlen=ALIGNMENT_WINDOW)
         self._images: dict[str, tuple[int, int]] = {}
-        self._established = False  # a whole window of steps was accepted
         self._rejections = 0  # in a row
         self.paused = False
 
@@ -88,9 +79,9 @@ class Guard:
             return "the alignment of these points cannot be measured: their patches have no neighbours"
         self._alignments.append(alignment)
         mean, minimum = fmean(self._alignments), config.min_alignment
-        # A mean over few steps has to be higher.
+        # A mean over few sweeps has to be higher.
         needed = minimum + abs(minimum) * (1 - len(self._alignments) / ALIGNMENT_WINDOW)
-        if mean < needed or alignment < -abs(minimum):
+        if mean < needed or alignment < minimum:
             found = f"alignment {alignment:.3f}, mean {mean:.3f}, expected at least {needed:.3g}"
             domain = "they were trained in simulation only" if self._simulated else "train them for it"
             return (f"{found}: the image does not belong to this sweep, or the extrinsics are wrong, or student and "
@@ -99,25 +90,13 @@ class Guard:
             return "paused: not enough evidence yet to continue"
         return ""
 
-    def accept(self, alignment: float, before: list[Tensor]) -> None:
-        """Record an accepted step. before: the weights that it started from."""
-        self._accepted.append(_AcceptedStep(alignment, before))
-        self._established |= len(self._accepted) == ALIGNMENT_WINDOW
+    def accept(self) -> None:
+        """Record that a step was accepted."""
         self._rejections, self.paused = 0, False
 
-    def reject(self, config: TTTConfig) -> list[Tensor] | None:
-        """Record a step that the guard rejected.
-
-        Returns the weights to continue from if earlier steps are distrusted, else None. They are those before the first
-        recent step below the alignment threshold, or before all steps if few were accepted so far.
-        """
+    def reject(self, patience: int) -> None:
+        """Record that the guard rejected a step, and pause at `patience` rejections in a row."""
         self._rejections += 1
-        if self._rejections >= config.patience and not self.paused:
+        if self._rejections >= patience and not self.paused:
             self.paused = True
             self._alignments.clear()
-        for index, step in enumerate(self._accepted):
-            if not self._established or step.alignment < config.min_alignment:
-                for _ in range(len(self._accepted) - index):
-                    undone = self._accepted.pop()
-                return undone.before
-        return None

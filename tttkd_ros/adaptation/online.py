@@ -48,8 +48,7 @@ class _Attempt:
 class OnlineTTTKD:
     """An `Adapter`: keeps the updates from frame to frame, on a private copy of a student.
 
-    A rejected step restores the weights but keeps the BatchNorm statistics. If the guard distrusts earlier steps, they
-    are rolled back too, statistics included.
+    A rejected step restores the weights but keeps the BatchNorm statistics.
 
     Args:
         student: copied, not changed.
@@ -126,16 +125,14 @@ class OnlineTTTKD:
             raise
         self._statistics.updates += bn_updated
         self._scene.bn_updates += bn_updated
-        earlier = None
         if attempt.reason:
-            earlier = self._guard.reject(config) if attempt.distrusted else None
-            self._restore(earlier or before, random_state)
+            self._restore(before, random_state)
         else:
             self._scene.steps += 1
-            if config.guard:
-                self._guard.accept(attempt.alignment, before)
-        rolled_back = earlier is not None
-        self._version += not attempt.reason or bn_updated or rolled_back
+            self._guard.accept()
+        if attempt.distrusted:
+            self._guard.reject(config.patience)
+        self._version += not attempt.reason or bn_updated
         return StepReport(
             stamp=frame.stamp,
             version=self._version,
@@ -152,8 +149,7 @@ class OnlineTTTKD:
             ages=tuple((view.stamp - frame.stamp) * 1e-9 for view in frame.views),
             alignment=attempt.alignment,
             gradient_norm=attempt.gradient_norm,
-            rolled_back=rolled_back,
-            bn_updated=bn_updated and not rolled_back,
+            bn_updated=bn_updated,
             paused=self._guard.paused,
             skipped=attempt.skipped,
         )

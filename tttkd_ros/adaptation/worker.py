@@ -51,7 +51,6 @@ class Counters:
     rejected: int = 0
     skipped: int = 0
     failed: int = 0  # of the rejected: those that raised an exception
-    rolled_back: int = 0  # of the rejected: those that undid or averaged earlier steps
     restarts: int = 0  # new adapters in place of ones that died
 
 
@@ -274,7 +273,7 @@ class AdaptationWorker:
                 self.published = weights
             # The report of an overtaken step says nothing of the published weights.
             self._update(last=None if overtaken else report, failures=failures)
-            self._count(submitted=int(job.is_retry), failed=int(failed), rolled_back=int(report.rolled_back),
+            self._count(submitted=int(job.is_retry), failed=int(failed),
                         **{report.outcome: 1})
         return report
 

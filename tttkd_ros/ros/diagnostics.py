@@ -82,7 +82,6 @@ class Diagnostics:
             "rejected": jobs.rejected,
             "skipped": jobs.skipped,
             "failed": jobs.failed,
-            "rolled back": jobs.rolled_back,
             "restarts": jobs.restarts,
             **self._statistics.rejections(),
             **{f"images of {camera}": number for camera, number in now.images.items()},

@@ -73,7 +73,6 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "cosine": report.cosine,
         "alignment": report.alignment,
         "gradient_norm": report.gradient_norm,
-        "rolled_back": report.rolled_back,
         "bn_updated": report.bn_updated,
         "paused": report.paused,
         "skipped": report.skipped,
