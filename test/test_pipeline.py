@@ -266,7 +266,7 @@ def test_the_status_says_that_the_scene_limit_is_reached(run):
     for number in range(2):
         attempted(pipeline, reports, [frame(number)])
         states.append(pipeline.status.text)
-    assert states == ["running", "waiting: enough learned from this scene: 1 steps"]
+    assert states == ["running", "waiting: enough learned from this scene: 1 sweeps"]
     counters = pipeline.status.counters
     assert (counters.accepted, counters.skipped, counters.rejected) == (1, 1, 0)
     pipeline.reset()

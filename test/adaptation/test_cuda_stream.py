@@ -42,7 +42,7 @@ class Watch(TorchDispatchMode):
 def test_a_method_changes_its_weights_in_its_stream_only(town, name, monkeypatch):
     stream, waited = FakeStream(), []
     monkeypatch.setattr("tttkd_ros.methods._image_head", lambda student, teacher: town.head)
-    module = "tttkd_ros.adaptation.online" if name == "ttt-kd-o" else "tttkd_ros.baselines.baseline"
+    module = "tttkd_ros.adaptation.online" if name.startswith("ttt-kd") else "tttkd_ros.baselines.baseline"
     monkeypatch.setattr(f"{module}.CudaStream", lambda device, urgent: stream)
     monkeypatch.setattr(f"{module}.wait_for_stream", lambda device: waited.append(stream.entered))
     config = TTTConfig(stride=1, min_points=10, min_alignment=-2.0)

@@ -72,7 +72,7 @@ def test_without_a_camera_only_frozen_runs_and_the_reason_is_printed(files, tmp_
     evaluate((tmp_path / "blind",), method=("ttt-kd-o",), model=files / "student.safetensors", teacher="nowhere",
              json_file=tmp_path / "out.json")
     printed = " ".join(capsys.readouterr().err.split())
-    assert "left out: ttt-kd-o, stride 5, lr 1.0: the bag has no camera to adapt by (there is none)" in printed
+    assert "left out: ttt-kd-o, stride 5, lr 0.3: the bag has no camera to adapt by (there is none)" in printed
     assert [result["method"] for result in json.loads((tmp_path / "out.json").read_text())["results"]] == ["frozen"]
 
 
@@ -189,7 +189,8 @@ def test_an_offset_is_accepted_as_it_is_printed(files, tmp_path, without_page, m
     assert json.loads((tmp_path / "out" / "inputs.json").read_text())["settings"]["offset"] == [float(words)]
 
 
-def test_paper_means_no_guard_and_frozen_statistics(files, tmp_path):
-    for name, options in (("paper", {"paper": True}), ("spelled", {"guard": False, "bn_momentum": (0.0,)})):
-        run(files, method=("ttt-kd-o",), limit=2, stride=(1,), json_file=tmp_path / name, **options)
-    assert (tmp_path / "paper").read_bytes() == (tmp_path / "spelled").read_bytes()
+def test_paper_means_no_guard_frozen_statistics_and_whole_clouds(files, tmp_path):
+    options = {"paper": True, "bn_momentum": (0.005,), "json_file": tmp_path / "json"}
+    run(files, method=("ttt-kd-o",), limit=2, stride=(1,), **options)
+    settings = json.loads((tmp_path / "json").read_text())["results"][1]["settings"]
+    assert (settings["guard"], settings["bn_momentum"], settings["crop"]) == (False, 0.0, 0.0)

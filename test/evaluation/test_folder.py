@@ -15,7 +15,9 @@ from transformers import Dinov2Config, Dinov2Model
 from tttkd_ros.digests import digest
 from tttkd_ros.evaluation import runs
 
-METHODS = {"method": ("tent", "ttt-kd-o", "ttt-kd"), "stride": (1, 2), "learning_rate": (0.1, 1.0), "steps": (2,)}
+METHODS = {
+    "method": ("tent", "ttt-kd-o", "ttt-kd"), "stride": (1, 2), "learning_rate": (0.1, 1.0), "offline_steps": (2,),
+}  # fmt: skip
 TITLES = ["frozen", "tent, stride 1", "tent, stride 2", "ttt-kd-o, stride 1, lr 0.1", "ttt-kd-o, stride 1, lr 1.0",
           "ttt-kd-o, stride 2, lr 0.1", "ttt-kd-o, stride 2, lr 1.0", "ttt-kd, lr 0.1, steps 2",
           "ttt-kd, lr 1.0, steps 2"]  # fmt: skip
@@ -221,7 +223,7 @@ def test_without_a_teacher_the_methods_that_need_none_are_run(run, bag, tmp_path
     run(bag, json_file=tmp_path / "out.json", method=("dua", "ttt-kd-o"), teacher=str(tmp_path / "nowhere"))
     content = load(tmp_path / "out.json")
     assert [result["method"] for result in content["results"]] == ["frozen", "dua"]
-    assert "nowhere" in content["left_out"]["ttt-kd-o, stride 5, lr 1.0"]
+    assert "nowhere" in content["left_out"]["ttt-kd-o, stride 5, lr 0.3"]
 
 
 @pytest.mark.parametrize("wrong", [{"teacher": "nowhere"}, {"engine": "steam"}])

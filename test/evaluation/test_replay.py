@@ -149,7 +149,8 @@ def test_controls_learn_from_something_else(drive, student, control):
 
 
 def test_without_images_the_statistics_alone_adapt(drive, student):
-    result, frozen = run(drive, student, control="no-image"), run(drive, student, "frozen")
+    result = run(drive, student, control="no-image", config={"bn_momentum": 0.005})
+    frozen = run(drive, student, "frozen")
     assert (result.steps_tried, result.steps_accepted) == (len(drive), 0)
     assert (result.predicted != frozen.predicted).any()
     still = run(drive, student, control="no-image", config={"bn_momentum": 0.0})
@@ -197,6 +198,18 @@ def test_a_run_can_replace_a_baseline_s_learning_rate(drive, student):
                for rate in (None, 0.0, 0.1)]
     assert len({result.matrices.tobytes() for result in results}) == 3
     assert [result.title for result in results[1:]] == ["tent, stride 1, lr 0.0", "tent, stride 1, lr 0.1"]
+
+
+def test_the_papers_method_has_the_papers_settings_whatever_the_config_says():
+    config = TTTConfig(stride=3, learning_rate=1.0, bn_momentum=0.1, steps=7, rotations=2, crop=1.0)
+    paper = RunConfig("ttt-kd-o-paper", config).effective_config
+    assert (paper.learning_rate, paper.steps, paper.rotations, paper.bn_momentum) == (0.1, 1, 1, 0.0)
+    assert (paper.crop, paper.guard, paper.stride) == (0.0, False, 3)
+
+
+@pytest.mark.parametrize("method", ["ttt-kd-o", "ttt-kd-o-paper", "ttt-kd"])
+def test_no_run_is_limited_in_time(method):
+    assert RunConfig(method, TTTConfig(seconds=1e-3)).effective_config.seconds == 0
 
 
 def test_tent_predicts_with_each_sweep_s_own_statistics(drive, student):

@@ -18,7 +18,11 @@ def result(*right, name="tent", **more):
 
 def test_a_title_has_the_settings_that_distinguish_runs():
     settings = {"seed": 0, "stride": 5, "learning_rate": 0.1, "steps": 1, "control": None, "shift_z": 1.5}
-    assert title("ttt-kd-o", settings) == "ttt-kd-o, stride 5, lr 0.1, z shift 1.5"
+    assert title("ttt-kd-o", settings) == "ttt-kd-o, stride 5, lr 0.1, steps 1, z shift 1.5"
+    assert title("ttt-kd-o", settings | {"steps": 4, "train_rotations": 2}) == (
+        "ttt-kd-o, stride 5, lr 0.1, rotations 2, z shift 1.5"
+    )
+    assert title("tent", settings) == "tent, stride 5, lr 0.1, z shift 1.5"
 
 
 def test_second_halves_are_per_drive():

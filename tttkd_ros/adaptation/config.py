@@ -62,7 +62,7 @@ class TTTConfig:
     kd_points: int = 16384
     min_points: int = 32
     guard: bool = True
-    min_alignment: float = 0.01
+    min_alignment: float = 0.006
     patience: int = 10
     scene_steps: int = 20
     source_anchoring: float = 0.0

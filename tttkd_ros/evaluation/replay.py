@@ -92,8 +92,10 @@ class RunConfig:
 
         A control shows what learning from the wrong thing does, so nothing may prevent it. Offline, the guard cannot
         know what is normal, because every sweep starts anew. A limit in time would make the result depend on the
-        machine.
+        machine. The other methods take one step on a sweep, as their sources do.
         """
+        if self.method not in TTT_KD:
+            return replace(self.config, steps=1)
         if self.method == PAPER_KD:
             paper = replace(self.config, learning_rate=PAPER_LEARNING_RATE, steps=1, rotations=1, seconds=0.0)
             return paper_config(paper)
