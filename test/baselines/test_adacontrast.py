@@ -9,7 +9,7 @@ from tttkd_ros.baselines import adacontrast
 from tttkd_ros.baselines.adacontrast import AdaContrast, contrastive_loss, vote_pseudo_labels
 from tttkd_ros.segmenter.student import Student
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 
 
 def parameters(student):

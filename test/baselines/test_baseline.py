@@ -19,7 +19,7 @@ from tttkd_ros.methods import METHODS as SPECS
 from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher.image_head import ImageHead
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 METHODS = {
     "tent": Tent, "dua": Dua, "prototypes": Prototypes, "adacontrast": AdaContrast, "xmuda": XMuda, "mm-tta": MMTTA,
 }  # fmt: skip

@@ -6,7 +6,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.augmentation import AugmentedCloud
 from tttkd_ros.baselines.dua import Dua
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 
 
 def test_the_momentum_decays_by_a_factor_of_0_94_towards_0_005_and_restarts_with_the_shipped_weights(town):

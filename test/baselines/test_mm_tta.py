@@ -42,7 +42,7 @@ def test_a_point_without_a_consistent_modality_is_ignored():
 
 def test_the_slow_models_average_the_fast_ones_with_momentum_0_99(town):
     adapter = MMTTA(town.student, town.teacher, town.head)
-    adapter.step(town.frame(0), TTTConfig(stride=1))
+    adapter.step(town.frame(0), TTTConfig(stride=1, steps=1))
     state = adapter._state
     for slow, fast, shipped in (
         (state.slow.backbone, state.student.backbone, town.student.backbone),
@@ -56,7 +56,7 @@ def test_the_slow_models_average_the_fast_ones_with_momentum_0_99(town):
 
 def test_the_fast_model_is_published(town):
     adapter = MMTTA(town.student, town.teacher, town.head)
-    adapter.step(town.frame(0), TTTConfig(stride=1))
+    adapter.step(town.frame(0), TTTConfig(stride=1, steps=1))
     published, shipped = adapter.weights().tensors, town.student.backbone.state_dict()
     name = next(name for name, module in town.student.backbone.named_modules() if module in norms(town.student))
     change = (published[f"{name}.weight"] - shipped[f"{name}.weight"]).abs()

@@ -7,7 +7,7 @@ from tttkd_ros.baselines.batch_norm import with_batch_statistics
 from tttkd_ros.baselines.prototypes import PrototypeHead, Prototypes, PrototypeTable, with_prototypes
 from tttkd_ros.segmenter.segmenter import Segmenter
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tttkd_ros.baselines.tent import Tent
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.segmenter.segmenter import Segmenter
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 
 
 def test_a_learning_rate_of_0_is_batch_normalisation_with_the_batchs_statistics(town, monkeypatch):

@@ -6,7 +6,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.baseline import IGNORED
 from tttkd_ros.baselines.xmuda import XMuda, pseudo_labels
 
-CONFIG = TTTConfig(stride=1)
+CONFIG = TTTConfig(stride=1, steps=1)
 
 
 def logits(*confidences, winner=0):
