@@ -63,7 +63,7 @@ def benchmark(
             each.
         offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         rotations: about the vertical axis, over which logits are averaged.
-        guard: accept a step only if held-out points confirm it. Controls run without, so --no-guard compares like with
+        guard: take a step only if the alignment of image and sweep is good. Controls run without, so --no-guard compares like with
             like.
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.

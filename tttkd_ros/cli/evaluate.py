@@ -66,7 +66,7 @@ def evaluate(
         offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         images: maximum number of images per sweep to learn from, all by default. Several values give a run each.
         kd_points: maximum number of points per step.
-        guard: accept a step only if held-out points confirm it. Never in force for ttt-kd or a control.
+        guard: take a step only if the alignment of image and sweep is good. Never in force for ttt-kd or a control.
         paper: run TTT-KD as in the paper, without the guard and with frozen BatchNorm statistics, whatever --guard and
             --bn-momentum say.
         rotations: about the vertical axis, over which logits are averaged (the paper: 4 outdoor, 8 indoor).

@@ -96,8 +96,8 @@ class Settings:
     load_at_start: bool = _parameter(
         "state.load_at_start", False, "start with state.file if it exists; with the model if the file is refused")
     paper: bool = _parameter(
-        "paper", False, "use the paper's exact settings: statistics frozen, no guard, no scene limit, no gradient "
-        "shortening; overrides ttt.bn_momentum, ttt.guard and ttt.source_anchoring")
+        "paper", False, "use the paper's exact algorithm: statistics frozen, whole clouds, no guard, no scene limit; "
+        "overrides ttt.bn_momentum, ttt.crop, ttt.guard and ttt.source_anchoring")
     seed: int = _parameter("seed", 0, "of the worker's random draws", 0, 2**31 - 1)
 
     def __post_init__(self):
