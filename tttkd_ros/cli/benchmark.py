@@ -63,8 +63,8 @@ def benchmark(
             each.
         offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
         rotations: about the vertical axis, over which logits are averaged.
-        guard: take a step only if the alignment of image and sweep is good. Controls run without, so --no-guard compares like with
-            like.
+        guard: take a step only if the alignment of image and sweep is good. Controls run without, so
+            --no-guard compares like with like.
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
         distilled: likewise, of a student distilled on unlabelled sweeps of source and target (`tttkd train student
