@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def script(*arguments: str, cwd: Path) -> str:
     return subprocess.run(command, cwd=cwd, env=os.environ, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "trade"])  # `make bench` leaves the trade out
 def test_a_quick_run_has_finite_figures_to_show(name, load_benchmark):
     if name in ("overhead", "latency"):
         pytest.importorskip("rclpy")
@@ -33,6 +34,22 @@ def test_a_quick_run_has_finite_figures_to_show(name, load_benchmark):
     console = Console(width=80, record=True)
     console.print(benchmark.show(rows))
     assert "…" not in console.export_text(), "the table does not fit 80 columns"
+
+
+def test_the_trade_shows_each_run_in_one_line_with_the_settings_that_differ(load_benchmark):
+    same = {"bn_momentum": 0.0, "crop": 6.4, "guard": "on"}
+    figures = {"all": 44.8, "gain": -10.9, "seen": 41.2, "worst": "other-objects -12.3", "ms per sweep": 1234.0}
+    choices = product((1, 5), (1, 16), (1, 4), (0.1, 0.299))
+    rows = [dict(zip(("stride", "steps", "rotations", "learning_rate"), each, strict=True)) | same | figures
+            for each in choices]  # fmt: skip
+    console = Console(width=80, record=True)
+    console.print(load_benchmark("trade").show(rows))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[1] + lines[2] == [
+        "ms", "per", "stride", "steps", "turns", "lr", "all", "gain", "seen", "worst", "class", "sweep"
+    ]  # fmt: skip
+    assert lines[4] == ["1", "1", "1", "0.1", "44.8", "-10.9", "41.2", "other-objects", "-12.3", "1234"]
+    assert len(lines[4:]) == len(rows)
 
 
 def test_the_command_writes_the_figures_of_those_that_are_named(tmp_path):
