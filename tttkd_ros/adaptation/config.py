@@ -34,8 +34,8 @@ class TTTConfig:
         bn_momentum: minimum momentum of BatchNorm's statistics, which decays from 0.1 (DUA). 0 freezes them, as in the
             paper.
         steps: maximum number of gradient steps per frame.
-        rotations: evenly spaced rotations of the cloud about the vertical that the steps on a frame are taken on in
-            turn. The first step is on the cloud as it is.
+        rotations: evenly spaced rotations of the cloud about the vertical that the steps are taken on in turn. The
+            turn goes on from frame to frame.
         seconds: no further step on a frame is begun after so long; 0 for no limit.
         crop: edge of the cubes, metres: steps use only the points of cubes with a point that a camera sees. 0 uses the
             whole cloud, as in the paper.
