@@ -35,6 +35,12 @@ class ColourTeacher:
         return (patches / 255 - 0.5) @ self._mix
 
 
+UNLIKE_PAPER = {
+    "learning_rate": 1.0, "bn_momentum": 0.1, "steps": 7, "rotations": 2, "crop": 1.0, "guard": True,
+    "source_anchoring": 0.1, "seconds": 1e-9,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def drive():
     """Six sweeps of 600 points, half of them behind the camera, with truth for all but ten."""
@@ -201,10 +207,28 @@ def test_a_run_can_replace_a_baseline_s_learning_rate(drive, student):
 
 
 def test_the_papers_method_has_the_papers_settings_whatever_the_config_says():
-    config = TTTConfig(stride=3, learning_rate=1.0, bn_momentum=0.1, steps=7, rotations=2, crop=1.0)
+    config = TTTConfig(stride=3, **UNLIKE_PAPER)
     paper = RunConfig("ttt-kd-o-paper", config).effective_config
     assert (paper.learning_rate, paper.steps, paper.rotations, paper.bn_momentum) == (0.1, 1, 1, 0.0)
-    assert (paper.crop, paper.guard, paper.stride) == (0.0, False, 3)
+    assert (paper.crop, paper.guard, paper.source_anchoring, paper.stride) == (0.0, False, 0.0, 3)
+
+
+def test_the_papers_method_is_ttt_kd_o_with_the_papers_settings(drive, student):
+    spelled = {"learning_rate": 0.1, "bn_momentum": 0.0, "steps": 1, "rotations": 1, "crop": 0.0, "guard": False}
+    paper = run(drive, student, "ttt-kd-o-paper", config=UNLIKE_PAPER)
+    same, other = (run(drive, student, config=config) for config in (spelled, UNLIKE_PAPER | {"guard": False}))
+    assert paper.steps_accepted == len(drive)
+    np.testing.assert_array_equal(paper.matrices, same.matrices)
+    assert paper.losses == same.losses != other.losses
+    assert paper.settings == same.settings
+
+
+@pytest.mark.parametrize("method", ["ttt-kd-o", "ttt-kd"])
+def test_a_limit_in_time_changes_no_result(drive, student, method):
+    results = [run(drive, student, method, config={"steps": 3, "seconds": seconds}) for seconds in (1e-9, 0.0)]
+    single = run(drive, student, method, config={"steps": 1})
+    np.testing.assert_array_equal(*(result.matrices for result in results))
+    assert results[0].losses == results[1].losses != single.losses
 
 
 @pytest.mark.parametrize("method", ["ttt-kd-o", "ttt-kd-o-paper", "ttt-kd"])

@@ -25,6 +25,17 @@ def test_a_title_has_the_settings_that_distinguish_runs():
     assert title("tent", settings) == "tent, stride 5, lr 0.1, z shift 1.5"
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [("ttt-kd-o", {"steps": 4, "train_rotations": 4, "bn_momentum": 0.0, "crop": 6.4, "rotations": 3}, "ttt-kd-o"),
+     ("ttt-kd-o", {"steps": 2, "train_rotations": 1, "bn_momentum": 0.005}, "ttt-kd-o, bn 0.005, steps 2, rotations 1"),
+     ("ttt-kd", {"steps": 1}, "ttt-kd, steps 1"), ("ttt-kd", {"steps": 25}, "ttt-kd, steps 25"),
+     ("tent", {"steps": 1}, "tent"), ("tent", {"steps": 4}, "tent, steps 4")],
+)
+def test_a_setting_at_the_method_s_default_is_not_in_its_title(name, settings, expected):
+    assert title(name, settings) == expected
+
+
 def test_second_halves_are_per_drive():
     together = joined([result(0, 1, 1, 1), result(0, 0, 0, 1)])
     assert together.second_half.tolist() == [False, False, True, True] * 2
