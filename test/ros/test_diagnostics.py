@@ -107,7 +107,7 @@ def test_sweeps_with_a_problem_are_a_warning_as_long_as_they_come(statistics, st
     [
         f"{STARVING}: a step is due on every 320 sweeps instead of 5",
         f"{GUARD_PAUSE}: alignment 0.001, 0.002 on average",
-        f"{GUARD_PAUSE}: cosine 0.1 on held-out points",
+        f"{GUARD_PAUSE}: the image of front is frozen: identical to the one before",
     ],
 )
 def test_adaptation_that_is_blocked_is_a_steady_warning_and_logged_at_each_change(statuses, log, adaptation):

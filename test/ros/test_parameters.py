@@ -129,6 +129,19 @@ def test_only_dynamic_parameters_change_the_config():
     assert parameters.changed_config(TTTConfig(), Settings(), change) == TTTConfig(steps=3)
 
 
+def test_the_settings_of_the_rotated_steps_are_parameters(make_bare_node):
+    first = make_bare_node(ttt__rotations=2, ttt__seconds=1.5, ttt__crop=0.0)
+    parameters.declare(first)
+    config = parameters.read_config(first, Settings())
+    assert config == TTTConfig(rotations=2, seconds=1.5, crop=0.0)
+    values = {"ttt.rotations": 8, "ttt.seconds": 0.0, "ttt.crop": 3.0}
+    change = [Parameter(name, value=value) for name, value in values.items()]
+    assert parameters.changed_config(config, Settings(), change) == TTTConfig(rotations=8, seconds=0.0, crop=3.0)
+    for beyond in ({"ttt__rotations": 17}, {"ttt__seconds": -0.1}, {"ttt__crop": 100.5}):
+        with pytest.raises(InvalidParameterValueException, match=next(iter(beyond)).replace("__", ".")):
+            parameters.declare(make_bare_node(**beyond))
+
+
 def test_a_config_that_does_not_hold_is_refused_whole():
     change = [Parameter("ttt.steps", value=3), Parameter("ttt.stride", value=0)]
     with pytest.raises(ValueError, match="stride"):
