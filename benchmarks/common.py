@@ -9,8 +9,10 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +23,12 @@ import torch
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from tttkd_ros.files import write_whole
 from tttkd_ros.messages.cloud_encoding import encode_points
+from tttkd_ros.subprocesses import init_pool_worker
 
 OUTPUT = Path("bench_output")
 Rows = list[dict[str, Any]]
@@ -89,6 +93,15 @@ def message(points: np.ndarray) -> SimpleNamespace:
         height=1, width=encoded.width, fields=encoded.fields, point_step=encoded.point_step, is_bigendian=False,
         row_step=len(encoded.buffer), data=encoded.buffer,
     )  # fmt: skip
+
+
+def in_processes(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int) -> list:
+    """Call a function with each task's arguments in `jobs` processes, and show a bar. Returns the results in order."""
+    with ExitStack() as stack:
+        each = map
+        if jobs > 1:
+            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), init_pool_worker)).map
+        return list(track(each(function, *zip(*tasks, strict=True)), "drives", len(tasks)))
 
 
 def table(title: str, rows: Rows, columns: Mapping[str, tuple[str, str]]) -> Table:

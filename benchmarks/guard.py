@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from multiprocessing import get_context
 
 import numpy as np
-from common import Rows, command, table
+from common import Rows, command, in_processes, table
 from hostile import KINDS, Hostile
-from rich.progress import track
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
@@ -66,11 +62,7 @@ def run(
     cases = [("none", "middle"), *product(kinds, WHEN)]
     # A seed's tasks come one after the other, so that a process has its drive at hand.
     tasks = [_Task(*case, guard, seed, sweeps, stride) for seed in seeds for case in cases for guard in guards]
-    with ExitStack() as stack:
-        each = map
-        if jobs > 1:
-            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"))).map
-        figures = list(track(each(_figures, tasks), "drives", len(tasks)))
+    figures = in_processes(_figures, [(task,) for task in tasks], jobs)
     found = dict(zip(tasks, figures, strict=True))
     return list(_rows(found))
 

@@ -9,14 +9,10 @@ taken the share of due steps that were taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from itertools import product
-from multiprocessing import get_context
 
 import numpy as np
-from common import Rows, command, table
-from rich.progress import track
+from common import Rows, command, in_processes, table
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
@@ -26,7 +22,6 @@ from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.simulation.seeds import SEEDS
-from tttkd_ros.subprocesses import init_pool_worker
 
 RATE = 10  # Hz, of the simulated LiDAR
 LEG = 100  # sweeps before the stop, and after it
@@ -52,13 +47,8 @@ def run(
     """
     if quick:
         seeds, minutes, jobs = seeds[:1], (0.2,), 1
-    tasks = list(product(minutes, seeds))
-    with ExitStack() as stack:
-        each = map
-        if jobs > 1:
-            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), init_pool_worker)).map
-        settings = [stride] * len(tasks), [scene_steps] * len(tasks)
-        figures = list(track(each(_figures, *zip(*tasks, strict=True), *settings), "drives", len(tasks)))
+    tasks = list(product(minutes, seeds, (stride,), (scene_steps,)))
+    figures = in_processes(_figures, tasks, jobs)
     return list(_rows(minutes, seeds, scene_steps, figures))
 
 

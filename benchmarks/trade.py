@@ -9,28 +9,22 @@ Compare settings of equal time. The table shows only those settings that differ;
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from functools import lru_cache
 from itertools import product
-from multiprocessing import get_context
 
 import numpy as np
-from common import Rows, command, table
-from rich.progress import track
+from common import Rows, command, in_processes, table
 from rich.table import Table
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.drives import Drive
-from tttkd_ros.evaluation.metrics import class_iou, mean_iou
+from tttkd_ros.evaluation.metrics import mean_iou, worst_class
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import shifted_frames
-from tttkd_ros.subprocesses import init_pool_worker
 
-MIN_SHARE = 0.01  # of the points, from which a class counts
 SEEDS_USED = tuple(SEEDS["validation"][:3])
 
 
@@ -70,11 +64,7 @@ def run(
     grid = [dict(zip(names, values, strict=True)) for values in
             product(stride, steps, rotations, learning_rate, bn_momentum, crop, guard)]
     tasks = [(shift, seed, sweeps, settings) for seed in seeds for settings in grid]  # a process keeps its drive
-    with ExitStack() as stack:
-        each = map
-        if jobs > 1:
-            each = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), init_pool_worker)).map
-        results = list(track(each(_replay, *zip(*tasks, strict=True)), "drives", len(tasks)))
+    results = in_processes(_replay, tasks, jobs)
     return [_row(settings, results[number :: len(grid)]) for number, settings in enumerate(grid)]
 
 
@@ -110,23 +100,15 @@ def _drive(shift: str, seed: int, sweeps: int) -> tuple[Drive, Result]:
 
 def _row(settings: dict, results: list[tuple[Result, Result]]) -> dict:
     frozen, adapted = zip(*results, strict=True)
-    change = _class_iou(adapted) - _class_iou(frozen)
-    points = sum(result.matrix() for result in frozen).sum(1)
-    change[points < MIN_SHARE * points.sum()] = np.inf
-    worst = int(np.nanargmin(change))
+    worst, change = worst_class(*(sum(result.matrix() for result in runs) for runs in (adapted, frozen)))
     ms = 1e3 * float(np.median(np.concatenate([result.timing.steps for result in adapted])))
     everything = [[_mean(runs, visible) for visible in (None, True)] for runs in (frozen, adapted)]
     return settings | {
         "guard": "on" if settings["guard"] else "off", "all": everything[1][0],
         "gain": everything[1][0] - everything[0][0], "seen": everything[1][1],
-        "worst": f"{adapted[0].class_names[worst]} {change[worst]:+.1f}",
+        "worst": f"{adapted[0].class_names[worst]} {change:+.1f}",
         "ms": ms, "ms per sweep": ms / settings["stride"],
     }  # fmt: skip
-
-
-def _class_iou(results: tuple[Result, ...]) -> np.ndarray:
-    """IoU of each class in per cent, over all drives together."""
-    return 100 * class_iou(sum(result.matrix() for result in results))
 
 
 def _mean(results: tuple[Result, ...], visible: bool | None) -> float:
