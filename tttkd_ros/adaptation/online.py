@@ -1,5 +1,5 @@
-"""TTT-KD-O for a robot: the paper's step, with the guard, the scene limit and statistics that follow the sweeps around
-it. `paper_config` switches all three off; then only the paper's step is left."""
+"""TTT-KD-O for a robot: the paper's steps, with the crop, the guard, the scene limit and statistics that follow the
+sweeps around them. `paper_config` switches all four off; then only the paper's steps are left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import rotation
+from tttkd_ros.segmenter.voxels import rotations
 from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite, total_norm
 
 
@@ -111,7 +111,7 @@ class OnlineTTTKD:
         original, random_state = self._snapshot(), self._generator.get_state()
         try:
             cloud = torch.tensor(frame.upright)
-            in_range = self._in_range(cloud, config.rotations)
+            in_range = self._student.in_range(cloud, rotations(config.rotations))
             points = cloud[in_range].to(self._student.teacher_mean.device)
             if config.guard:
                 self._scene.observe(points)
@@ -153,13 +153,6 @@ class OnlineTTTKD:
             paused=self._guard.paused,
             skipped=attempt.skipped,
         )
-
-    def _in_range(self, points: Tensor, rotations: int) -> Tensor:
-        """(N,) bool: the points (N, 3) that can be segmented, however the cloud is rotated."""
-        in_range = self._student.in_range(points)
-        for number in range(1, rotations):
-            in_range &= self._student.in_grid(points @ rotation(2 * math.pi * number / rotations))
-        return in_range
 
     def _update_statistics(self, points: Tensor, config: TTTConfig) -> bool:
         limited = config.guard and self._scene.bn_updates >= config.scene_steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tttkd_ros.segmenter.voxels import GRID, keys_of
+from tttkd_ros.segmenter.voxels import cube_keys
 
 CELL_VOXELS = 5  # edge of a cell. Wider than the noise of a point, narrower than the distance between two views.
 MIN_OVERLAP = 0.65  # of a sweep's cells with those of the scene's first sweep (docs/real-time.md)
@@ -22,7 +22,7 @@ class SceneLimit:
         voxel_size: of the student, metres.
 
     Attributes:
-        steps: gradient steps on this scene.
+        steps: sweeps of this scene that were trained on.
         bn_updates: updates of the BatchNorm statistics on this scene.
     """
 
@@ -36,8 +36,7 @@ class SceneLimit:
 
         points: (N, 3), metres, LiDAR frame, within the student's grid. Call it for every sweep that may be trained on.
         """
-        cell = (points / self._cell).floor_().long() + GRID // 2
-        cells = torch.unique(keys_of(0, *cell.T))
+        cells = torch.unique(cube_keys(points, self._cell))
         # The mean over an empty sweep is NaN, which is not below the minimum: it keeps the scene.
         if self._first is None or torch.isin(cells, self._first).float().mean() < MIN_OVERLAP:
             self._first = cells

@@ -15,7 +15,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import CudaStream
 from tttkd_ros.diagnosis import explain_range, kind_of
 from tttkd_ros.segmenter.student import MAX_VOXELS, Student
-from tttkd_ros.segmenter.voxels import rotation
+from tttkd_ros.segmenter.voxels import rotations as evenly_spaced
 from tttkd_ros.segmenter.weights import Weights, overwrite
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Segmenter:
         self._stream = CudaStream(student.teacher_mean.device, urgent=True)
         self._version = 0
         self._warned: dict[str, float] = {}  # kind of warning -> when it was last logged
-        self._rotations = [rotation(2 * math.pi * number / rotations) for number in range(1, rotations)]
+        self._rotations = evenly_spaced(rotations)
 
     @torch.inference_mode()
     def segment(self, points: np.ndarray) -> Prediction:
@@ -56,9 +56,7 @@ class Segmenter:
         labels = np.full(len(points), UNLABELLED, np.uint8)
         confidence = np.zeros(len(points), np.float32)
         cloud = torch.tensor(points)  # a copy: the array of a message is read-only
-        in_range = self._student.in_range(cloud)
-        for matrix in self._rotations:
-            in_range &= self._student.in_grid(cloud @ matrix)
+        in_range = self._student.in_range(cloud, self._rotations)
         if in_range.any():
             cloud = cloud if in_range.all() else cloud[in_range]
             with self._stream():

@@ -89,8 +89,10 @@ class Student(nn.Module):
             return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
         return self.backbone(voxels)
 
-    def in_range(self, points: Tensor) -> Tensor:
+    def in_range(self, points: Tensor, rotations: Sequence[Tensor] = ()) -> Tensor:
         """Find the points (N, 3), metres, LiDAR frame, that can be segmented; return (N,) bool.
+
+        rotations: (3, 3) each, by which the cloud will be rotated as well.
 
         They are in the grid around the sensor, and not at (0, 0, 0), which drivers send for a beam without a return. If
         they occupy more than `MAX_VOXELS` voxels, only the nearest voxels count.
@@ -100,6 +102,8 @@ class Student(nn.Module):
         in_range &= (x != 0) | (y != 0) | (z != 0)
         if int(in_range.sum()) > MAX_VOXELS:
             in_range[in_range.clone()] = in_nearest_voxels(points[in_range], self.config.voxel_size, MAX_VOXELS)
+        for rotation in rotations:
+            in_range &= self.in_grid(points @ rotation)
         return in_range
 
     def in_grid(self, points: Tensor) -> Tensor:

@@ -40,6 +40,11 @@ def rotation(angle: float) -> Tensor:
     return torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
+def rotations(count: int) -> list[Tensor]:
+    """Return the `rotation`s that divide a full turn into `count` parts, without the one that changes nothing."""
+    return [rotation(2 * math.pi * number / count) for number in range(1, count)]
+
+
 def in_nearest_voxels(points: Tensor, voxel_size: float, count: int) -> Tensor:
     """Find the points (N, 3) in the `count` occupied voxels nearest to the sensor; return (N,) bool."""
     voxels = voxelise([points], voxel_size)
@@ -58,6 +63,14 @@ def keys_of(batch, x, y, z):
     The last cell of an axis stays empty (see `voxelise`), so the key before that of cell 0 belongs to no voxel.
     """
     return ((batch * GRID + x) * GRID + y) * GRID + z
+
+
+def cube_keys(points: Tensor, edge: float) -> Tensor:
+    """Number the cubes of a fixed grid that points (N, 3) within `in_grid` lie in; return (N,) int64.
+
+    edge: of a cube, metres, not below the voxel size.
+    """
+    return keys_of(0, *((points / edge).floor_().long() + GRID // 2).T)
 
 
 def cells_of(keys):
