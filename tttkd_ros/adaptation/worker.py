@@ -273,8 +273,7 @@ class AdaptationWorker:
                 self.published = weights
             # The report of an overtaken step says nothing of the published weights.
             self._update(last=None if overtaken else report, failures=failures)
-            self._count(submitted=int(job.is_retry), failed=int(failed),
-                        **{report.outcome: 1})
+            self._count(submitted=int(job.is_retry), failed=int(failed), **{report.outcome: 1})
         return report
 
     def _failed(self, job: Job, reason: str) -> StepReport:

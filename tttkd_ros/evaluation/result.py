@@ -13,14 +13,14 @@ from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.diagnosis import kind_of
 from tttkd_ros.evaluation.metrics import BINS, calibration_error, class_iou, mean_iou, windowed_mean_iou, worst_class
-from tttkd_ros.methods import FROZEN
+from tttkd_ros.methods import FROZEN, OFFLINE_KD, ONLINE_KD
 
 WINDOW = 50  # sweeps for each value of mIoU over time
 # Settings that appear in a run's title, and their names there. A setting at its default does not appear.
 TITLE_NAMES = {"stride": "stride", "learning_rate": "lr", "bn_momentum": "bn", "steps": "steps",
                "train_rotations": "rotations", "images": "images", "control": "", "shift_z": "z shift"}
 TITLE_DEFAULTS = {"bn_momentum": TTTConfig.bn_momentum, "train_rotations": TTTConfig.rotations}
-METHOD_STEPS = {"ttt-kd-o": TTTConfig.steps, "ttt-kd": None}  # the other methods take one
+METHOD_STEPS = {ONLINE_KD: TTTConfig.steps, OFFLINE_KD: None}  # the other methods take one
 
 
 def step_counts(steps: Sequence[StepReport]) -> dict:
