@@ -108,7 +108,7 @@ class OnlineTTTKD:
 
     def _step(self, frame: Frame, config: TTTConfig) -> StepReport:
         start = time.perf_counter()
-        original, random_state = self._snapshot(), self._generator.get_state()
+        original, draws = self._snapshot(), (self._generator.get_state(), self._turn)
         try:
             cloud = torch.tensor(frame.upright)
             in_range = self._student.in_range(cloud, rotations(config.rotations))
@@ -121,12 +121,12 @@ class OnlineTTTKD:
             before = self._snapshot() if bn_updated else original
             attempt = self._attempt(frame, points, in_range, config, start)
         except BaseException:
-            self._restore(original, random_state)
+            self._restore(original, draws)
             raise
         self._statistics.updates += bn_updated
         self._scene.bn_updates += bn_updated
         if attempt.reason:
-            self._restore(before, random_state)
+            self._restore(before, draws)
         else:
             self._scene.steps += 1
             self._guard.accept()
@@ -216,8 +216,10 @@ class OnlineTTTKD:
         return [tensor.detach().clone() for tensor in self._tensors]
 
     @torch.no_grad()
-    def _restore(self, tensors: Iterable[Tensor], random_state: Tensor) -> None:
+    def _restore(self, tensors: Iterable[Tensor], draws: tuple[Tensor, int]) -> None:
+        """Restore the weights, the random state and the turn of the rotations."""
         for tensor, value in zip(self._tensors, tensors, strict=True):
             tensor.copy_(value)
         self._algorithm.optimiser.zero_grad()
+        random_state, self._turn = draws
         self._generator.set_state(random_state)
