@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ CELL = 7  # pixels: one mask value per half patch, finer than the grid of featur
 
 
 def train_teacher(
-    out: Path = Path("models/teacher"), *, drives: int = 400, images_per_drive: int = 6, steps: int = 1200,
-    batch: int = 16, width: int = 192, layers: int = 6, heads: int = 3, learning_rate: float = 1e-3, seed: int = 0,
-    threads: int = 1,
+    out: Path = Path("models/teacher"), *, drives: int = 1200, images_per_drive: int = 4, steps: int = 4000,
+    batch: int = 16, width: int = 192, layers: int = 6, heads: int = 3, learning_rate: float = 1e-3,
+    precision: Literal["float32", "bfloat16"] = "bfloat16", seed: int = 0, threads: int = 1,
 ) -> None:
     """Train the stand-in teacher on images of simulated drives and save it as a Hugging Face DINOv2 directory.
 
@@ -41,6 +42,8 @@ def train_teacher(
         layers: transformer blocks.
         heads: attention heads.
         learning_rate: peak of the cycle.
+        precision: of the transformer's products. bfloat16 is twice as fast on a processor that has it (AVX-512 BF16,
+            AMX), and slower on others.
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
@@ -68,7 +71,8 @@ def train_teacher(
         flip = torch.from_numpy(generator.random(batch) < 0.5)
         pixels[flip], parts[flip] = pixels[flip].flip(3), parts[flip].flip(2)
         pixels = _jitter(pixels, generator)
-        tokens = vit((pixels - mean) / std).last_hidden_state[:, 1:]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            tokens = vit((pixels - mean) / std).last_hidden_state[:, 1:].float()
         rows, columns = parts.shape[1] // cells, parts.shape[2] // cells
         logits = head(tokens).view(batch, rows, columns, cells, cells, len(PARTS)).permute(0, 5, 1, 3, 2, 4)
         return cross_entropy(logits.reshape(batch, len(PARTS), *parts.shape[1:]), parts, weights)
@@ -77,7 +81,7 @@ def train_teacher(
     resume = out / "training.pt"
     settings = dict(
         drives=drives, images_per_drive=images_per_drive, batch=batch, width=width, layers=layers, heads=heads,
-        learning_rate=learning_rate, seed=seed,
+        learning_rate=learning_rate, precision=precision, seed=seed,
     )
     train(
         {"vit": vit, "head": head}, loss, steps, learning_rate, title="teacher", weight_decay=0.05, max_norm=1.0,
