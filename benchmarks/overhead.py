@@ -81,7 +81,7 @@ def _rows(student: Student, points: np.ndarray, rounds: int) -> Rows:
         for _ in range(rounds + 1):
             began = time.perf_counter()
             with torch.inference_mode():
-                student.logits(student.voxel_features(student.voxels(tensor)))
+                student.logits(student.row_features(student.prepare(tensor)))
             forward = time.perf_counter() - began
             inference.submit(sweep)
             taken.append(_split(stages.sweeps.get(timeout=60), forward))

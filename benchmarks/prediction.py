@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from common import Rows, command, one_thread, spinning_lidar, table
 from rich.table import Table
+from tttkd_ros.segmenter.unet import functional
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.segmenter.segmenter import Segmenter
-from tttkd_ros.segmenter.unet import functional
 from tttkd_ros.simulation.drive import frames
 
 SIZES = 14_000, 114_000  # points: a simulated forward sector, and a whole sweep of KITTI's HDL-64E
@@ -45,7 +45,7 @@ def run(quick: bool = False, rounds: int = 20) -> Rows:
         rows = []
         for size in sizes:
             points = spinning_lidar(size)
-            sweep = replace(frame, points=points, intensity=None, labels=None)
+            sweep = replace(frame, points=points, features={}, labels=None)
             rows.append(_row("prediction", size, lambda points=points: segmenter.segment(points), rounds))
             step = TTTConfig(guard=False)
             rows.append(_row("step", size, lambda sweep=sweep, step=step: adapter.step(sweep, step), rounds))

@@ -56,7 +56,7 @@ def show(rows: Rows) -> Table:
 
 def _row(size: int, segmenter: Segmenter, adapter: OnlineTTTKD, student, frame, rounds: int) -> dict:
     points = spinning_lidar(size)
-    frame = replace(frame, points=points, intensity=None, labels=None)
+    frame = replace(frame, points=points, features={}, labels=None)
     sweep = message(points)
     intensity = decode_cloud(sweep).intensity
     prediction, palette = segmenter.segment(points), student.config.classes.palette

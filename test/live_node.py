@@ -36,7 +36,7 @@ def models(tmp_path_factory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     config = StudentConfig(
-        base_channels=4, levels=2, head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
+        options=dict(channels=4, levels=2), head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
     )
     save_student(Student(config), folder / "student.safetensors", {"made": "at random, for tests"})
     shape = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, patch_size=14, image_size=28)

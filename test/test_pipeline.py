@@ -42,7 +42,8 @@ def frame(stamp=0):
 @pytest.fixture
 def student():
     torch.manual_seed(0)
-    return Student(StudentConfig(voxel_size=0.3, base_channels=4, levels=2, head_width=8, teacher_dim=6)).eval()
+    options = dict(channels=4, levels=2)
+    return Student(StudentConfig(voxel_size=0.3, options=options, head_width=8, teacher_dim=6)).eval()
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_loaded_weights_predict_under_their_version(student):
 
 
 def test_weights_of_another_backbone_are_refused(student):
-    other = Student(StudentConfig(levels=3, base_channels=4, teacher_dim=6))
+    other = Student(StudentConfig(options=dict(levels=3, channels=4), teacher_dim=6))
     with pytest.raises(ValueError, match="another backbone"):
         Segmenter(student).load(OnlineTTTKD(other, Teacher()).weights())
 

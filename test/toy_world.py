@@ -68,7 +68,8 @@ def make_frame():
 @pytest.fixture(scope="session")
 def trained_student():
     torch.manual_seed(0)
-    config = StudentConfig(voxel_size=0.3, base_channels=8, levels=3, head_width=8, teacher_dim=6, teacher_name="toy")
+    options = dict(channels=8, levels=3)
+    config = StudentConfig(voxel_size=0.3, options=options, head_width=8, teacher_dim=6, teacher_name="toy")
     student = Student(config).train()
     with torch.no_grad():
         for seed in range(40):  # running statistics as training would leave them
@@ -99,7 +100,7 @@ class Town:
         self.teacher = ToyTeacher()
         self.teacher.grid = (40, 80)
         torch.manual_seed(0)
-        config = StudentConfig(voxel_size=0.3, base_channels=8, levels=3, head_width=8, teacher_dim=6)
+        config = StudentConfig(voxel_size=0.3, options=dict(channels=8, levels=3), head_width=8, teacher_dim=6)
         self.student = Student(config).train()
         self.head = ImageHead(config.class_set, 6, "toy")
         optimiser = torch.optim.Adam([*self.student.parameters(), *self.head.parameters()], 1e-2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.features import DIRECTIONS
 from tttkd_ros.geometry.camera import CameraModel
 
 
@@ -31,29 +32,43 @@ class View:
 class Frame:
     """One LiDAR sweep and what belongs to it.
 
-    stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. intensity: (N,) float32. labels: (N,) uint8, class
-    ids, `classes.UNLABELLED` without truth. times: (N,), seconds from the stamp to each point's own time; simulation
-    only. deskewed: (N, 3) float32, the points as if all had been measured at the stamp; None if point times or motion
-    are unknown. Only projection uses it, because a student predicts and trains on the points as they came. level:
-    (3, 3) float64, rotation from the LiDAR frame to one whose z axis points up; None if it does. frame_id: the LiDAR
-    frame's name in ROS, or empty. missing: camera -> why it has no view.
+    stamp: nanoseconds. points: (N, 3) float32, metres, LiDAR frame. features: (N,) or (N, C) float32 each, by the names
+    of `tttkd_ros.features`, in the LiDAR frame; those that the source has. labels: (N,) uint8, class ids,
+    `classes.UNLABELLED` without truth. deskewed: (N, 3) float32, the points as if all had been measured at the stamp;
+    None if point times or motion are unknown. Only projection uses it, because a student predicts and trains on the
+    points as they came. level: (3, 3) float64, rotation from the LiDAR frame to one whose z axis points up; None if it
+    does. frame_id: the LiDAR frame's name in ROS, or empty. missing: camera -> why it has no view.
     """
 
     stamp: int
     points: np.ndarray
     views: tuple[View, ...] = ()
-    intensity: np.ndarray | None = None
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray | None = None
-    times: np.ndarray | None = None
     deskewed: np.ndarray | None = None
     level: np.ndarray | None = None
     frame_id: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def intensity(self) -> np.ndarray | None:
+        """(N,), or None if the source has none."""
+        return self.features.get("intensity")
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """(N,), seconds from the stamp to each point's own time, or None."""
+        return self.features.get("time")
+
+    @property
     def upright(self) -> np.ndarray:
         """(N, 3): the points with z up, on which a student predicts and trains."""
         return upright(self.points, self.level)
+
+    @property
+    def upright_features(self) -> dict[str, np.ndarray]:
+        """The features of the points with z up."""
+        return upright_features(self.features, self.level)
 
     @property
     def projectable(self) -> np.ndarray:
@@ -70,3 +85,8 @@ def truth_of_returns(labels: np.ndarray, points: np.ndarray) -> np.ndarray:
 def upright(points: np.ndarray, level: np.ndarray | None) -> np.ndarray:
     """The points (N, 3) float32 rotated by level (3, 3), see `Frame`; the same array if that is None."""
     return points if level is None else points @ level.T.astype(np.float32)
+
+
+def upright_features(features: Mapping[str, np.ndarray], level: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The features, see `Frame`, with directions rotated by level (3, 3)."""
+    return {name: upright(values, level) if name in DIRECTIONS else values for name, values in features.items()}

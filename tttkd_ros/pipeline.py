@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,14 +75,13 @@ class Pipeline:
         if build is not None:
             self._worker = AdaptationWorker(build, self._shipped, on_report, background=background, cancel=cancel)
 
-    def segment(self, points: np.ndarray) -> Prediction:
-        """Label points (N, 3), metres, LiDAR frame, z up, with the newest weights. Raises ValueError for a wrong shape.
-        """
+    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Prediction:
+        """Label points (N, 3), metres, LiDAR frame, z up, with the newest weights. Raises as `Segmenter.segment`."""
         if (newest := self.weights) is not self._loaded:
             self._segmenter.load(newest)
             self._loaded = newest
         ended = self._worker.ended if self._worker else 0
-        prediction = self._segmenter.segment(points)
+        prediction = self._segmenter.segment(points, features)
         self.beside_step = self._worker is not None and self._worker.begun > ended
         return prediction
 

@@ -42,13 +42,13 @@ def test_frozen_statistics_and_projectors_never_change(student, teacher, make_fr
 
 def test_steps_share_the_voxels_of_a_rotation(student, teacher, make_frame, monkeypatch):
     adapter, clouds = OnlineTTTKD(student, teacher), []
-    voxels = adapter._student.voxels
-    monkeypatch.setattr(adapter._student, "voxels", lambda points: clouds.append(points) or voxels(points))
+    prepare = adapter._student.prepare
+    monkeypatch.setattr(adapter._student, "prepare", lambda points: clouds.append(points) or prepare(points))
     report = adapter.step(make_frame(), dataclasses.replace(CONFIG, steps=10, rotations=4))
     assert (report.accepted, report.steps, len(clouds)) == (True, 10, 4)
-    distances = [cloud.norm(dim=1) for cloud in clouds]
+    distances = [cloud.xyz.norm(dim=1) for cloud in clouds]
     assert all(torch.allclose(each, distances[0], atol=1e-4) for each in distances)
-    assert torch.allclose(clouds[1][:, 0].abs(), clouds[0][:, 1].abs(), atol=1e-4)  # a quarter turn
+    assert torch.allclose(clouds[1].xyz[:, 0].abs(), clouds[0].xyz[:, 1].abs(), atol=1e-4)  # a quarter turn
 
 
 def test_the_rotations_go_on_from_sweep_to_sweep(student, teacher, make_frame, monkeypatch):

@@ -27,7 +27,7 @@ from tttkd_ros.segmenter.weights import Weights
 
 PROVENANCE = Provenance("models/toy.safetensors", "/robot/segmenter", 57, "2025-01-02T03:04:05+00:00")
 PATIENCE = 60  # seconds until a test that waits in vain fails
-CONFIG = StudentConfig(voxel_size=0.3, base_channels=4, levels=2, head_width=8, teacher_dim=6)
+CONFIG = StudentConfig(voxel_size=0.3, options=dict(channels=4, levels=2), head_width=8, teacher_dim=6)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_refused(origin, saved, keep):
 
 def test_a_student_checkpoint_is_refused(shipped, origin, tmp_path):
     save_student(shipped, tmp_path / "student.safetensors", {})
-    with pytest.raises(ValueError, match="'tttkd_ros student 1'.*no adapted weights"):
+    with pytest.raises(ValueError, match="'tttkd_ros student 2'.*no adapted weights"):
         load_state(tmp_path / "student.safetensors", origin)
 
 
@@ -180,8 +180,8 @@ def test_a_class_set_of_the_same_name_with_other_classes_is_refused(origin, save
 
 def test_another_backbone_is_refused_with_what_differs(saved):
     torch.manual_seed(0)
-    other = Student(StudentConfig(voxel_size=0.3, base_channels=8, levels=3, head_width=8, teacher_dim=6))
-    with pytest.raises(ValueError, match="base_channels 4, but here 8, levels 2, but here 3; start with the model"):
+    other = Student(StudentConfig(voxel_size=0.3, options=dict(channels=8, levels=3), head_width=8, teacher_dim=6))
+    with pytest.raises(ValueError, match="channels 4, but here 8, options.levels 2, but here 3; start with the model"):
         load_state(saved, Origin.of(other))
 
 
@@ -301,7 +301,8 @@ print(loaded.version, middle)
 
 def test_a_crash_in_the_middle_of_a_save_leaves_one_whole_state(tmp_path):
     torch.manual_seed(0)
-    large = StudentConfig(base_channels=8, levels=3, head_width=8, teacher_dim=6)  # so that a save takes its time
+    # So large that a save takes its time.
+    large = StudentConfig(options=dict(channels=8, levels=3), head_width=8, teacher_dim=6)
     save_student(Student(large), tmp_path / "student.safetensors", {})
     command = [sys.executable, "-c", SAVING, tmp_path / "student.safetensors", tmp_path / "states" / "adapted"]
     child = subprocess.run(command, capture_output=True, text=True)

@@ -11,6 +11,7 @@ from tttkd_ros.adaptation.config import TTTConfig, paper_config
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.adaptation.targets import teacher_targets
 from tttkd_ros.adaptation.ttt_kd import TTTKD, configure, distillation_loss
+from tttkd_ros.segmenter.points import Points
 
 
 def reference(student, teacher, frames, learning_rate, count, steps):
@@ -43,7 +44,7 @@ def test_the_algorithm_is_bit_for_bit_the_papers(student, teacher, make_frame, s
     for frame in frames:
         points = torch.tensor(frame.points)
         in_range = algorithm.student.in_range(points)
-        scene = algorithm.project(frame, points[in_range], in_range)
+        scene = algorithm.project(frame, Points(points[in_range]), in_range)
         for _ in range(steps):
             algorithm.descend(algorithm.features(scene), scene, 50, 0.1)
     expected = reference(student, teacher, frames, 0.1, 50, steps)

@@ -28,7 +28,7 @@ def make_frame(index: int, *, image_delay: int = 0, labels: bool = True, views: 
         stamp,
         generator.normal(size=(points, 3)).astype(np.float32),
         (view,) if views else (),
-        generator.random(points, np.float32),
+        {"intensity": generator.random(points, np.float32)},
         generator.integers(0, 10, points).astype(np.uint8) if labels else None,
     )
 

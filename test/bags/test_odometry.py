@@ -19,7 +19,7 @@ SPEED = 10.0
 def bag(frame, tmp_path):
     """Two sweeps of a vehicle at 10 m/s, each measured over 50 ms, their images 30 ms after them."""
     times = np.linspace(0, 0.05, 20)
-    frames = [replace(frame(index, image_delay=30 * MILLISECOND), times=times) for index in range(2)]
+    frames = [replace(frame(index, image_delay=30 * MILLISECOND), features={"time": times}) for index in range(2)]
     with BagWriter(tmp_path / "bag") as writer:
         for ms in range(0, 200, 20):
             pose = np.eye(4)
@@ -60,7 +60,7 @@ def test_each_sweep_follows_the_odometry_of_its_own_lidar(make, frame, tmp_path)
                 links = [("base", "ahead", (0.0, 0, 0), ahead), ("base", "left", (0.0, 0, 0), back if index else left)]
                 stamp = START + index * 100 * MILLISECOND
                 writer.write("/tf_static", "tf2_msgs/msg/TFMessage", make.transforms(*links), stamp)
-            each = replace(frame(index, image_delay=30 * MILLISECOND), times=np.full(20, 0.05))
+            each = replace(frame(index, image_delay=30 * MILLISECOND), features={"time": np.full(20, 0.05)})
             cloud = replace(each, views=(), labels=None)
             writer.write_frame(cloud, lidar_frame=("ahead", "left")[index % 2])
             for topic, kind, message in (

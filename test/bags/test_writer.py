@@ -36,7 +36,7 @@ def test_an_empty_sweep_is_written(frame, write_frames):
 
 
 def test_a_frame_without_intensity_views_and_truth_is_written(frame, write_frames):
-    bare = replace(frame(0, labels=False, views=False), intensity=None)
+    bare = replace(frame(0, labels=False, views=False), features={})
     (read,) = BagReader(write_frames([bare])).frames()
     assert read.intensity is None and read.labels is None and read.views == ()
 

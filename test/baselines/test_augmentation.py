@@ -1,30 +1,30 @@
 import pytest
 import torch
 
-from tttkd_ros.adaptation.batch_norm import deepest_voxel
 from tttkd_ros.baselines.augmentation import strong_augmentation, weak_augmentation
+from tttkd_ros.segmenter.points import Points
 
-POINTS = 10 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+POINTS = Points(10 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0)))
 augmentations = pytest.mark.parametrize("augment", [weak_augmentation, strong_augmentation])
 
 
 def test_weak_augmentation_preserves_all_distances():
     for seed in range(8):
-        augmented = weak_augmentation(POINTS, torch.Generator().manual_seed(seed), 1.6).points
-        assert torch.allclose(torch.pdist(augmented), torch.pdist(POINTS), rtol=1e-4)
+        augmented = weak_augmentation(POINTS, torch.Generator().manual_seed(seed), 1.6).points.xyz
+        assert torch.allclose(torch.pdist(augmented), torch.pdist(POINTS.xyz), rtol=1e-4)
 
 
 def test_strong_augmentation_preserves_distances_to_a_tenth():
     for seed in range(8):
-        augmented = strong_augmentation(POINTS, torch.Generator().manual_seed(seed), 1.6).points
-        ratio = torch.pdist(augmented) / torch.pdist(POINTS)
+        augmented = strong_augmentation(POINTS, torch.Generator().manual_seed(seed), 1.6).points.xyz
+        ratio = torch.pdist(augmented) / torch.pdist(POINTS.xyz)
         assert 0.85 < ratio.min() < ratio.max() < 1.15
 
 
 @augmentations
 def test_z_stays_up(augment):
-    height = augment(POINTS, torch.Generator().manual_seed(1), 1.6).points[:, 2]
-    assert torch.corrcoef(torch.stack([height, POINTS[:, 2]]))[0, 1] > 0.999
+    height = augment(POINTS, torch.Generator().manual_seed(1), 1.6).points.xyz[:, 2]
+    assert torch.corrcoef(torch.stack([height, POINTS.xyz[:, 2]]))[0, 1] > 0.999
 
 
 @augmentations
@@ -32,17 +32,17 @@ def test_augmentations_differ_and_are_repeatable(augment):
     generator = torch.Generator().manual_seed(0)
     first, second = augment(POINTS, generator, 1.6), augment(POINTS, generator, 1.6)
     again = augment(POINTS, torch.Generator().manual_seed(0), 1.6)
-    assert not torch.allclose(first.points, second.points)
+    assert not torch.allclose(first.points.xyz, second.points.xyz)
     assert not torch.allclose(first.offset, second.offset)
-    assert torch.equal(first.points, again.points)
+    assert torch.equal(first.points.xyz, again.points.xyz)
     assert torch.equal(first.offset, again.offset)
 
 
 @augmentations
 def test_the_offset_distributes_the_points_to_other_voxels(augment, town):
-    points = torch.tensor(town.frame(0).points) / 4  # so near that many share a voxel
-    cloud = augment(points, torch.Generator().manual_seed(0), deepest_voxel(town.student))
-    still, moved = (town.student.voxels(cloud.points, offsets).inverse for offsets in (None, [cloud.offset]))
+    points = Points(torch.tensor(town.frame(0).points) / 4)  # so near that many share a voxel
+    cloud = augment(points, torch.Generator().manual_seed(0), town.student.coarsest_cell)
+    still, moved = (town.student.prepare(cloud.points, offsets).row for offsets in (None, [cloud.offset]))
     pairs = torch.unique(torch.stack([still, moved]), dim=1).shape[1]  # the same number if the points share the same
     assert pairs > 1.5 * max(still.max().item(), moved.max().item())
 

@@ -50,8 +50,8 @@ def check_frame(frame: Frame) -> None:
     """Check the shapes of everything in a frame."""
     assert frame.points.shape == (len(frame.points), 3)
     assert isinstance(frame.stamp, int)
-    for values in (frame.intensity, frame.labels):
-        assert values is None or values.shape == (len(frame.points),)
+    for values in (*frame.features.values(), frame.labels):
+        assert values is None or len(values) == len(frame.points)
     for view in frame.views:
         assert view.image.shape == (view.camera.height, view.camera.width, 3)
         assert np.isfinite(view.camera_from_lidar).all()
@@ -149,8 +149,8 @@ def drive() -> list[Frame]:
         view = View("camera_front", stamp, generator.integers(0, 255, (6, 8, 3), np.uint8), camera, camera_from_lidar)
         points = generator.normal(size=(20, 3)).astype(np.float32)
         labels = generator.integers(0, 10, 20).astype(np.uint8)
-        intensity, times = generator.random(20, np.float32), np.linspace(0, 0.1, 20)
-        frames.append(Frame(stamp, points, (view,), intensity, labels, times))
+        features = {"intensity": generator.random(20, np.float32), "time": np.linspace(0, 0.1, 20)}
+        frames.append(Frame(stamp, points, (view,), features, labels))
     return frames
 
 

@@ -82,7 +82,8 @@ def student(folder, drive):
 
 def small_student() -> Student:
     torch.manual_seed(0)
-    return Student(StudentConfig(base_channels=2, levels=2, head_width=2, teacher_dim=2, teacher_input=(28, 28)))
+    options = dict(channels=2, levels=2)
+    return Student(StudentConfig(options=options, head_width=2, teacher_dim=2, teacher_input=(28, 28)))
 
 
 def adapted_weights(folder, drive):

@@ -52,7 +52,7 @@ def files(tmp_path_factory) -> Files:
         for frame in frames("kitti", 1, SWEEPS):
             bag.write_frame(frame)
     save_rig(files.rig, {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views})
-    student = StudentConfig(base_channels=4, levels=2, voxel_size=0.5, teacher_dim=16, teacher_input=(28, 84))
+    student = StudentConfig(options=dict(channels=4, levels=2), voxel_size=0.5, teacher_dim=16, teacher_input=(28, 84))
     save_student(Student(student), files.model, {"made": "for a test"})
     shape = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
     Dinov2Model(shape).save_pretrained(files.teacher)

@@ -47,7 +47,8 @@ PARAMETERS = """/**:
 def generate_test_description():
     folder = Path(tempfile.mkdtemp(prefix="tttkd_ros_launch_"))
     model = folder / "student.safetensors"
-    save_student(Student(StudentConfig(base_channels=4, levels=2, voxel_size=0.5)), model, {"made": "for a test"})
+    student = Student(StudentConfig(options=dict(channels=4, levels=2), voxel_size=0.5))
+    save_student(student, model, {"made": "for a test"})
     (folder / "parameters.yaml").write_text(PARAMETERS)
     arguments = {"model": str(model), "params_file": str(folder / "parameters.yaml"), "points": "/velodyne_points"}
     launch_file = PythonLaunchDescriptionSource(str(SHARE / "launch/segment.launch.py"))

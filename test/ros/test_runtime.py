@@ -78,7 +78,7 @@ def test_a_teacher_of_another_width(node, settings, models, tmp_path):
     from tttkd_ros.segmenter.checkpoint import save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
-    save_student(Student(StudentConfig(base_channels=4, levels=2, teacher_dim=32, teacher_input=(28, 56))),
+    save_student(Student(StudentConfig(options=dict(channels=4, levels=2), teacher_dim=32, teacher_input=(28, 56))),
                  tmp_path / "other.safetensors", {})
     reason = refusal(node, replace(settings, model=str(tmp_path / "other.safetensors")))
     assert "24" in reason and "32" in reason

@@ -10,7 +10,7 @@ from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 SMALL = StudentConfig(
-    base_channels=4, levels=2, head_width=8, teacher_dim=6, teacher_input=(28, 56), teacher_name="toy"
+    options=dict(channels=4, levels=2), head_width=8, teacher_dim=6, teacher_input=(28, 56), teacher_name="toy"
 )
 
 
@@ -81,7 +81,7 @@ def test_a_truncated_file_is_refused(saved, keep):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="expected 'tttkd_ros student 1'"):
+    with pytest.raises(ValueError, match="expected 'tttkd_ros student 2'"):
         load_student(path)
 
 
@@ -124,17 +124,22 @@ def test_a_damaged_description_is_named(saved, name, content):
 
 
 @pytest.mark.parametrize(("setting", "value"), [
-    ("class_set", ["outdoor10"]), ("voxel_size", "0.1"), ("voxel_size", float("nan")), ("base_channels", None),
-    ("base_channels", 1.5), ("levels", 14), ("levels", 10**400), ("repetitions", True), ("teacher_dim", 2**31),
-    ("teacher_input", None), ("teacher_input", [28]), ("teacher_input", ["28", 56]), ("teacher_name", 3),
+    ("class_set", ["outdoor10"]), ("voxel_size", "0.1"), ("voxel_size", float("nan")), ("options", None),
+    ("options", {"channels": 1.5}), ("options", {"levels": 14}), ("options", {"levels": 10**400}),
+    ("options", {"repetitions": True}), ("options", {"depth": 3}), ("backbone", "scm"), ("backbone", ["scn"]),
+    ("backbone", "base"), ("inputs", {"smell": 1}), ("inputs", {"intensity": 0}), ("inputs", ["intensity"]),
+    ("teacher_dim", 2**31), ("teacher_input", None), ("teacher_input", [28]), ("teacher_input", ["28", 56]),
+    ("teacher_name", 3),
 ])
 def test_a_bad_setting_is_named(saved, setting, value):
     rewritten(saved[1], config=json.dumps(asdict(SMALL) | {setting: value}))
-    with pytest.raises(ValueError, match=f"student.safetensors: .*{setting.replace('_', '.')}"):
+    with pytest.raises(ValueError, match=f"student.safetensors: .*{setting.removesuffix('s').replace('_', '.')}"):
         load_student(saved[1])
 
 
-@pytest.mark.parametrize("changes", [dict(base_channels=2**15), dict(repetitions=2**15), dict(teacher_dim=2**15)])
+@pytest.mark.parametrize("changes", [
+    dict(options=dict(channels=2**15)), dict(options=dict(repetitions=64)), dict(teacher_dim=2**15),
+])
 def test_a_larger_model_is_refused_before_it_is_made(saved, changes):
     rewritten(saved[1], config=json.dumps(asdict(SMALL) | changes))
     with pytest.raises(ValueError, match="the weights do not fit their own configuration"):

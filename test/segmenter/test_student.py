@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
-SMALL = StudentConfig(voxel_size=0.2, base_channels=4, levels=3, head_width=8, teacher_dim=6)
+SMALL = StudentConfig(voxel_size=0.2, options=dict(channels=4, levels=3), head_width=8, teacher_dim=6)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_two_identical_trainings_give_identical_weights():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"class_set": "indoor"}, "'indoor'.*outdoor10"), ({"voxel_size": 0.0}, "voxel_size is 0.0"),
-     ({"voxel_size": float("nan")}, "voxel_size"), ({"levels": 0}, "levels is 0")],
+     ({"voxel_size": float("nan")}, "voxel_size"), ({"options": {"levels": 0}}, "levels is 0")],
 )
 def test_a_bad_configuration_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -9,7 +9,7 @@ def test_the_inverse_is_the_voxel_of_each_point():
     points = torch.tensor([[0.0, 0, 0], [0.05, 0.02, 0.09], [0.25, 0, 0], [0.05, 0.02, 0.09]])
     voxels = voxelise([points], 0.1)
     assert voxels.indices.tolist() == [[0, 0, 0, 0], [0, 2, 0, 0]]
-    assert voxels.inverse.tolist() == [0, 0, 1, 0]
+    assert voxels.row.tolist() == [0, 0, 1, 0]
 
 
 def test_a_shifted_cloud_has_the_same_voxels():
@@ -22,8 +22,8 @@ def test_clouds_of_a_batch_have_their_own_voxels_and_empty_ones_count():
     a, b = torch.rand(50, 3), torch.rand(70, 3)
     voxels = voxelise([a, torch.empty(0, 3), b], 0.1)
     assert voxels.batch_size == 3
-    assert set(voxels.indices[voxels.inverse[:50], 0].tolist()) == {0}
-    assert set(voxels.indices[voxels.inverse[50:], 0].tolist()) == {2}
+    assert set(voxels.indices[voxels.row[:50], 0].tolist()) == {0}
+    assert set(voxels.indices[voxels.row[50:], 0].tolist()) == {2}
 
 
 def test_the_spatial_shape_is_a_multiple():
@@ -35,7 +35,7 @@ def test_the_spatial_shape_is_a_multiple():
 def test_no_points_give_no_voxels(clouds):
     voxels = voxelise(clouds, 0.1)
     assert voxels.indices.shape == (0, 4)
-    assert voxels.inverse.shape == (0,)
+    assert voxels.row.shape == (0,)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
@@ -70,9 +70,9 @@ def test_unique_is_numpys(size, largest):
 
 def test_an_offset_moves_the_voxels():
     points = torch.tensor([[0.0, 0, 0], [0.75, 0, 0], [1.0, 0, 0]])
-    assert voxelise([points], 1.0).inverse.tolist() == [0, 0, 1]
+    assert voxelise([points], 1.0).row.tolist() == [0, 0, 1]
     moved = voxelise([points], 1.0, offsets=[torch.tensor([0.5, 2.0, 0.0])])
-    assert moved.indices.tolist() == [[0, 0, 2, 0], [0, 1, 2, 0]] and moved.inverse.tolist() == [0, 1, 1]
+    assert moved.indices.tolist() == [[0, 0, 2, 0], [0, 1, 2, 0]] and moved.row.tolist() == [0, 1, 1]
 
 
 def test_an_offset_ends_where_the_grid_ends():

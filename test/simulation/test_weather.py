@@ -28,7 +28,7 @@ def clear():
     image[np.arange(140) // 4 % 2 == 0] = 160
     view = View("camera", 0, image, Camera().model, Camera().camera_from_lidar)
     labels = generator.integers(0, len(OUTDOOR), 20_000).astype(np.uint8)
-    return Frame(0, points, (view,), np.full(20_000, 0.3, np.float32), labels)
+    return Frame(0, points, (view,), {"intensity": np.full(20_000, 0.3, np.float32)}, labels)
 
 
 def in_weather(frame, effect, strength, seed=1):
@@ -66,7 +66,7 @@ def test_false_returns_are_close_unlabelled_and_grow_in_number(weather, clear):
 
 
 def test_false_returns_are_in_front_of_the_true_ones(clear):
-    bright = replace(clear, intensity=np.full(20_000, 1e6, np.float32))  # none is lost
+    bright = replace(clear, features={"intensity": np.full(20_000, 1e6, np.float32)})  # none is lost
     frame = in_weather(bright, fog, 80)
     false = frame.labels == UNLABELLED
     assert (ranges(frame, false) < ranges(bright, false)).all()

@@ -30,7 +30,7 @@ def make_models(folder: Path) -> Models:
     disable_progress_bar()  # the soak shows its own
     torch.manual_seed(0)
     config = StudentConfig(
-        base_channels=4, levels=2, head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
+        options=dict(channels=4, levels=2), head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
     )
     models = Models(folder / "student.safetensors", folder / "teacher", folder / "rig.yaml")
     save_student(Student(config), models.student, {"made": "at random, for the soak"})

@@ -46,7 +46,7 @@ def test_a_truncated_file_is_named(saved):
     ("metadata", "reason"),
     [
         ({}, "format None, expected"),
-        ({"format": "tttkd_ros student 1"}, "expected 'tttkd_ros image head 1'"),
+        ({"format": "tttkd_ros student 2"}, "expected 'tttkd_ros image head 1'"),
         ({"format": "tttkd_ros image head 1"}, "classes None"),
         ({"format": "tttkd_ros image head 1", "classes": '["car"]', "dim": "6"}, "classes"),
     ],

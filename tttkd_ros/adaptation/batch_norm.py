@@ -7,11 +7,11 @@ import math
 import torch
 from torch import nn
 
+from tttkd_ros.segmenter.backbones.base import Prepared
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import Voxels, keys_of
 from tttkd_ros.segmenter.weights import total_norm
 
-MIN_COARSE_VOXELS = 8
+MIN_COARSE_CELLS = 8
 INITIAL_MOMENTUM, DECAY = 0.1, 0.94  # m_0 and omega of DUA, as in its code
 
 
@@ -27,17 +27,17 @@ class SweepStatistics:
     def __init__(self):
         self.updates = 0
 
-    def update(self, student: Student, voxels: Voxels, min_momentum: float) -> bool:
+    def update(self, student: Student, prepared: Prepared, min_momentum: float) -> bool:
         """Update the statistics of a student once. The momentum decays to `min_momentum` (`dua_momentum`).
 
         Returns:
             Whether they were updated: not if the cloud is too small. A result that is not finite is undone.
         """
-        if not has_statistics(student, voxels):
+        if not has_statistics(student, prepared):
             return False
         statistics = [tensor for norm in norms(student.backbone) for tensor in (norm.running_mean, norm.running_var)]
         before = [tensor.clone() for tensor in statistics]
-        update_bn_stats(student, voxels, dua_momentum(self.updates + 1, min_momentum))
+        update_bn_stats(student, prepared, dua_momentum(self.updates + 1, min_momentum))
         if not math.isfinite(total_norm(statistics)):
             for tensor, value in zip(statistics, before, strict=True):
                 tensor.copy_(value)
@@ -46,19 +46,13 @@ class SweepStatistics:
 
 
 def norms(module: nn.Module) -> list[nn.BatchNorm1d]:
-    """Return every BatchNorm of a network. A sparse network has BatchNorm1d only."""
+    """Return every BatchNorm of a network. A network of points has BatchNorm1d only."""
     return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d)]
 
 
-def has_statistics(student: Student, voxels: Voxels) -> bool:
-    """Return whether a cloud occupies enough voxels of the deepest level for meaningful statistics."""
-    coarse = voxels.indices.long() >> (student.config.levels - 1)
-    return len(torch.unique(keys_of(0, *coarse.T[1:]))) >= MIN_COARSE_VOXELS
-
-
-def deepest_voxel(student: Student) -> float:
-    """Return the edge of a voxel of the deepest level, metres."""
-    return student.config.voxel_size * 2 ** (student.config.levels - 1)
+def has_statistics(student: Student, prepared: Prepared) -> bool:
+    """Return whether a cloud occupies enough cells of the coarsest level for meaningful statistics."""
+    return student.backbone.coarse_cells(prepared) >= MIN_COARSE_CELLS
 
 
 def dua_momentum(update: int, minimum: float) -> float:
@@ -68,7 +62,7 @@ def dua_momentum(update: int, minimum: float) -> float:
 
 
 @torch.no_grad()
-def update_bn_stats(student: Student, voxels: Voxels, momentum: float) -> None:
+def update_bn_stats(student: Student, prepared: Prepared, momentum: float) -> None:
     """Move BatchNorm's running statistics by `momentum` towards those of a batch, which normalise this pass.
 
     The norms are in eval mode afterwards.
@@ -78,7 +72,7 @@ def update_bn_stats(student: Student, voxels: Voxels, momentum: float) -> None:
         norm.train()
         norm.momentum = momentum
     try:
-        student.voxel_features(voxels)
+        student.row_features(prepared)
     finally:
         for norm in layers:
             norm.eval()

@@ -16,6 +16,6 @@ from tttkd_ros.segmenter.voxels import cube_keys
 
 def crop(scene: Scene, edge: float) -> Scene:
     """Keep the points in those cubes that have a visible point. edge: of a cube, metres."""
-    cubes = cube_keys(scene.points, edge)
+    cubes = cube_keys(scene.points.xyz, edge)
     kept = torch.isin(cubes, torch.unique(cubes[scene.index]))
-    return replace(scene, points=scene.points[kept], index=(kept.cumsum(0) - 1)[scene.index], voxels={})
+    return replace(scene, points=scene.points[kept], index=(kept.cumsum(0) - 1)[scene.index], prepared={})

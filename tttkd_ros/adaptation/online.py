@@ -22,6 +22,7 @@ from tttkd_ros.adaptation.ttt_kd import TTTKD, Scene
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import rotations
 from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite, total_norm
@@ -60,6 +61,9 @@ class OnlineTTTKD:
     """
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
+        if not student.config.teacher_dim:
+            raise ValueError("the student has no teacher head, so it cannot be adapted to a teacher: run it frozen, or "
+                             "train it jointly")
         if teacher.dim != student.config.teacher_dim:
             raise ValueError(
                 f"the teacher has {teacher.dim} features, but the student was trained with one of "
@@ -110,11 +114,11 @@ class OnlineTTTKD:
         start = time.perf_counter()
         original, draws = self._snapshot(), (self._generator.get_state(), self._turn)
         try:
-            cloud = torch.tensor(frame.upright)
-            in_range = self._student.in_range(cloud, rotations(config.rotations))
+            cloud = self._student.points(frame.upright, frame.upright_features)
+            in_range = self._student.in_range(cloud.xyz, rotations(config.rotations))
             points = cloud[in_range].to(self._student.teacher_mean.device)
             if config.guard:
-                self._scene.observe(points)
+                self._scene.observe(points.xyz)
             else:
                 self._guard = Guard(self._student.simulated)  # it forgets what it did not check
             bn_updated = self._update_statistics(points, config)
@@ -154,14 +158,14 @@ class OnlineTTTKD:
             skipped=attempt.skipped,
         )
 
-    def _update_statistics(self, points: Tensor, config: TTTConfig) -> bool:
+    def _update_statistics(self, points: Points, config: TTTConfig) -> bool:
         limited = config.guard and self._scene.bn_updates >= config.scene_steps
         if not config.bn_momentum or limited:
             return False
-        return self._statistics.update(self._student, self._student.voxels(points), config.bn_momentum)
+        return self._statistics.update(self._student, self._student.prepare(points), config.bn_momentum)
 
-    def _attempt(self, frame: Frame, points: Tensor, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
-        """Take the gradient steps unless a check fails. points: (N, 3), those of the frame in the mask `in_range`."""
+    def _attempt(self, frame: Frame, points: Points, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
+        """Take the gradient steps unless a check fails. points: those of the frame in the mask `in_range`."""
         attempt, max_range = _Attempt(), self._student.max_range
         if not frame.views:
             return attempt.rejected(with_cause("no camera image", explain_view(frame, max_range)))

@@ -158,6 +158,7 @@ def _check_origin(path: Path, described: dict, origin: Origin) -> None:
             f"{adapted} with class set {theirs.get('class_set')!r} {names}, but this model has "
             f"{ours['class_set']!r} {our_names}; {_OTHER_MODEL}"
         )
+    theirs, ours = _flat(theirs), _flat(ours)
     different = sorted(name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name))
     if different:
         raise ValueError(
@@ -170,6 +171,14 @@ def _check_origin(path: Path, described: dict, origin: Origin) -> None:
             f"{adapted} from another checkpoint: SHA-256 {described['student'][:12]}, but this model's is "
             f"{origin.digest[:12]}; {_OTHER_MODEL}"
         )
+
+
+def _flat(config: dict) -> dict:
+    """Name what is inside a setting like "options.levels"."""
+    flat = {}
+    for name, value in config.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], origin: Origin, where: str, remedy: str) -> None:

@@ -15,21 +15,23 @@ from torch.nn.functional import cosine_similarity
 
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.backbones.base import Prepared, gradients_only
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.segmenter.voxels import Voxels, rotation
+from tttkd_ros.segmenter.voxels import rotation
 from tttkd_ros.segmenter.weights import total_norm
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A cloud, and the M of its points that a camera sees. Its targets and voxels are computed once for all steps."""
+    """A cloud, and the M of its points that a camera sees. Its targets and inputs are computed once for all steps."""
 
-    points: Tensor  # (N, 3), metres, z up
+    points: Points  # N of them, z up
     index: Tensor  # (M,) int64, the rows of `points` that a camera sees
     patch: Tensor  # (M,) int64, the row of `table` that each of them projects to
     table: Tensor  # (views * rows * columns, D), the teacher's patch features minus the student's `teacher_mean`
     grid: tuple[int, int]  # rows and columns of the patches of a view
-    voxels: dict[float, Voxels] = field(default_factory=dict)  # by rotation, full turns about the vertical
+    prepared: dict[float, Prepared] = field(default_factory=dict)  # by rotation, full turns about the vertical
 
     def __len__(self) -> int:
         return len(self.index)
@@ -42,13 +44,9 @@ def distillation_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def configure(student: Student) -> list[nn.Parameter]:
-    """Make a student trainable and return the parameters to train: those of the backbone, BatchNorm's affine ones
-    included. Both projectors are frozen, and BatchNorm uses its running statistics. Convolutions stay in train mode,
-    because spconv's kernels bypass autograd in eval mode (spconv issues 668, 675)."""
-    student.requires_grad_(False).train()
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.eval()
+    """Make a student trainable and return the parameters to train: those of the backbone, the norms' affine ones
+    included. Both projectors are frozen, and BatchNorm uses its running statistics."""
+    gradients_only(student.requires_grad_(False))
     student.backbone.requires_grad_(True)
     return list(student.backbone.parameters())
 
@@ -62,21 +60,21 @@ class TTTKD:
         # Not at the first step: torch.optim then imports torch._dynamo, which blocks all threads for a second.
         self.optimiser = torch.optim.SGD(self.parameters, lr=1.0)
 
-    def project(self, frame: Frame, points: Tensor, in_range: Tensor) -> Scene:
-        """Project the points of a frame on patches, pi of (3). points: (N, 3), those in the mask `in_range`."""
-        targets = teacher_targets(frame, self.teacher, self.generator)
+    def project(self, frame: Frame, points: Points, in_range: Tensor) -> Scene:
+        """Project the points of a frame on patches, pi of (3). points: N, those in the mask `in_range`."""
+        device, targets = points.xyz.device, teacher_targets(frame, self.teacher, self.generator)
         seen = in_range[targets.index]
-        index = (in_range.cumsum(0) - 1)[targets.index[seen]].to(points.device)  # from all points to those in range
-        patch = targets.patch[seen.to(targets.patch.device)].to(points.device)
-        return Scene(points, index, patch, targets.table.to(points.device) - self.student.teacher_mean, targets.grid)
+        index = (in_range.cumsum(0) - 1)[targets.index[seen]].to(device)  # from all points to those in range
+        patch = targets.patch[seen.to(targets.patch.device)].to(device)
+        return Scene(points, index, patch, targets.table.to(device) - self.student.teacher_mean, targets.grid)
 
     def features(self, scene: Scene, turns: float = 0.0) -> Tensor:
         """Return (M, channels), the backbone's features (1) of the visible points of the rotated scene."""
-        if turns not in scene.voxels:
-            points = scene.points @ rotation(2 * math.pi * turns).to(scene.points) if turns else scene.points
-            scene.voxels[turns] = self.student.voxels(points)
-        voxels = scene.voxels[turns]
-        return self.student.voxel_features(voxels)[voxels.inverse[scene.index]]
+        if turns not in scene.prepared:
+            points = scene.points.transformed(rotation(2 * math.pi * turns)) if turns else scene.points
+            scene.prepared[turns] = self.student.prepare(points)
+        prepared = scene.prepared[turns]
+        return self.student.row_features(prepared)[prepared.row[scene.index]]
 
     def descend(self, features: Tensor, scene: Scene, count: int, learning_rate: float) -> tuple[float, float]:
         """Take one step (4) on at most `count` of the visible points; return its loss and its gradient norm.

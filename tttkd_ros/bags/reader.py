@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tttkd_ros.bags.bag_cameras import BagCamera, CameraReading, find_cameras
 from tttkd_ros.bags.labelled import decode_labels, find_truth, has_labels
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
+from tttkd_ros.features import WIDTHS
 from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
@@ -139,7 +141,7 @@ class BagReader:
     ) -> Frame:
         try:
             message = bag.decode(record)
-            cloud = decode_cloud(message)
+            cloud = decode_cloud(message, WIDTHS)
             labels = decode_labels(message) if self._own_labels and has_labels(message) else None
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
@@ -161,9 +163,11 @@ class BagReader:
         deskewed = self._compensation.deskewed(lidar, sweep.stamp, cloud.points, times) if views else None
         # Copies, so that a frame in use does not hold its whole message in memory.
         labels = None if labels is None else truth_of_returns(labels, cloud.points)
-        intensity = None if cloud.intensity is None else cloud.intensity.copy()
+        features = {name: values.copy() for name, values in cloud.features.items()}
+        with suppress(ValueError):  # an odd time is no reason to refuse a sweep whose points are in order
+            features |= {} if (seconds := times()) is None else {"time": seconds.astype(np.float32)}
         return Frame(
-            sweep.stamp, cloud.points, tuple(views), intensity, labels, deskewed=deskewed,
+            sweep.stamp, cloud.points, tuple(views), features, labels, deskewed=deskewed,
             level=self._mounting.level(lidar.frame, sweep.stamp, lidar.time), frame_id=lidar.frame, missing=missing,
         )  # fmt: skip
 

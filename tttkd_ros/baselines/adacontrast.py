@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from tttkd_ros.adaptation.batch_norm import deepest_voxel
 from tttkd_ros.baselines.augmentation import strong_augmentation, weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
 from tttkd_ros.baselines.batch_norm import ema_update
@@ -54,7 +53,7 @@ class AdaContrast(Baseline[AdaContrastState]):
     def _init_state(self, student: Student, generator: torch.Generator) -> AdaContrastState:
         trained = list(student.requires_grad_(False).train().backbone.requires_grad_(True).parameters())
         optimiser = torch.optim.SGD(trained, self.learning_rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
-        channels, classes = student.config.base_channels, len(student.config.classes)
+        channels, classes = student.backbone.channels, len(student.config.classes)
         empty = student.teacher_mean.new_empty(0, channels)
         return AdaContrastState(student, generator, optimiser, encoder=copy.deepcopy(student).requires_grad_(False),
                                 features=empty, probabilities=empty.new_empty(0, classes),
@@ -62,8 +61,8 @@ class AdaContrast(Baseline[AdaContrastState]):
 
     def _update(self, state: AdaContrastState, inputs: AdaptationInput) -> float:
         student, encoder, points, generator = state.student, state.encoder, inputs.points, state.generator
-        sample = torch.randperm(len(points), generator=generator)[:MAX_POINTS].to(points.device)
-        max_offset = deepest_voxel(student)
+        sample = torch.randperm(len(points), generator=generator)[:MAX_POINTS].to(points.xyz.device)
+        max_offset = student.coarsest_cell
         weak_view = weak_augmentation(points, generator, max_offset)
         query_view = strong_augmentation(points, generator, max_offset)
         key_view = strong_augmentation(points, generator, max_offset)

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from tttkd_ros.segmenter.points import Points
 
 
 class AugmentedCloud(NamedTuple):
     """An augmented cloud. A shift is the offset of its voxels, because a grid starts at its cloud's minimum: a shift of
     the points would change nothing."""
 
-    points: Tensor  # (N, 3), metres, in the given order
-    offset: Tensor  # (3,), metres from 0, see `voxelise`
+    points: Points  # in the given order
+    offset: Tensor  # (3,), metres, see `Backbone.prepare`
 
 
-def weak_augmentation(points: Tensor, generator: torch.Generator, max_offset: float) -> AugmentedCloud:
+def weak_augmentation(points: Points, generator: torch.Generator, max_offset: float) -> AugmentedCloud:
     """Mirror y at random, rotate by a multiple of 90 degrees about z, and move the voxels.
 
-    points: (N, 3), metres, z up. generator: on the CPU. max_offset: metres along each axis, `deepest_voxel` for all
-    positions relative to the voxels of all levels.
+    generator: on the CPU. max_offset: metres along each axis, `Student.coarsest_cell` for all positions relative to the
+    cells of all levels.
     """
     angle = torch.randint(4, (), generator=generator) * (math.pi / 2)
-    return AugmentedCloud(points @ _rotation(angle, generator).to(points), _offset(max_offset, generator))
+    return AugmentedCloud(points.transformed(_rotation(angle, generator)), _offset(max_offset, generator))
 
 
-def strong_augmentation(points: Tensor, generator: torch.Generator, max_offset: float) -> AugmentedCloud:
+def strong_augmentation(points: Points, generator: torch.Generator, max_offset: float) -> AugmentedCloud:
     """Mirror y at random, rotate by any angle about z, scale by up to a tenth, jitter each point by 2 cm, and move the
     voxels. Takes what `weak_augmentation` does."""
     angle = torch.rand((), generator=generator) * (2 * math.pi)
     scale = 0.9 + 0.2 * torch.rand((), generator=generator)
-    jitter = 0.02 * torch.randn(points.shape, generator=generator)
-    moved = points @ (scale * _rotation(angle, generator)).to(points) + jitter.to(points)
-    return AugmentedCloud(moved, _offset(max_offset, generator))
+    jitter = 0.02 * torch.randn(points.xyz.shape, generator=generator)
+    moved = points.transformed(scale * _rotation(angle, generator))
+    return AugmentedCloud(replace(moved, xyz=moved.xyz + jitter.to(moved.xyz)), _offset(max_offset, generator))
 
 
 def _rotation(angle: Tensor, generator: torch.Generator) -> Tensor:

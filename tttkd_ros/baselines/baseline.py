@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from tttkd_ros.adaptation.adapter import StepReport
-from tttkd_ros.adaptation.batch_norm import MIN_COARSE_VOXELS, deepest_voxel, has_statistics
+from tttkd_ros.adaptation.batch_norm import MIN_COARSE_CELLS, has_statistics
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_range, explain_view, with_cause
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import Weights, overwrite
 from tttkd_ros.teacher.image_head import ImageHead
@@ -43,7 +44,7 @@ S = TypeVar("S", bound=BaselineState)
 class AdaptationInput:
     """What a method learns from in one step, on the student's device. Labels are never part of it."""
 
-    points: Tensor  # (N, 3) float32, metres, level frame, in range
+    points: Points  # N, z up, in range
     visible: Tensor | None = None  # (M,) int64, ascending: points that a camera sees; None if images are not used
     features: Tensor | None = None  # (M, D): the teacher's, of the visible points
 
@@ -78,8 +79,8 @@ class Baseline(ABC, Generic[S]):
 
     def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
         """Select the points of a frame to learn from."""
-        points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only
-        return AdaptationInput(points[state.student.in_range(points)].to(state.student.teacher_mean.device))
+        points = state.student.points(frame.upright, frame.upright_features)
+        return AdaptationInput(points[state.student.in_range(points.xyz)].to(state.student.teacher_mean.device))
 
     def step(self, frame: Frame, config: TTTConfig) -> StepReport:
         """Adapt to a frame without its labels. A rejected step changes nothing. The report counts the points to learn
@@ -132,8 +133,8 @@ class Baseline(ABC, Generic[S]):
             too_few = f"{count} points to learn from, expected {config.min_points}"
             cause = explain_view(frame, max_range) if uses_images else explain_range(frame.points, max_range)
             return outcome | {"reason": with_cause(too_few, cause)}
-        if not has_statistics(state.student, state.student.voxels(inputs.points)):
-            size = f"{MIN_COARSE_VOXELS} cubes of {deepest_voxel(state.student):g} m"
+        if not has_statistics(state.student, state.student.prepare(inputs.points)):
+            size = f"{MIN_COARSE_CELLS} cubes of {state.student.coarsest_cell:g} m"
             return outcome | {"reason": f"the cloud is smaller than {size}: no statistics"}
         for number in range(config.steps):
             state.updates += 1
@@ -170,8 +171,8 @@ class CrossModalBaseline(Baseline[S]):
         super().__init__(student, seed, learning_rate)
 
     def _prepare(self, state: S, frame: Frame) -> AdaptationInput:
-        points = torch.tensor(frame.upright)  # a copy, because a bag's arrays are read-only
-        in_range = state.student.in_range(points)
+        points = state.student.points(frame.upright, frame.upright_features)
+        in_range = state.student.in_range(points.xyz)
         device = state.student.teacher_mean.device
         targets = teacher_targets(frame, self._teacher, state.generator)
         usable = in_range[targets.index]

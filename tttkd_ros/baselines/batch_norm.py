@@ -1,4 +1,4 @@
-"""BatchNorm as the baselines use it: trained alone, with the statistics of the batch, or as a moving average."""
+"""Normalisation as the baselines use it: trained alone, with the statistics of the batch, or as a moving average."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tttkd_ros.adaptation.batch_norm import norms
+from tttkd_ros.segmenter.backbones.base import gradients_only
 from tttkd_ros.segmenter.student import Student
 
 
 def train_affine_only(*modules: nn.Module) -> list[nn.Parameter]:
-    """Freeze all but BatchNorm's scale and shift, and return those.
+    """Freeze all but the scale and shift of every BatchNorm and LayerNorm, and return those.
 
-    All layers are in train mode, because spconv's kernels bypass autograd in eval mode (spconv issues 668, 675).
-    BatchNorm therefore normalises with the statistics of the batch, and its running statistics follow them.
+    BatchNorm normalises with the statistics of the batch, and its running statistics follow them.
     """
     trained = []
     for module in modules:
-        module.requires_grad_(False).train()
+        gradients_only(module.requires_grad_(False))
         for norm in norms(module):
-            trained += [norm.weight.requires_grad_(), norm.bias.requires_grad_()]
+            norm.train()
+        for norm in module.modules():
+            if isinstance(norm, (nn.BatchNorm1d, nn.LayerNorm)):
+                trained += [parameter.requires_grad_() for parameter in norm.parameters()]
     return trained
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tttkd_ros.adaptation.batch_norm import deepest_voxel, dua_momentum, update_bn_stats
+from tttkd_ros.adaptation.batch_norm import dua_momentum, update_bn_stats
 from tttkd_ros.baselines.augmentation import weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState
 from tttkd_ros.segmenter.student import Student
@@ -29,7 +29,7 @@ class Dua(Baseline[BaselineState]):
         return BaselineState(student.requires_grad_(False).eval(), generator, optimiser=None)
 
     def _update(self, state: BaselineState, inputs: AdaptationInput) -> None:
-        max_offset = deepest_voxel(state.student)
+        max_offset = state.student.coarsest_cell
         batch = [weak_augmentation(inputs.points, state.generator, max_offset) for _ in range(BATCH_SIZE)]
-        voxels = state.student.voxels([cloud.points for cloud in batch], [cloud.offset for cloud in batch])
-        update_bn_stats(state.student, voxels, dua_momentum(state.updates, MIN_MOMENTUM))
+        prepared = state.student.prepare([cloud.points for cloud in batch], [cloud.offset for cloud in batch])
+        update_bn_stats(state.student, prepared, dua_momentum(state.updates, MIN_MOMENTUM))

@@ -39,7 +39,7 @@ class Prototypes(Baseline[BaselineState]):
     @torch.no_grad()
     def _update(self, state: BaselineState, inputs: AdaptationInput) -> None:
         head = state.student.class_head
-        hidden = head.hidden(state.student.voxel_features(state.student.voxels(inputs.points)))  # (V, width)
+        hidden = head.hidden(state.student.row_features(state.student.prepare(inputs.points)))  # (R, width)
         labels = pseudo_labels(head.classifier(hidden))
         head.prototypes.update({int(label): hidden[labels == label].mean(0)
                                 for label in labels.unique() if label != IGNORED})

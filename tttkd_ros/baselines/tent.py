@@ -10,7 +10,7 @@ from tttkd_ros.segmenter.student import Student
 
 
 class Tent(Baseline[BaselineState]):
-    """Minimises the mean entropy of the predictions through BatchNorm's scale and shift (section 3.1 of the paper).
+    """Minimises the mean entropy of the predictions through the scale and shift of the norms (the paper's section 3.1).
 
     As in the source: learning and prediction use the batch's own statistics, Adam has no weight decay, each batch gets
     one step, and a batch is predicted before its step. A batch is one sweep.
@@ -18,8 +18,8 @@ class Tent(Baseline[BaselineState]):
     The segmenter has to hold `with_batch_statistics(student)`, so that predictions use the sweep's own statistics. The
     published running statistics are the student's and remain unused.
 
-    Differences from the source: it trains all BatchNorm1d layers of the backbone (the public code selects BatchNorm2d,
-    which a sparse network does not have), and the learning rate.
+    Differences from the source: it trains all BatchNorm1d and LayerNorm layers of the backbone (the public code selects
+    BatchNorm2d, which a network of points does not have), and the learning rate.
     """
 
     learning_rate = 3e-3

@@ -50,7 +50,7 @@ class A2D2Recording:
         return len(self._clouds)
 
     def __getitem__(self, index: int) -> RecordedSweep:
-        points, intensity, places = _read_cloud(self._clouds[index])
+        points, features, places = _read_cloud(self._clouds[index])
         path = self._path("camera", index)
         info = _read_json(path.with_suffix(".json"))
         try:
@@ -70,7 +70,7 @@ class A2D2Recording:
                 labels[inside] = self._class_map(red << 16 | green << 8 | blue)
         # No file has the undistorted image yet.
         png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
-        return RecordedSweep(Frame(stamp, points, (view,), intensity, labels), {VIEW_NAME: png.tobytes()})
+        return RecordedSweep(Frame(stamp, points, (view,), features, labels), {VIEW_NAME: png.tobytes()})
 
     def _read_image(self, path: Path) -> np.ndarray:
         """(H, W, 3), of the calibration's size."""
@@ -170,7 +170,7 @@ def _read_class_map(path: Path) -> ClassMap:
 
 
 def _read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Points (N, 3) float32, intensity (N,) float32, and row and column (N, 2), which some files lack."""
+    """Points (N, 3) float32, their intensity (N,) float32 by name, and row and column (N, 2), which some files lack."""
     try:
         with np.load(path) as arrays:
             # Newer subsets have longer names for their arrays.
@@ -181,9 +181,9 @@ def _read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray |
     # zipfile, its decompressors and NumPy do not document what a damaged file raises; MemoryError is among it.
     except Exception as error:
         raise ValueError(f"{path} is no cloud of A2D2's, or damaged ({error!r}): fetch it again") from error
-    intensity = columns["reflectance"].astype(np.float32) if "reflectance" in columns else None
+    features = {"intensity": columns["reflectance"].astype(np.float32)} if "reflectance" in columns else {}
     places = np.column_stack([columns["row"], columns["col"]]) if {"row", "col"} <= set(columns) else None
-    return points, intensity, places
+    return points, features, places
 
 
 def _vehicle_from_view(view: dict) -> np.ndarray:

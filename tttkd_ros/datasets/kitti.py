@@ -59,7 +59,7 @@ class KittiRecording:
             contents[CAMERA], image, camera = self._read_image(self.images[number])
             views = (View(CAMERA, self.image_stamps[number], image, camera, self.calibration[1]),)
         labels = None if self.labels is None else self.labels(number, len(values))
-        frame = Frame(self.stamps[number], values[:, :3].copy(), views, values[:, 3].copy(), labels)
+        frame = Frame(self.stamps[number], values[:, :3].copy(), views, {"intensity": values[:, 3].copy()}, labels)
         return RecordedSweep(frame, contents, [self.poses[number]] if number in self.poses else [])
 
     def _read_image(self, path: Path) -> tuple[bytes, np.ndarray, CameraModel]:

@@ -98,7 +98,7 @@ class NuScenes:
                  for row in keyframe.values()}
         labels = self._truth(lidar["token"], len(points))
         stamp = lidar["timestamp"] * MICROSECOND
-        frame = Frame(stamp, points[:, :3].copy(), tuple(views), points[:, 3].copy(), labels)
+        frame = Frame(stamp, points[:, :3].copy(), tuple(views), {"intensity": points[:, 3].copy()}, labels)
         return RecordedSweep(frame, images, sorted(poses.items()))
 
     def _view(self, channel: str, row: dict, vehicle_from_lidar: np.ndarray) -> tuple[View, bytes]:

@@ -194,7 +194,7 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
     try:
         for frame in drive:
             start = perf_counter()
-            prediction = pipeline.segment(frame.upright)
+            prediction = pipeline.segment(frame.upright, frame.upright_features)
             seconds = perf_counter() - start
             pipeline.adapt(frame.stamp, partial(_training_frame, frame, run.max_images))
             yield frame, prediction, seconds
@@ -211,7 +211,7 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
         reports.append(adapter.step(_training_frame(frame, run.max_images), run.effective_config))
         start = perf_counter()
         segmenter.load(adapter.weights())
-        yield frame, segmenter.segment(frame.upright), perf_counter() - start
+        yield frame, segmenter.segment(frame.upright, frame.upright_features), perf_counter() - start
 
 
 def _training_frame(frame: Frame, max_images: int | None) -> Frame:

@@ -93,7 +93,8 @@ def _sweep_logger(stream, bag: BagResults, run: RunConfig, frozen: Segmenter) ->
         stream.set_time("stamp", timestamp=np.datetime64(frame.stamp, "ns"))
         labellings = {"truth": frame.labels, FROZEN: prediction.labels}
         if run.adapts:
-            labellings |= {FROZEN: frozen.segment(frame.upright).labels, run.title: prediction.labels}
+            unadapted = frozen.segment(frame.upright, frame.upright_features)
+            labellings |= {FROZEN: unadapted.labels, run.title: prediction.labels}
         finite = np.isfinite(frame.points).all(1)
         for name, labels in labellings.items():
             if labels is not None:

@@ -8,8 +8,9 @@ for the images of the sweep, matches them by stamp and decodes them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -141,6 +142,7 @@ class CameraBuffer:
         names: tuple[str, ...] | None = None,
         times: Callable[[], np.ndarray | None] = lambda: None,
         level: np.ndarray | None = None,
+        features: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Frame:
         """Make the frame of a sweep, with every view that can be made.
 
@@ -152,7 +154,7 @@ class CameraBuffer:
             lidar_frame: the sweep's frame id.
             names: the cameras to use; all if None.
             times: see `Compensation.deskewed`.
-            level: see `Frame`.
+            level, features: see `Frame`.
 
         Returns:
             The frame; `missing` says why a camera has no view.
@@ -168,7 +170,8 @@ class CameraBuffer:
                 self._warn(camera, f"its image is not used: {error}")
         deskewed = self._compensation.deskewed(lidar_frame, scan.stamp, points, times) if views else None
         return Frame(
-            scan.stamp, points, tuple(views), deskewed=deskewed, level=level, frame_id=lidar_frame, missing=missing
+            scan.stamp, points, tuple(views), features, deskewed=deskewed, level=level, frame_id=lidar_frame,
+            missing=missing,
         )
 
     def _check_large(self, cdr: bytes) -> None:

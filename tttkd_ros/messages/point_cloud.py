@@ -5,7 +5,9 @@ OpenCV's routines for pixel channels copy the coordinates: NumPy is several time
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -23,11 +25,16 @@ MAX_CHANNELS = 128  # of a pixel in OpenCV 5 (512 in 4)
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """points: (N, 3) float32, metres, C-contiguous, writable. intensity: (N,) float32, perhaps a view of the message's
-    memory; None if the cloud has none."""
+    """points: (N, 3) float32, metres, C-contiguous, writable. features: (N,) or (N, C) float32 each, by the names of
+    `tttkd_ros.features`, perhaps views of the message's memory."""
 
     points: np.ndarray
-    intensity: np.ndarray | None = None
+    features: Mapping[str, np.ndarray] = dataclass_field(default_factory=dict)
+
+    @property
+    def intensity(self) -> np.ndarray | None:
+        """(N,), or None if the cloud has none."""
+        return self.features.get("intensity")
 
 
 class Field(NamedTuple):
@@ -44,19 +51,21 @@ def read_cloud(cdr: bytes):
     return deserialise(cdr, "sensor_msgs/msg/PointCloud2")
 
 
-def decode_cloud(msg) -> Cloud:
-    """The points of a PointCloud2, and their intensity if it has a field of that name.
+def decode_cloud(msg, names: Iterable[str] = ("intensity",)) -> Cloud:
+    """The points of a PointCloud2, and those of the named features that it has.
 
+    "intensity" is the field of that name, as it is. "rgb" is the packed colour of the field rgb or rgba, in 0..1.
+    "normal" is the fields normal_x, normal_y, normal_z. Other names are ignored (time: see `point_times`).
     Every point keeps its place, also those that are not finite. An organised cloud is flattened row by row.
     Raises ValueError if x, y or z is missing, a field does not fit the layout, or the data are too short.
     """
     layout = _Layout(msg)
+    features = {name: read(layout) for name, read in _FEATURES.items() if name in names}
+    features = {name: values for name, values in features.items() if values is not None}
     if not layout.size:  # drivers may leave the fields of an empty cloud unset
-        intensity = np.zeros(0, np.float32) if "intensity" in layout.point.fields else None
-        return Cloud(np.zeros((0, 3), np.float32), intensity)
-    axes, packed, intensity = layout.point.coordinates
-    values = None if intensity is None else layout.column(intensity).astype(np.float32, copy=False)
-    return Cloud(layout.points(axes, packed), values)
+        return Cloud(np.zeros((0, 3), np.float32), features)
+    axes, packed = layout.point.coordinates
+    return Cloud(layout.points(axes, packed), features)
 
 
 def decode_field(msg, name: str) -> np.ndarray:
@@ -76,9 +85,9 @@ class _PointLayout:
         self._ambiguous: set[str] = set()
         for name, offset, datatype, count in fields:
             # Some drivers set count to 0 instead of 1.
-            field = Field(name, int(offset), int(datatype), int(count) or 1)
+            found = Field(name, int(offset), int(datatype), int(count) or 1)
             # Padding fields often share an empty name, so that is an error only if the field is asked for.
-            if self.fields.setdefault(name, field) != field:
+            if self.fields.setdefault(name, found) != found:
                 self._ambiguous.add(name)
 
     def field(self, name: str) -> Field:
@@ -99,8 +108,8 @@ class _PointLayout:
         return field
 
     @cached_property
-    def coordinates(self) -> tuple[list[Field], bool, Field | None]:
-        """The fields x, y and z; whether they are adjacent float32 in that order; the field intensity."""
+    def coordinates(self) -> tuple[list[Field], bool]:
+        """The fields x, y and z, and whether they are adjacent float32 in that order."""
         axes = [self.field(name) for name in "xyz"]
         for field in axes:
             if field.datatype not in (FLOAT32, FLOAT64):
@@ -114,7 +123,7 @@ class _PointLayout:
                                  f"{second.offset}, {first.name!r} takes {SIZES[first.datatype]} bytes")
         start = axes[0].offset
         packed = [(field.offset, field.datatype) for field in axes] == [(start + 4 * i, FLOAT32) for i in range(3)]
-        return axes, packed, intensity
+        return axes, packed
 
 
 # The clouds of a sensor differ in their number of points, but share the layout of a point.
@@ -183,6 +192,10 @@ class _Layout:
         quads = np.ascontiguousarray(self._strided("V16", start)).view(np.float32).reshape(1, -1, 4)
         return cv2.cvtColor(quads, cv2.COLOR_BGRA2BGR)
 
+    def values(self, name: str) -> np.ndarray:
+        """A field as `column`; empty for a cloud without points, whose fields drivers may leave unset."""
+        return self.column(self.point.field(name)) if self.size else np.zeros(0, np.float32)
+
     def column(self, field: Field) -> np.ndarray:
         """(N,) in the message's own type; a view if the rows have no padding."""
         return self._strided(self.point.order + DATATYPES[field.datatype], field.offset).reshape(-1)
@@ -193,3 +206,30 @@ class _Layout:
         if words:
             shape, strides = (*shape, words), (*strides, 4)
         return np.ndarray(shape, dtype, np.frombuffer(self.data, np.uint8), offset, strides)
+
+
+def _intensity(layout: _Layout) -> np.ndarray | None:
+    if "intensity" not in layout.point.fields:
+        return None
+    return layout.values("intensity").astype(np.float32, copy=False)
+
+
+def _colour(layout: _Layout) -> np.ndarray | None:
+    name = next((name for name in ("rgb", "rgba") if name in layout.point.fields), None)
+    if name is None:
+        return None
+    if SIZES[datatype := layout.point.field(name).datatype] != 4:
+        raise ValueError(f"cloud field {name!r} has datatype {datatype}, expected UINT32 (6) or FLOAT32 (7) with the "
+                         "bytes of a packed colour")
+    words = layout.values(name).view("<u4" if layout.values(name).dtype.isnative else ">u4").astype(np.uint32)
+    return np.stack([words >> shift & 255 for shift in (16, 8, 0)], 1).astype(np.float32) / 255
+
+
+def _normal(layout: _Layout) -> np.ndarray | None:
+    names = ("normal_x", "normal_y", "normal_z")
+    if not all(name in layout.point.fields for name in names):
+        return None
+    return np.stack([layout.values(name) for name in names], 1).astype(np.float32)
+
+
+_FEATURES = {"intensity": _intensity, "rgb": _colour, "normal": _normal}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,11 +13,12 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
-from tttkd_ros.frame import upright
+from tttkd_ros.features import missing
+from tttkd_ros.frame import upright, upright_features
 from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import ScanStamp
-from tttkd_ros.messages.point_cloud import decode_cloud, read_cloud
+from tttkd_ros.messages.point_cloud import Cloud, decode_cloud, read_cloud
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.monitoring.statistics import Statistics
@@ -47,6 +48,7 @@ class LabelledSweep:
     scan: ScanStamp | None
     frame_id: str  # of the LiDAR
     points: np.ndarray  # (N, 3) float32, metres, LiDAR frame
+    features: Mapping[str, np.ndarray]  # those that the student takes, see `Frame`
     labels: np.ndarray  # (N,) uint8
     times: Callable[[], np.ndarray | None]  # see `CameraBuffer.frame`
     level: np.ndarray | None  # see `Frame`
@@ -77,6 +79,7 @@ class Inference:
         governor: chooses how much of the machine adaptation may take.
         time_unit: see `point_times`.
         level: gives the rotation (3, 3) that levels a LiDAR frame at a stamp, or None.
+        features: names of those that the student takes of every point.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Inference:
         governor: Governor,
         time_unit: str = "auto",
         level: Callable[[str, int], np.ndarray | None] = lambda frame, stamp: None,
+        features: Iterable[str] = (),
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -108,6 +112,7 @@ class Inference:
         self._governor = governor
         self._time_unit = time_unit
         self._level = level
+        self._features = tuple(features)
         self._lost, self._reason = 0, ""  # sweeps in a row without labels, and why the last one has none
         self.version = 0  # of the weights that labelled the last sweep
         self.problem = ""  # why almost no point of that sweep was in range
@@ -195,13 +200,13 @@ class Inference:
         """Decode, segment, encode and publish."""
         times = [time.monotonic()]
         try:
-            cloud = decode_cloud(sweep.msg)
+            cloud, features = self._decode(sweep.msg)
         except ValueError as error:
             raise UnreadableCloud(str(error)) from error
         times.append(time.monotonic())
         frame_id = sweep.msg.header.frame_id
         level = self._level(frame_id, sweep.stamp)
-        prediction = self._pipeline.segment(upright(cloud.points, level))
+        prediction = self._pipeline.segment(upright(cloud.points, level), upright_features(features, level))
         self.version, self.problem = prediction.version, prediction.problem
         times.append(time.monotonic())
         message = labelled_cloud(sweep.msg, cloud, prediction.labels, prediction.confidence, self._palette)
@@ -212,7 +217,19 @@ class Inference:
         latency = times[-1] - sweep.arrived
         self._statistics.add_times({stage: end - start for stage, start, end in stages} | {"latency": latency})
         point_stamps = partial(point_times, sweep.msg, unit=self._time_unit)  # read only if a frame needs them
-        return LabelledSweep(sweep.scan, frame_id, cloud.points, prediction.labels, point_stamps, level, latency)
+        return LabelledSweep(
+            sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency
+        )
+
+    def _decode(self, msg) -> tuple[Cloud, dict[str, np.ndarray]]:
+        """Return the cloud, and the features that the student takes. Raises ValueError if it lacks one."""
+        cloud = decode_cloud(msg, ("intensity", *self._features))
+        features = {name: values for name, values in cloud.features.items() if name in self._features}
+        if "time" in self._features and (seconds := point_times(msg, unit=self._time_unit)) is not None:
+            features["time"] = seconds.astype(np.float32)
+        if reason := missing(self._features, features):
+            raise ValueError(reason)
+        return cloud, features
 
     def _govern(self, sweep: Sweep, latency_s: float) -> None:
         before, was_slow = self._governor.throttle, self.slow
@@ -231,7 +248,7 @@ class Inference:
         if self._cameras:
             build_frame = partial(
                 self._cameras.frame, labelled.scan, labelled.points, labelled.frame_id, times=labelled.times,
-                level=labelled.level,
+                level=labelled.level, features=labelled.features,
             )
         self._pipeline.adapt(sweep.stamp, build_frame)
 

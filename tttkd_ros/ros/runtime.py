@@ -114,7 +114,7 @@ class Runtime:
             self.pipeline, classes.palette, self.cameras if settings.cameras else None, labelled.publish,
             self._overlays.submit, self._statistics, warnings, failures, queue_size=settings.queue,
             max_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
-            level=mounting.level,
+            level=mounting.level, features=origin.config.inputs,
         )
         self._close.append(self._inference.close)
 

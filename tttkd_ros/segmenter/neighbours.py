@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from spconv.core import ConvAlgo
-from spconv.pytorch.core import IndiceData
 
+from tttkd_ros.segmenter.sparse import ConvAlgo, IndiceData
 from tttkd_ros.segmenter.voxels import GRID, Voxels, cells_of, keys_of, unique
 
 COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))  # (dx, dy) of the offsets 0 to 11, three along z for each

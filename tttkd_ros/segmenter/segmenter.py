@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import CudaStream
 from tttkd_ros.diagnosis import explain_range, kind_of
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import MAX_VOXELS, Student
 from tttkd_ros.segmenter.voxels import rotations as evenly_spaced
 from tttkd_ros.segmenter.weights import Weights, overwrite
@@ -48,19 +50,23 @@ class Segmenter:
         self._rotations = evenly_spaced(rotations)
 
     @torch.inference_mode()
-    def segment(self, points: np.ndarray) -> Prediction:
-        """Label points (N, 3), metres, LiDAR frame. Raises ValueError for another shape."""
+    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Prediction:
+        """Label points (N, 3), metres, LiDAR frame, z up.
+
+        features: (N,) or (N, C) each, by name. Raises ValueError for another shape, or if the student takes a feature
+        that is missing.
+        """
         points = np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 3:
             raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
         labels = np.full(len(points), UNLABELLED, np.uint8)
         confidence = np.zeros(len(points), np.float32)
-        cloud = torch.tensor(points)  # a copy: the array of a message is read-only
-        in_range = self._student.in_range(cloud, self._rotations)
+        cloud = self._student.points(points, features)
+        in_range = self._student.in_range(cloud.xyz, self._rotations)
         if in_range.any():
             cloud = cloud if in_range.all() else cloud[in_range]
             with self._stream():
-                logits, row = self._mean_logits(cloud)
+                logits, row = self._mean_logits(cloud.to(self._student.teacher_mean.device))
                 best = logits.max(1)
                 # The softmax of the best class alone. torch's softmax over such short rows takes five times as long.
                 probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
@@ -81,22 +87,22 @@ class Segmenter:
             overwrite(self._student.backbone, weights)
         self._version = weights.version
 
-    def _mean_logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (R, classes) logits and (N,) int64, the row of each point: its voxel, or itself if there are
-        rotations, because each rotation has its own voxels."""
+    def _mean_logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (R, classes) logits and (N,) int64, the row of each point: the backbone's, or its own if there are
+        rotations, because each rotation has other rows."""
         logits, row = self._logits(points)
         if self._rotations:
             logits, row = logits[row], torch.arange(len(row), device=row.device)
             for matrix in self._rotations:
-                rotated, voxel = self._logits(points @ matrix)
-                logits += rotated[voxel]
+                rotated, other = self._logits(points.transformed(matrix))
+                logits += rotated[other]
             logits /= 1 + len(self._rotations)
         return logits, row
 
-    def _logits(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (V, classes) logits of the voxels of points (N, 3), and (N,) int64, the voxel of each point."""
-        voxels = self._student.voxels(points.to(self._student.teacher_mean.device))
-        return self._student.logits(self._student.voxel_features(voxels)), voxels.inverse
+    def _logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (R, classes) logits of the backbone's rows, and (N,) int64, the row of each point."""
+        prepared = self._student.prepare(points)
+        return self._student.logits(self._student.row_features(prepared)), prepared.row
 
     def _warn(self, text: str) -> None:
         """Log a warning, but repeat one of the same kind only after `WARNING_INTERVAL_S`."""

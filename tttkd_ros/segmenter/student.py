@@ -1,19 +1,22 @@
-"""The student: sparse backbone psi_3D with the two projectors rho_Y (classes) and rho_2D (teacher features)."""
+"""The student: 3D backbone psi_3D with the two projectors rho_Y (classes) and rho_2D (teacher features)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tttkd_ros.classes import CLASS_SETS, ClassSet
-from tttkd_ros.segmenter.unet import SparseUNet
-from tttkd_ros.segmenter.voxels import GRID, Voxels, in_grid, in_nearest_voxels, voxelise
+from tttkd_ros.features import WIDTHS, select
+from tttkd_ros.segmenter import backbones
+from tttkd_ros.segmenter.backbones.base import MAX_SIZE, Prepared
+from tttkd_ros.segmenter.points import Points
+from tttkd_ros.segmenter.voxels import GRID, in_grid, in_nearest_voxels
 
 MAX_VOXELS = 250_000  # of a sweep: five times those of a 64-ring sensor; they take 2 GB and some seconds
-MAX_SIZE = 2**16 - 1  # of a model's dimensions, so that its parameters can be counted
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,11 @@ class StudentConfig:
 
     class_set: str = "outdoor10"
     voxel_size: float = 0.1  # metres
-    base_channels: int = 16  # features of the U-Net's first level
-    levels: int = 7
-    repetitions: int = 1
-    head_width: int = 64  # hidden features of each projector
-    teacher_dim: int = 192  # width of the teacher's features
+    backbone: str = "scn"
+    options: Mapping[str, object] = field(default_factory=dict)  # of the backbone; those not given have their defaults
+    inputs: Mapping[str, float] = field(default_factory=dict)  # feature -> what its values are multiplied by
+    head_width: int = 64  # hidden features of each projector; 0 for linear ones
+    teacher_dim: int = 192  # width of the teacher's features; 0 for a student that cannot adapt to one
     teacher_input: tuple[int, int] = (140, 392)  # (height, width) in pixels of its images in joint training
     teacher_name: str = ""
 
@@ -35,11 +38,17 @@ class StudentConfig:
             raise ValueError(f"class set {self.class_set!r} is unknown, expected one of {', '.join(CLASS_SETS)}")
         if not isinstance(self.voxel_size, (int, float)) or not 0 < self.voxel_size < float("inf"):
             raise ValueError(f"voxel_size is {self.voxel_size!r}, expected metres above 0")
-        for name in ("base_channels", "levels", "repetitions", "head_width", "teacher_dim"):
-            if not _is_size(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a whole number from 1 to {MAX_SIZE}")
-        if 2 ** (self.levels - 1) > GRID:
-            raise ValueError(f"levels is {self.levels}, but a grid of {GRID} voxels cannot be halved so often")
+        object.__setattr__(self, "options", backbones.complete(self.backbone, self.options))
+        for name in ("head_width", "teacher_dim"):
+            value = getattr(self, name)
+            if value != 0 and not _is_size(value):
+                raise ValueError(f"{name} is {value!r}, expected a whole number from 0 to {MAX_SIZE}")
+        if not isinstance(self.inputs, Mapping) or not all(
+            name in WIDTHS and type(scale) in (int, float) and 0 < abs(scale) < float("inf")
+            for name, scale in self.inputs.items()
+        ):
+            raise ValueError(f"inputs is {self.inputs!r}, expected a number that is not 0 for some of "
+                             f"{', '.join(WIDTHS)}")
         size = self.teacher_input
         if not isinstance(size, tuple) or len(size) != 2 or not all(_is_size(side) for side in size):
             raise ValueError(f"teacher_input is {size!r}, expected height and width in pixels")
@@ -66,28 +75,49 @@ class Student(nn.Module):
     def __init__(self, config: StudentConfig):
         super().__init__()
         self.config = config
-        self.backbone = SparseUNet(config.base_channels, config.levels, config.repetitions)
-        self.class_head = _projector(config.base_channels, config.head_width, len(config.classes))
-        self.teacher_head = _projector(config.base_channels, config.head_width, config.teacher_dim)
+        inputs = sum(WIDTHS[name] for name in config.inputs)
+        self.backbone = backbones.build(config.backbone, config.options, inputs, config.voxel_size)
+        width = self.backbone.channels
+        self.class_head = _projector(width, config.head_width, len(config.classes))
+        if config.teacher_dim:
+            self.teacher_head = _projector(width, config.head_width, config.teacher_dim)
         self.register_buffer("teacher_mean", torch.zeros(config.teacher_dim))
 
-    def forward(self, points: Tensor | Sequence[Tensor], offsets: Sequence[Tensor] | None = None) -> Tensor:
-        """Compute features (sum N, base_channels) of a cloud (N, 3), metres, LiDAR frame, or of a batch of clouds.
+    def forward(self, points: Points | Tensor | Sequence, offsets: Sequence[Tensor] | None = None) -> Tensor:
+        """Compute features (sum N, channels) of a cloud or of a batch of clouds; see `prepare`."""
+        prepared = self.prepare(points, offsets)
+        return self.row_features(prepared)[prepared.row]
 
-        offsets: see `voxelise`. Raises ValueError if the points of a cloud do not fit into one grid, see `in_range`."""
-        voxels = self.voxels(points, offsets)
-        return self.voxel_features(voxels)[voxels.inverse]
+    def points(self, xyz: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Points:
+        """Copy a cloud with those of its features that this student takes.
 
-    def voxels(self, points: Tensor | Sequence[Tensor], offsets: Sequence[Tensor] | None = None) -> Voxels:
-        """Voxelise a cloud or a batch for any number of passes. Takes and raises what `forward` does."""
-        clouds = [points] if isinstance(points, Tensor) else points
-        return voxelise(clouds, self.config.voxel_size, 2 ** (self.config.levels - 1), offsets)
+        xyz: (N, 3), metres, z up. features: (N,) or (N, C) each. Raises ValueError if one is missing.
+        """
+        chosen = select(self.config.inputs, xyz, features or {})
+        # A copy, because the arrays of a message or a bag are read-only.
+        return Points(torch.tensor(xyz), {name: torch.tensor(values) for name, values in chosen.items()})
 
-    def voxel_features(self, voxels: Voxels) -> Tensor:
-        """Compute features (V, base_channels). All points of a voxel share them, so the heads need only these rows."""
-        if not len(voxels):
-            return torch.zeros(0, self.config.base_channels, device=self.teacher_mean.device)
-        return self.backbone(voxels)
+    def prepare(self, points: Points | Tensor | Sequence[Points | Tensor],
+                offsets: Sequence[Tensor] | None = None) -> Prepared:
+        """Prepare clouds for any number of passes.
+
+        points: one cloud or several; a tensor (N, 3) has no features. offsets: see `Backbone.prepare`. Raises
+        ValueError if the points of a cloud do not fit into one grid, see `in_range`.
+        """
+        clouds = [points] if isinstance(points, (Points, Tensor)) else points
+        clouds = [Points(cloud) if isinstance(cloud, Tensor) else cloud for cloud in clouds]
+        inputs = [self._inputs(cloud) for cloud in clouds] if self.config.inputs else None
+        return self.backbone.prepare([cloud.xyz for cloud in clouds], inputs, offsets)
+
+    def row_features(self, prepared: Prepared) -> Tensor:
+        """Compute features (rows, channels). The points of a row share them, so the heads need only the rows."""
+        if not len(prepared):
+            return torch.zeros(0, self.backbone.channels, device=self.teacher_mean.device)
+        return self.backbone(prepared)
+
+    def _inputs(self, points: Points) -> Tensor:
+        values = {"position": points.xyz, **points.features}
+        return torch.cat([values[name] * scale for name, scale in self.config.inputs.items()], 1)
 
     def in_range(self, points: Tensor, rotations: Sequence[Tensor] = ()) -> Tensor:
         """Find the points (N, 3), metres, LiDAR frame, that can be segmented; return (N,) bool.
@@ -115,14 +145,21 @@ class Student(nn.Module):
         """Metres from the sensor along each axis within which points can be segmented."""
         return (GRID // 2 - 1) * self.config.voxel_size
 
+    @property
+    def coarsest_cell(self) -> float:
+        """Metres, the edge of a cell of the backbone's coarsest level."""
+        return self.config.voxel_size * self.backbone.cell
+
     def logits(self, features: Tensor) -> Tensor:
-        """rho_Y: class logits (M, classes) of features (M, base_channels)."""
+        """rho_Y: class logits (M, classes) of features (M, channels)."""
         return self.class_head(features)
 
     def predict_teacher_features(self, features: Tensor) -> Tensor:
-        """rho_2D: (M, teacher_dim), the teacher's features minus `teacher_mean`, of features (M, base_channels)."""
+        """rho_2D: (M, teacher_dim), the teacher's features minus `teacher_mean`, of features (M, channels)."""
         return self.teacher_head(features)
 
 
-def _projector(width: int, hidden: int, out: int) -> nn.Sequential:
+def _projector(width: int, hidden: int, out: int) -> nn.Module:
+    if not hidden:
+        return nn.Linear(width, out)
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out))

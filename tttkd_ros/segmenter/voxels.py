@@ -19,13 +19,18 @@ class Voxels:
     """Occupied voxels of a batch of clouds."""
 
     indices: Tensor  # (V, 4) int32, [batch, x, y, z], sorted
-    inverse: Tensor  # (sum N,) int64, the voxel of every point
+    row: Tensor  # (sum N,) int64, the voxel of every point
     spatial_shape: list[int]  # of the grid in voxels along x, y, z
     batch_size: int  # clouds, empty ones included
+    inputs: Tensor | None = None  # (V, C), mean of the inputs of the voxel's points; None for a constant
     pairs: dict = field(default_factory=dict)  # cache of neighbours.py
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def features(self) -> Tensor:
+        """Return (V, C), or (V, 1) ones without inputs."""
+        return torch.ones(len(self), 1, device=self.indices.device) if self.inputs is None else self.inputs
 
 
 def in_grid(points: Tensor, voxel_size: float) -> Tensor:
@@ -51,10 +56,10 @@ def in_nearest_voxels(points: Tensor, voxel_size: float, count: int) -> Tensor:
     if len(voxels) <= count:
         return torch.ones(len(points), dtype=torch.bool, device=points.device)
     squared = points.square().sum(1)
-    nearest = squared.new_full((len(voxels),), torch.inf).scatter_reduce_(0, voxels.inverse, squared, "amin")
+    nearest = squared.new_full((len(voxels),), torch.inf).scatter_reduce_(0, voxels.row, squared, "amin")
     selected = torch.zeros(len(voxels), dtype=torch.bool, device=points.device)
     selected[nearest.topk(count, largest=False).indices] = True
-    return selected[voxels.inverse]
+    return selected[voxels.row]
 
 
 def keys_of(batch, x, y, z):
@@ -80,15 +85,16 @@ def cells_of(keys):
 
 
 def voxelise(
-    clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1, offsets: Sequence[Tensor] | None = None
+    clouds: Sequence[Tensor], voxel_size: float, multiple: int = 1, offsets: Sequence[Tensor] | None = None,
+    inputs: Sequence[Tensor] | None = None,
 ) -> Voxels:
     """Assign the points of a batch of clouds, each (N, 3) in metres, to voxels.
 
     The grid of a cloud starts at the cloud's minimum, so no absolute position, such as the sensor's height, reaches the
     network. `offsets`, (3,) metres from 0 for each cloud, move that start, which is how an augmentation can move the
     voxels. The spatial shape is rounded up to a multiple. With the network's total stride, strided convolutions lose
-    no voxel at the border, however flat the cloud is. Raises ValueError if points are not finite, or more than `GRID`
-    voxels apart.
+    no voxel at the border, however flat the cloud is. `inputs`, (N, C) for each cloud, are averaged in each voxel.
+    Raises ValueError if points are not finite, or more than `GRID` voxels apart.
     """
     offsets = [None] * len(clouds) if offsets is None else offsets
     keys = [_keys(batch, *pair, voxel_size) for batch, pair in enumerate(zip(clouds, offsets, strict=True))]
@@ -98,13 +104,25 @@ def voxelise(
         return Voxels(indices, indices.new_empty(0, dtype=torch.int64), [multiple] * 3, len(clouds))
     keys = torch.cat(keys)
     if keys.is_cuda:
-        keys, inverse = torch.unique(keys, return_inverse=True)
+        keys, row = torch.unique(keys, return_inverse=True)
     else:
-        keys, inverse = (torch.from_numpy(array) for array in unique(keys.numpy()))
+        keys, row = (torch.from_numpy(array) for array in unique(keys.numpy()))
     batch, *cells = cells_of(keys)
     indices = torch.stack([batch, *cells], 1).int()
     shape = [-(-(int(cell.max()) + 1) // multiple) * multiple for cell in cells]
-    return Voxels(indices, inverse, shape, len(clouds))
+    return Voxels(indices, row, shape, len(clouds), None if inputs is None else _means(torch.cat(list(inputs)), row))
+
+
+def coarse_cells(voxels: Voxels, halvings: int) -> int:
+    """Return how many cells are occupied after the grid was halved so often."""
+    coarse = voxels.indices.long() >> halvings
+    return len(torch.unique(keys_of(0, *coarse.T[1:])))
+
+
+def _means(values: Tensor, row: Tensor) -> Tensor:
+    """Return (rows, C), the mean of the values (N, C) of each row."""
+    sums = values.new_zeros(int(row.max()) + 1, values.shape[1]).index_add_(0, row, values)
+    return sums / torch.bincount(row).clamp_(min=1)[:, None]
 
 
 def _keys(batch: int, points: Tensor, offset: Tensor | None, voxel_size: float) -> Tensor:

@@ -95,8 +95,8 @@ def drive(world: str | World, seed: int | Sequence[int], sweeps: int, profile: D
             View(camera.name, image_stamp, image, camera.model, camera.camera_from_lidar)
             for camera, image in zip(world.cameras, images, strict=True)
         )
-        times = None if rolling is None else times
-        yield Frame(stamp, points, views, intensity, labels, times), parts, depths
+        features = {"intensity": intensity} | ({} if rolling is None else {"time": times})
+        yield Frame(stamp, points, views, features, labels), parts, depths
 
 
 def odometry(world: str | World, seed: int | Sequence[int], sweeps: int, profile: DriveProfile = STEADY):

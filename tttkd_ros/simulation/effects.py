@@ -32,8 +32,10 @@ Effect = Callable[[Frame, EffectContext], Frame]
 
 def select(frame: Frame, mask: np.ndarray) -> Frame:
     """The frame with only the points in `mask` (N,) bool, in order."""
-    arrays = {name: getattr(frame, name) for name in ("points", "intensity", "labels", "times", "deskewed")}
-    return replace(frame, **{name: values[mask] for name, values in arrays.items() if values is not None})
+    arrays = {name: getattr(frame, name) for name in ("points", "labels", "deskewed")}
+    features = {name: values[mask] for name, values in frame.features.items()}
+    kept = {name: values[mask] for name, values in arrays.items() if values is not None}
+    return replace(frame, features=features, **kept)
 
 
 def along_rays(points: np.ndarray, ranges: np.ndarray) -> np.ndarray:

@@ -49,10 +49,11 @@ def _measure_through_droplets(frame: Frame, extinction: float, backscatter: floa
     intensity = frame.intensity * np.exp(-2 * extinction * ranges)
     signal = intensity / ranges**2 / _DETECTION_THRESHOLD
     measured = ranges + generator.normal(0, 1, count) * _RANGE_DEVIATION / np.sqrt(2 * np.maximum(signal, 1))
+    droplets = _DROPLET_INTENSITY * generator.random(count)
     with_false = replace(
         frame,
         points=along_rays(frame.points, np.where(false, false_range, measured)),
-        intensity=np.where(false, _DROPLET_INTENSITY * generator.random(count), intensity).astype(np.float32),
+        features={**frame.features, "intensity": np.where(false, droplets, intensity).astype(np.float32)},
         labels=np.where(false, np.uint8(UNLABELLED), frame.labels),
     )
     return select(with_false, false | (signal > 1))

@@ -73,7 +73,7 @@ def train_student(
     )).train()
     student.teacher_mean.copy_(torch.cat([e.targets for e in distilled]).float().mean(0))
     weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(student.config.classes))
-    coarsest = voxel_size * 2 ** (student.config.levels - 1)
+    coarsest = student.coarsest_cell
     labelled = Batches(examples[world], batch, seed, coarsest)
     unlabelled = Batches(distilled, batch, seed, coarsest)
 

@@ -1,14 +1,13 @@
 import torch
 from torch import nn
 
-from tttkd_ros.segmenter import unet
-from tttkd_ros.segmenter.unet import SparseUNet
+from tttkd_ros.segmenter.backbones import scn
 from tttkd_ros.segmenter.voxels import voxelise
 
 
 def network(channels=4, levels=3, repetitions=1):
     torch.manual_seed(0)
-    return SparseUNet(channels, levels, repetitions)
+    return scn.Network(scn.Options(channels, levels, repetitions), 0, 0.1)
 
 
 def test_the_default_has_the_size_of_xmudas():
@@ -21,7 +20,7 @@ def test_prepared_pairs_give_the_result_of_spconvs_own(monkeypatch):
     voxels = voxelise([torch.rand(300, 3) * 3, torch.rand(200, 3)], 0.1, multiple=4)
     with torch.no_grad():
         prepared = net(voxels)
-        monkeypatch.setattr(unet, "index_pairs", lambda *_: {})
+        monkeypatch.setattr(scn, "index_pairs", lambda *_: {})
         voxels.pairs.clear()
         expected = net(voxels)
     assert prepared.abs().max() > 1e-3
@@ -34,7 +33,7 @@ def test_clouds_of_a_batch_are_independent():
     with torch.no_grad():
         both = voxelise([a, b], 0.1, multiple=4)
         alone = voxelise([b], 0.1, multiple=4)
-        torch.testing.assert_close(net(both)[both.inverse[300:]], net(alone)[alone.inverse])
+        torch.testing.assert_close(net(both)[both.row[300:]], net(alone)[alone.row])
 
 
 def test_a_cloud_of_one_layer_passes_all_levels():

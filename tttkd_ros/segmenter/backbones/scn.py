@@ -2,55 +2,71 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.segmenter.voxels import Voxels
-
-with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way that torch has deprecated
-    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.cuda.amp.custom")
-    from spconv.core import ConvAlgo
-    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d, functional
-
-    from tttkd_ros.segmenter.neighbours import index_pairs
-
-# spconv calls a renamed torch function, which torch warns of.
-logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
-
-# Only the native algorithm runs on a CPU too. No convolution has a bias, because spconv's CPU kernels compute it
-# wrongly in eval mode (spconv issue 719).
-_CONVOLUTION = {"bias": False, "algo": ConvAlgo.Native}
+from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
+from tttkd_ros.segmenter.neighbours import index_pairs
+from tttkd_ros.segmenter.sparse import (
+    CONVOLUTION,
+    SparseConv3d,
+    SparseConvTensor,
+    SparseInverseConv3d,
+    SubMConv3d,
+    functional,
+)
+from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
 
 
-class SparseUNet(nn.Module):
+@dataclass(frozen=True)
+class Options:
+    """channels: features of the first level; level n has (n + 1) times as many. repetitions: 3x3x3 convolutions per
+    level, on the way down and on the way up."""
+
+    channels: int = 16
+    levels: int = 7
+    repetitions: int = 1
+
+    def __post_init__(self):
+        check_sizes(channels=self.channels, levels=self.levels, repetitions=self.repetitions)
+        if 2 ** (self.levels - 1) > GRID or self.repetitions > 64:
+            raise ValueError(f"levels is {self.levels} and repetitions is {self.repetitions}, expected at most "
+                             f"{GRID.bit_length()} and 64")
+
+
+class Network(Backbone):
     """Pre-activation U-Net.
 
     Each level has 3x3x3 convolutions, a 2x2x2 convolution of stride 2 down, and its inverse up, concatenated with the
-    skip connection. The only input feature is the constant 1: geometry enters through the voxel grid alone.
-
-    channels: features of the first level; level n has (n + 1) times as many. repetitions: 3x3x3 convolutions per level,
-    on the way down and on the way up.
+    skip connection. Without inputs, geometry enters through the voxel grid alone.
     """
 
-    def __init__(self, channels: int, levels: int, repetitions: int):
-        super().__init__()
-        self.levels = levels
-        self.stem = SubMConv3d(1, channels, 3, indice_key="level0", **_CONVOLUTION)
-        self.body = _Level([channels * (1 + level) for level in range(levels)], repetitions)
-        self.activation = _activation(channels)
+    def __init__(self, options: Options, inputs: int, voxel_size: float):
+        super().__init__(inputs, voxel_size)
+        self.channels, self.levels, self.cell = options.channels, options.levels, 2 ** (options.levels - 1)
+        self.stem = SubMConv3d(max(inputs, 1), options.channels, 3, indice_key="level0", **CONVOLUTION)
+        self.body = _Level([options.channels * (1 + level) for level in range(options.levels)], options.repetitions)
+        self.activation = _activation(options.channels)
 
-    def forward(self, voxels: Voxels) -> Tensor:
-        """Compute features (V, channels) of voxels; V must be at least 1."""
-        ones = torch.ones(len(voxels.indices), 1, device=voxels.indices.device)
-        grid = SparseConvTensor(ones, voxels.indices, voxels.spatial_shape, voxels.batch_size)
-        if not ones.is_cuda:
-            if not voxels.pairs:
-                voxels.pairs.update(index_pairs(voxels, self.levels))
-            grid.indice_dict = dict(voxels.pairs)
+    def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
+                offsets: Sequence[Tensor] | None = None) -> Voxels:
+        return voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+
+    def forward(self, prepared: Voxels) -> Tensor:
+        grid = SparseConvTensor(
+            prepared.features(), prepared.indices, prepared.spatial_shape, prepared.batch_size
+        )
+        if not prepared.indices.is_cuda:
+            if not prepared.pairs:
+                prepared.pairs.update(index_pairs(prepared, self.levels))
+            grid.indice_dict = dict(prepared.pairs)
         return self.activation(self.body(self.stem(grid)).features)
+
+    def coarse_cells(self, prepared: Voxels) -> int:
+        return coarse_cells(prepared, self.levels - 1)
 
 
 class _Level(nn.Module):
@@ -87,7 +103,7 @@ class _Block(nn.Module):
     def __init__(self, convolution: type[nn.Module], before: int, after: int, kernel: int, key: str, **options: int):
         super().__init__()
         self.activation = _activation(before)
-        self.convolution = convolution(before, after, kernel, indice_key=key, **options, **_CONVOLUTION)
+        self.convolution = convolution(before, after, kernel, indice_key=key, **options, **CONVOLUTION)
 
     def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
         return self.convolution(grid.replace_feature(self.activation(grid.features)))

@@ -1,0 +1,63 @@
+"""The 3D backbones, a module each. A new one is one new file here.
+
+A module has a frozen dataclass `Options` and a class `Network`, a `Backbone` that is made of those options. Its name is
+the backbone's. Modules are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from tttkd_ros.segmenter.backbones.base import Backbone
+
+
+def names() -> list[str]:
+    """Return the names of all backbones."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "base")
+
+
+def complete(name: object, given: object) -> dict[str, object]:
+    """Return all options of a backbone: those given, and the defaults of the others.
+
+    Raises ValueError if there is no such backbone, or an option is unknown or has a bad value.
+    """
+    options = _module(name).Options
+    known = {field.name for field in fields(options)}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"options is {given!r}, expected a value for each name")
+    if unknown := given.keys() - known:
+        raise ValueError(f"backbone {name} has no option {', '.join(sorted(unknown))}, only {', '.join(sorted(known))}")
+    # JSON has no tuples.
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    try:
+        return asdict(options(**tuples))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options of backbone {name}: {error}") from error
+
+
+def parse_options(texts: Mapping[str, str]) -> dict[str, object]:
+    """Return options of the command line, each a JSON value such as 32 or [1, 2, 2]. Raises ValueError for others."""
+    options = {}
+    for name, text in texts.items():
+        try:
+            options[name] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"option {name} is {text!r}, expected a number, true, false or [a, b]") from error
+    return options
+
+
+def build(name: str, options: Mapping[str, object], inputs: int, voxel_size: float) -> Backbone:
+    """Make a backbone with random weights. inputs, voxel_size: see `Backbone`. Raises as `complete`."""
+    module = _module(name)
+    return module.Network(module.Options(**complete(name, options)), inputs, voxel_size)
+
+
+def _module(name: object) -> ModuleType:
+    if name not in names():
+        raise ValueError(f"backbone {name!r} is unknown, expected one of {', '.join(names())}")
+    return import_module(f"{__name__}.{name}")
