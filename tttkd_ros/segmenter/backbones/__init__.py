@@ -2,6 +2,17 @@
 
 A module has a frozen dataclass `Options` and a class `Network`, a `Backbone` that is made of those options. Its name is
 the backbone's. Modules are imported when they are asked for.
+
+A module whose network Pointcept publishes checkpoints of also has a function
+
+    from_pointcept(tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], dict[str, Tensor]]
+
+Its argument has a segmentor's tensors by Pointcept's names, without the prefixes "module." and "backbone.". A linear
+head beside the backbone is in it as "class_head.weight" and "class_head.bias". The function returns the options that
+the shapes tell, and the tensors by the names of `Network`. It takes a class head inside the backbone out of there, as
+"class_head.weight" (classes, channels) and "class_head.bias" (classes,), and leaves one beside it as it is. It raises
+ValueError if the options cannot be told. It checks no more: `tttkd_ros.segmenter.pointcept` compares names and shapes
+with the network's.
 """
 
 from __future__ import annotations
@@ -12,6 +23,8 @@ from dataclasses import asdict, fields
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+
+from torch import Tensor
 
 from tttkd_ros.segmenter.backbones.base import Backbone
 
@@ -55,6 +68,16 @@ def build(name: str, options: Mapping[str, object], inputs: int, voxel_size: flo
     """Make a backbone with random weights. inputs, voxel_size: see `Backbone`. Raises as `complete`."""
     module = _module(name)
     return module.Network(module.Options(**complete(name, options)), inputs, voxel_size)
+
+
+def from_pointcept(name: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], dict[str, Tensor]]:
+    """Return options and tensors of a backbone for those of Pointcept's; see the module's docstring.
+
+    Raises ValueError if Pointcept has no such backbone, or the tensors belong to another one.
+    """
+    if not hasattr(_module(name), "from_pointcept"):
+        raise ValueError(f"backbone {name} is none of Pointcept's: name the one that the checkpoint was trained with")
+    return _module(name).from_pointcept(tensors)
 
 
 def _module(name: object) -> ModuleType:
