@@ -1,11 +1,18 @@
 import itertools
 
+import pytest
 import torch
 
 from tttkd_ros.segmenter.neighbours import index_pairs
 from tttkd_ros.segmenter.voxels import Voxels, voxelise
 
-OFFSETS = list(itertools.product((-1, 0, 1), repeat=3))
+
+def offsets(kernel):
+    reach = range(-(kernel // 2), kernel // 2 + 1)
+    return list(itertools.product(reach, repeat=3))
+
+
+OFFSETS = offsets(3)
 
 
 def pairs_of(data, row, count):
@@ -19,13 +26,17 @@ def neighbours(indices, offset):
     return {(place[index], out) for out, index in shifted.items() if index in place}
 
 
-def test_submanifold_pairs_are_the_neighbours_within_a_cloud():
+@pytest.mark.parametrize(("key", "kernel"), [("level0", 3), ("stem", 5), ("stem", 7)])
+def test_submanifold_pairs_are_the_neighbours_within_a_cloud(key, kernel):
     voxels = voxelise([torch.rand(200, 3), torch.rand(300, 3)], 0.1, multiple=2)
-    data = index_pairs(voxels, 1)["level0"]
-    for row, offset in enumerate(OFFSETS[:13]):
+    data = index_pairs(voxels, 1, kernel)[key]
+    last = kernel**3 - 1
+    assert data.indice_pairs.shape == (2, last + 1, len(voxels))
+    assert not data.indice_pair_num[last // 2 :].any()
+    for row, offset in enumerate(offsets(kernel)[: last // 2]):
         count = int(data.indice_pair_num[row])
         assert pairs_of(data, row, count) == neighbours(voxels.indices, offset)
-        assert pairs_of(data, 26 - row, count) == neighbours(voxels.indices, OFFSETS[26 - row])
+        assert pairs_of(data, last - row, count) == neighbours(voxels.indices, [-step for step in offset])
 
 
 def test_strided_pairs_connect_each_voxel_with_its_coarse_one():
@@ -50,8 +61,13 @@ def test_a_huge_grid_connects_no_voxels_that_are_far_apart():
 
 
 def test_the_border_of_the_grid_connects_no_rows():
-    indices = torch.tensor([[0, 0, 0, 4094], [0, 0, 1, 0], [0, 0, 4094, 0], [0, 1, 0, 0]], dtype=torch.int32)
-    data = index_pairs(Voxels(indices, torch.arange(4), [4096] * 3, 1), 1)["level0"]
-    assert {row: pairs_of(data, row, n) for row, n in enumerate(data.indice_pair_num.tolist()) if n} == {
-        OFFSETS.index((-1, 1, 0)): {(1, 3)}
-    }
+    indices = torch.tensor(
+        [[0, 0, 0, 4095], [0, 0, 1, 0], [0, 0, 4095, 0], [0, 1, 0, 0], [0, 4095, 4095, 4095], [1, 0, 0, 0]],
+        dtype=torch.int32,
+    )
+    voxels = Voxels(indices, torch.arange(6), [4096] * 3, 2)
+    for kernel in (3, 5):
+        data = index_pairs(voxels, 1, kernel)["stem"]
+        assert {row: pairs_of(data, row, n) for row, n in enumerate(data.indice_pair_num.tolist()) if n} == {
+            offsets(kernel).index((-1, 1, 0)): {(1, 3)}
+        }

@@ -20,7 +20,7 @@ def test_prepared_pairs_give_the_result_of_spconvs_own(monkeypatch):
     voxels = voxelise([torch.rand(300, 3) * 3, torch.rand(200, 3)], 0.1, multiple=4)
     with torch.no_grad():
         prepared = net(voxels)
-        monkeypatch.setattr(scn, "index_pairs", lambda *_: {})
+        monkeypatch.setattr("tttkd_ros.segmenter.neighbours.index_pairs", lambda *_: {})
         voxels.pairs.clear()
         expected = net(voxels)
     assert prepared.abs().max() > 1e-3

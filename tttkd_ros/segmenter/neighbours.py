@@ -12,22 +12,34 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tttkd_ros.segmenter.sparse import ConvAlgo, IndiceData
+from tttkd_ros.segmenter.sparse import ConvAlgo, IndiceData, SparseConvTensor
 from tttkd_ros.segmenter.voxels import GRID, Voxels, cells_of, keys_of, unique
 
-COLUMNS = ((-1, -1), (-1, 0), (-1, 1), (0, -1))  # (dx, dy) of the offsets 0 to 11, three along z for each
+
+def sparse_tensor(voxels: Voxels, levels: int, stem: int = 0) -> SparseConvTensor:
+    """Return the voxels and their features as spconv's tensor. On the CPU it has the pairs of `index_pairs`."""
+    tensor = SparseConvTensor(voxels.features(), voxels.indices, voxels.spatial_shape, voxels.batch_size)
+    if not voxels.indices.is_cuda:
+        if not voxels.pairs:
+            voxels.pairs.update(index_pairs(voxels, levels, stem))
+        tensor.indice_dict = dict(voxels.pairs)
+    return tensor
 
 
-def index_pairs(voxels: Voxels, levels: int) -> dict[str, IndiceData]:
+def index_pairs(voxels: Voxels, levels: int, stem: int = 0) -> dict[str, IndiceData]:
     """Find the pairs of a U-Net for voxels on the CPU.
 
-    "level0", ... are those of 3x3x3 submanifold convolutions, "down0", ... those of 2x2x2 strided convolutions.
+    "level0", ... are those of 3x3x3 submanifold convolutions, "down0", ... those of 2x2x2 strided convolutions, and
+    "stem" those of a submanifold convolution of the finest level with another kernel.
+
+    stem: edge of that kernel in voxels, odd; 0 for none.
     """
     pairs = {}
     indices, shape = voxels.indices.numpy(), voxels.spatial_shape
+    if stem:
+        pairs["stem"] = _data(indices, indices, *_submanifold(indices, stem), shape, shape, stem, True)
     for level in range(levels):
-        neighbours, counts = _submanifold(keys_of(*indices.T.astype(np.int64)))
-        pairs[f"level{level}"] = _data(indices, indices, neighbours, counts, shape, shape, 3, True)
+        pairs[f"level{level}"] = _data(indices, indices, *_submanifold(indices, 3), shape, shape, 3, True)
         if level + 1 < levels:
             coarse, children, counts = _strided(indices)
             half = [size // 2 for size in shape]
@@ -36,33 +48,33 @@ def index_pairs(voxels: Voxels, levels: int) -> dict[str, IndiceData]:
     return pairs
 
 
-def _submanifold(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pairs of neighbours among voxels with ascending keys (V,) int64: (2, 27, V) int32 as [in, out] with
-    out + offset = in, and the number of pairs of each offset (27,) int32.
+def _submanifold(indices: np.ndarray, kernel: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pairs of neighbours among sorted voxels (V, 4) int32: (2, K, V) int32 as [in, out] with
+    out + offset = in, and the number of pairs of each offset (K,) int32. K is kernel^3, of an odd kernel.
 
-    The offset (dx, dy, dz) has the number 9 (dx + 1) + 3 (dy + 1) + (dz + 1). As in spconv, the centre (13) is not
-    listed, row 26 - k holds row k swapped, and only the rows before the centre are counted.
+    The offsets (dx, dy, dz) are numbered from (-r, -r, -r) on, dz first; r is kernel // 2. As in spconv, the centre is
+    not listed, row K - 1 - k holds row k swapped, and only the rows before the centre are counted.
     """
-    pairs = np.full((2, 27, len(keys)), -1, np.int32)
-    counts = np.zeros(27, np.int32)
-
-    def add(number: int, source: np.ndarray, out: np.ndarray) -> None:
-        count = counts[number] = len(out)
-        pairs[0, number, :count] = pairs[1, 26 - number, :count] = source
-        pairs[1, number, :count] = pairs[0, 26 - number, :count] = out
-
+    radius, last = kernel // 2, kernel**3 - 1
+    edge = GRID + radius  # the empty cells between two columns keep the offsets along z within one
+    batch, x, y, z = indices.T.astype(np.int64)
+    keys = ((batch * edge + x) * edge + y) * edge + z
+    pairs = np.full((2, last + 1, len(keys)), -1, np.int32)
+    counts = np.zeros(last + 1, np.int32)
     padded = np.append(keys, -1)  # searchsorted may point behind the end; no voxel has the key -1
-    for column, (dx, dy) in enumerate(COLUMNS):
-        wanted = keys + ((dx * GRID + dy) * GRID - 1)
-        place = np.searchsorted(keys, wanted)  # keys along z are consecutive: one search finds all three of a column
-        for dz in range(3):
+    for column in range(kernel**2 // 2 + 1):  # the centre's is the last
+        dx, dy = divmod(column, kernel)
+        wanted = keys + (((dx - radius) * edge + dy - radius) * edge - radius)
+        place = np.searchsorted(keys, wanted)  # keys along z are consecutive: one search finds all of a column
+        for number in range(column * kernel, min((column + 1) * kernel, last // 2)):
             found = padded.take(place) == wanted
             out = np.flatnonzero(found)
-            add(3 * column + dz, place.take(out), out)
+            source = place.take(out)
+            count = counts[number] = len(out)
+            pairs[0, number, :count] = pairs[1, last - number, :count] = source
+            pairs[1, number, :count] = pairs[0, last - number, :count] = out
             place += found
             wanted += 1
-    below = np.flatnonzero(np.diff(keys) == 1)  # the neighbour below a voxel in its column precedes it in the list
-    add(12, below, below + 1)
     return pairs, counts
 
 

@@ -20,6 +20,21 @@ logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 CONVOLUTION = {"bias": False, "algo": ConvAlgo.Native}
 
 __all__ = [
-    "CONVOLUTION", "ConvAlgo", "IndiceData", "SparseConv3d", "SparseConvTensor", "SparseConvolution",
-    "SparseInverseConv3d", "SubMConv3d", "functional",
+    "CONVOLUTION", "ConvAlgo", "IndiceData", "SparseConvTensor", "SparseConvolution", "SparseInverseConv3d",
+    "StridedConv3d", "SubMConv3d",
 ]
+
+
+class StridedConv3d(SparseConv3d):
+    """A strided convolution that uses prepared pairs; spconv's own always builds them."""
+
+    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
+        pairs = grid.find_indice_pair(self.indice_key)
+        if pairs is None:
+            return super().forward(grid)
+        features = functional.indice_conv(
+            grid.features, self.weight, pairs.indice_pairs, pairs.indice_pair_num, len(pairs.out_indices), self.algo
+        )
+        coarse = grid.replace_feature(features)
+        coarse.indices, coarse.spatial_shape = pairs.out_indices, pairs.out_spatial_shape
+        return coarse

@@ -63,10 +63,7 @@ def in_nearest_voxels(points: Tensor, voxel_size: float, count: int) -> Tensor:
 
 
 def keys_of(batch, x, y, z):
-    """Number voxels (V,) int64 in the order of [batch, x, y, z]; neighbours along z have consecutive numbers.
-
-    The last cell of an axis stays empty (see `voxelise`), so the key before that of cell 0 belongs to no voxel.
-    """
+    """Number voxels (V,) int64 in the order of [batch, x, y, z]; neighbours along z have consecutive numbers."""
     return ((batch * GRID + x) * GRID + y) * GRID + z
 
 

@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
-from tttkd_ros.segmenter.neighbours import index_pairs
-from tttkd_ros.segmenter.sparse import (
-    CONVOLUTION,
-    SparseConv3d,
-    SparseConvTensor,
-    SparseInverseConv3d,
-    SubMConv3d,
-    functional,
-)
+from tttkd_ros.segmenter.neighbours import sparse_tensor
+from tttkd_ros.segmenter.sparse import CONVOLUTION, SparseConvTensor, SparseInverseConv3d, StridedConv3d, SubMConv3d
 from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
 
 
@@ -56,13 +49,7 @@ class Network(Backbone):
         return voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
 
     def forward(self, prepared: Voxels) -> Tensor:
-        grid = SparseConvTensor(
-            prepared.features(), prepared.indices, prepared.spatial_shape, prepared.batch_size
-        )
-        if not prepared.indices.is_cuda:
-            if not prepared.pairs:
-                prepared.pairs.update(index_pairs(prepared, self.levels))
-            grid.indice_dict = dict(prepared.pairs)
+        grid = sparse_tensor(prepared, self.levels)
         return self.activation(self.body(self.stem(grid)).features)
 
     def coarse_cells(self, prepared: Voxels) -> int:
@@ -79,7 +66,7 @@ class _Level(nn.Module):
         self.encoder = nn.ModuleList(_Block(SubMConv3d, width, width, 3, subm) for _ in range(repetitions))
         self.deeper = len(planes) > 1
         if self.deeper:
-            self.down = _Block(_Downward, width, planes[1], 2, down, stride=2)
+            self.down = _Block(StridedConv3d, width, planes[1], 2, down, stride=2)
             self.below = _Level(planes[1:], repetitions, level + 1)
             self.up = _Block(SparseInverseConv3d, planes[1], width, 2, down)
             widths = [2 * width] + [width] * (repetitions - 1)
@@ -107,21 +94,6 @@ class _Block(nn.Module):
 
     def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
         return self.convolution(grid.replace_feature(self.activation(grid.features)))
-
-
-class _Downward(SparseConv3d):
-    """A strided convolution that uses prepared pairs; spconv's own always builds them."""
-
-    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
-        pairs = grid.find_indice_pair(self.indice_key)
-        if pairs is None:
-            return super().forward(grid)
-        features = functional.indice_conv(
-            grid.features, self.weight, pairs.indice_pairs, pairs.indice_pair_num, len(pairs.out_indices), self.algo
-        )
-        coarse = grid.replace_feature(features)
-        coarse.indices, coarse.spatial_shape = pairs.out_indices, pairs.out_spatial_shape
-        return coarse
 
 
 def _activation(width: int) -> nn.Sequential:
