@@ -7,12 +7,12 @@ A module whose network Pointcept publishes checkpoints of also has a function
 
     from_pointcept(tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], dict[str, Tensor]]
 
-Its argument has a segmentor's tensors by Pointcept's names, without the prefixes "module." and "backbone.". A linear
-head beside the backbone is in it as "class_head.weight" and "class_head.bias". The function returns the options that
-the shapes tell, and the tensors by the names of `Network`. It takes a class head inside the backbone out of there, as
-"class_head.weight" (classes, channels) and "class_head.bias" (classes,), and leaves one beside it as it is. It raises
-ValueError if the options cannot be told. It checks no more: `tttkd_ros.segmenter.pointcept` compares names and shapes
-with the network's.
+Its argument holds a segmentor's tensors by Pointcept's names, without the prefixes "module." and "backbone.". A linear
+class head beside the backbone has the names "class_head.weight" and "class_head.bias". The function returns the
+options, inferred from the shapes, and the tensors by the names of `Network`. A class head inside Pointcept's backbone
+becomes "class_head.weight" (classes, channels) and "class_head.bias" (classes,); one beside it stays as it is. The
+function raises ValueError if the options cannot be inferred. It checks nothing else, because
+`tttkd_ros.segmenter.pointcept` compares names and shapes with those of `Network`.
 """
 
 from __future__ import annotations
