@@ -14,6 +14,7 @@ from tttkd_ros.cli.build_engine import build_engine
 from tttkd_ros.cli.convert import convert
 from tttkd_ros.cli.demo import demo
 from tttkd_ros.cli.evaluate import evaluate
+from tttkd_ros.cli.import_model import import_model
 from tttkd_ros.cli.simulate import simulate
 from tttkd_ros.training.source_training import train_image_head, train_student
 from tttkd_ros.training.teacher_training import train_teacher
@@ -26,8 +27,8 @@ def _one_of(commands: dict[str, Any]) -> Any:
 
 TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
 COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
-    _one_of({"simulate": simulate, "convert": convert, "evaluate": evaluate, "benchmark": benchmark,
-             "build-engine": build_engine, "demo": demo}),
+    _one_of({"simulate": simulate, "convert": convert, "import": import_model, "evaluate": evaluate,
+             "benchmark": benchmark, "build-engine": build_engine, "demo": demo}),
     Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
 ]
 
