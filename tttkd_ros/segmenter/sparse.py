@@ -8,7 +8,7 @@ import warnings
 with warnings.catch_warnings():  # spconv 2.3 decorates its functions in a way that torch has deprecated
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.cuda.amp.custom")
     from spconv.core import ConvAlgo
-    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d, functional
+    from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d, functional, ops
     from spconv.pytorch.conv import SparseConvolution
     from spconv.pytorch.core import IndiceData
 
@@ -21,7 +21,7 @@ CONVOLUTION = {"bias": False, "algo": ConvAlgo.Native}
 
 __all__ = [
     "CONVOLUTION", "ConvAlgo", "IndiceData", "SparseConvTensor", "SparseConvolution", "SparseInverseConv3d",
-    "StridedConv3d", "SubMConv3d",
+    "StridedConv3d", "SubMConv3d", "functional", "ops",
 ]
 
 

@@ -99,21 +99,31 @@ def voxelise(
         device = clouds[0].device if clouds else None
         indices = torch.empty(0, 4, dtype=torch.int32, device=device)
         return Voxels(indices, indices.new_empty(0, dtype=torch.int64), [multiple] * 3, len(clouds))
-    keys = torch.cat(keys)
-    if keys.is_cuda:
-        keys, row = torch.unique(keys, return_inverse=True)
-    else:
-        keys, row = (torch.from_numpy(array) for array in unique(keys.numpy()))
-    batch, *cells = cells_of(keys)
-    indices = torch.stack([batch, *cells], 1).int()
-    shape = [-(-(int(cell.max()) + 1) // multiple) * multiple for cell in cells]
+    indices, row = _occupied(torch.cat(keys))
+    shape = [-(-(int(cell.max()) + 1) // multiple) * multiple for cell in indices.T[1:]]
     return Voxels(indices, row, shape, len(clouds), None if inputs is None else _means(torch.cat(list(inputs)), row))
+
+
+def coarsen(voxels: Voxels, halvings: int) -> Voxels:
+    """Return the voxels of a grid halved so often; `row` is that of each finer voxel. They have no inputs."""
+    batch, *cells = voxels.indices.long().T
+    indices, row = _occupied(keys_of(batch, *(cell >> halvings for cell in cells)))
+    return Voxels(indices, row, [size >> halvings for size in voxels.spatial_shape], voxels.batch_size)
 
 
 def coarse_cells(voxels: Voxels, halvings: int) -> int:
     """Return how many cells are occupied after the grid was halved so often."""
     coarse = voxels.indices.long() >> halvings
     return len(torch.unique(keys_of(0, *coarse.T[1:])))
+
+
+def _occupied(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sorted voxels (V, 4) int32 of keys (N,) int64, and the voxel (N,) int64 of each key."""
+    if keys.is_cuda:
+        keys, row = torch.unique(keys, return_inverse=True)
+    else:
+        keys, row = (torch.from_numpy(array) for array in unique(keys.numpy()))
+    return torch.stack(cells_of(keys), 1).int(), row
 
 
 def _means(values: Tensor, row: Tensor) -> Tensor:
