@@ -114,7 +114,7 @@ def models(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    student = Student(StudentConfig(levels=3, voxel_size=0.2, teacher_dim=32, teacher_input=(70, 196)))
+    student = Student(StudentConfig(options=dict(levels=3), voxel_size=0.2, teacher_dim=32, teacher_input=(70, 196)))
     save_student(student, folder / "student.safetensors", {"made": "for a test"})
     config = Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=70, patch_size=14)
     Dinov2Model(config).save_pretrained(folder / "teacher")

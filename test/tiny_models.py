@@ -28,7 +28,8 @@ class Tiny(NamedTuple):
     def student(self, seed: int) -> Path:
         """Another checkpoint of the same kind."""
         torch.manual_seed(seed)
-        student = Student(StudentConfig(levels=2, voxel_size=0.4, teacher_dim=16, teacher_input=(28, 56))).eval()
+        options = dict(levels=2)
+        student = Student(StudentConfig(options=options, voxel_size=0.4, teacher_dim=16, teacher_input=(28, 56))).eval()
         with torch.no_grad():  # so that no class wins everywhere
             student.class_head[-1].bias -= student.logits(student(torch.tensor(self.frames()[0].points))).mean(0)
         path = self.folder / f"student_{seed}.safetensors"

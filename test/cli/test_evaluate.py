@@ -23,7 +23,7 @@ def files(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("evaluate")
     torch.manual_seed(0)
-    student = Student(StudentConfig(levels=2, voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
+    student = Student(StudentConfig(options=dict(levels=2), voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
     save_student(student, folder / "student.safetensors", {"made": "for a test"})
     config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
     Dinov2Model(config).save_pretrained(folder / "teacher")

@@ -298,7 +298,7 @@ def test_the_page_says_that_an_evaluation_of_another_bag_is_not_compared():
 
 def test_the_command_writes_the_page(tmp_path):
     torch.manual_seed(0)
-    student = Student(StudentConfig(levels=2, voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
+    student = Student(StudentConfig(options=dict(levels=2), voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
     save_student(student, tmp_path / "student.safetensors", {"made": "for a test"})
     with BagWriter(tmp_path / "bag") as written:
         for frame in frames("kitti", 1, 1):

@@ -59,7 +59,9 @@ def drive():
 @pytest.fixture(scope="module")
 def student(drive):
     torch.manual_seed(0)
-    student = Student(StudentConfig(levels=2, voxel_size=0.4, teacher_dim=ColourTeacher.dim, teacher_input=(16, 32)))
+    options = dict(levels=2)
+    config = StudentConfig(options=options, voxel_size=0.4, teacher_dim=ColourTeacher.dim, teacher_input=(16, 32))
+    student = Student(config)
     with torch.no_grad():
         logits = student.logits(student.eval()(torch.tensor(drive[0].points)))
         student.class_head[-1].bias -= logits.mean(0)  # so that no class wins everywhere, whatever is learnt

@@ -26,7 +26,7 @@ SWEEPS = 3
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("viewer")
     torch.manual_seed(0)
-    student = Student(StudentConfig(levels=2, voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
+    student = Student(StudentConfig(options=dict(levels=2), voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
     save_student(student, folder / "student.safetensors", {})
     with BagWriter(folder / "bag") as bag:
         for frame in frames("kitti", 1, SWEEPS):
