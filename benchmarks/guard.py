@@ -30,7 +30,7 @@ from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.seeds import SEEDS
-from tttkd_ros.teacher.dinov2 import Dinov2Teacher
+from tttkd_ros.teacher.foundation_model import FoundationModel
 
 WINDOW = 50  # sweeps
 WHEN = {"middle": 1, "start": 0}  # thirds of the drive before the cameras turn hostile
@@ -109,7 +109,7 @@ def _figures(task: _Task) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _models() -> tuple[Student, Dinov2Teacher]:
+def _models() -> tuple[Student, FoundationModel]:
     return load_models()
 
 

@@ -107,7 +107,7 @@ def test_a_folder_with_other_content_is_not_replaced(tmp_path):
 def models(tmp_path_factory):
     """A small student and a small teacher, both random."""
     import torch
-    from transformers import Dinov2Config, Dinov2Model
+    from tiny_teacher import save_tiny_teacher
 
     from tttkd_ros.segmenter.checkpoint import save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
@@ -116,8 +116,7 @@ def models(tmp_path_factory):
     torch.manual_seed(0)
     student = Student(StudentConfig(options=dict(levels=3), voxel_size=0.2, teacher_dim=32, teacher_input=(70, 196)))
     save_student(student, folder / "student.safetensors", {"made": "for a test"})
-    config = Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=70, patch_size=14)
-    Dinov2Model(config).save_pretrained(folder / "teacher")
+    save_tiny_teacher(folder / "teacher", embed_dim=32)
     return {"model": folder / "student.safetensors", "teacher": folder / "teacher"}
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.frame import Frame, View
@@ -57,12 +58,9 @@ class Tiny(NamedTuple):
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
-    from transformers import Dinov2Config, Dinov2Model
-
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
-    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
-    Dinov2Model(config).save_pretrained(folder / "teacher")
+    save_tiny_teacher(folder / "teacher")
     tiny = Tiny(folder, folder / "student_0.safetensors", folder / "teacher")
     tiny.student(0)
     return tiny

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.cli import main
@@ -19,14 +20,11 @@ from tttkd_ros.simulation.drive import frames
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    from transformers import Dinov2Config, Dinov2Model
-
     folder = tmp_path_factory.mktemp("evaluate")
     torch.manual_seed(0)
     student = Student(StudentConfig(options=dict(levels=2), voxel_size=0.3, teacher_dim=16, teacher_input=(28, 84)))
     save_student(student, folder / "student.safetensors", {"made": "for a test"})
-    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
-    Dinov2Model(config).save_pretrained(folder / "teacher")
+    save_tiny_teacher(folder / "teacher")
     with BagWriter(folder / "bag") as bag:
         for frame in frames("kitti", 1, 4):
             bag.write_frame(frame)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+import tttkd_ros.torchvision_import  # noqa: F401 (before a test imports torchmetrics)
 from tttkd_ros.cli.evaluate import evaluate
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import Dinov2Config, Dinov2Model
+from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.digests import digest
 from tttkd_ros.evaluation import runs
@@ -235,8 +235,7 @@ def test_a_teacher_that_cannot_be_loaded_leaves_the_folder_to_the_right_one(run,
 
 
 def test_a_teacher_of_another_width_leaves_the_folder_to_the_right_one(run, tiny, bag, tmp_path, caplog):
-    wide = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
-    Dinov2Model(wide).save_pretrained(tmp_path / "wide")
+    save_tiny_teacher(tmp_path / "wide", embed_dim=24)
     run(bag, out=tmp_path / "out", method=("dua", "ttt-kd-o"), teacher=str(tmp_path / "wide"))
     assert "the teacher has 24 features, but the student was trained with one of 16" in caplog.text
     run(bag, out=tmp_path / "out", method=("dua", "ttt-kd-o"))

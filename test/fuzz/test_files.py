@@ -9,8 +9,8 @@ from datetime import datetime
 import numpy as np
 import pytest
 import torch
+from tiny_teacher import save_tiny_teacher
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
@@ -20,15 +20,9 @@ from tttkd_ros.geometry.rig import RigCamera, load_rig, save_rig
 from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 from tttkd_ros.teacher.image_head import ImageHead, load_image_head, save_image_head
-from tttkd_ros.teacher.preprocessing import Preprocessing
 from tttkd_ros.training import loop
-
-PREPROCESSING = {
-    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2], "rescale_factor": 0.004, "do_rescale": True,
-    "do_normalize": True,
-}  # fmt: skip
 
 
 def rig(folder, drive):
@@ -105,20 +99,12 @@ def image_head(folder, drive):
 
 
 def teacher(folder, drive):
-    shape = Dinov2Config(
-        hidden_size=4, num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14, mlp_ratio=1
-    )
-    Dinov2Model(shape).save_pretrained(folder)
-    return lambda: load_teacher(folder, input_size=(28, 28), engine="eager")
-
-
-def preprocessing(folder, drive):
-    path = folder / "preprocessor_config.json"
-    path.write_text(json.dumps(PREPROCESSING))
+    save_tiny_teacher(folder, embed_dim=4, num_heads=1, mlp_ratio=1, mean=(0.5,) * 3, std=(0.2,) * 3)
     image = np.full((30, 40, 3), 128, np.uint8)
 
     def read():
-        assert Preprocessing.from_file(path)([image], (28, 28), "cpu").isfinite().all()
+        features = load_teacher(folder, input_size=(28, 28), engine="eager")([image])
+        assert features.shape[:3] == (1, 2, 2)
 
     return read
 
@@ -137,7 +123,7 @@ def interrupted_training(folder, drive):
 
 @pytest.mark.parametrize(
     "make",
-    [rig, evaluation, student, adapted_weights, image_head, teacher, preprocessing, interrupted_training],
+    [rig, evaluation, student, adapted_weights, image_head, teacher, interrupted_training],
     ids=lambda make: make.__name__,
 )
 def test_damaged_files(make, folder, fuzz_files, drive):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.geometry.rig import RigCamera, save_rig
@@ -44,8 +45,6 @@ class Files:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Files:
-    from transformers import Dinov2Config, Dinov2Model
-
     folder = tmp_path_factory.mktemp("files")
     files = Files(folder / "drive", folder / "rig.yaml", folder / "student.safetensors", folder / "teacher")
     with BagWriter(files.bag) as bag:
@@ -54,8 +53,7 @@ def files(tmp_path_factory) -> Files:
     save_rig(files.rig, {view.name: RigCamera(view.camera_from_lidar, view.camera) for view in frame.views})
     student = StudentConfig(options=dict(channels=4, levels=2), voxel_size=0.5, teacher_dim=16, teacher_input=(28, 84))
     save_student(Student(student), files.model, {"made": "for a test"})
-    shape = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
-    Dinov2Model(shape).save_pretrained(files.teacher)
+    save_tiny_teacher(files.teacher)
     return files
 
 

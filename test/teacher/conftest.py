@@ -1,41 +1,34 @@
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from tiny_teacher import build_tiny_teacher, randomise, save_tiny_teacher
 
 from tttkd_ros.teacher.features import PatchFeatures
 
-TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14)
+REGISTERS = "vit_small_patch14_reg4_dinov2"
+TINY = dict(embed_dim=32, depth=2, img_size=56)
 
 
-def build(registers=False, **changes):
-    """Build a tiny DINOv2 with random weights, in which position, class and register tokens matter."""
+def build(**changes):
     torch.manual_seed(0)
-    sizes = TINY | changes
-    model = (Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes)) if registers
-             else Dinov2Model(Dinov2Config(**sizes)))
-    for name, parameter in model.named_parameters():
-        if "token" in name or "position" in name:
-            torch.nn.init.normal_(parameter)
-    return model.eval()
+    return randomise(build_tiny_teacher(**TINY | changes))
 
 
 @pytest.fixture(scope="session")
 def build_model():
+    """`build_model(**changes)`: a tiny DINOv2 with random weights."""
     return build
 
 
-@pytest.fixture(scope="session", params=[False, True], ids=["plain", "registers"])
+@pytest.fixture(scope="session", params=[{}, {"architecture": REGISTERS}], ids=["plain", "registers"])
 def model(request):
-    return build(request.param)
+    return build(**request.param)
 
 
 @pytest.fixture(scope="session")
 def folder(model, tmp_path_factory):
-    """The model in Hugging Face's layout."""
-    path = tmp_path_factory.mktemp("teachers") / "tiny"
-    model.save_pretrained(path)
-    return path
+    """The model in the layout of timm's hub."""
+    return save_tiny_teacher(tmp_path_factory.mktemp("teachers") / "tiny", model)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import copy
 import gc
 import importlib.util
 import logging
@@ -160,7 +161,7 @@ def test_auto_takes_openvino(features, caplog):
 def test_openvino_agrees_with_eager_patch_by_patch(model):
     from tttkd_ros.teacher.openvino_engine import OpenVinoEngine
 
-    features = PatchFeatures(model, SIZE)
+    features = PatchFeatures(copy.deepcopy(model), SIZE)
     lowest, _ = agreement(OpenVinoEngine(features, SIZE, threads=1, precision="f32"), features, SIZE)
     assert lowest > 0.99999
 

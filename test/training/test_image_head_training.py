@@ -6,7 +6,7 @@ from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.seeds import SEEDS
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
 from tttkd_ros.training.examples import INPUT_SIZE
 from tttkd_ros.training.source_training import train_image_head

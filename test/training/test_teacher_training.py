@@ -3,7 +3,7 @@
 import numpy as np
 
 from tttkd_ros.simulation.parts import PART
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 from tttkd_ros.training.teacher_training import CELL, _majority, train_teacher
 
 TINY = dict(drives=1, images_per_drive=2, steps=5, batch=2, width=24, layers=1, heads=2)

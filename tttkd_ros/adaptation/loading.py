@@ -10,19 +10,21 @@ import torch
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 
 log = logging.getLogger(__name__)
 
 
-def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, threads: int, seed: int) -> OnlineTTTKD:
+def load_ttt_kd(
+    student: Student, teacher: str | Path, *, engine: str, device: str, threads: int, seed: int
+) -> OnlineTTTKD:
     """Load the teacher and return the adapter of a student, which is copied.
 
     The student comes from memory, because its file may be gone when an adapter is replaced.
 
     Args:
         student: as published by the node.
-        teacher: its folder.
+        teacher: its folder or name.
         engine: runs the teacher.
         device: of student and teacher.
         threads: CPU threads of each of the two.
@@ -38,7 +40,7 @@ def load_ttt_kd(student: Student, teacher: Path, *, engine: str, device: str, th
     return OnlineTTTKD(student, loaded, seed)
 
 
-def build_teacher_engine(model: Path, teacher: Path, *, engine: str, device: str, threads: int) -> str:
+def build_teacher_engine(model: Path, teacher: str | Path, *, engine: str, device: str, threads: int) -> str:
     """Build the teacher's engine for the input size of the model's student, and return a message about it.
 
     Raises:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
+import tttkd_ros.torchvision_import  # noqa: F401 (before torchmetrics)
+
+# isort: split
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from tttkd_ros.classes import UNLABELLED

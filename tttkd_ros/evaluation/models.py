@@ -14,7 +14,7 @@ from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
 
 if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
-    from tttkd_ros.teacher.dinov2 import Dinov2Teacher
+    from tttkd_ros.teacher.foundation_model import FoundationModel
 
 NONE: Mapping[str, Path] = MappingProxyType({})
 
@@ -22,8 +22,9 @@ NONE: Mapping[str, Path] = MappingProxyType({})
 class Models:
     """Loads each model when it is first used. That raises ValueError or FileNotFoundError if it cannot be read.
 
-    model is a student's checkpoint, teacher a directory or hub name; by default those that ship. own_students: method
-    -> checkpoint of its student, which has the same classes. Raises ValueError if there is no such device.
+    model is a student's checkpoint, teacher a folder or name as for `load_teacher`; by default those that ship.
+    own_students: method -> checkpoint of its student, which has the same classes. Raises ValueError if there is no such
+    device.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class Models:
         return self._loaded[method]
 
     @cached_property
-    def teacher(self) -> Dinov2Teacher:
+    def teacher(self) -> FoundationModel:
         """The teacher for the input size that the student was trained with."""
-        from tttkd_ros.teacher.dinov2 import load_teacher
+        from tttkd_ros.teacher.foundation_model import load_teacher
 
         return load_teacher(self._teacher or shipped_path(TEACHER), input_size=self.student.config.teacher_input,
                             engine=self.engine, device=self.device)
@@ -76,7 +77,7 @@ class Models:
 def load_models(
     model: Path | None = None, teacher: str | None = None, *, engine: str = "auto", device: str = "cpu",
     with_teacher: bool = True,
-) -> tuple[Student, Dinov2Teacher | None]:
+) -> tuple[Student, FoundationModel | None]:
     """Load the student and its teacher at once; arguments as for `Models`."""
     models = Models(model, teacher, engine=engine, device=device)
     return models.student, models.teacher if with_teacher else None

@@ -44,7 +44,7 @@ from tttkd_ros.ros.tf_lookup import TfTransforms, listen_to_tf, tf_poses
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.teacher.dinov2 import check_teacher
+from tttkd_ros.teacher.foundation_model import check_teacher
 
 
 class Runtime:

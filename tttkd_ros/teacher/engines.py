@@ -13,14 +13,16 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
 from tttkd_ros.teacher.building import BuildStopped
-from tttkd_ros.teacher.features import PatchFeatures
+
+if TYPE_CHECKING:
+    from tttkd_ros.teacher.features import PatchFeatures
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +156,6 @@ def agreement(engine: Engine, features: PatchFeatures, size: tuple[int, int]) ->
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(2, 3, 5, 7, generator=generator)
     pixels = interpolate(coarse, size, mode="bilinear") + 0.2 * torch.randn(2, 3, *size, generator=generator)
-    pixels = pixels.to(features.position.device)
+    pixels = pixels.to(features.device)
     cosine = cosine_similarity(engine(pixels), features(pixels), dim=-1)
     return cosine.min().item(), cosine.mean().item()

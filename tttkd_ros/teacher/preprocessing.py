@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,35 +16,28 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resizing, then (pixel * rescale - mean) / std for each RGB channel."""
+    """Resizing, then (pixel / 255 - mean) / std for each RGB channel."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    rescale: float = 1 / 255
 
     @classmethod
-    def from_file(cls, path: str | Path | None) -> Preprocessing:
-        """Read a preprocessor_config.json; what it does not state, or None for the file, is ImageNet's.
+    def from_config(cls, config: Mapping[str, object]) -> Preprocessing:
+        """Take mean and std from timm's pretrained_cfg; what it does not state is ImageNet's.
 
-        The file's resize and crop are ignored: projection relies on the whole image being visible. Raises ValueError
-        if the file cannot be read, or no pixel values can be computed with its numbers.
+        Its resize and crop are ignored: projection relies on the whole image being visible. Raises ValueError if no
+        pixel values can be computed with its numbers.
         """
-        if path is None:
-            return cls()
+        mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
         try:
-            config = json.loads(Path(path).read_text())
-            normalise = config.get("do_normalize", True)
-            mean = (config.get("image_mean") or IMAGENET_MEAN) if normalise else (0.0,) * 3
-            std = (config.get("image_std") or IMAGENET_STD) if normalise else (1.0,) * 3
-            rescale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-            preprocessing = cls(tuple(mean), tuple(std), rescale)
+            preprocessing = cls(tuple(mean), tuple(std))
             extremes = preprocessing._normalise(torch.tensor([[0] * 3, [255] * 3], dtype=torch.uint8))
             usable = np.shape(mean) == np.shape(std) == (3,) and extremes.isfinite().all()
-        except Exception as error:  # a damaged file may hold anything
-            raise ValueError(f"{path} cannot be read ({error!r}); fetch the file again") from error
+        except Exception:  # a damaged configuration may hold anything
+            usable = False
         if not usable:
-            raise ValueError(f"{path}: image_mean {mean}, image_std {std}, rescale_factor {rescale}; expected three "
-                             "finite numbers, three that are not zero, and one; fetch the file again")
+            raise ValueError(f"its mean is {mean!r} and its std {std!r}; expected three finite numbers, and three that "
+                             "are not zero")
         return preprocessing
 
     def __call__(self, images: Sequence[np.ndarray], size: tuple[int, int], device: str | torch.device) -> Tensor:
@@ -63,7 +54,7 @@ class Preprocessing:
     def _normalise(self, pixels: Tensor) -> Tensor:
         """Normalise uint8 pixels (..., 3)."""
         mean, std = torch.tensor(self.mean, device=pixels.device), torch.tensor(self.std, device=pixels.device)
-        return torch.addcmul(-mean / std, pixels.float(), self.rescale / std)
+        return torch.addcmul(-mean / std, pixels.float(), 1 / 255 / std)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

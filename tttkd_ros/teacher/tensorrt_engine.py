@@ -20,6 +20,7 @@ from torch import Tensor
 from tttkd_ros.files import put_in_place
 from tttkd_ros.teacher.building import build_apart
 from tttkd_ros.teacher.features import PatchFeatures
+from tttkd_ros.teacher.timm_import import timm
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class TensorRtEngine:
 
     def __init__(self, features: PatchFeatures, size: tuple[int, int], precision: torch.dtype,
                  cache: Path | None = None, stop: threading.Event | None = None):
-        self._device = features.position.device
+        self._device = features.device
         self._dtype = precision
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tttkd_ros" / "engines"
         self.cache_path = cache / f"{engine_key(features, size, precision, self._device)}.ep"
@@ -73,7 +74,7 @@ def engine_key(features: PatchFeatures, size: tuple[int, int], precision: torch.
     for name, tensor in sorted(features.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(repr((size, str(precision), torch.cuda.get_device_name(device), torch.__version__,
+    digest.update(repr((size, str(precision), torch.cuda.get_device_name(device), torch.__version__, timm.__version__,
                         tensorrt.__version__, torch_tensorrt.__version__)).encode())
     return digest.hexdigest()[:32]
 

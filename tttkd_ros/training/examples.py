@@ -15,7 +15,7 @@ from tttkd_ros.adaptation.targets import Targets, Teacher, teacher_targets
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.drive import DriveProfile, frames
 
-INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels
+INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels, or what is nearest to it
 
 
 class Example(NamedTuple):

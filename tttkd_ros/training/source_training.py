@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from tttkd_ros.adaptation.ttt_kd import distillation_loss
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.simulation.seeds import training_seeds
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher, nearest_input_size
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
 from tttkd_ros.training.examples import INPUT_SIZE, Batch, Batches, labelled_targets, student_examples
 from tttkd_ros.training.loop import print_digest, train
@@ -43,7 +43,7 @@ def train_student(
         distil_first: train in two stages, as MuDDoS does. The first half of the steps distils the teacher's features on
             sweeps of these worlds, without their labels. The second half trains the class head on the source's labels,
             and the backbone is frozen.
-        teacher: directory of the frozen 2D foundation model.
+        teacher: folder or name of the frozen 2D foundation model.
         drives: simulated drives of each world to take sweeps from.
         sweeps_per_drive: sweeps of each drive, one and a half seconds apart.
         epochs: passes over the source's sweeps (AdamW, one cycle).
@@ -64,12 +64,13 @@ def train_student(
     seeds = training_seeds("student", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
-    examples = {name: student_examples(name, dinov2, seeds, sweeps_per_drive, kd_points)
+    input_size = nearest_input_size(teacher, INPUT_SIZE)
+    foundation = load_teacher(teacher, input_size=input_size, engine="eager")
+    examples = {name: student_examples(name, foundation, seeds, sweeps_per_drive, kd_points)
                 for name in dict.fromkeys((world, *distil_first))}
     distilled = [example for name in distil_first or (world,) for example in examples[name]]
     student = Student(StudentConfig(
-        voxel_size=voxel_size, teacher_dim=dinov2.dim, teacher_input=INPUT_SIZE, teacher_name=dinov2.name
+        voxel_size=voxel_size, teacher_dim=foundation.dim, teacher_input=input_size, teacher_name=foundation.name
     )).train()
     student.teacher_mean.copy_(torch.cat([e.targets for e in distilled]).float().mean(0))
     weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(student.config.classes))
@@ -143,7 +144,7 @@ def train_image_head(
     Args:
         out: file to write.
         world: the source domain.
-        teacher: directory of the frozen 2D foundation model.
+        teacher: folder or name of the frozen 2D foundation model.
         drives: simulated drives to take images from.
         images_per_drive: images of each drive, three seconds apart.
         points: labelled points that the camera sees, in each image.
@@ -156,17 +157,18 @@ def train_image_head(
     seeds = training_seeds("image head", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    dinov2 = load_teacher(teacher, input_size=INPUT_SIZE, engine="eager")
+    foundation = load_teacher(teacher, input_size=nearest_input_size(teacher, INPUT_SIZE), engine="eager")
     examples = []
     for frame, targets, generator in labelled_targets(
-        world, dinov2, seeds, images_per_drive, seconds=3.0, title="images"
+        world, foundation, seeds, images_per_drive, seconds=3.0, title="images"
     ):
         label = torch.from_numpy(frame.labels)[targets.index].long()
         labelled = torch.nonzero(label != UNLABELLED)[:, 0]
         chosen = labelled[torch.randperm(len(labelled), generator=generator)[:points]]
         examples.append((targets.features[chosen].half(), label[chosen]))
     features, labels = (torch.cat(parts) for parts in zip(*examples, strict=True))
-    head = ImageHead(OUTDOOR.name, dinov2.dim, dinov2.name).eval()  # its statistics are those of the whole source
+    # Its statistics are those of the whole source.
+    head = ImageHead(OUTDOOR.name, foundation.dim, foundation.name).eval()
     head.norm.running_mean.copy_(features.float().mean(0))
     head.norm.running_var.copy_(features.float().var(0))
     frequency = torch.bincount(labels, minlength=len(OUTDOOR)) / len(labels)

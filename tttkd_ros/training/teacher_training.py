@@ -6,7 +6,6 @@ no LiDAR, and no image of a world that an evaluation uses: each of its drives is
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -30,10 +29,10 @@ def train_teacher(
     batch: int = 16, width: int = 192, layers: int = 6, heads: int = 3, learning_rate: float = 1e-3,
     precision: Literal["float32", "bfloat16"] = "bfloat16", seed: int = 0, threads: int = 1,
 ) -> None:
-    """Train the stand-in teacher on images of simulated drives and save it as a Hugging Face DINOv2 directory.
+    """Train the stand-in teacher on images of simulated drives and save it as a folder in the layout of timm's hub.
 
     Args:
-        out: directory to write config.json, preprocessor_config.json and model.safetensors to.
+        out: folder to write config.json and model.safetensors to.
         drives: simulated drives to take images from, each through a town drawn at random.
         images_per_drive: images of each drive, two seconds apart.
         steps: gradient steps (AdamW, one cycle).
@@ -47,16 +46,11 @@ def train_teacher(
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
-    from transformers import Dinov2Config, Dinov2Model
-
     seeds = training_seeds("teacher", seed, drives)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     images, masks = _render(seeds, images_per_drive)
-    config = Dinov2Config(
-        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14, image_size=196
-    )
-    vit = Dinov2Model(config).train()
+    vit = build_vit(images.shape[1:3], width, layers, heads).train()
     cells = 14 // CELL
     head = nn.Linear(width, cells * cells * len(PARTS))
     frequency = np.bincount(masks.ravel(), minlength=len(PARTS)) / masks.size
@@ -72,7 +66,7 @@ def train_teacher(
         pixels[flip], parts[flip] = pixels[flip].flip(3), parts[flip].flip(2)
         pixels = _jitter(pixels, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            tokens = vit((pixels - mean) / std).last_hidden_state[:, 1:].float()
+            tokens = vit.forward_features((pixels - mean) / std)[:, vit.num_prefix_tokens :].float()
         rows, columns = parts.shape[1] // cells, parts.shape[2] // cells
         logits = head(tokens).view(batch, rows, columns, cells, cells, len(PARTS)).permute(0, 5, 1, 3, 2, 4)
         return cross_entropy(logits.reshape(batch, len(PARTS), *parts.shape[1:]), parts, weights)
@@ -87,15 +81,29 @@ def train_teacher(
         {"vit": vit, "head": head}, loss, steps, learning_rate, title="teacher", weight_decay=0.05, max_norm=1.0,
         cycle={"pct_start": max(0.1, 2 / steps)}, resume=resume, settings=settings,
     )
-    vit.eval().save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)
-    preprocessor = {
-        "image_processor_type": "BitImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD,
-    }
-    (out / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
+    save_vit(vit.eval(), out)
     resume.unlink()
     print_digest(out / "model.safetensors")
+
+
+def build_vit(size: tuple[int, int], width: int, layers: int, heads: int) -> nn.Module:
+    """Build a DINOv2 with random weights. size: (height, width) of its images in pixels."""
+    from tttkd_ros.teacher.timm_import import timm
+
+    return timm.create_model(
+        "vit_small_patch14_dinov2", img_size=tuple(size), embed_dim=width, depth=layers, num_heads=heads,
+        init_values=1.0,
+        pretrained_cfg={"tag": "stand_in", "input_size": (3, *size), "fixed_input_size": True, "num_classes": 0,
+                        "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "crop_pct": 1.0},
+    )
+
+
+def save_vit(vit: nn.Module, folder: Path) -> None:
+    """Write config.json and model.safetensors, in the layout of timm's hub."""
+    from tttkd_ros.teacher.timm_import import timm
+
+    timm.models.save_for_hf(vit, folder, safe_serialization=True)
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def _render(seeds: range, images_per_drive: int) -> tuple[np.ndarray, np.ndarray]:
