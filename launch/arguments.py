@@ -26,7 +26,7 @@ NODE_ARGUMENTS = {
     "info": "topic of the camera's CameraInfo, likewise; by default camera_info beside the images",
     "rig": "YAML file with every camera's camera_from_lidar; \"''\" to use TF",
     "model": "student checkpoint",
-    "teacher": "teacher's directory (transformers layout); \"''\" to segment only, never adapt",
+    "teacher": "teacher's folder (timm layout) or hub name; \"''\" to segment only, never adapt",
 }
 
 

@@ -55,3 +55,9 @@ def test_missing_file_is_named_with_the_folder_it_was_expected_in(tmp_path):
 def test_package_without_its_files_says_how_to_install_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="pip install"):
         installed_copy(tmp_path).shipped_path("config/segment.yaml")
+
+
+def test_a_teacher_that_is_no_folder_may_be_a_hub_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert paths.resolve_teacher("models/teacher") == str(paths.shipped_path("models/teacher"))
+    assert paths.resolve_teacher("timm/samvit_base_patch16.sa1b") == "timm/samvit_base_patch16.sa1b"

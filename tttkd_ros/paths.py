@@ -40,3 +40,11 @@ def resolve_path(path: str) -> Path:
         return shipped_path(given)
     except FileNotFoundError as error:
         raise ValueError(f"{path!r} is not in {Path.cwd()}, and {error}") from error
+
+
+def resolve_teacher(teacher: str) -> str:
+    """The folder of a parameter as `resolve_path` finds it, or the value itself, which may name a downloaded model."""
+    try:
+        return str(resolve_path(teacher))
+    except ValueError:
+        return teacher

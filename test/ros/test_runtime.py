@@ -89,6 +89,11 @@ def test_a_teacher_that_is_no_model(node, settings, tmp_path):
     assert str(tmp_path / "teacher") in refusal(node, replace(settings, teacher=str(tmp_path / "teacher")))
 
 
+def test_a_hub_model_that_was_not_downloaded(node, settings):
+    teacher = "timm/vit_base_patch14_dinov2.absent"
+    assert f"hf download {teacher}" in refusal(node, replace(settings, teacher=teacher))
+
+
 def test_compressed_images_come_on_image_transports_topic(node, settings):
     runtime = Runtime(node, replace(settings, image_transport="compressed", teacher=""), TTTConfig(), Statistics())
     topics = dict(node.get_topic_names_and_types())

@@ -70,7 +70,7 @@ def benchmark(
         distilled: likewise, of a student distilled on unlabelled sweeps of source and target (`tttkd train student
             --distil-first a2d2 kitti`).
         oracle: likewise, of a student trained on the target's labels (`tttkd train student --world kitti`).
-        teacher: teacher directory or hub name, the shipped one by default.
+        teacher: teacher folder or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         jobs: number of processes, each with one computing thread.
         ray: address of a Ray cluster to run the trials on ("auto" for the one this machine belongs to).

@@ -14,7 +14,7 @@ def build_engine(
 
     Args:
         model: student checkpoint, which determines the image size; the shipped one by default.
-        teacher: teacher directory, the shipped one by default.
+        teacher: teacher folder or hub name, the shipped one by default.
         engine: auto takes the fastest engine on this machine.
         device: auto, cpu, cuda, cuda:0, ...
     """

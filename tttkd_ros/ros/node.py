@@ -32,7 +32,7 @@ from tttkd_ros.adaptation.loading import build_teacher_engine
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog, error_with, forward_to_ros, warn_with
-from tttkd_ros.paths import resolve_path
+from tttkd_ros.paths import resolve_path, resolve_teacher
 from tttkd_ros.ros import outputs, parameters
 from tttkd_ros.ros.diagnostics import Diagnostics, Snapshot
 from tttkd_ros.ros.qos import output_qos, publisher_events
@@ -199,7 +199,7 @@ def _build(node: SegmenterNode) -> int:
     settings = node.settings
     try:
         result = build_teacher_engine(
-            resolve_path(settings.model), resolve_path(settings.teacher), engine=settings.engine,
+            resolve_path(settings.model), resolve_teacher(settings.teacher), engine=settings.engine,
             device=resolve_device(settings.device), threads=settings.threads,
         )
     except (ValueError, OSError) as error:

@@ -28,7 +28,7 @@ from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog, warn_with
 from tttkd_ros.names import is_rectified
-from tttkd_ros.paths import resolve_path
+from tttkd_ros.paths import resolve_path, resolve_teacher
 from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.camera_setup import choose_extrinsics, resolve_camera_topics, with_cameras
@@ -171,7 +171,7 @@ class Runtime:
         self, settings: Settings, student: Student, device: str, cancel: Cancellation
     ) -> Callable[[], Adapter]:
         """Return what builds the adapter while the first sweeps are segmented. A wrong teacher is an error now."""
-        teacher = resolve_path(settings.teacher)
+        teacher = resolve_teacher(settings.teacher)
         check_teacher(teacher, dim=student.config.teacher_dim, input_size=student.config.teacher_input)
         build = partial(
             load_ttt_kd, student, teacher,

@@ -34,7 +34,7 @@ class Settings:
     model: str = _parameter(
         "model", "models/student/student.safetensors", "student checkpoint; a relative path may name a shipped file")
     teacher: str = _parameter(
-        "teacher", "models/teacher", "teacher's directory (transformers layout); empty: segment only, never adapt")
+        "teacher", "models/teacher", "teacher's folder (timm layout) or hub name; empty: segment only, never adapt")
     engine: str = _parameter(
         "engine", "auto", "what runs the teacher", choices=("auto", "eager", "openvino", "tensorrt"))
     device: str = _parameter("device", "auto", "torch device of student and teacher: auto, cpu, cuda, cuda:0, ...")

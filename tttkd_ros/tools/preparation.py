@@ -24,7 +24,7 @@ from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
 from tttkd_ros.names import camera_name
-from tttkd_ros.paths import resolve_path
+from tttkd_ros.paths import resolve_path, resolve_teacher
 from tttkd_ros.ros import parameters
 from tttkd_ros.ros.camera_setup import CameraTopics, resolve_camera_topics, with_cameras
 from tttkd_ros.ros.node import ACTIVE
@@ -117,7 +117,7 @@ def _options(settings: Settings, config: TTTConfig, points: str, adapts: bool,
     }
     if adapts:
         options |= {
-            "teacher": resolve_path(settings.teacher), "engine": settings.engine, "seed": settings.seed,
+            "teacher": resolve_teacher(settings.teacher), "engine": settings.engine, "seed": settings.seed,
             "stride": config.stride, "learning-rate": config.learning_rate, "bn-momentum": config.bn_momentum,
             "kd-points": config.kd_points, "tolerance": settings.tolerance, "fixed-frame": settings.fixed_frame,
         }
