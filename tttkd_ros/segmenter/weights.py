@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tttkd_ros.devices import wait_for_stream
+from tttkd_ros.segmenter.backbones.base import Backbone
 
 OTHER_BACKBONE = "these weights belong to another backbone; hand over those of a copy of this student"
 
@@ -22,7 +23,7 @@ class Weights:
     tensors: Mapping[str, Tensor]  # by name within the backbone
 
     @classmethod
-    def copied(cls, version: int, backbone: nn.Module) -> Weights:
+    def copied(cls, version: int, backbone: Backbone) -> Weights:
         """Copy the adaptable tensors of a backbone and wait until the copy is complete."""
         tensors = {name: tensor.detach().clone() for name, tensor in adaptable(backbone).items()}
         wait_for_stream(next(iter(tensors.values())).device)  # the reader works in another CUDA stream
@@ -34,13 +35,15 @@ class Weights:
         return own == others
 
 
-def adaptable(backbone: nn.Module) -> dict[str, Tensor]:
-    """Return all that a method may change: the parameters, and BatchNorm's running mean and variance, by name."""
-    return {name: tensor for name, tensor in backbone.state_dict(keep_vars=True).items() if tensor.is_floating_point()}
+def adaptable(backbone: Backbone) -> dict[str, Tensor]:
+    """Return all that a method may change, by name: the parameters, BatchNorm's running mean and variance, and what a
+    method has added. The backbone's constants are left out."""
+    return {name: tensor for name, tensor in backbone.state_dict(keep_vars=True).items()
+            if tensor.is_floating_point() and name not in backbone.constants}
 
 
 @torch.no_grad()
-def overwrite(backbone: nn.Module, weights: Weights) -> None:
+def overwrite(backbone: Backbone, weights: Weights) -> None:
     """Copy weights into a backbone. Raises ValueError if they belong to another one."""
     tensors = adaptable(backbone)
     if not weights.fit(tensors):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -34,10 +34,12 @@ class Backbone(nn.Module, ABC):
         voxel_size: metres, the finest length that the network resolves.
         channels: width of the features.
         cell: edge of the cells of the coarsest level, voxels; 1 without levels.
+        constants: names, in the state dict, of buffers that belong to the weights but that no adaptation changes.
     """
 
     channels: int
     cell: int = 1
+    constants: tuple[str, ...] = ()
 
     def __init__(self, inputs: int, voxel_size: float):
         super().__init__()
@@ -60,6 +62,9 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, prepared: Prepared) -> Tensor:
         """Compute features (rows, `channels`); there is at least one row. Equal input gives equal output."""
+
+    def calibrate(self, batches: Iterable[Prepared]) -> None:  # noqa: B027 (few have any)
+        """Set the constants that depend on the data, from some batches of training data, before training."""
 
     def coarse_cells(self, prepared: Prepared) -> int:
         """Return how many cells of the coarsest level are occupied: over so few rows BatchNorm computes statistics."""
