@@ -101,7 +101,7 @@ def voxelise(
         return Voxels(indices, indices.new_empty(0, dtype=torch.int64), [multiple] * 3, len(clouds))
     indices, row = _occupied(torch.cat(keys))
     shape = [-(-(int(cell.max()) + 1) // multiple) * multiple for cell in indices.T[1:]]
-    return Voxels(indices, row, shape, len(clouds), None if inputs is None else _means(torch.cat(list(inputs)), row))
+    return Voxels(indices, row, shape, len(clouds), None if inputs is None else means(torch.cat(list(inputs)), row))
 
 
 def coarsen(voxels: Voxels, halvings: int) -> Voxels:
@@ -126,7 +126,7 @@ def _occupied(keys: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(cells_of(keys), 1).int(), row
 
 
-def _means(values: Tensor, row: Tensor) -> Tensor:
+def means(values: Tensor, row: Tensor) -> Tensor:
     """Return (rows, C), the mean of the values (N, C) of each row."""
     sums = values.new_zeros(int(row.max()) + 1, values.shape[1]).index_add_(0, row, values)
     return sums / torch.bincount(row).clamp_(min=1)[:, None]
