@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.features import estimate_normals
 from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.simulation.seeds import SEEDS
@@ -101,8 +103,42 @@ def test_a_world_to_distil_on_is_given_once(tmp_path):
 
 
 def test_augmentation_keeps_shapes():
-    points = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 3))).float() * 10
+    points = Points(torch.from_numpy(np.random.default_rng(0).normal(size=(100, 3))).float() * 10)
     moved = augment(points, np.random.default_rng(1))
-    ratio = torch.pdist(moved) / torch.pdist(points)
+    ratio = torch.pdist(moved.xyz) / torch.pdist(points.xyz)
     assert ratio.min() > 0.5 and ratio.max() < 2
-    assert not torch.allclose(moved, points)
+    assert not torch.allclose(moved.xyz, points.xyz)
+
+
+def test_augmentation_turns_the_normals_with_the_cloud():
+    generator = np.random.default_rng(0)
+    plane = np.column_stack([generator.uniform(-5, 5, (200, 2)), np.full(200, -2.0)]).astype(np.float32)
+    values = {"normal": torch.from_numpy(estimate_normals(plane)), "intensity": torch.rand(200, 1)}
+    moved = augment(Points(torch.from_numpy(plane), values), generator)
+    edges = moved.xyz[1:] - moved.xyz[:-1]
+    assert (edges * moved.features["normal"][1:]).sum(1).abs().max() < 1e-3
+    assert torch.allclose(moved.features["normal"].norm(dim=1), torch.ones(200), atol=1e-5)
+    assert torch.equal(moved.features["intensity"], values["intensity"])
+
+
+def test_a_student_is_trained_with_another_backbone_and_features(teacher, tmp_path):
+    out = tmp_path / "student.safetensors"
+    features = ("intensity", "normal", "position")
+    train_student(out, teacher=teacher, backbone="pne", features=features,
+                  options=("widths=[8,16]", "blocks=1", "decoder_blocks=0", "head=8"), **TINIER)
+    student = load_student(out)
+    assert student.config.backbone == "pne" and student.config.options["widths"] == (8, 16)
+    assert student.config.inputs == dict.fromkeys(features, 1.0)
+    assert student.backbone.outputs_per_neighbour.std() > 0  # it was calibrated
+    (frame,) = frames("a2d2", 0, 1)
+    assert (Segmenter(student).segment(frame.points, frame.features).confidence > 0).any()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(backbone="scm"), "'scm' is unknown, expected one of .*pne"), (dict(options=("depth=3",)), "no option depth"),
+    (dict(options=("levels",)), "'levels': expected name=number"), (dict(options=("levels=2", "levels=3")), "twice"),
+    (dict(features=("time",)), "time of every point"),
+])
+def test_a_network_that_cannot_be_made_is_refused(teacher, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train_student(tmp_path / "student", teacher=teacher, **TINIER | arguments)

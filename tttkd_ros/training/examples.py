@@ -12,7 +12,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from tttkd_ros.adaptation.targets import Targets, Teacher, teacher_targets
+from tttkd_ros.features import select
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.points import Points
 from tttkd_ros.simulation.drive import DriveProfile, frames
 
 INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels, or what is nearest to it
@@ -21,7 +23,7 @@ INPUT_SIZE = (140, 392)  # (height, width) of the teacher's images in pixels, or
 class Example(NamedTuple):
     """One labelled sweep with its distillation targets."""
 
-    points: Tensor  # (N, 3) float32, metres, LiDAR frame
+    points: Points  # N, z up, with the features that the student takes
     labels: Tensor  # (N,) int64
     visible: Tensor  # (M,) int64, the points that the camera sees
     targets: Tensor  # (M, D) float16, the teacher's features at these
@@ -30,7 +32,7 @@ class Example(NamedTuple):
 class Batch(NamedTuple):
     """Augmented sweeps. The other tensors join those of its examples."""
 
-    clouds: list[Tensor]  # (N, 3) each
+    clouds: list[Points]  # N each
     offsets: Tensor  # (clouds, 3), metres, see `voxelise`
     labels: Tensor  # (sum N,) int64
     visible: Tensor  # (sum M,) int64, rows of `labels`
@@ -68,15 +70,20 @@ class Batches:
 
 
 def student_examples(
-    world: str, teacher: Teacher, seeds: range, sweeps_per_drive: int, max_targets: int
+    world: str, teacher: Teacher, seeds: range, sweeps_per_drive: int, max_targets: int, features: Sequence[str] = ()
 ) -> list[Example]:
-    """Simulate sweeps, 1.5 s apart, of one drive per seed. Each has at most `max_targets` targets, drawn at random."""
+    """Simulate sweeps, 1.5 s apart, of one drive per seed. Each has at most `max_targets` targets, drawn at random.
+
+    features: of the points, by the names of `tttkd_ros.features`. Raises ValueError if the simulator has none such.
+    """
     examples = []
     for frame, targets, generator in labelled_targets(
         world, teacher, seeds, sweeps_per_drive, seconds=1.5, title=f"{world} sweeps"
     ):
         chosen = torch.randperm(len(targets.index), generator=generator)[:max_targets]
-        points, labels = torch.from_numpy(frame.upright), torch.from_numpy(frame.labels).long()
+        values = select(tuple(features), frame.upright, frame.upright_features).items()
+        points = Points(torch.from_numpy(frame.upright), {name: torch.from_numpy(each) for name, each in values})
+        labels = torch.from_numpy(frame.labels).long()
         examples.append(Example(points, labels, targets.index[chosen], targets.features[chosen].half()))
     return examples
 
@@ -95,12 +102,12 @@ def labelled_targets(
                 bar.advance(task)
 
 
-def augment(points: Tensor, generator: np.random.Generator) -> Tensor:
-    """Transform points (N, 3) as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about
-    the vertical. xMUDA's translation is the offset of the voxels.
+def augment(points: Points, generator: np.random.Generator) -> Points:
+    """Transform points as xMUDA does: by a small random linear map, a mirrored y axis, and any rotation about the
+    vertical. Directions among the features follow. xMUDA's translation is the offset of the voxels.
     """
     matrix = np.eye(3) + generator.normal(0, 0.1, (3, 3))
     matrix[1] *= generator.choice((-1, 1))
     angle = generator.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    return points @ torch.from_numpy(rotation @ matrix).float().T
+    return points.transformed(torch.from_numpy(rotation @ matrix).float().T)

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
 
 WorldName = Literal["a2d2", "kitti", "nuscenes"]
+FeatureName = Literal["intensity", "normal", "position"]  # what the simulator delivers, or can be computed
+CALIBRATION_BATCHES = 20
 
 
 def train_student(
     out: Path = Path("models/student/student.safetensors"), *, world: WorldName = "a2d2",
     distil_first: tuple[WorldName, ...] = (), teacher: Path = Path("models/teacher"), drives: int = 100,
     sweeps_per_drive: int = 10, epochs: int = 8, batch: int = 4, learning_rate: float = 5e-3,
-    distillation: float = 1.0, kd_points: int = 2048, voxel_size: float = 0.1, seed: int = 0, threads: int = 1,
+    distillation: float = 1.0, kd_points: int = 2048, voxel_size: float = 0.1, backbone: str = "scn",
+    options: tuple[str, ...] = (), features: tuple[FeatureName, ...] = (), seed: int = 0, threads: int = 1,
 ) -> None:
     """Train a student jointly on a simulated domain: cross-entropy with its labels plus the distillation of the
     teacher's features.
@@ -52,10 +55,15 @@ def train_student(
         distillation: weight of L_2D; 0 trains on labels alone (Source-Only). It has no effect with distil_first.
         kd_points: visible points for L_2D in each sweep.
         voxel_size: metres.
+        backbone: the 3D network, scn or another one that `tttkd models` lists.
+        options: of the backbone, name=value each, such as channels=16 levels=5 or widths=[16,32]. Those left out have
+            their defaults.
+        features: of each point, that the backbone takes. Normals are estimated. By default only the geometry counts.
         seed: of weights, batches and drives.
         threads: CPU threads.
     """
     # These import spconv, which takes seconds that no other command of `tttkd` should wait for.
+    from tttkd_ros.segmenter.backbones import parse_options
     from tttkd_ros.segmenter.checkpoint import SIMULATION, save_student
     from tttkd_ros.segmenter.student import Student, StudentConfig
 
@@ -66,17 +74,21 @@ def train_student(
     torch.manual_seed(seed)
     input_size = nearest_input_size(teacher, INPUT_SIZE)
     foundation = load_teacher(teacher, input_size=input_size, engine="eager")
-    examples = {name: student_examples(name, foundation, seeds, sweeps_per_drive, kd_points)
+    config = StudentConfig(
+        voxel_size=voxel_size, backbone=backbone, options=parse_options(options), inputs=dict.fromkeys(features, 1.0),
+        teacher_dim=foundation.dim, teacher_input=input_size, teacher_name=foundation.name,
+    )
+    examples = {name: student_examples(name, foundation, seeds, sweeps_per_drive, kd_points, features)
                 for name in dict.fromkeys((world, *distil_first))}
     distilled = [example for name in distil_first or (world,) for example in examples[name]]
-    student = Student(StudentConfig(
-        voxel_size=voxel_size, teacher_dim=foundation.dim, teacher_input=input_size, teacher_name=foundation.name
-    )).train()
+    student = Student(config).train()
     student.teacher_mean.copy_(torch.cat([e.targets for e in distilled]).float().mean(0))
-    weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(student.config.classes))
+    weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(config.classes))
     coarsest = student.coarsest_cell
     labelled = Batches(examples[world], batch, seed, coarsest)
     unlabelled = Batches(distilled, batch, seed, coarsest)
+    student.backbone.calibrate(student.prepare(drawn.clouds, drawn.offsets)
+                               for drawn in map(unlabelled.draw, range(CALIBRATION_BATCHES)))
 
     def distil(step: int) -> Tensor:
         drawn = unlabelled.draw(step)
@@ -101,10 +113,14 @@ def train_student(
     out.parent.mkdir(parents=True, exist_ok=True)
     steps = epochs * labelled.per_epoch
     states = [out.with_suffix(suffix) for suffix in (".training.pt", ".classifying.pt")]
+    # The default is left out, so that a training which was interrupted before there were others can continue.
+    network = {"backbone": backbone if backbone != "scn" else "", "options": " ".join(options),
+               "features": " ".join(features)}
     common = dict(
         learning_rate=learning_rate, max_norm=10.0,
         cycle={"div_factor": 10, "final_div_factor": 1000},  # as in the paper
-        settings=settings | {"voxel_size": voxel_size, "teacher": teacher},
+        settings=settings | {"voxel_size": voxel_size, "teacher": teacher}
+        | {name: value for name, value in network.items() if value},
     )
     if distil_first:
         train({"student": student}, distil, steps // 2, title="distillation", resume=states[0], **common)

@@ -18,7 +18,7 @@ function raises ValueError if the options cannot be inferred. It checks nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib import import_module
 from pkgutil import iter_modules
@@ -53,14 +53,20 @@ def complete(name: object, given: object) -> dict[str, object]:
         raise ValueError(f"options of backbone {name}: {error}") from error
 
 
-def parse_options(texts: Mapping[str, str]) -> dict[str, object]:
-    """Return options of the command line, each a JSON value such as 32 or [1, 2, 2]. Raises ValueError for others."""
+def parse_options(texts: Iterable[str]) -> dict[str, object]:
+    """Return options of the command line, each "name=value". A value is JSON's, such as 32, true or [1, 2, 2].
+
+    Raises ValueError for others, or if a name is given twice.
+    """
     options = {}
-    for name, text in texts.items():
+    for text in texts:
+        name, _, value = text.partition("=")
         try:
-            options[name] = json.loads(text)
+            if name in options:
+                raise ValueError(f"option {name} is given twice")
+            options[name] = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"option {name} is {text!r}, expected a number, true, false or [a, b]") from error
+            raise ValueError(f"option {text!r}: expected name=number, name=true, name=false or name=[a,b]") from error
     return options
 
 
