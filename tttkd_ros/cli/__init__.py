@@ -15,6 +15,7 @@ from tttkd_ros.cli.convert import convert
 from tttkd_ros.cli.demo import demo
 from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.cli.import_model import import_model
+from tttkd_ros.cli.models import models
 from tttkd_ros.cli.simulate import simulate
 from tttkd_ros.training.source_training import train_image_head, train_student
 from tttkd_ros.training.teacher_training import train_teacher
@@ -28,7 +29,7 @@ def _one_of(commands: dict[str, Any]) -> Any:
 TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
 COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
     _one_of({"simulate": simulate, "convert": convert, "import": import_model, "evaluate": evaluate,
-             "benchmark": benchmark, "build-engine": build_engine, "demo": demo}),
+             "benchmark": benchmark, "build-engine": build_engine, "models": models, "demo": demo}),
     Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
 ]
 
