@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from common import Rows, command, one_thread, spinning_lidar, table
 from rich.table import Table
-from tttkd_ros.segmenter.unet import functional
+from tttkd_ros.segmenter.sparse import functional
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.online import OnlineTTTKD

@@ -18,7 +18,7 @@ from tttkd_ros.methods import METHODS
 from tttkd_ros.segmenter import backbones
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.segmenter import Segmenter
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 from tttkd_ros.training.source_training import train_student
 
 SOURCE = '''

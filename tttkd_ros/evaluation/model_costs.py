@@ -19,7 +19,7 @@ from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
-from tttkd_ros.teacher.dinov2 import load_teacher
+from tttkd_ros.teacher.foundation_model import load_teacher
 
 INPUT_SIZE = StudentConfig.teacher_input
 STEP = TTTConfig(guard=False, steps=1, rotations=1, seconds=0.0)
