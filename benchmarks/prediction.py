@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 from common import Rows, command, one_thread, spinning_lidar, table
 from rich.table import Table
-from tttkd_ros.segmenter.sparse import functional
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.evaluation.models import load_models
 from tttkd_ros.segmenter.segmenter import Segmenter
+from tttkd_ros.segmenter.sparse import functional
 from tttkd_ros.simulation.drive import frames
 
 SIZES = 14_000, 114_000  # points: a simulated forward sector, and a whole sweep of KITTI's HDL-64E
