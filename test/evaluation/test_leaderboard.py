@@ -129,13 +129,13 @@ def test_a_comparison_counts_and_names_the_shifts():
 
 
 def test_the_run_with_the_default_settings_is_compared_with_all_others():
-    default, other = {"stride": 5, "learning_rate": 0.3, "bn_momentum": 0.0}, {"bn_momentum": 0.005}
+    default, other = {"stride": 5, "learning_rate": 0.3, "bn_momentum": 0.005}, {"bn_momentum": 0.0}
     runs = [scored("frozen", 30), scored("ttt-kd-o", 40, **default | other), scored("ttt-kd-o", 50, **default),
             scored("ttt-kd-o", 45, **default, control="no-image")]  # fmt: skip
     sentences = verdict(Leaderboard({Trial("kitti", 0): runs}, GROUPS))
     ours = "ttt-kd-o, stride 5, lr 0.3"
     assert [sentence.split(":")[0] for sentence in sentences] == [
-        f"{ours} against frozen", f"{ours} against {ours}, bn 0.005", f"{ours} against {ours}, no-image"
+        f"{ours} against frozen", f"{ours} against {ours}, bn 0", f"{ours} against {ours}, no-image"
     ]
 
 

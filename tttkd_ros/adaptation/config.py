@@ -54,7 +54,7 @@ class TTTConfig:
     enabled: bool = True
     stride: int = 5
     learning_rate: float = 0.3
-    bn_momentum: float = 0.0
+    bn_momentum: float = 0.005
     steps: int = 4
     rotations: int = 4
     seconds: float = 0.5
