@@ -88,7 +88,8 @@ def test_a_doubtful_sweep_is_rejected_however_good_the_mean_is():
     guard = Guard()
     for _ in range(ALIGNMENT_WINDOW):
         guard.check(0.05, CONFIG)
-    assert guard.check(0.015, CONFIG)
+    assert guard.check(0.001, CONFIG) == ""
+    assert guard.check(-0.001, CONFIG)
     assert guard.check(0.03, CONFIG) == ""
 
 

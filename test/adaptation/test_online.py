@@ -11,7 +11,7 @@ from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.weights import Weights
 
 # The toy teacher has nothing that neighbours differ in.
-CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=1, rotations=1, guard=False)
+CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=1, rotations=1, bn_momentum=0.0, guard=False)
 
 
 def same(first, second):

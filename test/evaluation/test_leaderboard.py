@@ -135,7 +135,7 @@ def test_the_run_with_the_default_settings_is_compared_with_all_others():
     sentences = verdict(Leaderboard({Trial("kitti", 0): runs}, GROUPS))
     ours = "ttt-kd-o, stride 5, lr 0.3"
     assert [sentence.split(":")[0] for sentence in sentences] == [
-        f"{ours} against frozen", f"{ours} against {ours}, bn 0", f"{ours} against {ours}, no-image"
+        f"{ours} against frozen", f"{ours} against {ours}, bn 0.0", f"{ours} against {ours}, no-image"
     ]
 
 

@@ -28,7 +28,7 @@ def test_a_title_has_the_settings_that_distinguish_runs():
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [("ttt-kd-o", {"steps": 4, "train_rotations": 4, "bn_momentum": 0.005, "crop": 6.4, "rotations": 3}, "ttt-kd-o"),
-     ("ttt-kd-o", {"steps": 2, "train_rotations": 1, "bn_momentum": 0.0}, "ttt-kd-o, bn 0, steps 2, rotations 1"),
+     ("ttt-kd-o", {"steps": 2, "train_rotations": 1, "bn_momentum": 0.0}, "ttt-kd-o, bn 0.0, steps 2, rotations 1"),
      ("ttt-kd", {"steps": 1}, "ttt-kd, steps 1"), ("ttt-kd", {"steps": 25}, "ttt-kd, steps 25"),
      ("tent", {"steps": 1}, "tent"), ("tent", {"steps": 4}, "tent, steps 4")],
 )

@@ -42,7 +42,7 @@ class TTTConfig:
         kd_points: maximum number of points in the loss of a step.
         min_points: minimum number of points in view of a camera.
         guard: check the alignment before each step (guard.py), and limit the steps on one scene.
-        min_alignment: minimum alignment of a sweep, and of the mean over the last ones.
+        min_alignment: minimum of the mean alignment over the last sweeps. That of a single one must not be negative.
         patience: rejections in a row after which the guard pauses adaptation.
         scene_steps: maximum number of sweeps of one scene to train on.
         source_anchoring: share of the way back to the shipped weights after each step.

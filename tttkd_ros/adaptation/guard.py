@@ -3,8 +3,8 @@
 The evidence is the alignment of a sweep before its first step: how much better the student's prediction at a point
 agrees with the teacher's patch there than with the patches around it. It needs no scale of its own. With the right
 image in the right place, every neighbour agrees less. With wrong extrinsics, some neighbour agrees more. With another
-moment's image, noise or a covered lens, it makes no difference. The alignment of one sweep is noisy, so the mean over
-several must be high enough as well.
+moment's image, noise or a covered lens, it makes no difference. The alignment of one sweep is noisy, so that of one
+sweep must only not be negative, and the mean over several must be high enough.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Guard:
         mean, minimum = fmean(self._alignments), config.min_alignment
         # A mean over few sweeps has to be higher.
         needed = minimum + abs(minimum) * (1 - len(self._alignments) / ALIGNMENT_WINDOW)
-        if mean < needed or alignment < minimum:
+        if mean < needed or alignment < min(minimum, 0.0):
             found = f"alignment {alignment:.3f}, mean {mean:.3f}, expected at least {needed:.3g}"
             domain = "they were trained in simulation only" if self._simulated else "train them for it"
             return (f"{found}: the image does not belong to this sweep, or the extrinsics are wrong, or student and "

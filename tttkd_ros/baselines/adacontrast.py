@@ -48,7 +48,7 @@ class AdaContrast(Baseline[AdaContrastState]):
     because a stream has no end for a cosine schedule.
     """
 
-    learning_rate = 2e-4
+    learning_rate = 3e-3
 
     def _init_state(self, student: Student, generator: torch.Generator) -> AdaContrastState:
         trained = list(student.requires_grad_(False).train().backbone.requires_grad_(True).parameters())

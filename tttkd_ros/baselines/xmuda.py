@@ -39,7 +39,7 @@ class XMuda(CrossModalBaseline[XMudaState]):
     heads for that. The loss has no class weights, because the target's class frequencies are not known.
     """
 
-    learning_rate = 1e-3
+    learning_rate = 3e-4
 
     def _init_state(self, student: Student, generator: torch.Generator) -> XMudaState:
         head = copy.deepcopy(self._head)

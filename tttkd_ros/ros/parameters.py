@@ -28,7 +28,7 @@ DESCRIPTIONS = {
     "kd_points": "points per step, drawn at random among those in view of a camera",
     "min_points": "a sweep with fewer points in view does not train",
     "guard": "check the alignment of image and sweep before each step",
-    "min_alignment": "minimum advantage in cosine of points' own patches over neighbours, of a sweep and on average",
+    "min_alignment": "minimum advantage in cosine of points' own patches over neighbours, mean over five sweeps",
     "patience": "rejections in a row until the guard pauses adaptation; it resumes by itself",
     "scene_steps": "maximum sweeps of one scene to train on, so that a parked robot does not overfit",
     "source_anchoring": "share of the way back to the shipped weights after each step; 0 for none",
