@@ -6,6 +6,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines.batch_norm import with_batch_statistics
 from tttkd_ros.baselines.prototypes import PrototypeHead, Prototypes, PrototypeTable, with_prototypes
 from tttkd_ros.segmenter.segmenter import Segmenter
+from tttkd_ros.segmenter.student import Student, StudentConfig
 
 CONFIG = TTTConfig(stride=1, steps=1)
 
@@ -68,3 +69,13 @@ def test_logits_are_the_mean_of_the_source_classifiers_and_the_prototypes(classi
     features = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     expected = (classifier(features) + features[:, :3] + classifier.bias) / 2  # the center is 0
     assert torch.allclose(head(features), expected, atol=1e-6)
+
+
+def test_a_linear_class_head_can_have_prototypes(town):
+    torch.manual_seed(0)
+    config = StudentConfig(voxel_size=0.3, options=dict(channels=4, levels=2), head_width=0, teacher_dim=0)
+    student = Student(config).eval()
+    points = town.frame(0).points
+    made = Segmenter(with_prototypes(student)).segment(points)
+    assert (made.labels == Segmenter(with_batch_statistics(student)).segment(points).labels).all()
+    assert Prototypes(student).step(town.frame(0), CONFIG).accepted

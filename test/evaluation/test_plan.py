@@ -9,8 +9,8 @@ from tttkd_ros.evaluation.runs import ALL, plan
 from tttkd_ros.methods import METHODS, OWN_STUDENT
 
 LISTS = {
-    "strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (TTTConfig.bn_momentum,), "steps": (TTTConfig.steps,),
-    "rotations": (TTTConfig.rotations,), "offline_steps": (2, 25),
+    "strides": (1, 5), "learning_rates": (0.1, 1.0), "bn_momenta": (TTTConfig.bn_momentum,),
+    "steps": (TTTConfig.steps,), "rotations": (TTTConfig.rotations,), "offline_steps": (2, 25),
 }  # fmt: skip
 
 

@@ -299,3 +299,8 @@ def test_a_missing_device_is_refused(folder):
 def test_an_array_that_is_no_image_is_refused(folder):
     with pytest.raises(ValueError, match="expected"):
         load(folder)([np.zeros((4, 4), np.uint8)])
+
+
+def test_a_student_without_a_teacher_head_is_named(folder):
+    with pytest.raises(ValueError, match="trained without a teacher"):
+        check_teacher(folder, dim=0, input_size=(28, 56))

@@ -62,7 +62,7 @@ class OnlineTTTKD:
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
         if not student.config.teacher_dim:
-            raise ValueError("the student has no teacher head, so it cannot be adapted to a teacher: run it frozen, or "
+            raise ValueError("the student was trained without a teacher, so it cannot adapt to one: run it frozen, or "
                              "train it jointly")
         if teacher.dim != student.config.teacher_dim:
             raise ValueError(

@@ -70,9 +70,9 @@ class PrototypeTable(nn.Module):
 class PrototypeHead(nn.Module):
     """A class head whose logits are the mean of its own and those of prototypes."""
 
-    def __init__(self, head: nn.Sequential, prototypes: PrototypeTable):
+    def __init__(self, head: nn.Module, prototypes: PrototypeTable):
         super().__init__()
-        self.hidden, self.classifier, self.prototypes = head[:-1], head[-1], prototypes
+        self.hidden, self.classifier, self.prototypes = *_split(head), prototypes
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (M, classes) of features (M, channels)."""
@@ -90,6 +90,11 @@ def with_prototypes(student: Student) -> Student:
     if isinstance(student.class_head, PrototypeHead):
         return copy.deepcopy(student)
     student = with_batch_statistics(student)
-    student.backbone.prototypes = PrototypeTable(student.class_head[-1])
+    student.backbone.prototypes = PrototypeTable(_split(student.class_head)[1])
     student.class_head = PrototypeHead(student.class_head, student.backbone.prototypes)
     return student
+
+
+def _split(head: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """Return the hidden layers of a class head, perhaps none, and its classifier."""
+    return (nn.Identity(), head) if isinstance(head, nn.Linear) else (head[:-1], head[-1])

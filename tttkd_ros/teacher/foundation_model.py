@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tttkd_ros.teacher.features import PatchFeatures
 
 
+NO_TEACHER_HEAD = ("the student was trained without a teacher, so it cannot adapt to one: name no teacher to run it "
+                   "frozen, or train it jointly")
+
+
 class FoundationModel:
     """Computes features of width `dim` of a `grid` (rows, columns) of patches. Images are resized to `input_size`."""
 
@@ -66,7 +70,12 @@ def load_teacher(source: str | Path, *, input_size: tuple[int, int], engine: str
 
 
 def check_teacher(source: str | Path, *, dim: int, input_size: tuple[int, int]) -> None:
-    """Raise ValueError if there is no such teacher, or its features are not `dim` wide. Its weights are not read."""
+    """Raise ValueError if there is no such teacher, or its features are not `dim` wide. Its weights are not read.
+
+    dim: 0 for a student without a teacher head.
+    """
+    if not dim:
+        raise ValueError(NO_TEACHER_HEAD)
     _, empty = _find(source)
     found = _describe(source, empty, input_size).dim
     if found != dim:
