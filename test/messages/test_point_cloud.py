@@ -82,6 +82,33 @@ def test_intensity_of_every_type_becomes_float32(kind):
     np.testing.assert_array_equal(intensity, values["intensity"].reshape(-1))
 
 
+@pytest.mark.parametrize(("name", "kind"), [("rgb", "<f4"), ("rgba", "<u4"), ("rgb", ">u4"), ("rgb", ">f4")])
+def test_a_packed_colour_becomes_three_numbers_up_to_one(name, kind):
+    order = kind[0]
+    dtype = [("x", f"{order}f4"), ("y", f"{order}f4"), ("z", f"{order}f4"), (name, f"{order}u4")]
+    values, message = structured(dtype, 4, 2, 5)
+    if kind.endswith("f4"):
+        message.fields[3].datatype = 7
+    packed_colour = values[name].reshape(-1).astype(np.int64)
+    expected = np.stack([packed_colour // 65536 % 256, packed_colour // 256 % 256, packed_colour % 256], 1) / 255
+    np.testing.assert_allclose(decode_cloud(message, ["rgb"]).features["rgb"], expected, rtol=1e-6)
+
+
+def test_a_colour_of_another_size_is_refused():
+    _, message = structured([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u2")], 4)
+    assert "rgb" not in decode_cloud(message).features
+    with pytest.raises(ValueError, match="field 'rgb' has datatype 4, expected UINT32"):
+        decode_cloud(message, ["rgb"])
+
+
+def test_normals_are_read_if_all_three_axes_are_there():
+    axes = [(name, "<f4") for name in ("x", "y", "z", "normal_x", "normal_y", "normal_z")]
+    values, message = structured(axes, 4, 2)
+    expected = np.stack([values[name].reshape(-1) for name in ("normal_x", "normal_y", "normal_z")], 1)
+    np.testing.assert_array_equal(decode_cloud(message, ["normal"]).features["normal"], expected)
+    assert not decode_cloud(structured(axes[:5], 4)[1], ["normal"]).features
+
+
 def test_cloud_without_intensity_has_none():
     decoded = decode_cloud(packed(np.ones((2, 3))))
     assert decoded.intensity is None

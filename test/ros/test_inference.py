@@ -29,13 +29,14 @@ class Pipeline:
         self.started = threading.Event()
         self.failing = set()
         self.build_frames = []
-        self.points = []
+        self.points, self.features = [], []
         self.beside_step = False
 
-    def segment(self, points):
+    def segment(self, points, features):
         self.started.set()
         self.go.wait(10)
         self.points.append(points)
+        self.features.append(features)
         if len(self.points) in self.failing:
             raise RuntimeError("out of memory")
         return Prediction(np.zeros(len(points), np.uint8), np.ones(len(points), np.float32), 3)
@@ -56,17 +57,28 @@ def outcome():
 
 
 @pytest.fixture
-def inference(pipeline, outcome):
-    upside_down = np.diag([1.0, -1.0, -1.0])
-    inference = Inference(
-        pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append, outcome["statistics"],
-        ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
-        queue_size=2, max_bytes=100_000, governor=Governor(60.0),
-        level=lambda frame, stamp: upside_down if stamp == 7 else None,
-    )
-    yield inference
+def start(pipeline, outcome):
+    """start(features): an inference thread for a student that takes these."""
+    upside_down, threads = np.diag([1.0, -1.0, -1.0]), []
+
+    def start(features=()):
+        threads.append(Inference(
+            pipeline, OUTDOOR.palette, None, outcome["published"].append, outcome["after"].append,
+            outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
+            queue_size=2, max_bytes=100_000, governor=Governor(60.0),
+            level=lambda frame, stamp: upside_down if stamp == 7 else None, features=features,
+        ))
+        return threads[-1]
+
+    yield start
     pipeline.go.set()
-    inference.close()
+    for inference in threads:
+        inference.close()
+
+
+@pytest.fixture
+def inference(start):
+    return start()
 
 
 def stamps(answers):
@@ -103,6 +115,23 @@ def test_a_sweep_is_levelled_before_it_is_segmented(inference, pipeline, outcome
     assert np.array_equal(turned, as_sent * [1, -1, -1]) and (as_sent != turned).any()
     first, second = (answer.data for answer in outcome["published"])
     assert first == second  # the answer keeps the sensor's frame
+
+
+def test_the_student_gets_the_features_that_it_takes(start, pipeline, outcome, ros):
+    pipeline.go.set()
+    start(["intensity", "position"]).submit(serialize_message(ros.cloud(1)))
+    wait_for(lambda: outcome["after"])
+    (features,), (labelled,) = pipeline.features, outcome["after"]
+    assert list(features) == ["intensity"] and features["intensity"].shape == (len(pipeline.points[0]),)
+    assert labelled.features["intensity"] is features["intensity"]  # training gets the same
+
+
+def test_a_cloud_without_a_feature_that_the_student_takes_is_refused_by_name(start, pipeline, outcome, ros):
+    pipeline.go.set()
+    start(["rgb"]).submit(serialize_message(ros.cloud(1)))
+    wait_for(lambda: outcome["warnings"])
+    assert "the student takes rgb of every point, but the cloud has only the features" in outcome["warnings"][0]
+    assert not outcome["published"]
 
 
 def test_a_failure_is_reported_and_the_next_sweep_is_labelled(inference, pipeline, outcome, ros):

@@ -218,7 +218,7 @@ def _colour(layout: _Layout) -> np.ndarray | None:
     name = next((name for name in ("rgb", "rgba") if name in layout.point.fields), None)
     if name is None:
         return None
-    if SIZES[datatype := layout.point.field(name).datatype] != 4:
+    if layout.size and SIZES[datatype := layout.point.field(name).datatype] != 4:
         raise ValueError(f"cloud field {name!r} has datatype {datatype}, expected UINT32 (6) or FLOAT32 (7) with the "
                          "bytes of a packed colour")
     words = layout.values(name).view("<u4" if layout.values(name).dtype.isnative else ">u4").astype(np.uint32)
