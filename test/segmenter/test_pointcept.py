@@ -198,3 +198,19 @@ def test_the_command_says_in_one_line_what_is_wrong(monkeypatch, capsys, tmp_pat
         run(monkeypatch, tmp_path / "nothing.pth", tmp_path / "out", "--backbone", "spunet34c", "--class-set",
             "semantickitti19", "--inputs", "position", 1)
     assert capsys.readouterr().err.startswith("tttkd: no checkpoint at ")
+
+
+def test_a_ptv3_becomes_a_student_with_the_same_weights(tmp_path):
+    torch.manual_seed(0)
+    options = dict(channels=(16, 32), depths=(1, 1), heads=(1, 2), decoder_channels=(32,), decoder_depths=(1,),
+                   decoder_heads=(2,), strides=(2,))
+    config = StudentConfig(class_set="nuscenes16", voxel_size=0.1, backbone="ptv3", inputs=INPUTS, head_width=0,
+                           teacher_dim=0, options=options)
+    student = Student(config).eval()
+    state = {"module." + name.replace("class_head", "seg_head"): tensor
+             for name, tensor in student.state_dict().items() if name != "teacher_mean"}
+    torch.save({"state_dict": state}, tmp_path / "ptv3.pth")
+    result = imported(tmp_path / "ptv3.pth", "ptv3", "nuscenes16")
+    assert result.config == config
+    expected = student.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in result.state_dict().items())

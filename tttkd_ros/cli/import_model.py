@@ -21,7 +21,7 @@ def import_model(
         project: the one that made the checkpoint.
         checkpoint: its file, Pointcept's .pth.
         out: student checkpoint to write.
-        backbone: network of the checkpoint: spunet34c for SpUNet-v1m1.
+        backbone: network of the checkpoint: spunet34c for SpUNet-v1m1, ptv3 for PT-v3m1.
         class_set: its classes, such as semantickitti19 or nuscenes16.
         inputs: features of a point in the order of the training (feat_keys; position is coord, intensity is strength),
             each with what its values are multiplied by. Pointcept divides the strength of nuScenes by 255; 0.00392 does
