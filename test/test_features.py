@@ -49,6 +49,17 @@ def test_a_missing_feature_and_one_of_another_width_are_named():
         select(("rgb",), points, {"rgb": np.ones(len(points))})
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_counts_as_0_and_spoils_no_other_point(bad):
+    config = StudentConfig(voxel_size=0.5, options=dict(channels=4, levels=2), inputs={"normal": 1.0})
+    points, normals = RANDOM.uniform(-5, 5, (100, 3)).astype(np.float32), np.ones((100, 3), np.float32)
+    normals[7] = bad
+    student = Student(config).eval()
+    cloud = student.points(points, {"normal": normals})
+    assert not cloud.features["normal"][7].any() and cloud.features["normal"].sum() == 99 * 3
+    assert student(cloud).isfinite().all()
+
+
 def test_normals_turn_with_the_points_and_colours_do_not():
     normals = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
     points = Points(torch.randn(50, 3), {"normal": normals, "rgb": torch.rand(50, 3)})

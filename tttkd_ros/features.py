@@ -21,7 +21,8 @@ def select(names: Mapping[str, float] | tuple[str, ...], points: np.ndarray,
            features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return (N, C) float32 of each named feature, except "position", and estimate missing normals.
 
-    points: (N, 3), metres, z up. features: (N,) or (N, C) each. Raises ValueError if one is missing or of another size.
+    points: (N, 3), metres, z up. features: (N,) or (N, C) each. A value that is not finite becomes 0: it would spread
+    to all points around. Raises ValueError if a feature is missing or of another size.
     """
     chosen = {}
     for name in names:
@@ -35,7 +36,7 @@ def select(names: Mapping[str, float] | tuple[str, ...], points: np.ndarray,
             raise ValueError(missing([name], features))
         if values.shape[1] != WIDTHS[name]:
             raise ValueError(f"{name} has {values.shape[1]} numbers per point, expected {WIDTHS[name]}")
-        chosen[name] = values
+        chosen[name] = np.where(np.isfinite(values), values, np.float32(0))
     return chosen
 
 

@@ -168,6 +168,18 @@ def test_a_label_field_of_the_sweeps_is_the_truth_if_there_is_no_truth_topic(mak
     np.testing.assert_array_equal(read.labels, labels)
 
 
+def test_an_odd_colour_is_left_out_and_the_points_are_read(make, write_messages):
+    field = make("sensor_msgs/msg/PointField", name="rgb", offset=12, datatype=2, count=3)
+    data = np.zeros((2, 15), np.uint8)
+    data[:, :12] = np.ones((2, 3), "<f4").view(np.uint8)
+    message = make.cloud(
+        START, np.ones((2, 3), np.float32), fields=[*make.cloud(START, POINTS).fields, field], point_step=15,
+        row_step=30, data=data.reshape(-1),
+    )  # fmt: skip
+    (read,) = BagReader(write_messages([("/lidar/points", CLOUD, message, START)])).frames()
+    assert read.points.tolist() == [[1, 1, 1]] * 2 and "rgb" not in read.features
+
+
 @pytest.fixture
 def with_label_field(make, write_messages):
     """`with_label_field(labels)`: a bag of one sweep whose points are x, y, z and a label of that array's type."""

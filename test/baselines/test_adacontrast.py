@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.baselines import adacontrast
 from tttkd_ros.baselines.adacontrast import AdaContrast, contrastive_loss, vote_pseudo_labels
-from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.student import Student, StudentConfig
 
 CONFIG = TTTConfig(stride=1, steps=1)
 
@@ -81,3 +82,16 @@ def test_the_contrastive_loss_is_infonce_with_a_temperature_of_0_07():
     query, key, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.6]]), torch.tensor([[0.6, 0.8]])
     loss = contrastive_loss(query, key, torch.tensor([0]), other, torch.tensor([1])).item()
     assert loss == pytest.approx(math.log(1 + math.exp((0.6 - 0.8) / 0.07)), rel=1e-5)
+
+
+def test_a_network_that_draws_at_random_in_training_does_not_while_it_adapts(town):
+    options = dict(channels=(16, 32), depths=(1, 1), heads=(1, 2), decoder_channels=(16,), decoder_depths=(1,),
+                   decoder_heads=(1,), strides=(2,), patch_size=64, drop_path=0.5)
+    torch.manual_seed(0)
+    student = Student(StudentConfig(voxel_size=0.3, backbone="ptv3", options=options)).eval()
+    before = torch.get_rng_state()
+    adapter = AdaContrast(student)
+    assert adapter.step(town.frame(0), CONFIG).accepted
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not adapter._state.student.backbone.training
+    assert all(norm.training for norm in norms(adapter._state.student.backbone))

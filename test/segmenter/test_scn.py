@@ -15,16 +15,8 @@ def test_the_default_has_the_size_of_xmudas():
     assert round(parameters / 1e6, 1) == 2.7
 
 
-def test_prepared_pairs_give_the_result_of_spconvs_own(monkeypatch):
-    net = network().eval()
-    voxels = voxelise([torch.rand(300, 3) * 3, torch.rand(200, 3)], 0.1, multiple=4)
-    with torch.no_grad():
-        prepared = net(voxels)
-        monkeypatch.setattr("tttkd_ros.segmenter.neighbours.index_pairs", lambda *_: {})
-        voxels.pairs.clear()
-        expected = net(voxels)
-    assert prepared.abs().max() > 1e-3
-    torch.testing.assert_close(prepared, expected)
+def test_prepared_pairs_give_the_result_of_spconvs_own(check_pairs):
+    check_pairs(network().eval(), [torch.rand(300, 3) * 3, torch.rand(200, 3)])
 
 
 def test_clouds_of_a_batch_are_independent():

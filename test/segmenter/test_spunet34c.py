@@ -48,16 +48,8 @@ def test_clouds_of_a_batch_are_independent():
         torch.testing.assert_close(net(both)[both.row[300:]], net(alone)[alone.row])
 
 
-def test_prepared_pairs_give_the_result_of_spconvs_own(monkeypatch):
-    net = network().eval()
-    voxels = net.prepare([cloud(), cloud(200, 1)])
-    with torch.no_grad():
-        prepared = net(voxels)
-        monkeypatch.setattr("tttkd_ros.segmenter.neighbours.index_pairs", lambda *_: {})
-        voxels.pairs.clear()
-        expected = net(voxels)
-    assert prepared.abs().max() > 1e-3
-    torch.testing.assert_close(prepared, expected)
+def test_prepared_pairs_give_the_result_of_spconvs_own(check_pairs):
+    check_pairs(network().eval(), [cloud(), cloud(200, 1)])
 
 
 def test_equal_input_gives_equal_output():

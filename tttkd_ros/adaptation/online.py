@@ -26,6 +26,7 @@ from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import rotations
 from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite, total_norm
+from tttkd_ros.teacher.foundation_model import NO_TEACHER_HEAD
 
 
 @dataclass
@@ -62,8 +63,7 @@ class OnlineTTTKD:
 
     def __init__(self, student: Student, teacher: Teacher, seed: int = 0):
         if not student.config.teacher_dim:
-            raise ValueError("the student was trained without a teacher, so it cannot adapt to one: run it frozen, or "
-                             "train it jointly")
+            raise ValueError(NO_TEACHER_HEAD)
         if teacher.dim != student.config.teacher_dim:
             raise ValueError(
                 f"the teacher has {teacher.dim} features, but the student was trained with one of "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from tttkd_ros.bags.bag_cameras import BagCamera, CameraReading, find_cameras
 from tttkd_ros.bags.labelled import decode_labels, find_truth, has_labels
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
-from tttkd_ros.features import WIDTHS
 from tttkd_ros.frame import Frame, View, truth_of_returns
 from tttkd_ros.geometry.mounting import BASE_FRAME, Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
@@ -24,7 +23,7 @@ from tttkd_ros.messages.calibrated_camera import CalibratedCamera
 from tttkd_ros.messages.clocks import image_time
 from tttkd_ros.messages.image import decode_image
 from tttkd_ros.messages.matching import TOLERANCE_S, ScanStamp, StampMatcher, Unmatched
-from tttkd_ros.messages.point_cloud import decode_cloud
+from tttkd_ros.messages.point_cloud import decode_cloud, decode_features
 from tttkd_ros.messages.point_times import point_times
 from tttkd_ros.messages.stamps import SECOND
 
@@ -141,7 +140,7 @@ class BagReader:
     ) -> Frame:
         try:
             message = bag.decode(record)
-            cloud = decode_cloud(message, WIDTHS)
+            cloud = decode_cloud(message)
             labels = decode_labels(message) if self._own_labels and has_labels(message) else None
         except ValueError as error:
             raise ValueError(f"bag {self.path}, sweep stamped {sweep.stamp}: {error}") from error
@@ -159,13 +158,11 @@ class BagReader:
                 reading.warn_once(camera.name, problem)
         if self._truth_topic is not None:
             labels = self._labels(bag, matcher, sweep, len(cloud.points))
-        times = partial(point_times, message, unit=self._time_unit)
+        times = cache(partial(point_times, message, unit=self._time_unit))
         deskewed = self._compensation.deskewed(lidar, sweep.stamp, cloud.points, times) if views else None
         # Copies, so that a frame in use does not hold its whole message in memory.
         labels = None if labels is None else truth_of_returns(labels, cloud.points)
-        features = {name: values.copy() for name, values in cloud.features.items()}
-        with suppress(ValueError):  # an odd time is no reason to refuse a sweep whose points are in order
-            features |= {} if (seconds := times()) is None else {"time": seconds.astype(np.float32)}
+        features = {name: values.copy() for name, values in cloud.features.items()} | _further(message, times)
         return Frame(
             sweep.stamp, cloud.points, tuple(views), features, labels, deskewed=deskewed,
             level=self._mounting.level(lidar.frame, sweep.stamp, lidar.time), frame_id=lidar.frame, missing=missing,
@@ -200,6 +197,17 @@ class BagReader:
         except ValueError as error:
             raise ValueError(f"bag {self.path}, truth stamped {truth.stamp}: {error}") from error
         return labels
+
+
+def _further(message, times: Callable[[], np.ndarray | None]) -> dict[str, np.ndarray]:
+    """The features besides intensity. An odd one is left out: it is no reason to refuse points that are in order."""
+    found = {}
+    for name in ("rgb", "normal"):
+        with suppress(ValueError):
+            found |= decode_features(message, [name])
+    with suppress(ValueError):
+        found |= {} if (seconds := times()) is None else {"time": seconds.astype(np.float32)}
+    return found
 
 
 def _per_camera(offsets: Sequence[int], cameras: Sequence[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from tttkd_ros.baselines.augmentation import strong_augmentation, weak_augmentation
 from tttkd_ros.baselines.baseline import AdaptationInput, Baseline, BaselineState, gradient_step
-from tttkd_ros.baselines.batch_norm import ema_update
+from tttkd_ros.baselines.batch_norm import ema_update, follow_batches
 from tttkd_ros.segmenter.student import Student
 
 MOMENTUM = 0.999  # of the momentum encoder
@@ -51,7 +51,8 @@ class AdaContrast(Baseline[AdaContrastState]):
     learning_rate = 3e-3
 
     def _init_state(self, student: Student, generator: torch.Generator) -> AdaContrastState:
-        trained = list(student.requires_grad_(False).train().backbone.requires_grad_(True).parameters())
+        follow_batches(student.requires_grad_(False))
+        trained = list(student.backbone.requires_grad_(True).parameters())
         optimiser = torch.optim.SGD(trained, self.learning_rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
         channels, classes = student.backbone.channels, len(student.config.classes)
         empty = student.teacher_mean.new_empty(0, channels)

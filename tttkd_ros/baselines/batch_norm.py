@@ -13,6 +13,14 @@ from tttkd_ros.segmenter.backbones.base import gradients_only
 from tttkd_ros.segmenter.student import Student
 
 
+def follow_batches(module: nn.Module) -> nn.Module:
+    """Let BatchNorm normalise with the statistics of the batch, which its running statistics follow, and everything
+    else compute as in evaluation. Return the module."""
+    for norm in norms(gradients_only(module)):
+        norm.train()
+    return module
+
+
 def train_affine_only(*modules: nn.Module) -> list[nn.Parameter]:
     """Freeze all but the scale and shift of every BatchNorm and LayerNorm, and return those.
 
@@ -20,9 +28,7 @@ def train_affine_only(*modules: nn.Module) -> list[nn.Parameter]:
     """
     trained = []
     for module in modules:
-        gradients_only(module.requires_grad_(False))
-        for norm in norms(module):
-            norm.train()
+        follow_batches(module.requires_grad_(False))
         for norm in module.modules():
             if isinstance(norm, (nn.BatchNorm1d, nn.LayerNorm)):
                 trained += [parameter.requires_grad_() for parameter in norm.parameters()]

@@ -60,12 +60,16 @@ def decode_cloud(msg, names: Iterable[str] = ("intensity",)) -> Cloud:
     Raises ValueError if x, y or z is missing, a field does not fit the layout, or the data are too short.
     """
     layout = _Layout(msg)
-    features = {name: read(layout) for name, read in _FEATURES.items() if name in names}
-    features = {name: values for name, values in features.items() if values is not None}
+    features = _features(layout, names)
     if not layout.size:  # drivers may leave the fields of an empty cloud unset
         return Cloud(np.zeros((0, 3), np.float32), features)
     axes, packed = layout.point.coordinates
     return Cloud(layout.points(axes, packed), features)
+
+
+def decode_features(msg, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the named features that a PointCloud2 has, see `decode_cloud`. Raises ValueError if one does not fit."""
+    return _features(_Layout(msg), names)
 
 
 def decode_field(msg, name: str) -> np.ndarray:
@@ -206,6 +210,11 @@ class _Layout:
         if words:
             shape, strides = (*shape, words), (*strides, 4)
         return np.ndarray(shape, dtype, np.frombuffer(self.data, np.uint8), offset, strides)
+
+
+def _features(layout: _Layout, names: Iterable[str]) -> dict[str, np.ndarray]:
+    found = {name: read(layout) for name, read in _FEATURES.items() if name in names}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _intensity(layout: _Layout) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from tttkd_ros.adaptation.targets import Targets, Teacher, teacher_targets
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.features import select
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.points import Points
@@ -100,6 +101,20 @@ def labelled_targets(
             for frame in frames(world, seed, frames_per_drive, DriveProfile(period=seconds)):
                 yield frame, teacher_targets(frame, teacher, generator), generator
                 bar.advance(task)
+
+
+def labelled_features(
+    world: str, teacher: Teacher, seeds: range, images_per_drive: int, points: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for each image of one drive per seed, 3 s apart, the teacher's features (M, D) at visible, labelled points
+    and their labels (M,) int64. M is at most `points`, drawn at random."""
+    for frame, targets, generator in labelled_targets(
+        world, teacher, seeds, images_per_drive, seconds=3.0, title=f"{world} images"
+    ):
+        label = torch.from_numpy(frame.labels)[targets.index].long()
+        labelled = torch.nonzero(label != UNLABELLED)[:, 0]
+        chosen = labelled[torch.randperm(len(labelled), generator=generator)[:points]]
+        yield targets.features[chosen], label[chosen]
 
 
 def augment(points: Points, generator: np.random.Generator) -> Points:

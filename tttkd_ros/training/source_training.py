@@ -19,7 +19,7 @@ from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.simulation.seeds import training_seeds
 from tttkd_ros.teacher.foundation_model import load_teacher, nearest_input_size
 from tttkd_ros.teacher.image_head import ImageHead, save_image_head
-from tttkd_ros.training.examples import INPUT_SIZE, Batch, Batches, labelled_targets, student_examples
+from tttkd_ros.training.examples import INPUT_SIZE, Batch, Batches, labelled_features, student_examples
 from tttkd_ros.training.loop import print_digest, train
 
 if TYPE_CHECKING:
@@ -174,14 +174,8 @@ def train_image_head(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     foundation = load_teacher(teacher, input_size=nearest_input_size(teacher, INPUT_SIZE), engine="eager")
-    examples = []
-    for frame, targets, generator in labelled_targets(
-        world, foundation, seeds, images_per_drive, seconds=3.0, title="images"
-    ):
-        label = torch.from_numpy(frame.labels)[targets.index].long()
-        labelled = torch.nonzero(label != UNLABELLED)[:, 0]
-        chosen = labelled[torch.randperm(len(labelled), generator=generator)[:points]]
-        examples.append((targets.features[chosen].half(), label[chosen]))
+    examples = [(each.half(), label) for each, label in
+                labelled_features(world, foundation, seeds, images_per_drive, points)]
     features, labels = (torch.cat(parts) for parts in zip(*examples, strict=True))
     # Its statistics are those of the whole source.
     head = ImageHead(OUTDOOR.name, foundation.dim, foundation.name).eval()
