@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image  # comes with matplotlib
 
 WIDTH = 900  # pixels
-COLOURS = 256
+COLOURS = 192
 
 for name in map(Path, sys.argv[1:]):
     with Image.open(name) as picture:
