@@ -74,7 +74,7 @@ setup(
         (str(SHARE), ["package.xml"]),
         *shared_files("launch", "config", "models"),
     ],
-    package_data={f"{NAME}.evaluation": ["*.jinja"]},
+    package_data={NAME: ["class_sets/*.yaml"], f"{NAME}.evaluation": ["*.jinja"]},
     zip_safe=True,
     python_requires=">=3.10,<3.13",
     install_requires=REQUIRES,

@@ -1,21 +1,76 @@
-"""Class sets: names and colours of the class ids."""
+"""Class sets: names and colours of the class ids, and which classes of data sets and of other sets they stand for.
+
+    name: street3
+    classes:                          # in the order of their ids, from 0
+      vehicle: {colour: [0, 110, 255], from: {semantickitti: [car, truck], outdoor10: [car, truck]}}
+      ground: {colour: [150, 90, 150], from: {semantickitti: [road], outdoor10: [road, sidewalk]}}
+      sign: {colour: [255, 0, 0]}     # without `from`: labelled in this set alone
+    ignored: {semantickitti: [unlabeled, outlier]}   # become unlabelled
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from reprlib import repr as short
 
 import numpy as np
+import yaml
 
 UNLABELLED = 255  # no class; losses and metrics ignore it
+BUILT_IN = Path(__file__).with_name("class_sets")
 
 
 @dataclass(frozen=True)
 class ClassSet:
-    """Names in id order, and an RGB colour (0..255) for each."""
+    """Names in id order, an RGB colour (0..255) for each, and the classes of data sets and other sets by section.
+
+    groups: section -> its class -> the class of this set. ignored: section -> its classes that become unlabelled.
+    """
 
     name: str
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, content: object) -> ClassSet:
+        """Make the class set of a file's content. Raises ValueError with the first problem."""
+        content = _mapping(content, "the file", {"name", "classes", "ignored"})
+        name, classes = _text(content.get("name"), "name"), _mapping(content.get("classes"), "classes")
+        if not 0 < len(classes) <= UNLABELLED:
+            raise ValueError(f"it has {len(classes)} classes, expected 1 to {UNLABELLED}")
+        colours, groups = [], {}
+        for own, entry in classes.items():
+            entry = _mapping(entry, f"class {short(_text(own, 'a class'))}", {"colour", "from"})
+            colours.append(_colour(entry.get("colour"), own))
+            for section, members in _sections(entry.get("from", {}), f"'from' of class {own!r}"):
+                group = groups.setdefault(section, {})
+                for member in members:
+                    if member in group:
+                        raise ValueError(f"{section}'s {member!r} is in {group[member]!r} and again in {own!r}: list "
+                                         "it once")
+                    group[member] = own
+        ignored = dict(_sections(content.get("ignored", {}), "'ignored'"))
+        for section, members in ignored.items():
+            for member in members:
+                if members.count(member) > 1 or member in groups.get(section, {}):
+                    raise ValueError(f"{section}'s {member!r} is ignored and listed once more: list it once")
+        return cls(name, tuple(classes), tuple(colours), groups, ignored)
+
+    @property
+    def content(self) -> dict:
+        """What `parse` makes this set of: plain values, as in a file."""
+        classes = {}
+        for own, colour in zip(self.names, self.colours, strict=True):
+            members = {section: [member for member, name in group.items() if name == own]
+                       for section, group in self.groups.items()}
+            classes[own] = {"colour": list(colour), "from": {section: found for section, found in members.items()
+                                                             if found}}
+        ignored = {section: list(members) for section, members in self.ignored.items()}
+        return {"name": self.name, "classes": classes, "ignored": ignored}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -28,32 +83,77 @@ class ClassSet:
         return palette
 
 
-# The ten classes that A2D2 and SemanticKITTI share (TTT-KD, outdoor experiments; the mapping is xMUDA's).
-OUTDOOR = ClassSet(
-    "outdoor10",
-    ("car", "truck", "bike", "person", "road", "parking", "sidewalk", "building", "nature", "other-objects"),
-    ((0, 110, 255), (120, 40, 200), (0, 220, 220), (255, 40, 40), (150, 90, 150), (255, 150, 255), (220, 30, 200),
-     (255, 200, 0), (40, 170, 60), (255, 120, 40)),
-)
+def built_in_class_sets() -> list[str]:
+    """The names of the class sets that ship with this package."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
-# The classes of the single-scan benchmark of SemanticKITTI, with the colours of its API.
-SEMANTIC_KITTI = ClassSet(
-    "semantickitti19",
-    ("car", "bicycle", "motorcycle", "truck", "other-vehicle", "person", "bicyclist", "motorcyclist", "road", "parking",
-     "sidewalk", "other-ground", "building", "fence", "vegetation", "trunk", "terrain", "pole", "traffic-sign"),
-    ((100, 150, 245), (100, 230, 245), (30, 60, 150), (80, 30, 180), (0, 0, 255), (255, 30, 30), (255, 40, 200),
-     (150, 30, 90), (255, 0, 255), (255, 150, 255), (75, 0, 75), (175, 0, 75), (255, 200, 0), (255, 120, 50),
-     (0, 175, 0), (135, 60, 0), (150, 240, 80), (255, 240, 150), (255, 0, 0)),
-)
 
-# The classes of the lidarseg challenge of nuScenes, with the colours of its devkit.
-NUSCENES = ClassSet(
-    "nuscenes16",
-    ("barrier", "bicycle", "bus", "car", "construction_vehicle", "motorcycle", "pedestrian", "traffic_cone", "trailer",
-     "truck", "driveable_surface", "other_flat", "sidewalk", "terrain", "manmade", "vegetation"),
-    ((112, 128, 144), (220, 20, 60), (255, 127, 80), (255, 158, 0), (233, 150, 70), (255, 61, 99), (0, 0, 230),
-     (47, 79, 79), (255, 140, 0), (255, 99, 71), (0, 207, 191), (175, 0, 75), (75, 0, 75), (112, 180, 60),
-     (222, 184, 135), (0, 175, 0)),
-)
+def load_class_set(name_or_path: str | Path) -> ClassSet:
+    """Load a built-in class set by its name, or one of a YAML file. Raises ValueError with the file and the problem."""
+    built_in = str(name_or_path) in built_in_class_sets()
+    path = BUILT_IN / f"{name_or_path}.yaml" if built_in else Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"class set {str(name_or_path)!r} is neither a file nor one of "
+                         f"{', '.join(built_in_class_sets())}")
+    try:
+        return ClassSet.parse(_read(path))
+    except ValueError as error:
+        raise ValueError(f"class set {path}: {error}") from error
 
-CLASS_SETS = {class_set.name: class_set for class_set in (OUTDOOR, SEMANTIC_KITTI, NUSCENES)}
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice. YAML's own loaders keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{key!r} occurs twice in one mapping: name it once")
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> object:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
+    except (OSError, TypeError, AttributeError, RecursionError) as error:  # PyYAML raises more than its own errors
+        raise ValueError(f"it cannot be read ({error!r})") from error
+
+
+def _mapping(value: object, what: str, keys: set[str] | None = None) -> dict:
+    """Check a mapping, and that it has no other than these keys."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is {short(value)}, expected a mapping")
+    unknown = [key for key in value if keys is not None and key not in keys]
+    if unknown:
+        raise ValueError(f"{what} has the unknown key {short(unknown[0])}, expected {', '.join(sorted(keys))}")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"{what} is {short(value)}, expected a name on one line (quote it if YAML reads it as a "
+                         "number or yes or no)")
+    return value
+
+
+def _colour(value: object, own: str) -> tuple[int, int, int]:
+    if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(
+        type(part) is int and 0 <= part <= 255 for part in value
+    ):
+        raise ValueError(f"the colour of class {own!r} is {short(value)}, expected red, green and blue from 0 to 255")
+    return tuple(value)
+
+
+def _sections(value: object, what: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield a data set or class set, and its classes that are listed."""
+    for section, members in _mapping(value, what).items():
+        if not isinstance(members, (list, tuple)):
+            raise ValueError(f"{what} has {short(members)} for {short(section)}, expected a list of its classes")
+        where = f"{what}, {_text(section, 'a data set')}"
+        yield section, tuple(_text(member, f"a class in {where}") for member in members)
+
+
+OUTDOOR = load_class_set("outdoor10")
+CLASS_SETS = {name: load_class_set(name) for name in built_in_class_sets()}

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tttkd_ros.datasets.class_maps import A2D2
+from tttkd_ros.classes import OUTDOOR
 
 RIGID = (
     "0.00042768 -0.99996722 -0.00808449 -0.012 -0.00721063 0.00808120 -0.99994132 -0.054 "
@@ -146,7 +146,7 @@ def a2d2(tmp_path):
               "Resolution": [width, height], "view": view}
     folder.mkdir()
     (folder / "cams_lidars.json").write_text(json.dumps({"cameras": {"front_center": camera}}))
-    names = [name for group in A2D2.values() for name in group] + ["Sky"]
+    names = list(OUTDOOR.groups["a2d2"]) + ["Sky"]
     colours = {"Car 1": 0xFF0000, "RD normal street": 0xFF00FF}
     class_list = {f"#{colours.get(name, 0x010101 * (index + 1)):06x}": name for index, name in enumerate(names)}
     (folder / "class_list.json").write_text(json.dumps(class_list))

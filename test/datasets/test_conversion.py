@@ -185,9 +185,9 @@ def test_parts_of_unknown_source_are_not_reused(semantickitti, tmp_path, caplog,
         ("kitti_drive", "oxts/data/0000000001.txt", "116.0", "117.0"),
         ("nuscenes", "v1.0-mini/calibrated_sensor.json", "5.0", "6.0"),
         ("nuscenes", "v1.0-mini/ego_pose.json", "400.0", "401.0"),
-        ("nuscenes", "v1.0-mini/category.json", "vehicle.car", "vehicle.van"),
+        ("nuscenes", "v1.0-mini/category.json", "vehicle.car", "vehicle.truck"),
         ("a2d2", "cams_lidars.json", "1.7", "1.8"),
-        ("a2d2", "class_list.json", "Sky", "Sea"),
+        ("a2d2", "class_list.json", "Sky", "Tractor"),
     ],
 )
 def test_inputs_depend_on_calibration_times_poses_and_classes(request, dataset, name, old, new):

@@ -7,6 +7,7 @@ import torch
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.datasets.class_maps import SEMANTIC_KITTI_IDS, ClassMap
 from tttkd_ros.datasets.conversion import write_bag
 from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti, read_classes
 from tttkd_ros.frame import Frame
@@ -119,7 +120,7 @@ def test_an_incomplete_table_is_refused(semantickitti, name, text, words):
 def test_labels_of_another_data_set_are_refused(tmp_path):
     np.array([10, 5], "<u4").tofile(tmp_path / "000000.label")
     with pytest.raises(ValueError, match="000000.label: label 5 is not one of .*is it SemanticKITTI's"):
-        read_classes(tmp_path / "000000.label", 2)
+        read_classes(tmp_path / "000000.label", 2, ClassMap(SEMANTIC_KITTI_IDS, "semantickitti", OUTDOOR))
 
 
 def class_counts(labels):
@@ -149,47 +150,47 @@ def write_labels(folder, names):
 
 def test_numbered_label_files_belong_to_the_sweeps_in_order(tmp_path):
     write_labels(tmp_path, ["8", "10"])
-    frames = list(LabelFiles(tmp_path, 2).truth(iter(make_frames(2))))
+    frames = list(LabelFiles(tmp_path, 2, OUTDOOR).truth(iter(make_frames(2))))
     assert [frame.labels.tolist() for frame in frames] == [[0, UNLABELLED], [1, UNLABELLED]]
 
 
 def test_label_files_named_for_stamps_belong_to_these_sweeps(tmp_path):
     frames = make_frames(3)
     write_labels(tmp_path, [frames[2].stamp])
-    found = list(LabelFiles(tmp_path, 3).truth(iter(frames)))
+    found = list(LabelFiles(tmp_path, 3, OUTDOOR).truth(iter(frames)))
     assert [None if frame.labels is None else frame.labels.tolist() for frame in found] == [None, None, [0, UNLABELLED]]
 
 
 def test_label_files_named_for_other_stamps_are_refused(tmp_path):
     write_labels(tmp_path, [1_600_000_000 * 10**9])
     with pytest.raises(ValueError, match="named for the stamp of a sweep"):
-        list(LabelFiles(tmp_path, 3).truth(iter(make_frames(3))))
+        list(LabelFiles(tmp_path, 3, OUTDOOR).truth(iter(make_frames(3))))
 
 
 def test_another_number_of_label_files_is_refused_except_for_a_bag_that_is_cut_short(tmp_path):
     write_labels(tmp_path, ["000000", "000001"])
     for sweeps, complete in ((1, True), (3, True), (3, False)):
         with pytest.raises(ValueError, match=f"labels of 2 sweeps, but the bag has {sweeps}"):
-            LabelFiles(tmp_path, sweeps, complete=complete)
-    (frame,) = LabelFiles(tmp_path, 1, complete=False).truth(iter(make_frames(1)))
+            LabelFiles(tmp_path, sweeps, OUTDOOR, complete=complete)
+    (frame,) = LabelFiles(tmp_path, 1, OUTDOOR, complete=False).truth(iter(make_frames(1)))
     assert frame.labels.tolist() == [0, UNLABELLED]
 
 
 def test_labels_for_another_number_of_points_are_refused(tmp_path):
     write_labels(tmp_path, ["000000"])
     with pytest.raises(ValueError, match="000000.label holds 8 bytes, expected 12: one label for each"):
-        list(LabelFiles(tmp_path, 1).truth(iter(make_frames(1, points=3))))
+        list(LabelFiles(tmp_path, 1, OUTDOOR).truth(iter(make_frames(1, points=3))))
 
 
 def test_a_folder_without_label_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no labels: expected files such as 000000.label"):
-        LabelFiles(tmp_path, 1)
+        LabelFiles(tmp_path, 1, OUTDOOR)
 
 
 def test_label_files_replace_other_truth(tmp_path):
     write_labels(tmp_path, ["000000"])
     frame = replace(make_frames(1)[0], labels=np.full(2, 9, np.uint8))
-    (found,) = LabelFiles(tmp_path, 1).truth(iter([frame]))
+    (found,) = LabelFiles(tmp_path, 1, OUTDOOR).truth(iter([frame]))
     assert found.labels.tolist() == [0, UNLABELLED]
 
 
@@ -198,7 +199,7 @@ def test_labels_of_points_that_are_no_return_are_ignored(tmp_path, missing):
     np.array([10, 18], "<u4").tofile(tmp_path / "000000.label")
     frame = make_frames(1)[0]
     frame.points[0] = missing
-    (found,) = LabelFiles(tmp_path, 1).truth(iter([frame]))
+    (found,) = LabelFiles(tmp_path, 1, OUTDOOR).truth(iter([frame]))
     assert found.labels.tolist() == [UNLABELLED, 1]
 
 

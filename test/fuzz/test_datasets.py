@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.datasets.a2d2 import open_a2d2
-from tttkd_ros.datasets.class_maps import A2D2
 from tttkd_ros.datasets.kitti import open_kitti
 from tttkd_ros.datasets.nuscenes import NuScenes
 from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti
@@ -86,7 +86,7 @@ def a2d2() -> dict[str, bytes]:
     matrix = [[20.0, 0, 16], [0, 20.0, 12], [0, 0, 1]]
     camera = {"Lens": "Telecam", "CamMatrix": matrix, "CamMatrixOriginal": matrix, "Distortion": [[-0.3, 0, 0, 0, 0]],
               "Resolution": [32, 24], "view": view}
-    names = [name for group in A2D2.values() for name in group]
+    names = list(OUTDOOR.groups["a2d2"])
     columns, rows = np.arange(10.0, 20), np.full(10, 12.0)
     arrays = {"points": np.column_stack([np.full(10, 10.0), (16 - columns) / 2, np.zeros(10)]), "row": rows,
               "reflectance": np.arange(10), "col": columns}
@@ -131,7 +131,7 @@ def test_damaged_label_files(fuzz_files, drive, by):
     names = [frame.stamp if by == "stamp" else index for index, frame in enumerate(drive)]
 
     def read(folder: Path) -> None:
-        for frame in LabelFiles(folder, len(drive)).truth(iter(drive)):
+        for frame in LabelFiles(folder, len(drive), OUTDOOR).truth(iter(drive)):
             assert frame.labels.shape == (len(frame.points),)
 
     fuzz_files({f"{name}.label": labels for name in names}, read)

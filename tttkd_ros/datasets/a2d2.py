@@ -14,14 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.classes import OUTDOOR, UNLABELLED, ClassSet
 from tttkd_ros.datasets import recording
-from tttkd_ros.datasets.class_maps import A2D2, ClassMap
+from tttkd_ros.datasets.class_maps import ClassMap
 from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse, validated
 
 VIEW_NAME = "camera_front"
+SECTION = "a2d2"  # of a class set
 CAMERA, FOLDER, TAG = "front_center", "cam_front_center", "frontcenter"  # in JSON, as a folder, in file names
 MICROSECOND = 1000  # nanoseconds
 OPTICAL_FROM_VIEW = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -32,14 +33,15 @@ MAX_REPROJECTION_ERROR = 5.0  # pixels, of half the points; with another vehicle
 class A2D2Recording:
     """One recording. Without a folder label it has no truth."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, class_set: ClassSet):
         self._clouds = sorted((folder / "lidar" / FOLDER).glob(f"*_lidar_{TAG}_*.npz"))
         if not self._clouds:
             raise ValueError(f"{folder}/lidar/{FOLDER} holds no sweeps: expected *_lidar_{TAG}_<number>.npz")
         self._folder = folder
         tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
         self._lens = _Lens(tables[0])
-        self._class_map = _read_class_map(tables[1]) if (folder / "label" / FOLDER).is_dir() else None
+        self._class_map = _read_class_map(tables[1], class_set) if (folder / "label" / FOLDER).is_dir() else None
+        self.class_set = self._class_map and class_set
         if self._class_map is None:
             log.warning("%s has no folder label/%s: the bag has no truth", folder, FOLDER)
         self._check_calibration()
@@ -142,19 +144,19 @@ class _Lens:
         return OPTICAL_FROM_VIEW @ inverse(self._vehicle_from_view) @ vehicle_from_cloud
 
 
-def open_a2d2(folder: Path, scene: str | None = None) -> A2D2Recording:
+def open_a2d2(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> A2D2Recording:
     """Open a recording: the folder itself, or the one called `scene` ("20180807_145028") below it.
 
-    Raises ValueError if there is no recording, or its files are something else.
+    Raises ValueError if there is no recording, its files are something else, or the class set does not cover A2D2.
     """
     if scene is None and (folder / "lidar").is_dir():
-        return A2D2Recording(folder)
+        return A2D2Recording(folder, class_set)
     recordings = {path.parent.name: path.parent for path in folder.glob("*/lidar")}
     expected = f"folders with lidar/{FOLDER}/*.npz"
-    return A2D2Recording(recording.choose_drive(folder, scene, recordings, "recording", expected))
+    return A2D2Recording(recording.choose_drive(folder, scene, recordings, "recording", expected), class_set)
 
 
-def _read_class_map(path: Path) -> ClassMap:
+def _read_class_map(path: Path, class_set: ClassSet) -> ClassMap:
     """From 0xrrggbb to class id, by class_list.json: {"#rrggbb": name}. Other colours are unlabelled."""
     listed = _read_json(path)
     try:
@@ -163,10 +165,10 @@ def _read_class_map(path: Path) -> ClassMap:
             raise ValueError("an entry is no colour, or no name")
     except ValueError as error:
         raise ValueError(f"{path} is no list of A2D2's colours: expected {{\"#rrggbb\": name}}") from error
-    missing = sorted({name for group in A2D2.values() for name in group} - set(names.values()))
+    missing = sorted(class_set.groups.get(SECTION, {}).keys() - set(names.values()))
     if missing:
         raise ValueError(f"{path} has no colour for {', '.join(missing)}: is it A2D2's?")
-    return ClassMap(names, A2D2, strict=False)
+    return ClassMap(names, SECTION, class_set, strict=False)
 
 
 def _read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

@@ -1,8 +1,4 @@
-"""How the data sets' own classes map to the ten outdoor ones. Names that are not listed are unlabelled.
-
-SemanticKITTI and A2D2 follow TTT-KD's outdoor experiments, whose mapping is xMUDA's. nuScenes' classes are mapped by
-analogy. Its driveable surface includes parking areas, its `static.manmade` poles, signs and fences.
-"""
+"""From the ids of a data set, or of another class set, to those of a class set."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tttkd_ros.classes import OUTDOOR, UNLABELLED
+from tttkd_ros.classes import UNLABELLED, ClassSet, built_in_class_sets
 
 SEMANTIC_KITTI_IDS = {
     0: "unlabeled", 1: "outlier", 10: "car", 11: "bicycle", 13: "bus", 15: "motorcycle", 16: "on-rails", 18: "truck",
@@ -21,71 +17,53 @@ SEMANTIC_KITTI_IDS = {
     257: "moving-bus", 258: "moving-truck", 259: "moving-other-vehicle",
 }  # fmt: skip
 
-SEMANTIC_KITTI = {
-    "car": ("car", "moving-car"),
-    "truck": ("truck", "moving-truck"),
-    "bike": ("bicycle", "motorcycle", "bicyclist", "motorcyclist", "moving-bicyclist", "moving-motorcyclist"),
-    "person": ("person", "moving-person"),
-    "road": ("road", "lane-marking"),
-    "parking": ("parking",),
-    "sidewalk": ("sidewalk",),
-    "building": ("building",),
-    "nature": ("vegetation", "trunk", "terrain"),
-    "other-objects": ("fence", "pole", "traffic-sign", "other-object"),
-}  # fmt: skip
-
-A2D2 = {
-    "car": ("Car 1", "Car 2", "Car 3", "Car 4", "Ego car"),
-    "truck": ("Truck 1", "Truck 2", "Truck 3"),
-    "bike": (
-        "Bicycle 1", "Bicycle 2", "Bicycle 3", "Bicycle 4", "Small vehicles 1", "Small vehicles 2", "Small vehicles 3",
-    ),
-    "person": ("Pedestrian 1", "Pedestrian 2", "Pedestrian 3"),
-    "road": (
-        "RD normal street", "Zebra crossing", "Solid line", "Dashed line", "Painted driv. instr.",
-        "Drivable cobblestone", "RD restricted area", "Slow drive area",
-    ),
-    "parking": ("Parking area",),
-    "sidewalk": ("Sidewalk", "Curbstone"),
-    "building": ("Buildings",),
-    "nature": ("Nature object",),
-    "other-objects": (
-        "Poles", "Traffic sign 1", "Traffic sign 2", "Traffic sign 3", "Traffic guide obj.", "Sidebars",
-        "Speed bumper", "Road blocks", "Obstacles / trash", "Animals", "Grid structure", "Signal corpus",
-        "Electronic traffic", "Traffic signal 1", "Traffic signal 2", "Traffic signal 3",
-    ),
-}  # fmt: skip
-
-NUSCENES = {
-    "car": ("vehicle.car",),
-    "truck": ("vehicle.truck",),
-    "bike": ("vehicle.bicycle", "vehicle.motorcycle"),
-    "person": (
-        "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker",
-        "human.pedestrian.police_officer",
-    ),
-    "road": ("flat.driveable_surface",),
-    "sidewalk": ("flat.sidewalk",),
-    "building": ("static.manmade",),
-    "nature": ("flat.terrain", "static.vegetation"),
-    "other-objects": (
-        "animal", "movable_object.barrier", "movable_object.debris", "movable_object.pushable_pullable",
-        "movable_object.trafficcone",
-    ),
-}  # fmt: skip
+WAYMO_IDS = dict(enumerate((
+    "Undefined", "Car", "Truck", "Bus", "Other Vehicle", "Motorcyclist", "Bicyclist", "Pedestrian", "Sign",
+    "Traffic Light", "Pole", "Construction Cone", "Bicycle", "Motorcycle", "Building", "Vegetation", "Tree Trunk",
+    "Curb", "Road", "Lane Marker", "Other Ground", "Walkable", "Sidewalk",
+)))  # fmt: skip
 
 
 class ClassMap:
-    """Maps a data set's ids to class ids; unlisted names become `UNLABELLED`.
+    """Maps ids to those of a class set; classes that it ignores become `UNLABELLED`.
 
-    names: id -> the data set's name. groups: class -> names. strict: refuse unknown ids instead of unlabelling them.
+    Args:
+        names: id -> class of the data set.
+        dataset: section of the class set: a data set ("semantickitti"), or the name of another class set.
+        strict: refuse ids that have no name. Otherwise they are unlabelled.
+
+    Raises:
+        ValueError: the set has no such section, or neither maps nor ignores one of the names.
     """
 
-    def __init__(self, names: Mapping[int, str], groups: Mapping[str, tuple[str, ...]], *, strict: bool = True):
+    def __init__(self, names: Mapping[int, str], dataset: str, class_set: ClassSet, *, strict: bool = True):
+        group, ignored = class_set.groups.get(dataset), class_set.ignored.get(dataset, ())
+        if group is None:
+            known = ", ".join(sorted(class_set.groups)) or "nothing"
+            raise ValueError(f"class set {class_set.name!r} says nothing of {dataset!r}, only of {known}: use another "
+                             f"set ({', '.join(built_in_class_sets())}, or a file), or add {dataset!r} under the "
+                             "'from' of its classes")
+        if unknown := sorted({name for name in names.values() if name not in group and name not in ignored}):
+            raise ValueError(f"class set {class_set.name!r} says nothing of {dataset}'s {', '.join(map(repr, unknown))}"
+                             ": map it or list it under ignored")
         self.names, self._strict = names, strict
-        classes = {name: OUTDOOR.names.index(group) for group, members in groups.items() for name in members}
         self._ids = np.array(sorted(names), np.int64)
-        self._classes = np.array([classes.get(names[key], UNLABELLED) for key in self._ids.tolist()], np.uint8)
+        ids = {name: class_set.names.index(own) for name, own in group.items()}
+        self._classes = np.array([ids.get(names[key], UNLABELLED) for key in self._ids.tolist()], np.uint8)
+
+    @classmethod
+    def between(cls, source: ClassSet, target: ClassSet) -> ClassMap:
+        """Make the map from labels of one class set to those of another; `UNLABELLED` stays.
+
+        Sets with the same classes in the same order need no section. Raises ValueError as the constructor does.
+        """
+        names = dict(enumerate(source.names))
+        if source.names == target.names:
+            target = ClassSet(target.name, target.names, target.colours, {source.name: {n: n for n in target.names}})
+        found = cls(names, source.name, target)
+        found._ids, found._classes = (np.append(values, values.dtype.type(UNLABELLED))
+                                      for values in (found._ids, found._classes))
+        return found
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """ids (N,) of any integer type -> (N,) uint8 class ids. Raises ValueError for an unknown id if strict."""
@@ -95,6 +73,3 @@ class ClassMap:
         if self._strict and not known.all():
             raise ValueError(f"label {ids[~known][0]} is not one of the data set's {len(self._ids)}")
         return np.where(known, self._classes[places], np.uint8(UNLABELLED))
-
-
-semantic_kitti_classes = ClassMap(SEMANTIC_KITTI_IDS, SEMANTIC_KITTI)

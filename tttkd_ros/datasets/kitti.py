@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.recording import RecordedSweep, log, read_text
 from tttkd_ros.digests import digest
@@ -42,7 +43,8 @@ class KittiRecording:
     inputs: Mapping[str, object]
     size: tuple[int, int] | None = None  # (width, height) of the calibration's images, if it states them
     poses: Mapping[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # stamp, and fixed frame from LiDAR
-    labels: Callable[[int, int], np.ndarray] | None = None  # number and count of points -> class ids
+    labels: Callable[[int, int], np.ndarray] | None = None  # number and count of points -> ids of class_set
+    class_set: ClassSet | None = None
 
     def __post_init__(self):
         first_image = next(filter(isfile, self.images.values()), None)

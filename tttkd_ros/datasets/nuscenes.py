@@ -14,13 +14,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.datasets import recording
-from tttkd_ros.datasets.class_maps import NUSCENES, ClassMap
+from tttkd_ros.datasets.class_maps import ClassMap
 from tttkd_ros.datasets.recording import RecordedSweep, log
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse, transform
 
 LIDAR, CAMERA = "LIDAR_TOP", "CAM_"
+SECTION = "nuscenes"  # of a class set
 MICROSECOND = 1000  # nanoseconds
 BLOCK_SIZE = 2**20  # characters of a table that are read at a time
 REMEDY = "unpack the metadata of the data set here"
@@ -41,10 +43,11 @@ TYPES = {"timestamp": int, "is_key_frame": bool, "translation": list, "rotation"
 class NuScenes:
     """One scene of a folder with v1.0-*/ and samples/. Only its rows of the tables are kept.
 
-    Raises ValueError if a table is missing or damaged, or an image does not match its calibration.
+    Raises ValueError if a table is missing or damaged, an image does not match its calibration, or the class set does
+    not cover nuScenes.
     """
 
-    def __init__(self, folder: Path, scene: str | None = None):
+    def __init__(self, folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR):
         self._folder = folder
         folders = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
         if len(folders) != 1:
@@ -75,8 +78,11 @@ class NuScenes:
             row = self._keyframes[0][channel]
             if isfile(self._file("sample_data", row["filename"])):
                 self._view(channel, row, np.eye(4))  # refuses an image that does not match, before a bag is written
-        self._labels, self._class_map = self._lidarseg({keyframe[LIDAR]["token"] for keyframe in self._keyframes})
+        self._labels, self._class_map = self._lidarseg(
+            {keyframe[LIDAR]["token"] for keyframe in self._keyframes}, class_set
+        )
         names = self._class_map and self._class_map.names
+        self.class_set = self._class_map and class_set
         poses = [[token, pose.tolist()] for table in (self._vehicle_from_sensor, self._map_from_vehicle)
                  for token, pose in table.items()]
         tables = json.dumps([[self._keyframes, self._labels, self._intrinsics, names], poses], sort_keys=True)
@@ -138,7 +144,7 @@ class NuScenes:
                              "fetch the table again")
         return self._folder / name
 
-    def _lidarseg(self, sweeps: Collection[str]) -> tuple[dict[str, str], ClassMap | None]:
+    def _lidarseg(self, sweeps: Collection[str], class_set: ClassSet) -> tuple[dict[str, str], ClassMap | None]:
         """Token of a sweep -> its label file, and the map from labels to classes."""
         if not (self._tables / "lidarseg.json").is_file():
             log.warning("%s has no lidarseg.json (nuScenes-lidarseg): the bag has no truth", self._tables)
@@ -148,7 +154,7 @@ class NuScenes:
         categories = list(_rows(self._tables / "category.json"))
         if not categories or not all(row.get("index") in range(256) for row in categories):
             raise ValueError(f"{self._tables}/category.json has no indices: unpack nuScenes-lidarseg's own over it")
-        return labels, ClassMap({row["index"]: row["name"] for row in categories}, NUSCENES)
+        return labels, ClassMap({row["index"]: row["name"] for row in categories}, SECTION, class_set)
 
     def _poses(self, table: str, rows: dict[str, dict]) -> dict[str, np.ndarray]:
         """Token -> (4, 4) parent from child. nuScenes writes quaternions w x y z."""

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.digests import digest
 from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.camera import CameraModel
@@ -47,9 +48,11 @@ class Recording(Protocol):
     """A drive, read by index, so that a conversion needs little memory and can continue in the middle.
 
     inputs: plain values that change with all that the frames depend on. The first sweep's files may represent all.
+    class_set: the one whose ids the labels are; None if there are no labels.
     """
 
     inputs: Mapping[str, object]
+    class_set: ClassSet | None
 
     def __len__(self) -> int: ...
 

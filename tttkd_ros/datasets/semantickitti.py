@@ -12,32 +12,35 @@ from pathlib import Path
 
 import numpy as np
 
-from tttkd_ros.datasets.class_maps import semantic_kitti_classes
+from tttkd_ros.classes import OUTDOOR, ClassSet
+from tttkd_ros.datasets.class_maps import SEMANTIC_KITTI_IDS, ClassMap
 from tttkd_ros.datasets.kitti import START, KittiRecording, read_matrices, rigid, split_projection
 from tttkd_ros.datasets.recording import choose_drive, file_digests, log, numbered_files, read_label_file, read_text
 from tttkd_ros.frame import Frame, truth_of_returns
 from tttkd_ros.geometry.transforms import inverse
 from tttkd_ros.messages.stamps import SECOND
 
+SECTION = "semantickitti"  # of a class set
 REMEDY = "it is in data_odometry_calib.zip of KITTI's odometry benchmark"
 MAX_NUMBER = 2**31  # seconds that a stamp can hold, and more metres than there are places
 MIN_STAMP = 10**15  # file names from here on are stamps in nanoseconds: 10**15 is in January 1970
 
 
-def open_semantickitti(folder: Path, scene: str | None = None) -> KittiRecording:
+def open_semantickitti(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
     """Open a sequence: the folder itself, or the one called `scene` ("00") below it.
 
     Without labels (the benchmark's test) it has no truth, without images no camera. Raises ValueError if there is no
-    sequence, or its files are something else.
+    sequence, its files are something else, or the class set does not cover SemanticKITTI.
     """
     if scene is None and (folder / "velodyne").is_dir():
-        return _open_sequence(folder)
+        return _open_sequence(folder, class_set)
     above = (path for pattern in ("*", "sequences/*", "dataset/sequences/*") for path in folder.glob(pattern))
     sequences = {path.name: path for path in above if (path / "velodyne").is_dir()}
-    return _open_sequence(choose_drive(folder, scene, sequences, "sequence", "folders with velodyne/000000.bin"))
+    sequence = choose_drive(folder, scene, sequences, "sequence", "folders with velodyne/000000.bin")
+    return _open_sequence(sequence, class_set)
 
 
-def _open_sequence(folder: Path) -> KittiRecording:
+def _open_sequence(folder: Path, class_set: ClassSet) -> KittiRecording:
     sweeps = numbered_files(folder / "velodyne", ".bin")
     if not sweeps:
         raise ValueError(f"{folder}/velodyne holds no sweeps: expected files such as 000000.bin")
@@ -55,8 +58,10 @@ def _open_sequence(folder: Path) -> KittiRecording:
         if rows is not None and len(rows) <= last:
             raise ValueError(f"{folder / name} has {len(rows)} lines, but there is a sweep {last}: fetch it again")
 
+    class_map = ClassMap(SEMANTIC_KITTI_IDS, SECTION, class_set) if has_labels else None
+
     def labels(number: int, size: int) -> np.ndarray:
-        return read_classes(folder / "labels" / f"{stems[number]}.label", size)
+        return read_classes(folder / "labels" / f"{stems[number]}.label", size, class_map)
 
     poses, stems = {}, {number: path.stem for number, path in sweeps}
     stamps = {number: START + round(seconds[number] * SECOND) for number in stems}
@@ -73,20 +78,24 @@ def _open_sequence(folder: Path) -> KittiRecording:
               "files": file_digests(folder, [folder / name for name in names])}
     calibration = split_projection(values["P2"], reference, folder / "calib.txt")
     return KittiRecording(
-        sweeps, calibration, stamps, stamps, images, inputs, poses=poses, labels=labels if has_labels else None
+        sweeps, calibration, stamps, stamps, images, inputs, poses=poses, labels=labels if has_labels else None,
+        class_set=class_set if has_labels else None,
     )
 
 
 class LabelFiles:
-    """The truth of a drive's sweeps in a folder of .label files. Raises ValueError if their number does not fit.
+    """The truth of a drive's sweeps in a folder of .label files, as ids of a class set.
+
+    Raises ValueError if their number does not fit, or the class set does not cover SemanticKITTI.
 
     Files that are named for nanoseconds (<stamp>.label) belong to the sweeps of these stamps, and sweeps without one
     have no truth. Otherwise there must be a file for each of the sweeps, in order. complete: False for a drive that is
     cut short, which may have more files.
     """
 
-    def __init__(self, folder: Path, sweeps: int, *, complete: bool = True):
+    def __init__(self, folder: Path, sweeps: int, class_set: ClassSet, *, complete: bool = True):
         self._folder = folder
+        self._class_map = ClassMap(SEMANTIC_KITTI_IDS, SECTION, class_set)
         files = numbered_files(folder, ".label")
         if not files:
             raise ValueError(f"{folder} holds no labels: expected files such as 000000.label")
@@ -102,17 +111,20 @@ class LabelFiles:
         for index, frame in enumerate(frames):
             path = self._files.get(frame.stamp if self._by_stamp else index)
             any_found = any_found or path is not None
-            labels = path and truth_of_returns(read_classes(path, len(frame.points)), frame.points)
-            yield replace(frame, labels=labels)
+            if path is None:
+                yield replace(frame, labels=None)
+                continue
+            labels = read_classes(path, len(frame.points), self._class_map)
+            yield replace(frame, labels=truth_of_returns(labels, frame.points))
         if not any_found:
             raise ValueError(f"no file in {self._folder} is named for the stamp of a sweep: expected nanoseconds")
 
 
-def read_classes(path: Path, size: int) -> np.ndarray:
+def read_classes(path: Path, size: int, class_map: ClassMap) -> np.ndarray:
     """Read (size,) uint8 class ids from a .label file of uint32: the lower half is the class, the upper an instance."""
     labels = read_label_file(path, "<u4", size)
     try:
-        return semantic_kitti_classes(labels & 0xFFFF)
+        return class_map(labels & 0xFFFF)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; is it SemanticKITTI's?") from error
 

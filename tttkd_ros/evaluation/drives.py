@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from tttkd_ros.adaptation.targets import Teacher
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.stamps import SECOND
@@ -30,14 +31,14 @@ class Drive(Protocol):
 class BagDrive:
     """A bag's first `limit` sweeps, read again on every iteration. Of a bag that was cut short, those before the cut.
 
-    labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's. offsets, tolerance: seconds, see
-    `matching`. options: further options of `BagReader`, as are the attributes. Raises ValueError if the bag cannot be
-    read or an option is out of range.
+    labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's. class_set: of the truth.
+    offsets, tolerance: seconds, see `matching`. options: further options of `BagReader`, as are the attributes. Raises
+    ValueError if the bag cannot be read or an option is out of range.
     """
 
     def __init__(
         self, path: Path, *, limit: int | None = None, labels: Path | None = None, offsets: Sequence[float] = (),
-        tolerance: float = TOLERANCE_S, truth: bool = True, **options,
+        tolerance: float = TOLERANCE_S, truth: bool = True, class_set: ClassSet = OUTDOOR, **options,
     ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit} sweeps, expected at least 1")
@@ -55,7 +56,7 @@ class BagDrive:
             truth=truth and labels is None, **options,
         )
         self._reader, self._limit = reader, limit
-        self._labels = labels and LabelFiles(labels, len(reader), complete=reader.damage is None)
+        self._labels = labels and LabelFiles(labels, len(reader), class_set, complete=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
         self.truth = reader.truth if labels is None else str(labels)
