@@ -109,7 +109,7 @@ class _Node:
         config = TTTConfig(stride=stride or 1)
         self.pipeline = Pipeline(student, build, config, background=not inline)
         self._frames: dict[int, Frame] = {}
-        palette = student.config.classes.palette
+        palette = student.config.class_set.palette
         self.inference = Inference(
             self.pipeline, palette, self if build else None, self._publish, lambda _: None, Statistics(),
             ThrottledLog(lambda _: None), ThrottledLog(self._errors.append), queue_size=1000, governor=Governor(60.0),

@@ -37,7 +37,7 @@ def run(quick: bool = False, sweeps: int = 10_000, points: int = 2_000, channels
     torch.manual_seed(0)
     options = dict(channels=channels, levels=2)
     student = Student(StudentConfig(options=options, voxel_size=0.5, head_width=8, teacher_dim=8))
-    segmenter, palette = Segmenter(student), student.config.classes.palette
+    segmenter, palette = Segmenter(student), student.config.class_set.palette
     sizes = np.random.default_rng(0).integers(points // 2, points, CLOUDS, endpoint=True)
     messages = [message(spinning_lidar(int(size), seed)) for seed, size in enumerate(sizes)]
     held = []

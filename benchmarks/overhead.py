@@ -69,7 +69,7 @@ class _Stages(Statistics):
 def _rows(student: Student, points: np.ndarray, rounds: int) -> Rows:
     stages, errors = _Stages(), []
     pipeline = Pipeline(student, None, TTTConfig(), background=False)
-    palette = student.config.classes.palette
+    palette = student.config.class_set.palette
     inference = Inference(
         pipeline, palette, None, serialize_message, lambda _: None, stages, ThrottledLog(errors.append),
         ThrottledLog(errors.append),

@@ -71,7 +71,8 @@ def shared_data() -> Callable[[str], Path]:
 def record_answers() -> Callable[..., Path]:
     """`record_answers(path, frames)`: a recording in which the node answered each of the frames with its truth.
 
-    arrived(stamp): nanoseconds. reports: (stamp, what ~/adaptation said) of the steps.
+    arrived(stamp): nanoseconds. reports: (stamp, what ~/adaptation said) of the steps. class_set: what
+    ~/label_info said.
     """
     import numpy as np
 
@@ -86,8 +87,11 @@ def record_answers() -> Callable[..., Path]:
     def header(stamp: int, frame_id: str = ""):
         return types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*split(stamp)), frame_id)
 
-    def record(path, frames, *, arrived=lambda stamp: stamp, reports=(), frame_id="lidar") -> Path:
+    def record(path, frames, *, arrived=lambda stamp: stamp, reports=(), frame_id="lidar", class_set=None) -> Path:
         with BagWriter(path) as bag:
+            if class_set is not None:
+                text = types["std_msgs/msg/String"](class_set.label_info)
+                bag.write("/segmenter/label_info", "std_msgs/msg/String", text, arrived(frames[0].stamp))
             for frame in frames:
                 certain = np.ones(len(frame.points), np.float32)
                 cloud = encode_labelled(frame.points, frame.labels, certain, OUTDOOR.palette)

@@ -39,6 +39,24 @@ def test_a_set_is_made_of_its_own_content_again(name):
     assert ClassSet.parse(load_class_set(name).content) == load_class_set(name)
 
 
+@pytest.mark.parametrize("name", built_in_class_sets())
+def test_a_published_set_is_read_back(name):
+    class_set = load_class_set(name)
+    assert ClassSet.of_label_info(class_set.label_info) == ClassSet(name, class_set.names, class_set.colours)
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", "3", "[" * 100_000, "{}", '{"class_set": "x", "classes": []}', '{"class_set": "x", "classes": [1]}',
+    '{"class_set": "x", "classes": [{"id": 1, "name": "car", "colour": [0, 0, 0]}]}',
+    '{"class_set": "x", "classes": [{"id": 0, "name": "car", "colour": [0, 0, 0]}, '
+    '{"id": 1, "name": "car", "colour": [0, 0, 0]}]}',
+    '{"class_set": "x", "classes": [{"id": 0, "name": "car", "colour": [0, 0]}]}',
+])
+def test_another_text_is_not_read_as_a_published_set(text):
+    with pytest.raises(ValueError, match="does not describe a class set"):
+        ClassSet.of_label_info(text)
+
+
 def test_built_in_sets_have_their_benchmarks_sizes():
     sizes = {name: len(load_class_set(name)) for name in built_in_class_sets()}
     assert sizes == {"outdoor10": 10, "semantickitti19": 19, "nuscenes16": 16, "waymo22": 22}

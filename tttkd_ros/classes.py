@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,32 @@ class ClassSet:
                                                              if found}}
         ignored = {section: list(members) for section, members in self.ignored.items()}
         return {"name": self.name, "classes": classes, "ignored": ignored}
+
+    @classmethod
+    def of_label_info(cls, text: str) -> ClassSet:
+        """Read a `label_info`. Raises ValueError if it is something else."""
+        try:
+            info = json.loads(text)
+            entries = sorted(info["classes"], key=lambda entry: entry["id"])
+            if [entry["id"] for entry in entries] != list(range(len({entry["name"] for entry in entries}))):
+                raise ValueError("the ids are not 0, 1, ... with a name each")
+            classes = {entry["name"]: {"colour": entry["colour"]} for entry in entries}
+            return cls.parse({"name": info["class_set"], "classes": classes})
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{short(text)} does not describe a class set ({error!r})") from error
+
+    @property
+    def label_info(self) -> str:
+        """JSON with every label's id, name and colour, as the node and a bag publish it.
+
+        Not vision_msgs/LabelInfo: that has no colour, and a topic's type must not depend on what is installed.
+        """
+        entries = [{"id": number, "name": name, "colour": list(colour)}
+                   for number, (name, colour) in enumerate(zip(self.names, self.colours, strict=True))]
+        return json.dumps({"class_set": self.name, "unlabelled": UNLABELLED, "classes": entries})
+
+    def __str__(self) -> str:
+        return f"class set {self.name!r} ({', '.join(self.names)})"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -156,4 +183,3 @@ def _sections(value: object, what: str) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 OUTDOOR = load_class_set("outdoor10")
-CLASS_SETS = {name: load_class_set(name) for name in built_in_class_sets()}

@@ -10,6 +10,7 @@ import yaml
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.classes import ClassSet
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -45,8 +46,19 @@ def test_the_topics_are_those_of_the_node(frame, write_frames):
     with open_bag(write_frames([frame(0), frame(1)])) as bag:
         assert dict(bag.counts) == {
             "/tf_static": 1, "/lidar/points": 2, "/camera_front/image": 2, "/camera_front/camera_info": 2,
-            "/truth/points_labeled": 2,
+            "/truth/points_labeled": 2, "/truth/label_info": 1,
         }  # fmt: skip
+
+
+def test_the_class_set_of_the_truth_is_latched_beside_it(frame, tmp_path):
+    own = ClassSet("own2", ("thing", "ground"), ((1, 2, 3), (4, 5, 6)))
+    with BagWriter(tmp_path / "bag", class_set=own) as bag:
+        bag.write_frame(frame(0))
+    assert BagReader(tmp_path / "bag").class_set == own
+    metadata = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    entries = [entry["topic_metadata"] for entry in metadata["topics_with_message_count"]]
+    (qos,) = (entry["offered_qos_profiles"] for entry in entries if entry["name"] == "/truth/label_info")
+    assert yaml.safe_load(qos)[0]["durability"] == 1  # transient local
 
 
 def test_static_transforms_come_first_and_are_latched(frame, write_frames):
@@ -139,6 +151,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.frame import Frame
 points = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
 for limit in (10_000, 1_000_000):

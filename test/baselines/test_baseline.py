@@ -15,6 +15,7 @@ from tttkd_ros.baselines.mm_tta import MMTTA
 from tttkd_ros.baselines.prototypes import Prototypes
 from tttkd_ros.baselines.tent import Tent
 from tttkd_ros.baselines.xmuda import XMuda
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.methods import METHODS as SPECS
 from tttkd_ros.segmenter.weights import Weights
 from tttkd_ros.teacher.image_head import ImageHead
@@ -205,7 +206,7 @@ def test_a_negative_learning_rate_is_rejected(name, town):
 @pytest.mark.parametrize("method", [XMuda, MMTTA])
 def test_an_image_head_of_other_features_is_rejected(method, town):
     with pytest.raises(ValueError, match="5 features.*6 features"):
-        method(town.student, town.teacher, ImageHead("outdoor10", 5))
+        method(town.student, town.teacher, ImageHead(OUTDOOR, 5))
 
 
 def test_it_improves_on_the_source_model_under_noise(name, make, town):

@@ -27,7 +27,7 @@ class Interrupted:
 
     def __init__(self, recording, at=None):
         self._recording, self._at, self.read = recording, at, []
-        self.inputs = recording.inputs
+        self.inputs, self.class_set = recording.inputs, recording.class_set
 
     def __len__(self):
         return len(self._recording)

@@ -1,12 +1,13 @@
 """Recordings of what the node answered, written by hand."""
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pytest
 
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.evaluation.live_recordings import live_names, read_steps, score_recording
 from tttkd_ros.frame import Frame
 
@@ -39,6 +40,14 @@ def test_a_sweep_without_a_prediction_counts_as_unlabelled(tmp_path, record_answ
     assert [matrix[..., -1].sum() for matrix in result.matrices] == [0, 50, 0, 0]
     assert result.summary()["sweeps_received"] == 3
     assert not result.delivery.complete
+
+
+def test_a_recording_of_other_classes_is_refused(tmp_path, record_answers):
+    drive, other = sweeps(2), ClassSet("indoor", ("floor",), ((0, 0, 0),))
+    same = record_answers(tmp_path / "same", drive, class_set=replace(OUTDOOR, name="copy"))
+    assert scored(drive, same).miou() == 100
+    with pytest.raises(ValueError, match="labels of class set 'indoor' .floor., but the student has .*outdoor10"):
+        scored(drive, record_answers(tmp_path / "other", drive, class_set=other))
 
 
 def test_predictions_out_of_order_are_scored_and_reported(tmp_path, record_answers):

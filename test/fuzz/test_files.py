@@ -14,6 +14,7 @@ from torch import nn
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.state_file import Origin, Provenance, load_state, save_state
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.evaluation.result import Result, Timing
 from tttkd_ros.evaluation.store import Store, encode
 from tttkd_ros.geometry.rig import RigCamera, load_rig, save_rig
@@ -89,10 +90,10 @@ def adapted_weights(folder, drive):
 
 def image_head(folder, drive):
     path = folder / "head.safetensors"
-    save_image_head(ImageHead("outdoor10", 2, "toy"), path, {"seed": "7"})
+    save_image_head(ImageHead(OUTDOOR, 2, "toy"), path, {"seed": "7"})
 
     def read():
-        head = load_image_head(path, class_set="outdoor10", dim=2)
+        head = load_image_head(path, class_set=OUTDOOR, dim=2)
         assert head(torch.zeros(3, 2)).shape == (3, 10)
 
     return read

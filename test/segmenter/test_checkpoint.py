@@ -1,17 +1,20 @@
 import json
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tttkd_ros.classes import OUTDOOR, ClassSet
+from tttkd_ros.paths import STUDENT, shipped_path
 from tttkd_ros.segmenter.checkpoint import describe, load_student, save_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
 SMALL = StudentConfig(
     options=dict(channels=4, levels=2), head_width=8, teacher_dim=6, teacher_input=(28, 56), teacher_name="toy"
 )
+INDOOR = ClassSet("indoor", ("floor", "chair"), ((0, 0, 0), (9, 9, 9)), {"outdoor10": {"road": "floor"}})
 
 
 @pytest.fixture
@@ -86,14 +89,39 @@ def test_another_kind_of_file_is_refused(tmp_path):
 
 
 def test_another_class_set_is_refused_with_both(saved):
-    with pytest.raises(ValueError, match="outdoor10.*indoor"):
-        load_student(saved[1], class_set="indoor")
+    with pytest.raises(ValueError, match="outdoor10.*truck.*, but class set 'indoor' .floor, chair. is asked for"):
+        load_student(saved[1], class_set=INDOOR)
 
 
-def test_other_class_names_are_refused(saved):
-    rewritten(saved[1], classes=json.dumps(["car", "tree"]))
-    with pytest.raises(ValueError, match="tree"):
+def test_a_set_of_the_users_own_is_in_the_checkpoint(tmp_path):
+    config = replace(SMALL, class_set=INDOOR)
+    save_student(Student(config), tmp_path / "own.safetensors", {})
+    assert load_student(tmp_path / "own.safetensors").config == describe(tmp_path / "own.safetensors")[0] == config
+
+
+def test_older_checkpoints_have_the_names_of_a_built_in_set(saved):
+    rewritten(saved[1], classes=json.dumps(OUTDOOR.names))
+    assert load_student(saved[1]).config == SMALL
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "words"),
+    [
+        ("outdoor10", ["car", "tree"], "class_set 'outdoor10' with the classes .*tree.*truck"),
+        ("indoor", ["floor"], "class_set 'indoor' is unknown, expected one of nuscenes16"),
+        ("/etc/hosts", ["floor"], "class_set '/etc/hosts' is unknown"),
+        ("indoor", OUTDOOR.content, "class_set 'indoor' with the classes"),
+        ("outdoor10", OUTDOOR.content | {"classes": {}}, "it has 0 classes"),
+    ],
+)
+def test_other_classes_than_those_of_its_set_are_refused(saved, name, classes, words):
+    rewritten(saved[1], config=json.dumps(SMALL.plain | {"class_set": name}), classes=json.dumps(classes))
+    with pytest.raises(ValueError, match=words):
         load_student(saved[1])
+
+
+def test_the_shipped_student_is_of_the_outdoor_classes():
+    assert describe(shipped_path(STUDENT))[0].class_set == OUTDOOR
 
 
 def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
@@ -110,7 +138,7 @@ def test_weights_that_miss_their_configuration_are_refused_by_name(saved):
 
 
 def test_a_configuration_of_another_version_is_refused_by_field(saved):
-    rewritten(saved[1], config=json.dumps(asdict(SMALL) | {"colour": "red"}))
+    rewritten(saved[1], config=json.dumps(SMALL.plain | {"colour": "red"}))
     with pytest.raises(ValueError, match="colour"):
         load_student(saved[1])
 
@@ -132,7 +160,7 @@ def test_a_damaged_description_is_named(saved, name, content):
     ("teacher_name", 3),
 ])
 def test_a_bad_setting_is_named(saved, setting, value):
-    rewritten(saved[1], config=json.dumps(asdict(SMALL) | {setting: value}))
+    rewritten(saved[1], config=json.dumps(SMALL.plain | {setting: value}))
     with pytest.raises(ValueError, match=f"student.safetensors: .*{setting.removesuffix('s').replace('_', '.')}"):
         load_student(saved[1])
 
@@ -141,7 +169,7 @@ def test_a_bad_setting_is_named(saved, setting, value):
     dict(options=dict(channels=2**15)), dict(options=dict(repetitions=64)), dict(teacher_dim=2**15),
 ])
 def test_a_larger_model_is_refused_before_it_is_made(saved, changes):
-    rewritten(saved[1], config=json.dumps(asdict(SMALL) | changes))
+    rewritten(saved[1], config=json.dumps(SMALL.plain | changes))
     with pytest.raises(ValueError, match="the weights do not fit their own configuration"):
         load_student(saved[1])
 

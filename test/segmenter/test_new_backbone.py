@@ -96,7 +96,7 @@ def test_a_trained_student_is_saved_loaded_and_segments(checkpoint, make_frame):
     assert (student.config.backbone, student.config.options) == ("heights", {"channels": 6})
     frame = with_intensity(make_frame())
     prediction = Segmenter(student, rotations=2).segment(frame.points, frame.features)
-    assert prediction.labels.max() < len(student.config.classes)
+    assert prediction.labels.max() < len(student.config.class_set)
 
 
 @pytest.mark.parametrize("method", ADAPTERS)

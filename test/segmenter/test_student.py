@@ -100,7 +100,8 @@ def test_two_identical_trainings_give_identical_weights():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"class_set": "indoor"}, "'indoor'.*outdoor10"), ({"voxel_size": 0.0}, "voxel_size is 0.0"),
+    [({"class_set": "indoor"}, "class_set is 'indoor', expected a ClassSet"),
+     ({"voxel_size": 0.0}, "voxel_size is 0.0"),
      ({"voxel_size": float("nan")}, "voxel_size"), ({"options": {"levels": 0}}, "levels is 0")],
 )
 def test_a_bad_configuration_is_refused(wrong, message):

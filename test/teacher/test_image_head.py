@@ -2,9 +2,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.teacher.image_head import ImageHead, load_image_head, save_image_head
 
-FITTING = dict(class_set="outdoor10", dim=6)
+FITTING = dict(class_set=OUTDOOR, dim=6)
 
 
 @pytest.fixture
@@ -28,7 +29,12 @@ def test_a_saved_head_is_loaded_in_eval_mode(saved):
 
 def test_a_head_for_another_teacher_is_refused_with_the_remedy(saved):
     with pytest.raises(ValueError, match=r"6 features \(toy\).* has 384.*train image-head --teacher"):
-        load_image_head(saved[1], class_set="outdoor10", dim=384)
+        load_image_head(saved[1], class_set=OUTDOOR, dim=384)
+
+
+def test_a_head_for_other_classes_is_refused_with_both(saved):
+    with pytest.raises(ValueError, match='"truck".*, but the student has class set .indoor. .floor.*train image-head'):
+        load_image_head(saved[1], class_set=ClassSet("indoor", ("floor",), ((0, 0, 0),)), dim=6)
 
 
 def test_a_missing_file_is_named_with_the_remedy(tmp_path):

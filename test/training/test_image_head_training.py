@@ -22,7 +22,7 @@ def path(tmp_path_factory):
 
 
 def test_it_learns_its_training_domain(path):
-    head = load_image_head(path, class_set=OUTDOOR.name, dim=192)
+    head = load_image_head(path, class_set=OUTDOOR, dim=192)
     teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
     (frame,) = frames("a2d2", SEEDS["image head"].start, 1)
     targets = teacher_targets(frame, teacher, torch.Generator())
@@ -32,6 +32,6 @@ def test_it_learns_its_training_domain(path):
 
 def test_the_same_seed_gives_the_same_weights(path, tmp_path):
     train_image_head(tmp_path / "again.safetensors", **TINY)
-    first, second = (load_image_head(each, class_set=OUTDOOR.name, dim=192).state_dict()
+    first, second = (load_image_head(each, class_set=OUTDOOR, dim=192).state_dict()
                      for each in (path, tmp_path / "again.safetensors"))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -90,8 +90,8 @@ def save_state(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     _check_tensors(tensors, origin, "the weights in use", "reset, then adapt anew")
     described = {
-        "config": asdict(origin.config),
-        "classes": origin.config.classes.names,
+        "config": origin.config.plain,
+        "classes": origin.config.class_set.names,
         "student": origin.digest,
         "weights": _digest(tensors),
         "version": weights.version,
@@ -150,8 +150,8 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict:
 
 def _check_origin(path: Path, described: dict, origin: Origin) -> None:
     """Raise ValueError, naming each difference, for a file of another model."""
-    theirs, ours = described["config"], json.loads(json.dumps(asdict(origin.config)))  # tuples become lists
-    names, our_names = described["classes"], list(origin.config.classes.names)
+    theirs, ours = described["config"], json.loads(json.dumps(origin.config.plain))  # tuples become lists
+    names, our_names = described["classes"], list(origin.config.class_set.names)
     adapted = f"{path}: adapted ({described['provenance']})"
     if (theirs.get("class_set"), names) != (ours["class_set"], our_names):
         raise ValueError(

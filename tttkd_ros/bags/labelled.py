@@ -11,7 +11,7 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.storage import Bag, open_bag
-from tttkd_ros.classes import UNLABELLED
+from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.messages.point_cloud import DATATYPES, FLOAT32, UINT8, decode_cloud, decode_field
 from tttkd_ros.messages.stamps import nanoseconds
 
@@ -79,6 +79,17 @@ def find_truth(bag: Bag, points_topic: str, first_sweep, requested: str | None =
         raise ValueError(f"bag {bag.path} has no truth on {topic}: expected a field 'label' of whole numbers in its "
                          "clouds")
     return topic
+
+
+def find_class_set(bag: Bag, labelled_topic: str) -> ClassSet | None:
+    """Read which class set the labels on a topic have; None if the bag does not say. Raises ValueError if damaged."""
+    topic = topics.label_info_topic(labelled_topic)
+    if bag.types.get(topic) != topics.TEXT or not bag.counts[topic]:
+        return None
+    try:
+        return ClassSet.of_label_info(bag.first(topic).data)
+    except ValueError as error:
+        raise ValueError(f"bag {bag.path}, {topic}: {error}") from error
 
 
 def has_labels(cloud) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tttkd_ros.bags import topics
 from tttkd_ros.bags.bag_cameras import BagCamera, CameraReading, find_cameras
-from tttkd_ros.bags.labelled import decode_labels, find_truth, has_labels
+from tttkd_ros.bags.labelled import decode_labels, find_class_set, find_truth, has_labels
 from tttkd_ros.bags.storage import Bag, Record, open_bag
 from tttkd_ros.bags.transforms import Received, Transforms
 from tttkd_ros.frame import Frame, View, truth_of_returns
@@ -51,7 +51,8 @@ class BagReader:
         truth: False leaves all labels unread.
         channel_order, time_unit: see `decode_image`, `point_times`.
 
-    The attribute `truth` is the labels' source in words, None without labels. `unusable`: camera -> why. `lidar_frame`:
+    The attribute `truth` is the labels' source in words, None without labels. `class_set`: the one whose ids they are,
+    None if the bag does not say. `unusable`: camera -> why. `lidar_frame`:
     of the first sweep. `damage`: what a bag that was cut short lacks. Raises ValueError if an argument does not fit.
     """
 
@@ -74,6 +75,7 @@ class BagReader:
             first = bag.first(self.points_topic)
             self.lidar_frame = first.header.frame_id
             self.truth = find_truth(bag, self.points_topic, first, truth_topic) if truth else None
+            self.class_set = find_class_set(bag, self.truth) if self.truth else None
             self._transforms = Transforms(bag, lambda: open_bag(self.path), self.points_topic)
             self._cameras, self.unusable = find_cameras(
                 bag, self.points_topic, cameras, rig_cameras, self._transforms

@@ -14,6 +14,7 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
+TEXT = "std_msgs/msg/String"
 
 POINTS_TOPIC = "/lidar/points"
 TRUTH_TOPIC = "/truth/points_labeled"
@@ -65,6 +66,11 @@ def labelled_topic(types: Mapping[str, str]) -> str:
     """Choose the topic of recorded predictions. Raises ValueError if no topic or several could be it."""
     clouds = [topic for topic, kind in types.items() if kind == CLOUD and topic.endswith(LABELLED)]
     return _only([topic for topic in clouds if topic != TRUTH_TOPIC], "predictions", types)
+
+
+def label_info_topic(topic: str) -> str:
+    """The topic that says which class set the labels on `topic` have: label_info in its namespace."""
+    return f"{topic.rpartition('/')[0]}/label_info"
 
 
 def camera_topics(

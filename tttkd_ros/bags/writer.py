@@ -14,7 +14,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from scipy.spatial.transform import Rotation
 
 from tttkd_ros.bags import topics
-from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.files import naming
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse
@@ -25,6 +25,7 @@ from tttkd_ros.messages.stamps import SECOND, split
 
 METADATA_VERSION = 8  # Humble's rosbag2 does not read the QoS profiles of version 9
 JPEG = b"\xff\xd8\xff"  # start of a JPEG file
+LABEL_INFO_TOPIC = topics.label_info_topic(topics.TRUTH_TOPIC)
 NO_LIMIT = QosTime(0, 0)
 LATCHED = Qos(
     QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, NO_LIMIT, NO_LIMIT,
@@ -38,11 +39,14 @@ class BagWriter:
     The folder `path` appears only when the bag is complete; until then it is in a hidden one, which an exception
     removes. An existing `path` raises ValueError, unless it is a bag to `overwrite`. A full disk raises Unwritable.
 
-    point_step: bytes of each point of a sweep; 0 for what its fields take.
+    point_step: bytes of each point of a sweep; 0 for what its fields take. class_set: the one whose ids the labels are.
     """
 
-    def __init__(self, path: Path | str, *, storage: str = "mcap", overwrite: bool = False, point_step: int = 0):
-        self.path = Path(path)
+    def __init__(
+        self, path: Path | str, *, storage: str = "mcap", overwrite: bool = False, point_step: int = 0,
+        class_set: ClassSet = OUTDOOR,
+    ):
+        self.path, self._class_set = Path(path), class_set
         if self.path.exists() and not overwrite:
             raise ValueError(f"{self.path} exists: choose another name, or remove it")
         if self.path.exists() and not (self.path / "metadata.yaml").is_file():
@@ -80,7 +84,7 @@ class BagWriter:
         if not 0 <= stamp_ns < 2**31 * SECOND:
             raise ValueError(f"stamp is {stamp_ns} ns, expected 0 to 2^31 s: ROS represents no other")
         if topic not in self._connections:
-            qos = [LATCHED] if topic == topics.STATIC_TOPIC else []
+            qos = [LATCHED] if topic in (topics.STATIC_TOPIC, LABEL_INFO_TOPIC) else []
             self._connections[topic] = self._writer.add_connection(
                 topic, msgtype, typestore=self._types, offered_qos_profiles=qos
             )
@@ -96,6 +100,8 @@ class BagWriter:
     ) -> None:
         """Write a sweep, its views and, if it has labels, its truth, each recorded at its own stamp.
 
+        The first truth comes with the class set's `label_info`.
+
         encoded: camera -> the PNG or JPEG file of its view's image, to be written in place of the pixels.
         """
         first = min([frame.stamp, *(view.stamp for view in frame.views)])
@@ -109,7 +115,10 @@ class BagWriter:
             self._write_view(view, encoded.get(view.name))
         if frame.labels is not None:
             confidence = np.ones(len(points), np.float32)
-            truth = encode_labelled(points, frame.labels, confidence, OUTDOOR.palette, frame.intensity)
+            truth = encode_labelled(points, frame.labels, confidence, self._class_set.palette, frame.intensity)
+            if LABEL_INFO_TOPIC not in self._connections:
+                info = self._make(topics.TEXT, self._class_set.label_info)
+                self.write(LABEL_INFO_TOPIC, topics.TEXT, info, frame.stamp)
             self._write_cloud(topics.TRUTH_TOPIC, truth, frame.stamp, lidar_frame)
 
     def write_static(self, views: tuple[View, ...], *, lidar_frame: str = "lidar", stamp: int | None = None) -> None:

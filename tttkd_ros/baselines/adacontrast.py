@@ -54,7 +54,7 @@ class AdaContrast(Baseline[AdaContrastState]):
         follow_batches(student.requires_grad_(False))
         trained = list(student.backbone.requires_grad_(True).parameters())
         optimiser = torch.optim.SGD(trained, self.learning_rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
-        channels, classes = student.backbone.channels, len(student.config.classes)
+        channels, classes = student.backbone.channels, len(student.config.class_set)
         empty = student.teacher_mean.new_empty(0, channels)
         return AdaContrastState(student, generator, optimiser, encoder=copy.deepcopy(student).requires_grad_(False),
                                 features=empty, probabilities=empty.new_empty(0, classes),

@@ -163,10 +163,10 @@ class CrossModalBaseline(Baseline[S]):
     def __init__(
         self, student: Student, teacher: Teacher, head: ImageHead, seed: int = 0, learning_rate: float | None = None,
     ):
-        if (head.class_set, head.dim) != (student.config.class_set, teacher.dim):
-            raise ValueError(f"the image head has the classes {head.class_set!r} and {head.dim} features, but the "
-                             f"student has {student.config.class_set!r} and the teacher {teacher.dim} features; "
-                             "train a head that fits")
+        classes = student.config.class_set
+        if (head.class_set.names, head.dim) != (classes.names, teacher.dim):
+            raise ValueError(f"the image head has {head.class_set} and {head.dim} features, but the student has "
+                             f"{classes} and the teacher {teacher.dim} features; train a head that fits")
         self._teacher, self._head = teacher, head.to(student.teacher_mean.device)
         super().__init__(student, seed, learning_rate)
 

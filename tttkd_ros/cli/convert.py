@@ -8,12 +8,12 @@ from typing import Literal
 
 def convert(
     dataset: Literal["semantickitti", "kitti", "nuscenes", "a2d2"], folder: Path, out: Path, /, *,
-    scene: str | None = None,
+    scene: str | None = None, class_set: str = "outdoor10",
 ) -> None:
     """Convert a drive of a data set to an MCAP bag.
 
-    The bag holds the clouds, images, calibration, labels and odometry that the folder has. Labels are mapped to the ten
-    outdoor classes. Images stay the PNG or JPEG files that they are; A2D2's are undistorted.
+    The bag holds the clouds, images, calibration, labels and odometry that the folder has. Labels are mapped to
+    the class set, which the bag names. Images stay the PNG or JPEG files that they are; A2D2's are undistorted.
 
     An interrupted conversion continues if the same command is run again. It starts over if labels, images, calibration,
     poses or the converter have changed.
@@ -27,19 +27,22 @@ def convert(
         out: directory of the bag. It must not exist.
         scene: name of the drive, if the folder has several: SemanticKITTI's 00, KITTI's 2011_09_26_drive_0001_sync,
             nuScenes' scene-0061, A2D2's 20180807_145028.
+        class_set: classes of the labels: outdoor10, semantickitti19, nuscenes16, waymo22, or your own YAML file.
     """
     from rich.progress import Progress
 
+    from tttkd_ros.classes import load_class_set
     from tttkd_ros.datasets.a2d2 import open_a2d2
     from tttkd_ros.datasets.conversion import write_bag
     from tttkd_ros.datasets.kitti import open_kitti
     from tttkd_ros.datasets.nuscenes import NuScenes
     from tttkd_ros.datasets.semantickitti import open_semantickitti
 
-    openers = {"semantickitti": open_semantickitti, "kitti": open_kitti, "nuscenes": NuScenes, "a2d2": open_a2d2}
+    labelled = {"semantickitti": open_semantickitti, "nuscenes": NuScenes, "a2d2": open_a2d2}
+    classes = load_class_set(class_set)
     if not folder.is_dir():
         raise ValueError(f"no folder at {folder}: name the one where the data set is unpacked")
-    recording = openers[dataset](folder, scene)
+    recording = open_kitti(folder, scene) if dataset == "kitti" else labelled[dataset](folder, scene, classes)
     source = {"dataset": dataset, "folder": str(folder.resolve()), "scene": scene}
     with Progress() as bar:
         task = bar.add_task(f"{dataset} {scene or folder.name}", total=len(recording))

@@ -84,7 +84,8 @@ def evaluate(
         rig: file with the extrinsics, for bags without /tf_static.
         points_topic: the sweeps, if a bag has several PointCloud2 topics.
         truth_topic: labelled clouds, if they are not on /truth/points_labeled. The sweeps' own field label is the truth
-            if this names their topic, or if this project wrote the bag.
+            if this names their topic, or if this project wrote the bag. Labels of another class set, which a topic
+            label_info beside them tells, are mapped to the student's if its set lists theirs under `from`.
         truth: read labels. --no-truth ignores them all.
         cameras: names of the cameras to use (the start of their image topics), by default all that can be used.
         offset: seconds from a sweep's stamp to its image's (the node's matching.offsets), one for all cameras or one
@@ -152,16 +153,16 @@ def evaluate(
         "tolerance": tolerance, "fixed_frame": fixed_frame, "base_frame": base_frame, "truth": truth,
         "channel_order": channel_order, "time_unit": time_unit,
     }  # fmt: skip
-    drives, finished = {}, []
+    drives, finished, classes = {}, [], models.student.config.class_set
     for name, path in names.items():
         try:
-            drives[name] = BagDrive(path, labels=truths[name], rig=rig, offsets=offset, **options)
+            drives[name] = BagDrive(path, labels=truths[name], rig=rig, offsets=offset, class_set=classes, **options)
         except ValueError as error:
             if len(names) == 1:
                 raise
             finished.append(BagResults(name, 0, (), damage=str(error)))
     # Report unreadable models before anything is written, and before hours of other runs.
-    _ = models.student, [models.student_of(name) for name in checkpoints]
+    _ = [models.student_of(name) for name in checkpoints]
     others = read_evaluations(compare, out)
     if rerun is not None:
         require_rerun()
@@ -178,7 +179,6 @@ def evaluate(
         try:
             for name, drive in drives.items():
                 replayed = run_bag(name, drive, runs, models, store, bar)
-                classes = models.student.config.classes
                 finished.append(with_recordings(replayed, drive, recordings, classes, store.labels(name)))
         except KeyboardInterrupt:
             if out is not None:

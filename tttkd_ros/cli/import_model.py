@@ -22,18 +22,20 @@ def import_model(
         checkpoint: its file, Pointcept's .pth.
         out: student checkpoint to write.
         backbone: network of the checkpoint: spunet34c for SpUNet-v1m1, ptv3 for PT-v3m1.
-        class_set: its classes, such as semantickitti19 or nuscenes16.
+        class_set: its classes, in the order of its head: semantickitti19, nuscenes16, waymo22, outdoor10, or your own
+            file.
         inputs: features of a point in the order of the training (feat_keys; position is coord, intensity is strength),
             each with what its values are multiplied by. Pointcept divides the strength of nuScenes by 255; 0.00392 does
             so, too.
         voxel_size: grid size of the training, metres.
     """
+    from tttkd_ros.classes import load_class_set
     from tttkd_ros.files import require_writable
     from tttkd_ros.segmenter.checkpoint import save_student
     from tttkd_ros.segmenter.pointcept import import_student
 
     require_writable(out)
-    student = import_student(checkpoint, backbone, class_set, voxel_size, inputs)
+    student = import_student(checkpoint, backbone, load_class_set(class_set), voxel_size, inputs)
     save_student(student, out, {"data": "Pointcept", "checkpoint": checkpoint.name})
-    print(f"{out}: {backbone} with {len(student.config.classes)} classes, "
+    print(f"{out}: {backbone} with {len(student.config.class_set)} classes, "
           f"{sum(parameter.numel() for parameter in student.parameters()) / 1e6:.1f} M parameters")

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.datasets.recording import Recording, log
 from tttkd_ros.digests import code_version, differences
 from tttkd_ros.files import write_whole
@@ -32,6 +33,8 @@ def write_bag(
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} exists: choose another name, or remove it")
+    classes = recording.class_set or OUTDOOR  # without labels no class set is written
+    source = source | {"class set": classes.name, "classes": json.dumps(classes.content)}
     work = _prepare_folder(out, source | {"sweeps": len(recording), **recording.inputs, "code": code_version()})
     on_sweeps, parts = on_sweeps or (lambda count: None), []
     for number, first in enumerate(range(0, len(recording), SWEEPS_PER_FILE)):
@@ -40,7 +43,7 @@ def write_bag(
         if parts[-1].exists():
             on_sweeps(len(sweeps))
             continue
-        with BagWriter(parts[-1]) as bag:
+        with BagWriter(parts[-1], class_set=classes) as bag:
             for index in sweeps:
                 sweep = recording[index]
                 for stamp, pose in sweep.poses:

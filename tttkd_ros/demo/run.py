@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.bags.writer import BagWriter
-from tttkd_ros.classes import OUTDOOR
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.datasets.conversion import write_bag
 from tttkd_ros.datasets.kitti import open_kitti
 from tttkd_ros.demo import scores
@@ -29,6 +29,7 @@ from tttkd_ros.evaluation.report import write_json
 from tttkd_ros.evaluation.result import WINDOW, Result, step_counts
 from tttkd_ros.frame import Frame
 from tttkd_ros.geometry.rig import RigCamera, save_rig
+from tttkd_ros.segmenter.checkpoint import describe
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.sensors import LIDARS
 from tttkd_ros.subprocesses import init_pool_worker
@@ -60,6 +61,7 @@ def run_demo(
     """Run the whole demo; arguments as for `tttkd demo`. Raises ChildError if one of its processes fails."""
     console = Console()
     models = {"model": str(model.resolve()), "teacher": str(teacher.resolve())}
+    classes = describe(model)[0].class_set
     _make_folder(out)
     console.rule("1. Simulating drives through the target world")
     bags = [out / f"drive_{seed}" for seed in seeds]
@@ -78,7 +80,9 @@ def run_demo(
                     parameters=LOSSLESS | models | parameters, seconds=sweeps / 10,
                 )
                 try:
-                    drive.live[mode] = scores.score_live(mode, BagDrive(bag), run.recording, run.sent_times(), OUTDOOR)
+                    drive.live[mode] = scores.score_live(
+                        mode, BagDrive(bag, class_set=classes), run.recording, run.sent_times(), classes
+                    )
                 except ValueError as error:
                     raise ChildError(f"{error}; the node's log is {run.log}") from error
                 if drive is not drives[0]:  # only the first drive's recordings are drawn, and they are large
@@ -94,7 +98,7 @@ def run_demo(
     summary = scores.summarise(drives, stride=STRIDE, learning_rate=TTTConfig.learning_rate)
     if kitti.is_dir():
         console.rule("4. The node on recorded KITTI sweeps")
-        summary["kitti"] = _run_kitti(out, kitti, LOSSLESS | models)
+        summary["kitti"] = _run_kitti(out, kitti, LOSSLESS | models, classes)
     else:
         console.print(f"KITTI is skipped: there is no folder {kitti}")
 
@@ -102,7 +106,7 @@ def run_demo(
     first = drives[0]
     frozen, adapted = ((first.result(mode), _run_folder(out, first.seed, mode) / "recording")
                        for mode in (FROZEN, ADAPTED))
-    sweep_pictures(out, BagDrive(bags[0]), frozen, adapted, OUTDOOR, TITLES[ADAPTED])
+    sweep_pictures(out, BagDrive(bags[0], class_set=classes), frozen, adapted, classes, TITLES[ADAPTED])
     curves = {TITLES[mode]: [drive.result(mode).curve(WINDOW) for drive in drives] for mode in MODES}
     curve_figure(out / "miou_over_time.png", curves, period=0.1, window=WINDOW)
     for bag in bags[1:]:
@@ -135,7 +139,8 @@ def _simulate(seed: int, sweeps: int, bag: Path, point_step: int) -> None:
 
 
 def _control(bag: Path, model: Path, teacher: Path, run: RunConfig) -> Result:
-    return replay(BagDrive(bag), *load_models(model, str(teacher), with_teacher=run.adapts), run)
+    student, loaded = load_models(model, str(teacher), with_teacher=run.adapts)
+    return replay(BagDrive(bag, class_set=student.config.class_set), student, loaded, run)
 
 
 def _rig_path(bag: Path) -> Path:
@@ -162,7 +167,7 @@ def _in_processes(processes: int, title: str, function: Callable, calls: list[tu
         return [result.get() for result in waiting]
 
 
-def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
+def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object], classes: ClassSet) -> dict:
     bag = out / "kitti"
     write_bag(open_kitti(kitti), bag, {"dataset": "kitti", "folder": str(kitti.resolve())})
     drive = list(BagDrive(bag))
@@ -176,7 +181,7 @@ def _run_kitti(out: Path, kitti: Path, parameters: dict[str, object]) -> dict:
         latency = scores.latencies(run.recording, [frame.stamp for frame in drive], run.sent_times())
     except ValueError as error:
         raise ChildError(f"{error}; the node's log is {run.log}") from error
-    kitti_pictures(out, drive[-1], run.recording, OUTDOOR)
+    kitti_pictures(out, drive[-1], run.recording, classes)
     counts = step_counts(read_steps(run.recording))
     return {"sweeps_sent": len(drive), "sweeps_received": len(latency), "latency_ms": scores.percentiles(latency),
             "steps_accepted": counts["steps_accepted"], "rejections": counts["rejections"]}

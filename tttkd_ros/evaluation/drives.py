@@ -31,9 +31,14 @@ class Drive(Protocol):
 class BagDrive:
     """A bag's first `limit` sweeps, read again on every iteration. Of a bag that was cut short, those before the cut.
 
-    labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's. class_set: of the truth.
-    offsets, tolerance: seconds, see `matching`. options: further options of `BagReader`, as are the attributes. Raises
-    ValueError if the bag cannot be read or an option is out of range.
+    Args:
+        labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
+        class_set: the one whose ids the labels become. A bag that does not say which set it has keeps its ids.
+        offsets, tolerance: seconds, see `matching`.
+        options: further options of `BagReader`, as are the attributes.
+
+    Raises:
+        ValueError: the bag cannot be read, an option is out of range, or class_set does not list the truth's classes.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class BagDrive:
         if labels is not None and not truth:
             raise ValueError("both label files and no truth are asked for: leave out --labels or --no-truth")
         from tttkd_ros.bags.reader import BagReader
+        from tttkd_ros.datasets.class_maps import ClassMap
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
@@ -56,6 +62,13 @@ class BagDrive:
             truth=truth and labels is None, **options,
         )
         self._reader, self._limit = reader, limit
+        self._class_map = None
+        if reader.class_set is not None and reader.class_set.names != class_set.names:
+            try:
+                self._class_map = ClassMap.between(reader.class_set, class_set)
+            except ValueError as error:
+                raise ValueError(f"bag {path} has labels of {reader.class_set}: {error}; or convert it again with "
+                                 "--class-set, or leave its labels out with --no-truth") from error
         self._labels = labels and LabelFiles(labels, len(reader), class_set, complete=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
@@ -66,7 +79,17 @@ class BagDrive:
 
     def __iter__(self) -> Iterator[Frame]:
         frames = islice(self._reader.frames(), self._limit)
-        return frames if self._labels is None else self._labels.truth(frames)
+        if self._labels is not None:
+            return self._labels.truth(frames)
+        return frames if self._class_map is None else map(self._mapped, frames)
+
+    def _mapped(self, frame: Frame) -> Frame:
+        if frame.labels is None:
+            return frame
+        try:
+            return replace(frame, labels=self._class_map(frame.labels))
+        except ValueError as error:
+            raise ValueError(f"bag {self._reader.path}, truth stamped {frame.stamp}: {error}") from error
 
 
 @dataclass(frozen=True)

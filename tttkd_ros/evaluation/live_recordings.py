@@ -12,7 +12,7 @@ import numpy as np
 
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.bags import topics
-from tttkd_ros.bags.labelled import labelled_stamps, read_labelled
+from tttkd_ros.bags.labelled import find_class_set, labelled_stamps, read_labelled
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.diagnosis import explain_steps
@@ -66,8 +66,14 @@ def score_recording(
 
     Only steps of the drive's sweeps count, because a recording may continue after the drive's limit. recording: bag
     with the node's labelled clouds and reports. lidar_frame: frame of sweeps that name none. reference: as for
-    `replay`. Raises ValueError if no sweep of the drive has a prediction.
+    `replay`. Raises ValueError if no sweep of the drive has a prediction, or the recording says that its labels have
+    other classes.
     """
+    with open_bag(recording) as bag:
+        recorded = find_class_set(bag, topics.labelled_topic(bag.types))
+    if recorded is not None and recorded.names != classes.names:
+        raise ValueError(f"recording {recording} has labels of {recorded}, but the student has {classes}: evaluate "
+                         "with the node's model")
     stamps = labelled_stamps(recording)
     expected, arriving = set(stamps), read_labelled(recording)
     early = {}  # predictions that were recorded before those of earlier sweeps

@@ -46,7 +46,7 @@ def write_page(
     inputs: Mapping[str, object], others: Mapping[str, Others],
 ) -> None:
     """Write report.html to `folder`; arguments as for `page`."""
-    content = page(bags, drives, models.student.config.classes, inputs=inputs,
+    content = page(bags, drives, models.student.config.class_set, inputs=inputs,
                    provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name)
     write_whole(folder / NAME, content.encode())
 
@@ -84,7 +84,8 @@ def model_provenance(models: Models, inputs: Mapping[str, object]) -> dict[str, 
     for role, name in (("student", "model"), *((f"{method} student", method) for method in OWN_STUDENT)):
         if name in inputs:
             config, made = describe(models.paths[name])
-            found[role] = {"SHA-256": inputs[name], "class set": config.class_set, "voxels": f"{config.voxel_size} m",
+            found[role] = {"SHA-256": inputs[name], "class set": config.class_set.name,
+                           "voxels": f"{config.voxel_size} m",
                            "trained with": config.teacher_name or "an unnamed teacher"} | made
     if inputs.get("teacher") is not None:
         name = models.paths["teacher"].name

@@ -15,7 +15,6 @@ import numpy as np
 
 from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig, paper_config
-from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
 from tttkd_ros.evaluation.drives import Drive, MeanFeatures, OtherImages, Shifted
 from tttkd_ros.evaluation.metrics import Tally
@@ -161,7 +160,7 @@ def replay(
     elif run.control == MEAN_FEATURES:
         teacher = MeanFeatures(teacher, _spread_images(drive, MEAN_IMAGES))
 
-    class_set = CLASS_SETS[student.config.class_set]
+    class_set = student.config.class_set
     reports: list[StepReport] = []
     tally, seconds, problems, missing = Tally(len(drive), len(class_set)), [], [], []
     predict = _offline if run.method == OFFLINE_KD else _online

@@ -43,7 +43,7 @@ def write_recording(
     import rerun
 
     shown = [(bag, run_to_show(bag, runs)) for bag in bags if bag.results]
-    class_set = models.student.config.classes
+    class_set = models.student.config.class_set
     named = zip((*class_set.names, "unlabelled"), (*range(len(class_set)), UNLABELLED), strict=True)
     classes = [(label, name, tuple(class_set.palette[label].tolist())) for name, label in named]
     stream = rerun.RecordingStream("tttkd_ros")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import array
-import json
 from collections.abc import Mapping
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import Image, PointCloud2, PointField
-from std_msgs.msg import Header, String
+from std_msgs.msg import Header
 
 from tttkd_ros.adaptation.adapter import StepReport
-from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.messages.cloud_encoding import encode_labelled
 from tttkd_ros.messages.point_cloud import Cloud
 from tttkd_ros.messages.stamps import split
@@ -45,18 +43,6 @@ def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray
         data=encoded.buffer,
         is_dense=bool(np.isfinite(cloud.points).all()),
     )
-
-
-def label_info(classes: ClassSet) -> String:
-    """JSON with every label's id, name and colour.
-
-    Not vision_msgs/LabelInfo: that has no colour, and a topic's type must not depend on what is installed.
-    """
-    entries = [
-        {"id": number, "name": name, "colour": list(colour)}
-        for number, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
-    ]
-    return String(data=json.dumps({"class_set": classes.name, "unlabelled": UNLABELLED, "classes": entries}))
 
 
 def adaptation(report: StepReport, name: str) -> DiagnosticArray:

@@ -19,7 +19,6 @@ from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.adaptation.loading import load_ttt_kd
 from tttkd_ros.adaptation.process import AdapterProcess, Cancellation
 from tttkd_ros.adaptation.state_file import Origin
-from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.devices import resolve_device
 from tttkd_ros.geometry.mounting import Mounting
 from tttkd_ros.geometry.rig import load_base_from_lidar, load_rig
@@ -70,7 +69,6 @@ class Runtime:
         log = node.get_logger()
         warnings = self._warnings = ThrottledLog(warn_with(log))
         failures = ThrottledLog(self._error)
-        classes = CLASS_SETS[settings.class_set]
         raw = settings.image_transport == "raw"
         image_type = f"sensor_msgs/msg/{'Image' if raw else 'CompressedImage'}"
         rig = load_rig(resolve_path(settings.rig)) if settings.rig else None
@@ -99,11 +97,12 @@ class Runtime:
 
         self._steps = self._publisher(DiagnosticArray, "~/adaptation", output_qos(settings.depth))
         labelled = self._publisher(PointCloud2, "~/points_labeled", output_qos(settings.depth))
-        self._publisher(String, "~/label_info", LATCHED).publish(outputs.label_info(classes))
         overlays = {name: self._publisher(Image, f"~/overlay/{name}", output_qos(1)) for name in settings.cameras}
 
         self.pipeline, origin = self._pipeline(settings, config)
         self._close.append(self.pipeline.close)
+        classes = origin.config.class_set
+        self._publisher(String, "~/label_info", LATCHED).publish(String(data=classes.label_info))
         self.state = AdaptedState(node, self.pipeline, origin, settings)
         self._close.append(self.state.close)
         if settings.load_at_start:
@@ -158,7 +157,7 @@ class Runtime:
         # Inference and training share the cores. With more threads each, they would only wait for each other.
         torch.set_num_threads(settings.threads)
         model = resolve_path(settings.model)
-        student = load_student(model, device, class_set=settings.class_set)
+        student = load_student(model, device)
         cancel = Cancellation()
         build = self._adapter(settings, student, device, cancel) if self.adapts else None
         place = "a thread" if torch.device(device).type == "cuda" else "a process of its own"

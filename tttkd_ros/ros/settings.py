@@ -7,7 +7,6 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from tttkd_ros.adaptation.process import STEP_TIMEOUT_S
-from tttkd_ros.classes import CLASS_SETS
 from tttkd_ros.geometry.mounting import BASE_FRAME
 from tttkd_ros.messages.encodings import CHANNEL_ORDERS
 from tttkd_ros.messages.limits import CLOUD_BYTES, IMAGE_BYTES, IMAGE_PIXELS
@@ -38,7 +37,6 @@ class Settings:
     engine: str = _parameter(
         "engine", "auto", "what runs the teacher", choices=("auto", "eager", "openvino", "tensorrt"))
     device: str = _parameter("device", "auto", "torch device of student and teacher: auto, cpu, cuda, cuda:0, ...")
-    class_set: str = _parameter("class_set", "outdoor10", "class set that the model must have", choices=CLASS_SETS)
     cameras: tuple[str, ...] = _parameter(
         "cameras", (AUTO,), "cameras to learn from: topics <camera>/image and <camera>/camera_info; [auto]: the rig's "
         "cameras, or camera_front without a rig; [''] for none")

@@ -1,15 +1,15 @@
-"""Students on disk: safetensors, with configuration, class names and provenance in the metadata."""
+"""Students on disk: safetensors, with configuration, class set and provenance in the metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tttkd_ros.classes import ClassSet, built_in_class_sets, load_class_set
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.tensor_files import read_tensors, tensor_mismatches, write_tensors
 
@@ -19,18 +19,18 @@ SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` write
 
 def save_student(student: Student, path: str | Path, provenance: Mapping[str, str]) -> None:
     """Write a checkpoint atomically. provenance: how the student was made (command, seed, data)."""
-    write_tensors(path, _FORMAT, student.state_dict(), config=json.dumps(asdict(student.config)),
-                  classes=json.dumps(student.config.classes.names), provenance=json.dumps(dict(provenance)))
+    write_tensors(path, _FORMAT, student.state_dict(), config=json.dumps(student.config.plain),
+                  classes=json.dumps(student.config.class_set.content), provenance=json.dumps(dict(provenance)))
 
 
-def load_student(path: str | Path, device: str = "cpu", class_set: str | None = None) -> Student:
-    """Load the student of a checkpoint, in eval mode. class_set: name of the required class set; None accepts any.
+def load_student(path: str | Path, device: str = "cpu", class_set: ClassSet | None = None) -> Student:
+    """Load the student of a checkpoint, in eval mode. class_set: the required one; None accepts any.
 
-    Raises FileNotFoundError, or ValueError if the file is damaged, holds no student, or has another class set.
+    Raises FileNotFoundError, or ValueError if the file is damaged, holds no student, or has other classes.
     """
     config, provenance, tensors = _read(path, load=True)
-    if class_set is not None and config.class_set != class_set:
-        raise ValueError(f"{path}: class set {config.class_set!r}, but {class_set!r} is asked for; use another model")
+    if class_set is not None and config.class_set.names != class_set.names:
+        raise ValueError(f"{path}: {config.class_set}, but {class_set} is asked for; use another model")
     if mismatches := _mismatches(config, tensors):
         raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(mismatches)}")
     student = Student(config)
@@ -50,15 +50,27 @@ def _read(path: str | Path, *, load: bool) -> tuple[StudentConfig, dict[str, str
         raise FileNotFoundError(f"no model at {path}")
     metadata, tensors = read_tensors(path, _FORMAT, load=load)
     try:
-        settings, names, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))
+        settings, classes, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))
         size = settings["teacher_input"]  # JSON has no tuples
-        config = StudentConfig(**settings | {"teacher_input": tuple(size) if isinstance(size, list) else size})
-        if names != list(config.classes.names):
-            raise ValueError(f"classes {names}, but class set {config.class_set!r} is {config.classes.names}")
+        config = StudentConfig(**settings | {"teacher_input": tuple(size) if isinstance(size, list) else size,
+                                             "class_set": _class_set(settings["class_set"], classes)})
         return config, dict(provenance), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         damage = f"the description of the model is damaged or of another version ({error})"
         raise ValueError(f"{path}: {damage}; fetch or train it again") from error
+
+
+def _class_set(name: str, classes: object) -> ClassSet:
+    """classes: content of the set. Older checkpoints have the names of its classes; their sets are built in."""
+    if not isinstance(classes, list):
+        class_set = ClassSet.parse(classes)
+    elif name in built_in_class_sets():
+        class_set = load_class_set(name)
+    else:
+        raise ValueError(f"class_set {name!r} is unknown, expected one of {', '.join(built_in_class_sets())}")
+    if name != class_set.name or isinstance(classes, list) and classes != list(class_set.names):
+        raise ValueError(f"class_set {name!r} with the classes {classes}, but it is {class_set}")
+    return class_set
 
 
 def _mismatches(config: StudentConfig, tensors: Mapping[str, Tensor]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.segmenter import backbones
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.tensor_files import tensor_mismatches
@@ -21,14 +22,14 @@ from tttkd_ros.tensor_files import tensor_mismatches
 HEADS = ("class_head.weight", "class_head.bias")
 
 
-def import_student(path: str | Path, backbone: str, class_set: str, voxel_size: float,
+def import_student(path: str | Path, backbone: str, class_set: ClassSet, voxel_size: float,
                    inputs: Mapping[str, float]) -> Student:
     """Make a student without a teacher head of a Pointcept checkpoint, in eval mode.
 
     Args:
         path: `.pth` file, as Pointcept's trainer saves it.
         backbone: name of the network. Its options are inferred from the shapes of the weights.
-        class_set: name of the set whose classes the head has, in its order.
+        class_set: the classes of the head, in its order.
         voxel_size: metres, the grid size of the training.
         inputs: feature -> what its values are multiplied by, in the order of the training.
 
@@ -61,7 +62,7 @@ def _check_head(config: StudentConfig, tensors: Mapping[str, Tensor]) -> None:
     missing = [name for name in HEADS if name not in tensors]
     if missing:
         raise ValueError(f"{' and '.join(missing)} is missing: use a checkpoint of a semantic segmentor")
-    count, classes = tensors[HEADS[0]].shape[:1].numel(), config.classes
+    count, classes = tensors[HEADS[0]].shape[:1].numel(), config.class_set
     if count != len(classes):
         raise ValueError(f"the head has {count} classes, but class set {classes.name!r} has {len(classes)}: name the "
                          "class set that the checkpoint was trained with")

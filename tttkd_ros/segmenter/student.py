@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.classes import CLASS_SETS, ClassSet
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.features import WIDTHS, select
 from tttkd_ros.segmenter import backbones
 from tttkd_ros.segmenter.backbones.base import MAX_SIZE, Prepared
@@ -23,7 +23,7 @@ MAX_VOXELS = 250_000  # of a sweep: five times those of a 64-ring sensor; they t
 class StudentConfig:
     """Everything that a checkpoint must state for its weights to have a meaning. Raises ValueError for bad values."""
 
-    class_set: str = "outdoor10"
+    class_set: ClassSet = OUTDOOR
     voxel_size: float = 0.1  # metres
     backbone: str = "scn"
     options: Mapping[str, object] = field(default_factory=dict)  # of the backbone; those not given have their defaults
@@ -34,8 +34,8 @@ class StudentConfig:
     teacher_name: str = ""
 
     def __post_init__(self):
-        if not isinstance(self.class_set, str) or self.class_set not in CLASS_SETS:
-            raise ValueError(f"class set {self.class_set!r} is unknown, expected one of {', '.join(CLASS_SETS)}")
+        if not isinstance(self.class_set, ClassSet):
+            raise ValueError(f"class_set is {self.class_set!r}, expected a ClassSet such as load_class_set returns")
         if not isinstance(self.voxel_size, (int, float)) or not 0 < self.voxel_size < float("inf"):
             raise ValueError(f"voxel_size is {self.voxel_size!r}, expected metres above 0")
         object.__setattr__(self, "options", backbones.complete(self.backbone, self.options))
@@ -56,8 +56,9 @@ class StudentConfig:
             raise ValueError(f"teacher_name is {self.teacher_name!r}, expected text")
 
     @property
-    def classes(self) -> ClassSet:
-        return CLASS_SETS[self.class_set]
+    def plain(self) -> dict[str, object]:
+        """The settings as values that JSON can hold. The class set is its name."""
+        return asdict(self) | {"class_set": self.class_set.name}
 
 
 def _is_size(value: object) -> bool:
@@ -78,7 +79,7 @@ class Student(nn.Module):
         inputs = sum(WIDTHS[name] for name in config.inputs)
         self.backbone = backbones.build(config.backbone, config.options, inputs, config.voxel_size)
         width = self.backbone.channels
-        self.class_head = _projector(width, config.head_width, len(config.classes))
+        self.class_head = _projector(width, config.head_width, len(config.class_set))
         if config.teacher_dim:
             self.teacher_head = _projector(width, config.head_width, config.teacher_dim)
         self.register_buffer("teacher_mean", torch.zeros(config.teacher_dim))

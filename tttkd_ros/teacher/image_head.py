@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tttkd_ros.classes import CLASS_SETS
+from tttkd_ros.classes import ClassSet
 from tttkd_ros.tensor_files import read_tensors, tensor_mismatches, write_tensors
 
 _FORMAT = "tttkd_ros image head 1"
@@ -20,11 +20,11 @@ class ImageHead(nn.Module):
     dim: width of the features of the teacher that the head was trained with.
     """
 
-    def __init__(self, class_set: str, dim: int, teacher_name: str = ""):
+    def __init__(self, class_set: ClassSet, dim: int, teacher_name: str = ""):
         super().__init__()
         self.class_set, self.dim, self.teacher_name = class_set, dim, teacher_name
         self.norm = nn.BatchNorm1d(dim)
-        self.linear = nn.Linear(dim, len(CLASS_SETS[class_set]))
+        self.linear = nn.Linear(dim, len(class_set))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (M, classes) of unnormalised teacher features (M, dim)."""
@@ -33,11 +33,11 @@ class ImageHead(nn.Module):
 
 def save_image_head(head: ImageHead, path: str | Path, provenance: Mapping[str, str]) -> None:
     """Write an image head atomically. provenance: how it was made (command, seed, data)."""
-    write_tensors(path, _FORMAT, head.state_dict(), classes=json.dumps(CLASS_SETS[head.class_set].names),
+    write_tensors(path, _FORMAT, head.state_dict(), classes=json.dumps(head.class_set.names),
                   dim=str(head.dim), teacher=head.teacher_name, provenance=json.dumps(dict(provenance)))
 
 
-def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
+def load_image_head(path: str | Path, *, class_set: ClassSet, dim: int) -> ImageHead:
     """Load an image head, in eval mode.
 
     Raises FileNotFoundError, or ValueError if the file is damaged, holds no image head, or one for other classes or
@@ -46,8 +46,9 @@ def load_image_head(path: str | Path, *, class_set: str, dim: int) -> ImageHead:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image head at {path}; make one with `tttkd train image-head`")
     metadata, tensors = read_tensors(path, _FORMAT)
-    if metadata.get("classes") != json.dumps(CLASS_SETS[class_set].names):
-        raise ValueError(f"{path}: classes {metadata.get('classes')}, but the student's are {class_set!r}")
+    if metadata.get("classes") != json.dumps(class_set.names):
+        raise ValueError(f"{path}: classes {metadata.get('classes')}, but the student has {class_set}; make a head "
+                         "with `tttkd train image-head`")
     name = metadata.get("teacher", "")
     if metadata.get("dim") != str(dim):
         raise ValueError(f"{path}: trained with a teacher of {metadata.get('dim')} features ({name or 'unnamed'}), but "

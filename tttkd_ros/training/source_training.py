@@ -83,7 +83,7 @@ def train_student(
     distilled = [example for name in distil_first or (world,) for example in examples[name]]
     student = Student(config).train()
     student.teacher_mean.copy_(torch.cat([e.targets for e in distilled]).float().mean(0))
-    weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(config.classes))
+    weights = class_weights(torch.cat([e.labels for e in examples[world]]), len(config.class_set))
     coarsest = student.coarsest_cell
     labelled = Batches(examples[world], batch, seed, coarsest)
     unlabelled = Batches(distilled, batch, seed, coarsest)
@@ -178,7 +178,7 @@ def train_image_head(
                 labelled_features(world, foundation, seeds, images_per_drive, points)]
     features, labels = (torch.cat(parts) for parts in zip(*examples, strict=True))
     # Its statistics are those of the whole source.
-    head = ImageHead(OUTDOOR.name, foundation.dim, foundation.name).eval()
+    head = ImageHead(OUTDOOR, foundation.dim, foundation.name).eval()
     head.norm.running_mean.copy_(features.float().mean(0))
     head.norm.running_var.copy_(features.float().var(0))
     frequency = torch.bincount(labels, minlength=len(OUTDOOR)) / len(labels)
