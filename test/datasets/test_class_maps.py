@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,6 +125,15 @@ def test_nuscenes_becomes_the_classes_of_its_challenge(raw, label):
 def test_waymos_ids_count_from_one():
     labels = ClassMap(WAYMO_IDS, "waymo", load_class_set("waymo22"))(np.arange(23))
     assert labels.tolist() == [UNLABELLED, *range(22)]
+
+
+def test_the_set_in_the_documentation_covers_what_it_lists(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (tmp_path / "street5.yaml").write_text(re.search(r"```yaml\n(name: street5.*?)```", text, re.DOTALL)[1])
+    street = load_class_set(tmp_path / "street5.yaml")
+    assert street.names == ("vehicle", "person", "ground", "building", "nature")
+    assert ClassMap(SEMANTIC_KITTI_IDS, "semantickitti", street)(np.array([13, 51])).tolist() == [0, UNLABELLED]
+    assert ClassMap.between(OUTDOOR, street)(np.array([2, 5])).tolist() == [UNLABELLED, 2]
 
 
 def test_a_class_that_a_set_neither_maps_nor_ignores_is_named():
