@@ -59,7 +59,7 @@ def _row(size: int, segmenter: Segmenter, adapter: OnlineTTTKD, student, frame, 
     frame = replace(frame, points=points, features={}, labels=None)
     sweep = message(points)
     intensity = decode_cloud(sweep).intensity
-    prediction, palette = segmenter.segment(points), student.config.classes.palette
+    prediction, palette = segmenter.segment(points), student.config.class_set.palette
     stages = {
         "decode": lambda _: decode_cloud(sweep),
         "segment": lambda _: segmenter.segment(points),
