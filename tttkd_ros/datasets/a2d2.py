@@ -17,7 +17,7 @@ import numpy as np
 from tttkd_ros.classes import OUTDOOR, UNLABELLED, ClassSet
 from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.class_maps import ClassMap
-from tttkd_ros.datasets.recording import RecordedSweep, log
+from tttkd_ros.datasets.recording import OPTICAL_FROM_VIEW, RecordedSweep, log
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.transforms import inverse, validated
 
@@ -25,7 +25,6 @@ VIEW_NAME = "camera_front"
 SECTION = "a2d2"  # of a class set
 CAMERA, FOLDER, TAG = "front_center", "cam_front_center", "frontcenter"  # in JSON, as a folder, in file names
 MICROSECOND = 1000  # nanoseconds
-OPTICAL_FROM_VIEW = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 MAX_IMAGE_SIDE = 2**13  # pixels; A2D2's images are 1920x1208
 MAX_REPROJECTION_ERROR = 5.0  # pixels, of half the points; with another vehicle's calibration it is larger
 
@@ -37,7 +36,7 @@ class A2D2Recording:
         self._clouds = sorted((folder / "lidar" / FOLDER).glob(f"*_lidar_{TAG}_*.npz"))
         if not self._clouds:
             raise ValueError(f"{folder}/lidar/{FOLDER} holds no sweeps: expected *_lidar_{TAG}_<number>.npz")
-        self._folder = folder
+        self._folder, self.cameras = folder, (VIEW_NAME,)
         tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
         self._lens = _Lens(tables[0])
         self._class_map = _read_class_map(tables[1], class_set) if (folder / "label" / FOLDER).is_dir() else None
@@ -144,6 +143,11 @@ class _Lens:
         return OPTICAL_FROM_VIEW @ inverse(self._vehicle_from_view) @ vehicle_from_cloud
 
 
+def scenes(folder: Path) -> list[str]:
+    """The recordings below the folder; none if it is one itself."""
+    return [] if (folder / "lidar").is_dir() else sorted(_recordings(folder))
+
+
 def open_a2d2(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> A2D2Recording:
     """Open a recording: the folder itself, or the one called `scene` ("20180807_145028") below it.
 
@@ -151,9 +155,13 @@ def open_a2d2(folder: Path, scene: str | None = None, class_set: ClassSet = OUTD
     """
     if scene is None and (folder / "lidar").is_dir():
         return A2D2Recording(folder, class_set)
-    recordings = {path.parent.name: path.parent for path in folder.glob("*/lidar")}
+    recordings = _recordings(folder)
     expected = f"folders with lidar/{FOLDER}/*.npz"
     return A2D2Recording(recording.choose_drive(folder, scene, recordings, "recording", expected), class_set)
+
+
+def _recordings(folder: Path) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in folder.glob("*/lidar")}
 
 
 def _read_class_map(path: Path, class_set: ClassSet) -> ClassMap:

@@ -51,6 +51,10 @@ class KittiRecording:
         if first_image is not None:
             self._read_image(first_image)
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return (CAMERA,) if self.images else ()
+
     def __len__(self) -> int:
         return len(self.sweeps)
 
@@ -69,18 +73,29 @@ class KittiRecording:
         return recording.read_calibrated(path, self.calibration[0], self.size, remedy)
 
 
+def scenes(folder: Path) -> list[str]:
+    """The drives below the folder; none if it is one itself."""
+    return [] if (folder / "velodyne_points").is_dir() else sorted(_drives(folder))
+
+
 def open_kitti(folder: Path, scene: str | None = None) -> KittiRecording:
-    """Open a raw drive: a folder in one of the two layouts, or the drive `scene` of a date's folder.
+    """Open a raw drive: a folder in one of the two layouts, or the drive `scene` below it.
 
     Raises ValueError if there is no drive, or its files are something else.
     """
     if scene is None and (folder / "velodyne_points").is_dir():
         return _open_drive(folder.resolve())
-    drives = {path.parent.name: path.parent for path in folder.glob("*/velodyne_points")}
+    drives = _drives(folder)
     if scene is None and not drives:
         return _open_folder(folder)
     expected = "folders with velodyne_points/data/0000000000.bin"
     return _open_drive(recording.choose_drive(folder, scene, drives, "drive", expected).resolve())
+
+
+def _drives(folder: Path) -> dict[str, Path]:
+    """Those in a date's folder, or in the folders of several dates."""
+    found = (path for pattern in ("*/velodyne_points", "*/*/velodyne_points") for path in folder.glob(pattern))
+    return {path.parent.name: path.parent for path in found}
 
 
 def _open_folder(folder: Path) -> KittiRecording:

@@ -40,6 +40,11 @@ COLUMNS = {
 TYPES = {"timestamp": int, "is_key_frame": bool, "translation": list, "rotation": list, "camera_intrinsic": list}
 
 
+def scenes(folder: Path) -> list[str]:
+    """The names of all scenes ("scene-0061"). Raises ValueError if there are no tables, or they are damaged."""
+    return sorted(row["name"] for row in _rows(_tables(folder) / "scene.json"))
+
+
 class NuScenes:
     """One scene of a folder with v1.0-*/ and samples/. Only its rows of the tables are kept.
 
@@ -49,13 +54,9 @@ class NuScenes:
 
     def __init__(self, folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR):
         self._folder = folder
-        folders = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
-        if len(folders) != 1:
-            raise ValueError(f"{folder} has {len(folders)} folders v1.0-*/ with a scene.json, expected one: "
-                             + ("move the others away" if folders else REMEDY))
-        self._tables = folders[0]
-        scenes = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
-        token = recording.choose_drive(self._tables, scene, scenes, "scene", "rows in scene.json")
+        self._tables = _tables(folder)
+        tokens = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
+        token = recording.choose_drive(self._tables, scene, tokens, "scene", "rows in scene.json")
         samples = self._rows("sample", "scene_token", {token})
         data = self._rows("sample_data", "sample_token", {row["token"] for row in samples})
         data = [row for row in data if row["is_key_frame"]]
@@ -78,6 +79,8 @@ class NuScenes:
             row = self._keyframes[0][channel]
             if isfile(self._file("sample_data", row["filename"])):
                 self._view(channel, row, np.eye(4))  # refuses an image that does not match, before a bag is written
+        channels = {channel for keyframe in self._keyframes for channel in keyframe.keys() - {LIDAR}}
+        self.cameras = tuple(_name(channel) for channel in sorted(channels))
         self._labels, self._class_map = self._lidarseg(
             {keyframe[LIDAR]["token"] for keyframe in self._keyframes}, class_set
         )
@@ -118,9 +121,8 @@ class NuScenes:
         size = row.get("width"), row.get("height")
         size = size if all(type(side) is int and side > 0 for side in size) else None
         content, image, camera = recording.read_calibrated(path, intrinsics, size, "unpack the original images")
-        name = "camera_" + channel.removeprefix(CAMERA).lower()
         camera_from_lidar = inverse(self._vehicle_from_sensor[row["calibrated_sensor_token"]]) @ vehicle_from_lidar
-        return View(name, row["timestamp"] * MICROSECOND, image, camera, camera_from_lidar), content
+        return View(_name(channel), row["timestamp"] * MICROSECOND, image, camera, camera_from_lidar), content
 
     def _truth(self, token: str, size: int) -> np.ndarray | None:
         if self._class_map is None:
@@ -177,6 +179,20 @@ class NuScenes:
             raise ValueError(f"{self._tables / table}.json lacks {len(missing)} rows that others name, such as "
                              f"{missing[0]}: {REMEDY}")
         return rows
+
+
+def _name(channel: str) -> str:
+    """The name of a camera's view."""
+    return "camera_" + channel.removeprefix(CAMERA).lower()
+
+
+def _tables(folder: Path) -> Path:
+    """The folder of the tables."""
+    found = sorted(path.parent for path in folder.glob("v1.0-*/scene.json"))
+    if len(found) != 1:
+        raise ValueError(f"{folder} has {len(found)} folders v1.0-*/ with a scene.json, expected one: "
+                         + ("move the others away" if found else REMEDY))
+    return found[0]
 
 
 def _rows(path: Path) -> Iterator[dict]:

@@ -21,6 +21,7 @@ from tttkd_ros.messages.image import decode_image
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+OPTICAL_FROM_VIEW = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])  # x out of the camera, z up
 MAX_OFF_CENTRE = 0.12  # share of a side: up to 0.05 in KITTI and nuScenes, 0.16 in KITTI's unrectified images
 
 
@@ -47,10 +48,11 @@ class RecordedSweep:
 class Recording(Protocol):
     """A drive, read by index, so that a conversion needs little memory and can continue in the middle.
 
-    inputs: plain values that change with all that the frames depend on. The first sweep's files may represent all.
-    class_set: the one whose ids the labels are; None if there are no labels.
+    cameras: names of the cameras that have images. inputs: plain values that change with all that the frames depend on.
+    The first sweep's files may represent all. class_set: the one whose ids the labels are; None if there are no labels.
     """
 
+    cameras: tuple[str, ...]
     inputs: Mapping[str, object]
     class_set: ClassSet | None
 
@@ -95,9 +97,14 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray]:
         raise ValueError(f"no image at {path}: unpack all of them")
     content = path.read_bytes()
     try:
-        return content, decode_image(SimpleNamespace(format=path.suffix[1:], data=content))
+        return content, decode(content, path.suffix[1:])
     except ValueError as error:
         raise ValueError(f"{path} cannot be decoded as an image: fetch it again ({error})") from error
+
+
+def decode(content: bytes, kind: str) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 RGB of an image file. kind: "png" or "jpeg". Raises ValueError if it is damaged."""
+    return decode_image(SimpleNamespace(format=kind, data=content))
 
 
 def read_sweep(path: Path, columns: int = 4) -> np.ndarray:

@@ -26,6 +26,11 @@ MAX_NUMBER = 2**31  # seconds that a stamp can hold, and more metres than there 
 MIN_STAMP = 10**15  # file names from here on are stamps in nanoseconds: 10**15 is in January 1970
 
 
+def scenes(folder: Path) -> list[str]:
+    """The sequences below the folder; none if it is one itself."""
+    return [] if (folder / "velodyne").is_dir() else sorted(_sequences(folder))
+
+
 def open_semantickitti(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
     """Open a sequence: the folder itself, or the one called `scene` ("00") below it.
 
@@ -34,10 +39,13 @@ def open_semantickitti(folder: Path, scene: str | None = None, class_set: ClassS
     """
     if scene is None and (folder / "velodyne").is_dir():
         return _open_sequence(folder, class_set)
-    above = (path for pattern in ("*", "sequences/*", "dataset/sequences/*") for path in folder.glob(pattern))
-    sequences = {path.name: path for path in above if (path / "velodyne").is_dir()}
-    sequence = choose_drive(folder, scene, sequences, "sequence", "folders with velodyne/000000.bin")
+    sequence = choose_drive(folder, scene, _sequences(folder), "sequence", "folders with velodyne/000000.bin")
     return _open_sequence(sequence, class_set)
+
+
+def _sequences(folder: Path) -> dict[str, Path]:
+    above = (path for pattern in ("*", "sequences/*", "dataset/sequences/*") for path in folder.glob(pattern))
+    return {path.name: path for path in above if (path / "velodyne").is_dir()}
 
 
 def _open_sequence(folder: Path, class_set: ClassSet) -> KittiRecording:
