@@ -58,7 +58,7 @@ ROS = [
 ]
 
 # `colcon test` runs pytest because the extra of this name asks for it.
-TEST = ["hypothesis>=6", "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3"]
+TEST = ["hypothesis>=6", "pyarrow>=14", "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3"]
 
 setup(
     name=NAME,
@@ -85,6 +85,7 @@ setup(
         "openvino": ["openvino"],
         "ray": ["ray>=2"],
         "rerun": ["rerun-sdk>=0.23"],
+        "waymo": ["pyarrow>=14"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.6"],
     },

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from waymo_segment import write_segment
 
 from tttkd_ros.classes import OUTDOOR
 
@@ -170,3 +171,27 @@ def a2d2(tmp_path):
         np.savez(recording / "lidar" / "cam_front_center" / stem.format("lidar"), points=points,
                  reflectance=np.arange(6), row=np.full(6, 40.0), col=columns)
     return folder
+
+
+@pytest.fixture
+def labelled_folders(tmp_path):
+    """Two sequences of SynLiDAR's layout with two sweeps of five points each, and classes.yaml."""
+    folder = tmp_path / "synlidar"
+    for sequence in ("00", "01"):
+        (folder / sequence / "labels").mkdir(parents=True)
+        for index in range(2):
+            write_sweep(folder / sequence / "velodyne" / f"{index:06}.bin", index)
+            np.array([1, 2, 0, 1, 2], "<u4").tofile(folder / sequence / "labels" / f"{index:06}.label")
+    (folder / "classes.yaml").write_text("0: unlabelled\n1: car\n2: road\n")
+    return folder
+
+
+@pytest.fixture
+def waymo(tmp_path):
+    """`waymo(frames)`: a folder with a segment of Waymo's, see `write_segment`."""
+
+    def make(frames: int = 3):
+        write_segment(tmp_path / "waymo", frames)
+        return tmp_path / "waymo"
+
+    return make

@@ -9,7 +9,7 @@ import torch
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.datasets.a2d2 import open_a2d2
+from tttkd_ros.datasets.a2d2 import open_recording as open_a2d2
 from tttkd_ros.datasets.conversion import write_bag
 
 CAR, ROAD = OUTDOOR.names.index("car"), OUTDOOR.names.index("road")

@@ -10,11 +10,11 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.cli.convert import convert
 from tttkd_ros.datasets import conversion
-from tttkd_ros.datasets.a2d2 import open_a2d2
+from tttkd_ros.datasets.a2d2 import open_recording as open_a2d2
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.kitti import open_kitti
-from tttkd_ros.datasets.nuscenes import NuScenes
-from tttkd_ros.datasets.semantickitti import open_semantickitti
+from tttkd_ros.datasets.kitti import open_recording as open_kitti
+from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
+from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +193,7 @@ def test_parts_of_unknown_source_are_not_reused(semantickitti, tmp_path, caplog,
 def test_inputs_depend_on_calibration_times_poses_and_classes(request, dataset, name, old, new):
     fixture = request.getfixturevalue(dataset)
     folder = fixture() if callable(fixture) else fixture
-    opener = {"kitti_drive": open_kitti, "nuscenes": NuScenes, "a2d2": open_a2d2}[dataset]
+    opener = {"kitti_drive": open_kitti, "nuscenes": open_nuscenes, "a2d2": open_a2d2}[dataset]
     before = opener(folder).inputs
     assert opener(folder).inputs == before == json.loads(json.dumps(before))
     (folder / name).write_text((folder / name).read_text().replace(old, new))

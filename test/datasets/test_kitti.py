@@ -6,7 +6,7 @@ import torch
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.kitti import open_kitti
+from tttkd_ros.datasets.kitti import open_recording as open_kitti
 from tttkd_ros.geometry.rig import load_rig
 
 CALIBRATION = """\

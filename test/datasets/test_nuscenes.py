@@ -8,7 +8,7 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.datasets import nuscenes as module
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.nuscenes import NuScenes
+from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
 from tttkd_ros.geometry.transforms import inverse
 
 PIXELS = (1600, 900)
@@ -66,7 +66,7 @@ def recorded(shared_data, tmp_path):
 
 
 def test_keyframes_become_frames_in_order_of_time(nuscenes):
-    recording = NuScenes(nuscenes())
+    recording = open_nuscenes(nuscenes())
     assert len(recording) == 2
     frames = [recording[index].frame for index in range(2)]
     assert [frame.stamp for frame in frames] == [1_532_402_927_647_951_000, 1_532_402_928_147_951_000]
@@ -77,25 +77,26 @@ def test_keyframes_become_frames_in_order_of_time(nuscenes):
 
 
 def test_labels_are_mapped_by_the_names_of_the_table(nuscenes):
-    names = [None if label == UNLABELLED else OUTDOOR.names[label] for label in NuScenes(nuscenes())[0].frame.labels]
+    labels = open_nuscenes(nuscenes())[0].frame.labels
+    names = [None if label == UNLABELLED else OUTDOOR.names[label] for label in labels]
     assert names == [None, "car", "road", "building", None]
 
 
 def test_a_scene_without_lidarseg_has_no_truth_and_a_warning_says_so(nuscenes, caplog):
     folder = nuscenes()
     (folder / "v1.0-mini" / "lidarseg.json").unlink()
-    assert NuScenes(folder)[0].frame.labels is None
+    assert open_nuscenes(folder)[0].frame.labels is None
     assert "no lidarseg.json" in caplog.text
 
 
 def test_there_is_a_pose_at_each_sensor_s_stamp(nuscenes):
-    poses = NuScenes(nuscenes())[1].poses
+    poses = open_nuscenes(nuscenes())[1].poses
     assert [stamp % 10**9 // 10**6 for stamp, _ in poses] == [127, 147]
     np.testing.assert_allclose(poses[1][1][:3, 3] - poses[0][1][:3, 3], [0.2, 0, 0], atol=1e-9)
 
 
 def test_a_view_that_is_read_from_the_bag_is_motion_compensated(nuscenes, tmp_path):
-    recording = NuScenes(nuscenes())
+    recording = open_nuscenes(nuscenes())
     write_bag(recording, tmp_path / "bag", {})
     for frame, index in zip(BagReader(tmp_path / "bag").frames(), range(2), strict=True):
         for view, recorded_view in zip(frame.views, recording[index].frame.views, strict=True):
@@ -107,15 +108,15 @@ def test_a_view_that_is_read_from_the_bag_is_motion_compensated(nuscenes, tmp_pa
 def test_a_folder_of_several_scenes_needs_a_scene(nuscenes):
     folder = nuscenes(2)
     with pytest.raises(ValueError, match=r"has 2 scenes: name one with --scene \(scene-0000, scene-0001\)"):
-        NuScenes(folder)
-    assert len(NuScenes(folder, "scene-0001")) == 2
+        open_nuscenes(folder)
+    assert len(open_nuscenes(folder, "scene-0001")) == 2
     with pytest.raises(ValueError, match="no scene 'scene-9999'"):
-        NuScenes(folder, "scene-9999")
+        open_nuscenes(folder, "scene-9999")
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has 0 folders v1.0-.*unpack the metadata"):
-        NuScenes(tmp_path)
+        open_nuscenes(tmp_path)
 
 
 @pytest.mark.parametrize("block", [300, 1000, 2**20])
@@ -151,7 +152,7 @@ def test_damaged_tables_are_named(nuscenes, table, change, words):
     path = nuscenes() / "v1.0-mini" / f"{table}.json"
     path.write_text(change(path.read_text()))
     with pytest.raises(ValueError, match=words):
-        NuScenes(path.parents[1])[0]
+        open_nuscenes(path.parents[1])[0]
 
 
 @pytest.mark.parametrize("table", ["scene", "sample", "sample_data", "calibrated_sensor", "sensor", "ego_pose"])
@@ -159,28 +160,28 @@ def test_missing_tables_are_named(nuscenes, table):
     path = nuscenes() / "v1.0-mini" / f"{table}.json"
     path.unlink()
     with pytest.raises(ValueError, match=f"{table}.json"):
-        NuScenes(path.parents[1])
+        open_nuscenes(path.parents[1])
 
 
 def test_missing_files_are_named(nuscenes):
     folder = nuscenes()
     (folder / "samples" / "CAM_BACK" / "0_0.jpg").unlink()
     with pytest.raises(ValueError, match="no image at .*CAM_BACK/0_0.jpg"):
-        NuScenes(folder)[0]
+        open_nuscenes(folder)[0]
     (folder / "samples" / "LIDAR_TOP" / "0_1.pcd.bin").unlink()
     with pytest.raises(ValueError, match="no sweep at .*LIDAR_TOP/0_1.pcd.bin"):
-        NuScenes(folder)[1]
+        open_nuscenes(folder)[1]
 
 
 def test_image_files_are_unchanged(nuscenes):
     folder = nuscenes()
-    images = NuScenes(folder)[0].images
+    images = open_nuscenes(folder)[0].images
     assert images["camera_front"] == (folder / "samples" / "CAM_FRONT" / "0_0.jpg").read_bytes()
 
 
 def test_the_recorded_keyframe_has_the_published_transforms_of_all_six_cameras(recorded, tmp_path):
     folder, expected = recorded
-    write_bag(NuScenes(folder), tmp_path / "bag", {})
+    write_bag(open_nuscenes(folder), tmp_path / "bag", {})
     (frame,) = BagReader(tmp_path / "bag").frames()
     assert len(frame.points) == 34688 and frame.labels is None and len(frame.views) == 6
     for view in frame.views:
@@ -204,7 +205,7 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(nuscenes, table, na
     folder = nuscenes()
     change_rows(folder, table, lambda row: row.update(filename=name))
     with pytest.raises(ValueError, match=f"{table}.json names the file '{name}', which is not in "):
-        NuScenes(folder)[0]
+        open_nuscenes(folder)[0]
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 12), (8, 7), (4, 3)])
@@ -212,4 +213,4 @@ def test_images_of_another_size_than_the_tables_state_are_refused(nuscenes, tmp_
     folder = nuscenes()
     change_rows(folder, "sample_data", lambda row: row.update(width=width, height=height))
     with pytest.raises(ValueError, match=f"is 8x6, but its calibration is for {width}x{height}: unpack the original"):
-        NuScenes(folder)
+        open_nuscenes(folder)

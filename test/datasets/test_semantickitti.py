@@ -9,7 +9,8 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.datasets.class_maps import SEMANTIC_KITTI_IDS, ClassMap
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti, read_classes
+from tttkd_ros.datasets.semantickitti import LabelFiles, read_classes
+from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
 from tttkd_ros.frame import Frame
 
 # Points of each class in frame 00/000000, counted when the shared data were recorded.

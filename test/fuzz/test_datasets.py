@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tttkd_ros.classes import OUTDOOR
-from tttkd_ros.datasets.a2d2 import open_a2d2
-from tttkd_ros.datasets.kitti import open_kitti
-from tttkd_ros.datasets.nuscenes import NuScenes
-from tttkd_ros.datasets.semantickitti import LabelFiles, open_semantickitti
+from tttkd_ros.datasets.a2d2 import open_recording as open_a2d2
+from tttkd_ros.datasets.kitti import open_recording as open_kitti
+from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
+from tttkd_ros.datasets.semantickitti import LabelFiles
+from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
 
 from .conftest import check_frame
 
@@ -107,7 +108,7 @@ DATA_SETS = {
     "kitti folder": (KITTI_FOLDER, ".", open_kitti),
     "kitti drive": (KITTI_DRIVE, "drive", open_kitti),
     "semantickitti": (SEMANTIC_KITTI, ".", open_semantickitti),
-    "nuscenes": (nuscenes(), ".", NuScenes),
+    "nuscenes": (nuscenes(), ".", open_nuscenes),
     "a2d2": (a2d2(), ".", open_a2d2),
 }
 

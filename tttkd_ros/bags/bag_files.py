@@ -50,6 +50,11 @@ def open_files(path: Path) -> Iterator[tuple[dict[Path, Source], list[str]]]:
         yield sources, list(_contradictions(path, metadata, sources))
 
 
+def holds_bag(folder: Path) -> bool:
+    """Tell if a folder is a bag, sound or not: it has a metadata.yaml or a storage file."""
+    return isfile(folder / "metadata.yaml") or any(_is_stored(file) for file in folder.iterdir() if file.is_file())
+
+
 def _open_file(path: Path, stack: ExitStack) -> Source:
     if (kind := _file_kind(path)) == ZSTD:
         path = stack.enter_context(unpacked_file(path))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from tttkd_ros.datasets.registry import DATASETS, module
+
 
 def convert(
-    dataset: Literal["semantickitti", "kitti", "nuscenes", "a2d2"], folder: Path, out: Path, /, *,
+    dataset: Literal[DATASETS], folder: Path, out: Path, /, *,
     scene: str | None = None, class_set: str = "outdoor10",
 ) -> None:
     """Convert a drive of a data set to an MCAP bag.
@@ -22,27 +24,23 @@ def convert(
 
     Args:
         dataset: semantickitti (KITTI's odometry layout with labels), kitti (a raw drive, or a folder of .bin, .png and
-            calib.txt), nuscenes (keyframes, with lidarseg if it is unpacked) or a2d2 (front centre camera).
+            calib.txt), nuscenes (keyframes, with lidarseg if it is unpacked), a2d2 (front centre camera), waymo (its
+            version 2: the top LiDAR's first return) or labels (.bin and .label files with a classes.yaml).
         folder: where the data set, or one drive of it, is unpacked.
         out: directory of the bag. It must not exist.
         scene: name of the drive, if the folder has several: SemanticKITTI's 00, KITTI's 2011_09_26_drive_0001_sync,
-            nuScenes' scene-0061, A2D2's 20180807_145028.
+            nuScenes' scene-0061, A2D2's 20180807_145028, Waymo's 10023947602400723454_1120_000_1140_000.
         class_set: classes of the labels: outdoor10, semantickitti19, nuscenes16, waymo22, or your own YAML file.
     """
     from rich.progress import Progress
 
     from tttkd_ros.classes import load_class_set
-    from tttkd_ros.datasets.a2d2 import open_a2d2
     from tttkd_ros.datasets.conversion import write_bag
-    from tttkd_ros.datasets.kitti import open_kitti
-    from tttkd_ros.datasets.nuscenes import NuScenes
-    from tttkd_ros.datasets.semantickitti import open_semantickitti
 
-    labelled = {"semantickitti": open_semantickitti, "nuscenes": NuScenes, "a2d2": open_a2d2}
     classes = load_class_set(class_set)
     if not folder.is_dir():
         raise ValueError(f"no folder at {folder}: name the one where the data set is unpacked")
-    recording = open_kitti(folder, scene) if dataset == "kitti" else labelled[dataset](folder, scene, classes)
+    recording = module(dataset).open_recording(folder, scene, classes)
     source = {"dataset": dataset, "folder": str(folder.resolve()), "scene": scene}
     with Progress() as bar:
         task = bar.add_task(f"{dataset} {scene or folder.name}", total=len(recording))

@@ -148,7 +148,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "lidar").is_dir() else sorted(_recordings(folder))
 
 
-def open_a2d2(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> A2D2Recording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> A2D2Recording:
     """Open a recording: the folder itself, or the one called `scene` ("20180807_145028") below it.
 
     Raises ValueError if there is no recording, its files are something else, or the class set does not cover A2D2.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tttkd_ros.classes import ClassSet
+from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.datasets import recording
 from tttkd_ros.datasets.recording import RecordedSweep, log, read_text
 from tttkd_ros.digests import digest
@@ -78,8 +78,8 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "velodyne_points").is_dir() else sorted(_drives(folder))
 
 
-def open_kitti(folder: Path, scene: str | None = None) -> KittiRecording:
-    """Open a raw drive: a folder in one of the two layouts, or the drive `scene` below it.
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
+    """Open a raw drive: a folder in one of the two layouts, or the drive `scene` below it. It has no labels.
 
     Raises ValueError if there is no drive, or its files are something else.
     """

@@ -45,14 +45,19 @@ def scenes(folder: Path) -> list[str]:
     return sorted(row["name"] for row in _rows(_tables(folder) / "scene.json"))
 
 
-class NuScenes:
-    """One scene of a folder with v1.0-*/ and samples/. Only its rows of the tables are kept.
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> NuScenes:
+    """Open the scene of that name, or the only one, of a folder with v1.0-*/ and samples/.
 
     Raises ValueError if a table is missing or damaged, an image does not match its calibration, or the class set does
     not cover nuScenes.
     """
+    return NuScenes(folder, scene, class_set)
 
-    def __init__(self, folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR):
+
+class NuScenes:
+    """One scene. Only its rows of the tables are kept."""
+
+    def __init__(self, folder: Path, scene: str | None, class_set: ClassSet):
         self._folder = folder
         self._tables = _tables(folder)
         tokens = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}

@@ -31,7 +31,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "velodyne").is_dir() else sorted(_sequences(folder))
 
 
-def open_semantickitti(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
     """Open a sequence: the folder itself, or the one called `scene` ("00") below it.
 
     Without labels (the benchmark's test) it has no truth, without images no camera. Raises ValueError if there is no

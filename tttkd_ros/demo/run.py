@@ -14,7 +14,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.bags.writer import BagWriter
 from tttkd_ros.classes import ClassSet
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.kitti import open_kitti
+from tttkd_ros.datasets.kitti import open_recording as open_kitti
 from tttkd_ros.demo import scores
 from tttkd_ros.demo.live import run_live
 from tttkd_ros.demo.pictures import kitti_pictures, sweep_pictures

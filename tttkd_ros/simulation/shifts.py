@@ -14,7 +14,7 @@ import numpy as np
 
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation import effects
-from tttkd_ros.simulation.drive import WORLDS, DriveProfile, World, drive
+from tttkd_ros.simulation.drive import PERIOD, WORLDS, DriveProfile, World, drive
 from tttkd_ros.simulation.effects import Effect, EffectContext, corrupt_images
 from tttkd_ros.simulation.ego_motion import Rolling
 from tttkd_ros.simulation.weather import darkness, fog, glare, rain
@@ -125,16 +125,18 @@ def drive_seed(name: str, seed: int) -> tuple[int, int]:
     return seed, zlib.crc32(name.encode())
 
 
-def shifted_frames(name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None) -> Iterator[Frame]:
+def shifted_frames(
+    name: str, seed: int, sweeps: int, *, rolling: Rolling | None = None, period: float = PERIOD
+) -> Iterator[Frame]:
     """Simulate the sweeps of one drive under a shift in `SHIFTS`. Same arguments, same frames.
 
-    Raises ValueError for an unknown shift, or a sequence of fewer than three sweeps.
+    period: seconds between sweeps. Raises ValueError for an unknown shift, or a sequence of fewer than three sweeps.
     """
     if name not in SHIFTS:
         raise ValueError(f"no shift {name!r}: expected one of {', '.join(SHIFTS)}")
     if SHIFTS[name].middle_effects is not None and sweeps < 3:
         raise ValueError(f"sweeps is {sweeps}: the sequence {name!r} has three parts and needs at least 3")
-    return _shifted(name, seed, sweeps, DriveProfile(rolling=rolling))
+    return _shifted(name, seed, sweeps, DriveProfile(period, rolling))
 
 
 def _shifted(name: str, seed: int, sweeps: int, profile: DriveProfile) -> Iterator[Frame]:

@@ -1,0 +1,157 @@
+"""The parts of a source: a bag, a drive of a data set, or a simulated drive.
+
+They hold plain values, so that a worker process can be given one, and open their files when they are first used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from tttkd_ros.classes import OUTDOOR, ClassSet
+from tttkd_ros.datasets.class_maps import ClassMap
+from tttkd_ros.datasets.frames import recorded_frames
+from tttkd_ros.datasets.recording import Recording
+from tttkd_ros.datasets.registry import module
+from tttkd_ros.digests import edge_digests
+from tttkd_ros.frame import Frame
+from tttkd_ros.simulation.drive import DriveProfile, frames
+from tttkd_ros.simulation.shifts import shifted_frames
+
+PERIOD = 1.5  # seconds between the sweeps of a simulated drive, so that they differ
+
+
+class Part(Protocol):
+    """One drive. It can be pickled, and yields its frames in order each time it is iterated, never all in memory.
+
+    name: short, unique within its source. inputs: plain values that change with all that the frames depend on. Length
+    and frames raise ValueError for files that are damaged or missing.
+    """
+
+    name: str
+    inputs: Mapping[str, object]
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+@dataclass(frozen=True)
+class BagPart:
+    """A bag, with the truth that `BagReader` finds."""
+
+    path: Path
+    class_set: ClassSet
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def place(self) -> str:
+        """Where the drive is, for the name if others have the same."""
+        return self.path.resolve().parent.name
+
+    @cached_property
+    def inputs(self) -> dict[str, object]:
+        return {"bag": edge_digests(self.path), "class_set": _version(self.class_set)}
+
+    @cached_property
+    def _reader(self):
+        from tttkd_ros.bags.reader import BagReader
+
+        return BagReader(self.path)
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return _mapped(self._reader.frames(), self.class_set)
+
+    def __reduce__(self):
+        return BagPart, (self.path, self.class_set)
+
+
+@dataclass(frozen=True)
+class RecordedPart:
+    """A drive of a data set: the folder itself, or its scene."""
+
+    kind: str
+    folder: Path
+    scene: str | None
+    class_set: ClassSet
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.scene or self.folder.resolve().name}"
+
+    @property
+    def place(self) -> str:
+        return self.folder.resolve().name if self.scene else self.folder.resolve().parent.name
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        return {"dataset": self.kind, "scene": self.scene, "class_set": _version(self.class_set),
+                **self.recording.inputs}
+
+    @cached_property
+    def recording(self) -> Recording:
+        return module(self.kind).open_recording(self.folder, self.scene, self.class_set)
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return recorded_frames(self.recording)
+
+    def __reduce__(self):
+        return RecordedPart, (self.kind, self.folder, self.scene, self.class_set)
+
+
+@dataclass(frozen=True)
+class SimulatedPart:
+    """A drive in a world of the simulator, or else under one of its shifts."""
+
+    world: str
+    seed: int
+    sweeps: int
+    class_set: ClassSet
+    shifted: bool = False
+    place = "sim"
+
+    @property
+    def name(self) -> str:
+        return f"{self.world}-{self.seed}"
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        kind = "shift" if self.shifted else "world"
+        return {kind: self.world, "seed": self.seed, "sweeps": self.sweeps, "period": PERIOD,
+                "class_set": _version(self.class_set)}
+
+    def __len__(self) -> int:
+        return self.sweeps
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.shifted:
+            drive = shifted_frames(self.world, self.seed, self.sweeps, period=PERIOD)
+        else:
+            drive = frames(self.world, self.seed, self.sweeps, DriveProfile(period=PERIOD))
+        return _mapped(drive, self.class_set)
+
+
+def _mapped(drive: Iterator[Frame], class_set: ClassSet) -> Iterator[Frame]:
+    """The frames, with labels of the ten outdoor classes as those of the class set."""
+    if class_set.names == OUTDOOR.names:
+        return drive
+    class_map = ClassMap.between(OUTDOOR, class_set)
+    return (frame if frame.labels is None else replace(frame, labels=class_map(frame.labels)) for frame in drive)
+
+
+def _version(class_set: ClassSet) -> str:
+    return hashlib.sha256(json.dumps(class_set.content, sort_keys=True).encode()).hexdigest()
