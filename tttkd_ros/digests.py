@@ -56,9 +56,14 @@ def code_version() -> str:
 
 def differences(before: Mapping, now: Mapping) -> list[str]:
     """Entries of two nested mappings that are in both and differ, as "name: old value then, new value now"."""
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(_pairs(before)), dict(_pairs(now))
     return [f"{name}: {_short(value)} then, {_short(new[name])} now" for name, value in old.items()
             if name in new and value != new[name]]
+
+
+def flat(values: Mapping) -> dict[str, str]:
+    """The entries of a nested mapping as text, by their names joined with dots."""
+    return {name: str(value) for name, value in _pairs(values)}
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
@@ -75,10 +80,10 @@ def _git(folder: Path, *arguments: str) -> str:
         return ""
 
 
-def _flat(values: object, name: str = "") -> Iterator[tuple[str, object]]:
+def _pairs(values: object, name: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(values, Mapping):
         for key, value in values.items():
-            yield from _flat(value, f"{name}.{key}" if name else key)
+            yield from _pairs(value, f"{name}.{key}" if name else key)
     else:
         yield name, values
 

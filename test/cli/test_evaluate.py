@@ -98,7 +98,7 @@ def test_recordings_of_the_node_are_runs_beside_replayed_ones(files, tmp_path, c
 
 
 def test_a_recording_is_of_one_bag(files, tmp_path):
-    with pytest.raises(ValueError, match="2 bags and recordings are given"):
+    with pytest.raises(ValueError, match="2 drives and recordings are given"):
         evaluate((files / "bag", tmp_path), recording=(tmp_path,))
 
 

@@ -18,5 +18,5 @@ def test_no_bag_is_named_all(tmp_path):
 
 
 def test_one_bag_twice_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="two bags are called"):
+    with pytest.raises(ValueError, match="two drives are called"):
         bag_names([tmp_path / "bag", tmp_path / "bag"])

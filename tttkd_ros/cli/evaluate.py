@@ -17,7 +17,7 @@ ControlName = Literal["other-image", "mean-features", "no-image"]
 
 
 def evaluate(
-    bag: tyro.conf.Positional[tuple[Path, ...]], /, *, method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
+    source: tyro.conf.Positional[tuple[str, ...]], /, *, method: tuple[MethodName, ...] = ("frozen", "ttt-kd-o"),
     control: tuple[ControlName, ...] = (),
     stride: tuple[int, ...] = (TTTConfig.stride,), learning_rate: tuple[float, ...] = (TTTConfig.learning_rate,),
     baseline_learning_rate: tuple[float, ...] = (), bn_momentum: tuple[float, ...] = (TTTConfig.bn_momentum,),
@@ -35,19 +35,22 @@ def evaluate(
     recording: tuple[Path, ...] = (), out: Path | None = None, compare: tuple[Path, ...] = (),
     rerun: Path | None = None, json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
-    """Replay bags and print how well each method segments them.
+    """Replay bags, or drives of data sets and of the simulator, and print how well each method segments them.
 
     Every sweep is predicted and every due step is taken, between predictions, so the figures do not depend on the
-    machine's speed. The same bags, weights and seed give the same tables and the same files, byte for byte; measured
+    machine's speed. The same drives, weights and seed give the same tables and the same files, byte for byte; measured
     times are in files of their own. All points whose truth has a class count, each once. Classes without truth are left
-    out of the mean. A bag that cannot be read, or a run that is impossible, is left out with the reason.
+    out of the mean. A drive that cannot be read, or a run that is impossible, is left out with the reason.
 
     Example: `tttkd evaluate drive --method frozen tent ttt-kd-o --stride 1 5 --out results` makes five runs, and
     results/report.html shows them side by side.
 
     Args:
-        bag: bags to replay, each from the shipped weights. Methods that learn from images need images; IoU and
-            calibration need truth. A bag that was cut short is replayed up to the cut.
+        source: what to replay, each drive from the shipped weights: paths of bags or of folders with bags;
+            KIND:FOLDER or KIND:FOLDER:SCENES, a data set's folder (KIND as for `tttkd convert`) with SCENES such as
+            00-06,08, or @FILE with one scene a line; sim:WORLD:DRIVESxSWEEPS, a world or shift of the simulator.
+            Methods that learn from images need images; IoU and calibration need truth. A bag that was cut short is
+            replayed up to the cut.
         method: methods to compare. ttt-kd-o adapts online and keeps its updates. ttt-kd adapts to each sweep alone,
             offline. tent, dua, prototypes, adacontrast, xmuda and mm-tta are online baselines. all runs every method.
             Frozen, the student without adaptation, always runs as the baseline.
@@ -81,7 +84,8 @@ def evaluate(
         teacher: teacher folder or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         device: cpu or cuda.
-        rig: file with the extrinsics, for bags without /tf_static.
+        rig: file with the extrinsics, for bags without /tf_static. This and the options down to --labels are for bags,
+            but for --no-truth, --cameras and --tolerance.
         points_topic: the sweeps, if a bag has several PointCloud2 topics.
         truth_topic: labelled clouds, if they are not on /truth/points_labeled. The sweeps' own field label is the truth
             if this names their topic, or if this project wrote the bag. Labels of another class set, which a topic
@@ -116,11 +120,11 @@ def evaluate(
     from rich.progress import Progress
 
     from tttkd_ros.digests import digest
-    from tttkd_ros.evaluation.drives import BagDrive
-    from tttkd_ros.evaluation.inputs import bag_names, evaluation_inputs
+    from tttkd_ros.evaluation.inputs import evaluation_inputs
     from tttkd_ros.evaluation.live_recordings import live_names, with_recordings
     from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.page import read_evaluations, write_page
+    from tttkd_ros.evaluation.part_drives import open_drive, open_parts
     from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.report import content, notes, tables, write_json, write_reports
     from tttkd_ros.evaluation.runs import BagResults, plan, run_bag
@@ -143,22 +147,24 @@ def evaluate(
     for target in (json_file, rerun):
         if target is not None:
             require_writable(target)
-    names = bag_names(bag)
-    if recording and len(names) > 1:
-        raise ValueError(f"{len(names)} bags and recordings are given: expected one bag, the one played to the node")
+    classes = models.student.config.class_set
+    parts, failed = open_parts([str(text) for text in source], classes)
+    count = len(parts) + len(failed)
+    if recording and count > 1:
+        raise ValueError(f"{count} drives and recordings are given: expected one bag, the one played to the node")
     recordings = live_names(recording)
-    truths = {name: labels / name if labels and len(names) > 1 else labels for name in names}
+    truths = {name: labels / name if labels and len(parts) > 1 else labels for name in parts}
     options = {
         "limit": limit, "points_topic": points_topic, "truth_topic": truth_topic, "cameras": cameras,
         "tolerance": tolerance, "fixed_frame": fixed_frame, "base_frame": base_frame, "truth": truth,
         "channel_order": channel_order, "time_unit": time_unit,
     }  # fmt: skip
-    drives, finished, classes = {}, [], models.student.config.class_set
-    for name, path in names.items():
+    drives, finished = {}, [BagResults(name, 0, (), damage=problem) for name, problem in failed.items()]
+    for name, part in parts.items():
         try:
-            drives[name] = BagDrive(path, labels=truths[name], rig=rig, offsets=offset, class_set=classes, **options)
+            drives[name] = open_drive(part, classes, labels=truths[name], rig=rig, offset=offset, **options)
         except ValueError as error:
-            if len(names) == 1:
+            if count == 1:
                 raise
             finished.append(BagResults(name, 0, (), damage=str(error)))
     # Report unreadable models before anything is written, and before hours of other runs.
@@ -173,7 +179,7 @@ def evaluate(
     errors = Console(stderr=True)
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory())) / "out"
-        inputs = evaluation_inputs(names, truths, models, runs, settings)
+        inputs = evaluation_inputs(parts, truths, models, runs, settings)
         store = Store(folder, inputs)
         bar = stack.enter_context(Progress())
         try:

@@ -20,8 +20,8 @@ from tttkd_ros.datasets.recording import Recording
 from tttkd_ros.datasets.registry import module
 from tttkd_ros.digests import edge_digests
 from tttkd_ros.frame import Frame
-from tttkd_ros.simulation.drive import DriveProfile, frames
-from tttkd_ros.simulation.shifts import shifted_frames
+from tttkd_ros.simulation.drive import WORLDS, DriveProfile, frames
+from tttkd_ros.simulation.shifts import SHIFTS, shifted_frames
 
 PERIOD = 1.5  # seconds between the sweeps of a simulated drive, so that they differ
 
@@ -99,6 +99,15 @@ class RecordedPart:
         return {"dataset": self.kind, "scene": self.scene, "class_set": _version(self.class_set),
                 **self.recording.inputs}
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return self.recording.cameras
+
+    @property
+    def truth(self) -> str | None:
+        """Where the labels are from, in words; None without labels."""
+        return f"labels of {self.kind}" if self.recording.class_set else None
+
     @cached_property
     def recording(self) -> Recording:
         return module(self.kind).open_recording(self.folder, self.scene, self.class_set)
@@ -107,7 +116,11 @@ class RecordedPart:
         return len(self.recording)
 
     def __iter__(self) -> Iterator[Frame]:
-        return recorded_frames(self.recording)
+        return self.frames()
+
+    def frames(self, **options) -> Iterator[Frame]:
+        """As iteration. options: of `recorded_frames`."""
+        return recorded_frames(self.recording, **options)
 
     def __reduce__(self):
         return RecordedPart, (self.kind, self.folder, self.scene, self.class_set)
@@ -123,6 +136,7 @@ class SimulatedPart:
     class_set: ClassSet
     shifted: bool = False
     place = "sim"
+    truth = "the simulator"
 
     @property
     def name(self) -> str:
@@ -134,10 +148,19 @@ class SimulatedPart:
         return {kind: self.world, "seed": self.seed, "sweeps": self.sweeps, "period": PERIOD,
                 "class_set": _version(self.class_set)}
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        world = SHIFTS[self.world].world if self.shifted else WORLDS[self.world]
+        return tuple(camera.name for camera in world.cameras)
+
     def __len__(self) -> int:
         return self.sweeps
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(self, *, tolerance_ns: int = 0) -> Iterator[Frame]:
+        """As iteration: every image has its sweep's stamp."""
         if self.shifted:
             drive = shifted_frames(self.world, self.seed, self.sweeps, period=PERIOD)
         else:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from tttkd_ros.digests import code_version, digest, edge_digests
+from tttkd_ros.datasets.parts import BagPart, Part
+from tttkd_ros.digests import code_version, digest, flat
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, check_fit
 from tttkd_ros.methods import IMAGE_HEAD, OWN_STUDENT, TTT_KD
@@ -22,35 +23,41 @@ ALL_BAGS = "all"  # name of the results over all bags together
 
 
 def bag_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Name each bag after its folder or file, with the parent folder if that name is taken. Raises ValueError."""
-    if not paths:
-        raise ValueError("no bag given, expected at least one")
+    """Name each bag after its folder or file, as `unique_names` does."""
     absolute = [path.resolve() for path in paths]
-    counts = Counter([ALL_BAGS, *(path.name for path in absolute)])
-    names = [path.name if counts[path.name] == 1 else f"{path.parent.name}_{path.name}" for path in absolute]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two bags are called {twice}: give each once, or rename one")
-    return dict(zip(names, paths, strict=True))
+    return dict(zip(unique_names([(path.name, path.parent.name) for path in absolute]), paths, strict=True))
+
+
+def unique_names(names: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of drives, with that of the folder they are in if the name is taken. Raises ValueError if both are.
+
+    names: of each drive, and of its folder.
+    """
+    counts = Counter([ALL_BAGS, *(name for name, _ in names)])
+    unique = [name if counts[name] == 1 else f"{folder}_{name}" for name, folder in names]
+    if len(set(unique)) < len(unique):
+        twice = next(name for name in unique if unique.count(name) > 1)
+        raise ValueError(f"two drives are called {twice}: give each once, or rename one")
+    return unique
 
 
 def evaluation_inputs(
-    bags: Mapping[str, Path], truths: Mapping[str, Path | None], models: Models, runs: Sequence[RunConfig],
+    parts: Mapping[str, Part], truths: Mapping[str, Path | None], models: Models, runs: Sequence[RunConfig],
     settings: Mapping[str, object],
 ) -> dict:
     """What the results of `tttkd evaluate` depend on, as JSON values.
 
-    bags, truths: name of a bag -> its path; folder of its .label files. The runs determine which models count. They are
-    no inputs themselves, because later calls may add runs. settings: shared by all runs. The teacher and its engine are
-    None if no run can use it; such runs are left out.
+    parts, truths: name of a drive -> its part; folder of its .label files. The runs determine which models count. They
+    are no inputs themselves, because later calls may add runs. settings: shared by all runs. The teacher and its engine
+    are None if no run can use it; such runs are left out.
     """
     found = {
         "code": code_version(),
         "libraries": libraries(),
         "threads": torch.get_num_threads(),
         "device": models.device,
-        "bags": list(bags),
-        "files": {name: edge_digests(path) for name, path in bags.items()},
+        "bags": list(parts),
+        "files": {name: _files(part) for name, part in parts.items()},
         "labels": {name: None if path is None else digest(path) for name, path in truths.items()},
         "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         "model": digest(models.paths["model"]),
@@ -72,6 +79,11 @@ def evaluation_inputs(
     if with_images.keys() - set(TTT_KD):
         found["image_head"] = digest(shipped_path(IMAGE_HEAD))
     return found
+
+
+def _files(part: Part) -> dict[str, str]:
+    """What a part depends on, by name. A bag's class set is the student's, so its files suffice."""
+    return part.inputs["bag"] if isinstance(part, BagPart) else flat(part.inputs)
 
 
 def libraries() -> dict[str, str]:
