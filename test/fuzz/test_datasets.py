@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 import pytest
+from waymo_segment import write_segment
 
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.datasets.a2d2 import open_recording as open_a2d2
 from tttkd_ros.datasets.kitti import open_recording as open_kitti
+from tttkd_ros.datasets.labels import open_recording as open_labels
 from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
 from tttkd_ros.datasets.semantickitti import LabelFiles
 from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
+from tttkd_ros.datasets.waymo import open_recording as open_waymo
 
 from .conftest import check_frame
 
@@ -104,12 +108,24 @@ def a2d2() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def waymo() -> dict[str, bytes]:
+    """Two frames of eight points."""
+    with TemporaryDirectory() as folder:
+        write_segment(Path(folder), 2)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*.parquet"))}
+
+
+LABEL_FOLDER = {"00/velodyne/0.bin": SWEEP, "00/labels/0.label": LABELS.tobytes(),
+                "classes.yaml": b"".join(b"%d: unlabelled\n" % label for label in sorted({*LABELS.tolist()}))}
+
 DATA_SETS = {
     "kitti folder": (KITTI_FOLDER, ".", open_kitti),
     "kitti drive": (KITTI_DRIVE, "drive", open_kitti),
     "semantickitti": (SEMANTIC_KITTI, ".", open_semantickitti),
     "nuscenes": (nuscenes(), ".", open_nuscenes),
     "a2d2": (a2d2(), ".", open_a2d2),
+    "waymo": (waymo(), ".", open_waymo),
+    "labels": (LABEL_FOLDER, ".", open_labels),
 }
 
 

@@ -32,7 +32,7 @@ class ParquetRows:
                  stamped: bool = True):
         import pyarrow.parquet
 
-        self.path = path
+        self.path, self._damage = path, (pyarrow.ArrowException, ValueError, OSError)
         if not path.is_file():
             raise ValueError(f"{path} is missing: it is one of the components to fetch for each segment")
         self._columns = {f"[{component}].{name}": name for name in columns}
@@ -44,7 +44,7 @@ class ParquetRows:
             table = self._file.read(columns=keys)
             frames = table[FRAME].to_pylist() if stamped else [None] * len(table)
             sensors = table[f"key.{sensor}"].to_pylist() if sensor else [None] * len(table)
-        except (ValueError, OSError) as error:  # pyarrow's own errors among them
+        except self._damage as error:
             raise ValueError(f"{path} is no parquet file of Waymo's {component} ({_short(error)}): {REMEDY}") from error
         self._rows: dict[int | None, dict[int | None, int]] = {}
         for row, (frame, number) in enumerate(zip(frames, sensors, strict=True)):
@@ -74,7 +74,7 @@ class ParquetRows:
             self._batches = self._file.iter_batches(1, row_groups=[group], columns=list(self._columns))
         try:
             batch = next(islice(self._batches, number - self._next, None))
-        except (StopIteration, ValueError, OSError) as error:
+        except (StopIteration, *self._damage) as error:
             self._group = -1
             raise ValueError(f"{self.path} is damaged at row {number} ({_short(error)}): {REMEDY}") from error
         self._next = number + 1

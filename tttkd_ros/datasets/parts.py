@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.datasets.class_maps import ClassMap
@@ -22,6 +22,9 @@ from tttkd_ros.digests import edge_digests
 from tttkd_ros.frame import Frame
 from tttkd_ros.simulation.drive import WORLDS, DriveProfile, frames
 from tttkd_ros.simulation.shifts import SHIFTS, shifted_frames
+
+if TYPE_CHECKING:
+    from tttkd_ros.bags.reader import BagReader
 
 PERIOD = 1.5  # seconds between the sweeps of a simulated drive, so that they differ
 
@@ -62,16 +65,18 @@ class BagPart:
         return {"bag": edge_digests(self.path), "class_set": _version(self.class_set)}
 
     @cached_property
-    def _reader(self):
+    def _opened(self) -> tuple[BagReader, ClassMap | None]:
         from tttkd_ros.bags.reader import BagReader
 
-        return BagReader(self.path)
+        reader = BagReader(self.path)
+        return reader, class_map_of(reader, self.class_set)
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return len(self._opened[0])
 
     def __iter__(self) -> Iterator[Frame]:
-        return _mapped(self._reader.frames(), self.class_set)
+        reader, class_map = self._opened
+        return mapped(reader.frames(), class_map, f"bag {self.path}")
 
     def __reduce__(self):
         return BagPart, (self.path, self.class_set)
@@ -165,15 +170,33 @@ class SimulatedPart:
             drive = shifted_frames(self.world, self.seed, self.sweeps, period=PERIOD)
         else:
             drive = frames(self.world, self.seed, self.sweeps, DriveProfile(period=PERIOD))
-        return _mapped(drive, self.class_set)
+        same = self.class_set.names == OUTDOOR.names
+        return mapped(drive, None if same else ClassMap.between(OUTDOOR, self.class_set), self.name)
 
 
-def _mapped(drive: Iterator[Frame], class_set: ClassSet) -> Iterator[Frame]:
-    """The frames, with labels of the ten outdoor classes as those of the class set."""
-    if class_set.names == OUTDOOR.names:
-        return drive
-    class_map = ClassMap.between(OUTDOOR, class_set)
-    return (frame if frame.labels is None else replace(frame, labels=class_map(frame.labels)) for frame in drive)
+def class_map_of(reader: BagReader, class_set: ClassSet) -> ClassMap | None:
+    """The map from a bag's labels to a class set's; None if it says that they have it, or does not say anything.
+
+    Raises ValueError if the class set does not list the bag's classes.
+    """
+    if reader.class_set is None or reader.class_set.names == class_set.names:
+        return None
+    try:
+        return ClassMap.between(reader.class_set, class_set)
+    except ValueError as error:
+        raise ValueError(f"bag {reader.path} has labels of {reader.class_set}: {error}; or convert it again with "
+                         "--class-set, or leave its labels out with --no-truth") from error
+
+
+def mapped(frames: Iterator[Frame], class_map: ClassMap | None, source: str) -> Iterator[Frame]:
+    """The frames with mapped labels. source: their name in errors."""
+    for frame in frames:
+        if frame.labels is not None and class_map is not None:
+            try:
+                frame = replace(frame, labels=class_map(frame.labels))
+            except ValueError as error:
+                raise ValueError(f"{source}, truth stamped {frame.stamp}: {error}") from error
+        yield frame
 
 
 def _version(class_set: ClassSet) -> str:

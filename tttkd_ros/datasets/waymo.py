@@ -90,7 +90,8 @@ class WaymoRecording:
 
     def __getitem__(self, index: int) -> RecordedSweep:
         stamp = self._stamps[index]
-        world_from_vehicle = self._pose(self._poses.row(stamp)["world_from_vehicle.transform"], stamp)
+        pose = self._poses.row(stamp)["world_from_vehicle.transform"]
+        world_from_vehicle = _transform(pose, f"{self._poses.path}, frame {stamp}")
         row = self._lidar.row(stamp, TOP)
         image = _matrix(row, self._lidar.path, stamp)
         pixels = image[..., 0] > 0
@@ -157,7 +158,7 @@ class WaymoRecording:
         if not 0 < time < 2**31:
             raise ValueError(f"{path}, frame {stamp}: the image of {name} has the time {time}: fetch it again")
         camera_from_cloud = OPTICAL_FROM_VIEW @ inverse(vehicle_from_camera) @ place
-        pose = self._pose(values["pose.transform"], stamp)
+        pose = _transform(values["pose.transform"], f"{path}, frame {stamp}")
         return View(name, round(time * 1e6) * MICROSECOND, image, camera, camera_from_cloud), pose
 
     def _truth(self, stamp: int, pixels: np.ndarray) -> np.ndarray | None:
@@ -171,9 +172,6 @@ class WaymoRecording:
             return self._class_map(labels[..., 1][pixels])
         except ValueError as error:
             raise ValueError(f"{self._labels.path}, frame {stamp}: {error}; fetch it again") from error
-
-    def _pose(self, values: np.ndarray, stamp: int) -> np.ndarray:
-        return _transform(values, f"{self._poses.path}, frame {stamp}")
 
 
 def _lidar_calibration(path: Path) -> tuple[np.ndarray, dict]:
@@ -224,4 +222,5 @@ def _transform(values: np.ndarray | None, place: str) -> np.ndarray:
     try:
         return validated(np.array(values, np.float64).reshape(4, 4))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{place}: a transform is not rigid ({error}): fetch it again") from error
+        raise ValueError(f"{place}: a transform is not rigid ({' '.join(str(error).split())}): fetch it "
+                         "again") from error

@@ -6,7 +6,7 @@ A drive has a length and yields its frames in order each time it is iterated, e.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tttkd_ros.adaptation.targets import Teacher
 from tttkd_ros.classes import OUTDOOR, ClassSet
+from tttkd_ros.datasets.parts import class_map_of, mapped
 from tttkd_ros.frame import Frame
 from tttkd_ros.messages.matching import TOLERANCE_S
 from tttkd_ros.messages.stamps import SECOND
@@ -26,6 +27,24 @@ class Drive(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
+
+
+class DescribedDrive(Drive, Protocol):
+    """A drive that says what it has, such as `BagDrive`.
+
+    Attributes:
+        cameras: names of those that can be used.
+        unusable: camera -> why not.
+        damage: what a drive that was cut short lacks.
+        lidar_frame: frame of the sweeps that name none.
+        truth: where the labels are from, in words; None without labels.
+    """
+
+    cameras: tuple[str, ...]
+    unusable: Mapping[str, str]
+    damage: str | None
+    lidar_frame: str
+    truth: str | None
 
 
 class BagDrive:
@@ -54,7 +73,6 @@ class BagDrive:
         if labels is not None and not truth:
             raise ValueError("both label files and no truth are asked for: leave out --labels or --no-truth")
         from tttkd_ros.bags.reader import BagReader
-        from tttkd_ros.datasets.class_maps import ClassMap
         from tttkd_ros.datasets.semantickitti import LabelFiles
 
         reader = BagReader(
@@ -62,13 +80,7 @@ class BagDrive:
             truth=truth and labels is None, **options,
         )
         self._reader, self._limit = reader, limit
-        self._class_map = None
-        if reader.class_set is not None and reader.class_set.names != class_set.names:
-            try:
-                self._class_map = ClassMap.between(reader.class_set, class_set)
-            except ValueError as error:
-                raise ValueError(f"bag {path} has labels of {reader.class_set}: {error}; or convert it again with "
-                                 "--class-set, or leave its labels out with --no-truth") from error
+        self._class_map = class_map_of(reader, class_set)
         self._labels = labels and LabelFiles(labels, len(reader), class_set, complete=reader.damage is None)
         self.cameras, self.unusable, self.damage = reader.cameras, reader.unusable, reader.damage
         self.lidar_frame = reader.lidar_frame
@@ -81,15 +93,7 @@ class BagDrive:
         frames = islice(self._reader.frames(), self._limit)
         if self._labels is not None:
             return self._labels.truth(frames)
-        return frames if self._class_map is None else map(self._mapped, frames)
-
-    def _mapped(self, frame: Frame) -> Frame:
-        if frame.labels is None:
-            return frame
-        try:
-            return replace(frame, labels=self._class_map(frame.labels))
-        except ValueError as error:
-            raise ValueError(f"bag {self._reader.path}, truth stamped {frame.stamp}: {error}") from error
+        return mapped(frames, self._class_map, f"bag {self._reader.path}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tttkd_ros.bags.labelled import find_class_set, labelled_stamps, read_labell
 from tttkd_ros.bags.storage import open_bag
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.diagnosis import explain_steps
-from tttkd_ros.evaluation.drives import BagDrive, Drive
+from tttkd_ros.evaluation.drives import DescribedDrive, Drive
 from tttkd_ros.evaluation.inputs import bag_names
 from tttkd_ros.evaluation.metrics import Tally
 from tttkd_ros.evaluation.result import Delivery, Result, Timing, step_counts
@@ -42,7 +42,7 @@ def live_names(recordings: Sequence[Path]) -> dict[str, Path]:
 
 
 def with_recordings(
-    bag: BagResults, drive: BagDrive, recordings: Mapping[str, Path], classes: ClassSet, frozen: LabelFile
+    bag: BagResults, drive: DescribedDrive, recordings: Mapping[str, Path], classes: ClassSet, frozen: LabelFile
 ) -> BagResults:
     """Add the results of the recordings to a bag's. A recording that does not fit is left out with the reason.
 

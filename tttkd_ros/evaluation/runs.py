@@ -10,7 +10,7 @@ from itertools import product
 from rich.markup import escape
 from rich.progress import Progress
 
-from tttkd_ros.evaluation.drives import BagDrive
+from tttkd_ros.evaluation.drives import DescribedDrive
 from tttkd_ros.evaluation.inputs import ALL_BAGS
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import NO_IMAGE, RunConfig, replay
@@ -27,8 +27,8 @@ ALL = "all"
 class BagResults:
     """Results of all runs on one bag, or on all bags together.
 
-    left_out: title of a run -> reason why it has no result. cameras, truth, damage: see `BagDrive`. If a bag has no
-    sweeps, damage is the reason why it cannot be read.
+    left_out: title of a run -> reason why it has no result. cameras, truth, damage: see `DescribedDrive`. If a bag has
+    no sweeps, damage is the reason why it cannot be read.
     """
 
     bag: str
@@ -83,7 +83,7 @@ def plan(
 
 
 def run_bag(
-    bag: str, drive: BagDrive, runs: Sequence[RunConfig], models: Models, store: Store, bar: Progress
+    bag: str, drive: DescribedDrive, runs: Sequence[RunConfig], models: Models, store: Store, bar: Progress
 ) -> BagResults:
     """Run every method on one bag and store each result as soon as it is finished.
 
@@ -115,7 +115,9 @@ def _is_complete(result: Result, labels: LabelFile) -> bool:
     return result.agreement is not None or not labels.path.is_file()
 
 
-def _run(drive: BagDrive, run: RunConfig, models: Models, labels: LabelFile, advance: Callable[[], None]) -> Result:
+def _run(
+    drive: DescribedDrive, run: RunConfig, models: Models, labels: LabelFile, advance: Callable[[], None]
+) -> Result:
     if run.uses_images and not drive.cameras:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
         raise ValueError(f"the bag has no camera to adapt by ({reasons})")

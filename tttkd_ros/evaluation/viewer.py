@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from tttkd_ros.classes import UNLABELLED
-from tttkd_ros.evaluation.drives import BagDrive
+from tttkd_ros.evaluation.drives import DescribedDrive
 from tttkd_ros.evaluation.gallery import best_adapted
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, replay
@@ -33,7 +33,8 @@ def require_rerun() -> None:
 
 
 def write_recording(
-    path: Path, bags: Sequence[BagResults], drives: Mapping[str, BagDrive], runs: Sequence[RunConfig], models: Models
+    path: Path, bags: Sequence[BagResults], drives: Mapping[str, DescribedDrive], runs: Sequence[RunConfig],
+    models: Models,
 ) -> None:
     """Write an .rrd file, whole or not at all.
 
@@ -111,7 +112,7 @@ def _sweep_logger(stream, bag: BagResults, run: RunConfig, frozen: Segmenter) ->
     return log
 
 
-def _blueprint(shown: Sequence[tuple[BagResults, RunConfig]], drives: Mapping[str, BagDrive]):
+def _blueprint(shown: Sequence[tuple[BagResults, RunConfig]], drives: Mapping[str, DescribedDrive]):
     """One tab per bag: the labellings side by side, images and curves below them."""
     from rerun import new_entity_path
     from rerun.blueprint import Blueprint, Horizontal, Spatial2DView, Spatial3DView, Tabs, TimeSeriesView, Vertical
