@@ -45,12 +45,11 @@ def test_a_folder_gives_the_same_results_as_the_bag_that_it_converts_to(run, kit
     assert frozen["sweeps_with_truth"] == 6 and adapted["steps_accepted"] == 3
 
 
-def test_every_scene_is_a_drive_and_a_finished_evaluation_is_read_again(run, kitti, tmp_path):
+def test_every_scene_is_a_drive_and_other_files_are_not_taken_for_those_of_finished_runs(run, kitti, tmp_path):
     source = f"semantickitti:{kitti}"
     first = results(run, tmp_path, source, method=("frozen",), out=tmp_path / "results", limit=2)
     assert [bag["bag"] for bag in first["bags"]] == ["semantickitti-03", "semantickitti-04"]
     assert [bag["sweeps"] for bag in first["bags"]] == [2, 2]
-    assert results(run, tmp_path, source, method=("frozen",), out=tmp_path / "results", limit=2) == first
     page = (tmp_path / "results" / "report.html").read_text()
     assert "truth from labels of semantickitti" in page and "cameras: camera_front" in page
     calibration = kitti / "sequences" / "04" / "calib.txt"
