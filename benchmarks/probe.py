@@ -6,6 +6,8 @@ adaptation to this teacher can gain there. Drives of other seeds than its own te
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from common import Rows, command, in_processes, table
@@ -16,9 +18,11 @@ from torch.nn.functional import cross_entropy
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.evaluation.metrics import class_iou, confusion, mean_iou
 from tttkd_ros.paths import TEACHER, resolve_teacher
+from tttkd_ros.simulation.drive import DriveProfile, frames
 from tttkd_ros.teacher.foundation_model import load_teacher, nearest_input_size
-from tttkd_ros.training.examples import INPUT_SIZE, labelled_features
-from tttkd_ros.training.source_training import class_weights
+from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.image_head_training import labelled_features
+from tttkd_ros.training.losses import class_weights
 
 TRAINED, SOURCE, TARGET = range(40), range(60, 75), range(40, 60)  # seeds of the drives
 IMAGES, POINTS = 3, 600  # of each drive, and of each image
@@ -44,18 +48,19 @@ def show(rows: Rows) -> Table:
 def _row(name: str, quick: bool) -> dict:
     torch.manual_seed(0)
     source = resolve_teacher(name)
-    teacher = load_teacher(source, input_size=nearest_input_size(source, INPUT_SIZE), engine="eager")
+    teacher = load_teacher(source, input_size=nearest_input_size(source, TrainingConfig.teacher_input), engine="eager")
 
     def points(world: str, seeds: range) -> tuple[Tensor, Tensor]:
-        parts = labelled_features(world, teacher, seeds[:2] if quick else seeds, IMAGES, POINTS)
-        features, labels = zip(*parts, strict=True)
+        drives = (frames(world, seed, IMAGES, DriveProfile(period=3.0)) for seed in (seeds[:2] if quick else seeds))
+        drawn = labelled_features(chain.from_iterable(drives), teacher, len(OUTDOOR), POINTS, seeds.start)
+        features, labels = zip(*drawn, strict=True)
         return torch.cat(features), torch.cat(labels)
 
     features, labels = points("a2d2", TRAINED)
     mean, deviation = features.mean(0), features.std(0)
     probe = torch.nn.Linear(teacher.dim, len(OUTDOOR))
     optimiser = torch.optim.Adam(probe.parameters(), LEARNING_RATE)
-    weights, features = class_weights(labels, len(OUTDOOR)), (features - mean) / deviation
+    weights, features = class_weights(torch.bincount(labels, minlength=len(OUTDOOR))), (features - mean) / deviation
     for _ in range(STEPS):
         drawn = torch.randint(len(features), (BATCH,))
         optimiser.zero_grad()

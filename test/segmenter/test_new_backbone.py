@@ -19,7 +19,8 @@ from tttkd_ros.segmenter import backbones
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.teacher.foundation_model import load_teacher
-from tttkd_ros.training.source_training import train_student
+from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.student_training import train_student
 
 SOURCE = '''
 """A perceptron over the height and the inputs of each point."""
@@ -80,8 +81,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(folder, models, tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    train_student(path, teacher=models.teacher, drives=1, sweeps_per_drive=2, epochs=2, batch=2, backbone="heights",
-                  options=("channels=6",), features=("intensity",))
+    train_student(TrainingConfig(
+        out=path, data=("sim:a2d2:1x2",), teacher=models.teacher, epochs=2, batch=2, backbone="heights",
+        options=("channels=6",), features=("intensity",), workers=0,
+    ))
     return path
 
 

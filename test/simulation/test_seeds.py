@@ -5,13 +5,19 @@ from itertools import combinations
 
 import pytest
 
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.cli.benchmark import benchmark
 from tttkd_ros.cli.demo import demo
+from tttkd_ros.datasets.source import open_source
+from tttkd_ros.paths import TEACHER, shipped_path
 from tttkd_ros.simulation.seeds import SEEDS, training_seeds
-from tttkd_ros.training.source_training import train_image_head, train_student
+from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.image_head_training import train_image_head
+from tttkd_ros.training.recipes import load_recipe
+from tttkd_ros.training.student_training import train_student
 from tttkd_ros.training.teacher_training import train_teacher
 
-TRAININGS = {"teacher": train_teacher, "student": train_student, "image head": train_image_head}
+DRIVES = {"teacher": 1200, "student": 100, "image head": 60}  # of each training by default
 
 
 def default(command, option):
@@ -28,15 +34,32 @@ def test_a_commands_default_seeds_are_in_its_range(purpose, command):
     assert set(default(command, "seeds")) <= set(SEEDS[purpose])
 
 
-@pytest.mark.parametrize(("purpose", "train"), TRAININGS.items())
-def test_ten_trainings_use_drives_of_their_own(purpose, train):
-    used = [training_seeds(purpose, seed, default(train, "drives")) for seed in range(10)]
-    assert len(set().union(*used)) == 10 * default(train, "drives")
+def test_the_trainings_have_these_defaults():
+    assert default(train_teacher, "drives") == DRIVES["teacher"]
+    assert default(train_image_head, "data") == (f"sim:a2d2:{DRIVES['image head']}x5",)
+    (source,) = load_recipe("simulated").data
+    assert len(open_source(source, OUTDOOR)) == DRIVES["student"]
+
+
+@pytest.mark.parametrize(("purpose", "drives"), DRIVES.items())
+def test_ten_trainings_use_drives_of_their_own(purpose, drives):
+    used = [training_seeds(purpose, seed, drives) for seed in range(10)]
+    assert len(set().union(*used)) == 10 * drives
     assert set().union(*used) <= set(SEEDS[purpose])
 
 
-@pytest.mark.parametrize("train", TRAININGS.values())
-@pytest.mark.parametrize(("seed", "drives"), [(0, 1_000_001), (0, 0), (10_000, 100), (-1, 100)])
-def test_a_training_on_drives_of_other_purposes_is_refused(train, seed, drives, tmp_path):
+def train(purpose, out, seed, drives):
+    data = (f"sim:a2d2:{drives}x1",)
+    if purpose == "teacher":
+        train_teacher(out, seed=seed, drives=drives)
+    elif purpose == "student":
+        train_student(TrainingConfig(out=out, data=data, seed=seed, teacher=shipped_path(TEACHER)))
+    else:
+        train_image_head(out, data=data, seed=seed, teacher=shipped_path(TEACHER))
+
+
+@pytest.mark.parametrize("purpose", DRIVES)
+@pytest.mark.parametrize(("seed", "drives"), [(0, 1_000_001), (10_000, 100)])
+def test_a_training_on_drives_of_other_purposes_is_refused(purpose, seed, drives, tmp_path):
     with pytest.raises(ValueError, match=f"seed is {seed} and drives is {drives}"):
-        train(tmp_path / "out", seed=seed, drives=drives)
+        train(purpose, tmp_path / "out", seed, drives)

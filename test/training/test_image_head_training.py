@@ -8,10 +8,10 @@ from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.teacher.foundation_model import load_teacher
 from tttkd_ros.teacher.image_head import load_image_head
-from tttkd_ros.training.examples import INPUT_SIZE
-from tttkd_ros.training.source_training import train_image_head
+from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.image_head_training import train_image_head
 
-TINY = dict(teacher=shipped_path("models/teacher"), drives=1, images_per_drive=4, steps=60, batch=512)
+TINY = dict(teacher=shipped_path("models/teacher"), data=("sim:a2d2:1x4",), steps=60, batch=512)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def path(tmp_path_factory):
 
 def test_it_learns_its_training_domain(path):
     head = load_image_head(path, class_set=OUTDOOR, dim=192)
-    teacher = load_teacher(TINY["teacher"], input_size=INPUT_SIZE, engine="eager")
+    teacher = load_teacher(TINY["teacher"], input_size=TrainingConfig.teacher_input, engine="eager")
     (frame,) = frames("a2d2", SEEDS["image head"].start, 1)
     targets = teacher_targets(frame, teacher, torch.Generator())
     correct = head(targets.features).argmax(1) == torch.from_numpy(frame.labels)[targets.index]

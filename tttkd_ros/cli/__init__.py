@@ -17,8 +17,7 @@ from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.cli.import_model import import_model
 from tttkd_ros.cli.models import models
 from tttkd_ros.cli.simulate import simulate
-from tttkd_ros.training.source_training import train_image_head, train_student
-from tttkd_ros.training.teacher_training import train_teacher
+from tttkd_ros.cli.train import train_commands
 
 
 def _one_of(commands: dict[str, Any]) -> Any:
@@ -26,19 +25,18 @@ def _one_of(commands: dict[str, Any]) -> Any:
     return Union[tuple(Annotated[Any, subcommand(name, constructor=f)] for name, f in commands.items())]  # noqa: UP007
 
 
-TRAIN = {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
-COMMANDS = Union[  # noqa: UP007 (a type alias of calls)
-    _one_of({"simulate": simulate, "convert": convert, "import": import_model, "evaluate": evaluate,
-             "benchmark": benchmark, "build-engine": build_engine, "models": models, "demo": demo}),
-    Annotated[Any, subcommand("train", constructor=_one_of(TRAIN), description="Make what ships in models/.")],
-]
+COMMANDS = {"simulate": simulate, "convert": convert, "import": import_model, "evaluate": evaluate,
+            "benchmark": benchmark, "build-engine": build_engine, "models": models, "demo": demo}
 
 
 def main() -> None:
     """Run the subcommand that the arguments name. Bad input ends with a one-line message, not a traceback."""
     try:
         description = "Test-time adaptation of LiDAR segmentation by distilling a 2D foundation model."
-        tyro.cli(COMMANDS, prog="tttkd", description=description)
+        train = subcommand("train", constructor=_one_of(train_commands(sys.argv[1:])),
+                           description="Make what ships in models/, or a student of your own.")
+        commands = Union[_one_of(COMMANDS), Annotated[Any, train]]  # noqa: UP007 (a type alias of calls)
+        tyro.cli(commands, prog="tttkd", description=description)
     except (ValueError, OSError, FloatingPointError) as error:
         message = f"tttkd: {_message(error)}"
         Console(stderr=True).print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)

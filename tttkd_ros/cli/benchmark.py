@@ -68,8 +68,8 @@ def benchmark(
         model: student checkpoint, the shipped one by default.
         source_only: checkpoint of a student trained without the teacher, to run without adaptation beside the others.
         distilled: likewise, of a student distilled on unlabelled sweeps of source and target (`tttkd train student
-            --distil-first a2d2 kitti`).
-        oracle: likewise, of a student trained on the target's labels (`tttkd train student --world kitti`).
+            --distil-first sim:a2d2 sim:kitti`).
+        oracle: likewise, of a student trained on the target's labels (`tttkd train student --data sim:kitti`).
         teacher: teacher folder or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         jobs: number of processes, each with one computing thread.

@@ -42,6 +42,13 @@ class FoundationModel:
             return torch.empty(0, *self.grid, self.dim, device=self._device)
         return self.engine(pixels).unflatten(1, self.grid)
 
+    @torch.no_grad()
+    def of_resized(self, images: Tensor) -> Tensor:
+        """Return what `__call__` does, of images (B, *input_size, 3) uint8 RGB that `resized` has made."""
+        if not len(images):
+            return torch.empty(0, *self.grid, self.dim, device=self._device)
+        return self.engine(self._preprocessing.of_resized(images.to(self._device))).unflatten(1, self.grid)
+
 
 def load_teacher(source: str | Path, *, input_size: tuple[int, int], engine: str = "auto",
                  device: str | torch.device = "cpu", threads: int = 1, background: bool = False) -> FoundationModel:

@@ -48,8 +48,11 @@ class Preprocessing:
         """
         if not images:
             return torch.empty(0, 3, *size, device=device)
-        batch = torch.from_numpy(np.stack([_resized(image, size) for image in images])).to(device)
-        return self._normalise(batch).permute(0, 3, 1, 2).contiguous()
+        return self.of_resized(torch.from_numpy(np.stack([resized(image, size) for image in images])).to(device))
+
+    def of_resized(self, images: Tensor) -> Tensor:
+        """Make a batch (B, 3, H, W) float32 of images (B, H, W, 3) uint8 RGB that have the right size."""
+        return self._normalise(images).permute(0, 3, 1, 2).contiguous()
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """Normalise uint8 pixels (..., 3)."""
@@ -57,7 +60,8 @@ class Preprocessing:
         return torch.addcmul(-mean / std, pixels.float(), 1 / 255 / std)
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image (H, W, 3) uint8 RGB to (height, width) in pixels. Raises ValueError for anything else."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8 RGB")
     if image.shape[:2] == size:

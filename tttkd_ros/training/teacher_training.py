@@ -6,20 +6,23 @@ no LiDAR, and no image of a world that an evaluation uses: each of its drives is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 
 from tttkd_ros.simulation.drive import DriveProfile, draw_town, drive
 from tttkd_ros.simulation.parts import PARTS
 from tttkd_ros.simulation.seeds import training_seeds
 from tttkd_ros.teacher.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from tttkd_ros.training.loop import print_digest, train
+from tttkd_ros.training.devices import Processes, launch
+from tttkd_ros.training.loop import Optimisation, Resume, print_digest, train
 
 CELL = 7  # pixels: one mask value per half patch, finer than the grid of features
 
@@ -55,35 +58,62 @@ def train_teacher(
     head = nn.Linear(width, cells * cells * len(PARTS))
     frequency = np.bincount(masks.ravel(), minlength=len(PARTS)) / masks.size
     weights = torch.from_numpy(1 / np.log(1.1 + frequency)).float()  # rare parts count more
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-
-    def loss(step: int) -> Tensor:
-        generator = np.random.default_rng((seed, step))
-        chosen = generator.integers(len(images), size=batch)
-        pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float() / 255
-        parts = torch.from_numpy(masks[chosen]).long()
-        flip = torch.from_numpy(generator.random(batch) < 0.5)
-        pixels[flip], parts[flip] = pixels[flip].flip(3), parts[flip].flip(2)
-        pixels = _jitter(pixels, generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            tokens = vit.forward_features((pixels - mean) / std)[:, vit.num_prefix_tokens :].float()
-        rows, columns = parts.shape[1] // cells, parts.shape[2] // cells
-        logits = head(tokens).view(batch, rows, columns, cells, cells, len(PARTS)).permute(0, 5, 1, 3, 2, 4)
-        return cross_entropy(logits.reshape(batch, len(PARTS), *parts.shape[1:]), parts, weights)
-
+    objective = _Objective(vit, head, weights, cells, precision == "bfloat16")
     out.mkdir(parents=True, exist_ok=True)
-    resume = out / "training.pt"
     settings = dict(
         drives=drives, images_per_drive=images_per_drive, batch=batch, width=width, layers=layers, heads=heads,
         learning_rate=learning_rate, precision=precision, seed=seed,
     )
-    train(
-        {"vit": vit, "head": head}, loss, steps, learning_rate, title="teacher", weight_decay=0.05, max_norm=1.0,
-        cycle={"pct_start": max(0.1, 2 / steps)}, resume=resume, settings=settings,
-    )
+    resume = Resume(out / "training.pt", settings)
+    optimisation = Optimisation(steps, learning_rate, weight_decay=0.05, max_norm=1.0, warm_up=0.1)
+    launch(Processes("cpu"), train, objective, _Batches(images, masks, batch, seed), optimisation, title="teacher",
+           seed=seed, resume=resume)
     save_vit(vit.eval(), out)
-    resume.unlink()
+    resume.path.unlink()
     print_digest(out / "model.safetensors")
+
+
+class _Batch(NamedTuple):
+    pixels: Tensor  # (B, 3, H, W), 0..1
+    parts: Tensor  # (B, H / CELL, W / CELL) int64
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches(Dataset):
+    images: np.ndarray
+    masks: np.ndarray
+    size: int
+    seed: int
+
+    def __getitem__(self, step: int) -> _Batch:
+        generator = np.random.default_rng((self.seed, step))
+        chosen = generator.integers(len(self.images), size=self.size)
+        pixels = torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2).float() / 255
+        parts = torch.from_numpy(self.masks[chosen]).long()
+        flip = torch.from_numpy(generator.random(self.size) < 0.5)
+        pixels[flip], parts[flip] = pixels[flip].flip(3), parts[flip].flip(2)
+        return _Batch(_jitter(pixels, generator), parts)
+
+
+class _Objective(nn.Module):
+    """The cross-entropy of the part masks. cells: of a patch along each side."""
+
+    def __init__(self, vit: nn.Module, head: nn.Module, weights: Tensor, cells: int, half: bool):
+        super().__init__()
+        self.vit, self.head, self.cells, self.half = vit, head, cells, half
+        self.register_buffer("weights", weights)
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+
+    def forward(self, batch: _Batch) -> dict[str, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            tokens = self.vit.forward_features((batch.pixels - self.mean) / self.std)
+        tokens = tokens[:, self.vit.num_prefix_tokens :].float()
+        size, cells = len(tokens), self.cells
+        rows, columns = batch.parts.shape[1] // cells, batch.parts.shape[2] // cells
+        logits = self.head(tokens).view(size, rows, columns, cells, cells, len(PARTS)).permute(0, 5, 1, 3, 2, 4)
+        logits = logits.reshape(size, len(PARTS), *batch.parts.shape[1:])
+        return {"loss": cross_entropy(logits, batch.parts, self.weights)}
 
 
 def build_vit(size: tuple[int, int], width: int, layers: int, heads: int) -> nn.Module:

@@ -1,0 +1,34 @@
+"""The subcommands of `tttkd train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import tyro
+
+from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.image_head_training import train_image_head
+from tttkd_ros.training.recipes import load_recipe, recipe_of
+from tttkd_ros.training.teacher_training import train_teacher
+
+
+def train_commands(arguments: Sequence[str]) -> dict[str, Callable]:
+    """Return the subcommands. arguments: of `tttkd`; the recipe that they name has the defaults of a training.
+
+    Raises ValueError if there is no such recipe.
+    """
+    asked = list(arguments[:2]) == ["train", "student"]
+    defaults = load_recipe(recipe_of(arguments)) if asked else TrainingConfig()
+
+    def train_student(config=defaults) -> None:
+        """Train a student jointly: cross-entropy with labels plus the distillation of the teacher's features.
+
+        An interrupted training continues with the same command.
+        """
+        from tttkd_ros.training import student_training  # it takes seconds that no other command should wait for
+
+        student_training.train_student(config)
+
+    train_student.__annotations__ = {"config": Annotated[TrainingConfig, tyro.conf.arg(name="")]}
+    return {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
