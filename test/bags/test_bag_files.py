@@ -136,7 +136,7 @@ def test_a_wrong_count_is_logged_once(source, caplog, counted):
     edit(source, lambda metadata: metadata | {"message_count": counted})
     with caplog.at_level(logging.WARNING):
         assert len(stamps(source)) == SWEEPS
-    assert caplog.text.count(f"metadata.yaml counts {counted} messages, but the files hold 17") == 1
+    assert caplog.text.count(f"metadata.yaml counts {counted} messages, but the files hold 18") == 1
 
 
 @pytest.mark.parametrize("name", ["renamed.{}", "x_0.{}", "2024 01 01.{}"])
@@ -185,7 +185,7 @@ def test_files_of_a_bag_come_in_the_order_of_time(frame, split, order, metadata)
         (split / "metadata.yaml").unlink()
     assert stamps(split) == [frame(index).stamp for index in range(6)]
     times = [record.time for record in messages(split)]
-    assert times == sorted(times) and len(times) == 27
+    assert times == sorted(times) and len(times) == 30
 
 
 def test_files_that_overlap_in_time_are_merged(frame, write_frames, tmp_path):

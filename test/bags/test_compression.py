@@ -89,7 +89,7 @@ def test_a_file_beside_its_compressed_copy_is_read_once(source):
     file = source / "bag.mcap"
     (source / "bag.mcap.zst").write_bytes(zstd.compress(file.read_bytes()))
     (source / "metadata.yaml").unlink()
-    assert len(messages(source)) == 17
+    assert len(messages(source)) == 18
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

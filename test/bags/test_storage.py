@@ -23,7 +23,7 @@ def read_all(path):
 
 
 def test_a_bag_is_opened_by_its_folder_or_its_file(bag):
-    assert len(read_all(bag)) == len(read_all(bag / "bag.mcap")) == 17
+    assert len(read_all(bag)) == len(read_all(bag / "bag.mcap")) == 18
 
 
 def test_no_topics_are_no_messages(bag):

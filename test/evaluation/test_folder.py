@@ -302,7 +302,7 @@ def test_nothing_to_evaluate_is_an_error(run, tiny, bag, tmp_path):
     wrong = [replace(frame, labels=frame.labels + 40) for frame in tiny.frames()]
     with pytest.raises(ValueError, match="left out: frozen; dua, stride 5: truth label 40 is not below 10"):
         run(tiny.bag(tmp_path / "bag", wrong), method=("dua",))
-    with pytest.raises(ValueError, match="no bag given"):
+    with pytest.raises(ValueError, match="no bag or other source given"):
         run()
     with pytest.raises(FileNotFoundError, match="no model at"):
         run(bag, model=tmp_path / "nowhere", out=tmp_path / "out")

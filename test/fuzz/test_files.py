@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stderr
+from contextlib import redirect_stdout
 from datetime import datetime
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from tiny_teacher import save_tiny_teacher
 from torch import nn
 
@@ -111,12 +112,16 @@ def teacher(folder, drive):
 
 
 def interrupted_training(folder, drive):
-    model = nn.Linear(2, 2)
-    path = folder / "training.pt"
+    class Model(nn.Linear):
+        def forward(self, batch):
+            return {"loss": super().forward(batch).sum()}
+
+    fabric, model = Fabric(accelerator="cpu", devices=1), Model(2, 2)
+    resume = loop.Resume(folder / "training.pt", every=1)
 
     def read():
-        with (folder.parent / "progress").open("w") as progress, redirect_stderr(progress):
-            loop.train({"model": model}, lambda _: model.weight.sum(), 2, 0.1, title="", resume=path, save_every=1)
+        with (folder.parent / "progress").open("w") as progress, redirect_stdout(progress):
+            loop.train(fabric, model, [torch.ones(1, 2)] * 2, loop.Optimisation(2, 0.1), title="", resume=resume)
 
     read()
     return read

@@ -61,8 +61,8 @@ def run_demo(
     """Run the whole demo; arguments as for `tttkd demo`. Raises ChildError if one of its processes fails."""
     console = Console()
     models = {"model": str(model.resolve()), "teacher": str(teacher.resolve())}
-    classes = describe(model)[0].class_set
     _make_folder(out)
+    classes = describe(model)[0].class_set
     console.rule("1. Simulating drives through the target world")
     bags = [out / f"drive_{seed}" for seed in seeds]
     calls = [(seed, sweeps, bag, point_step) for seed, bag in zip(seeds, bags, strict=True)]
