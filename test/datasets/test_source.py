@@ -122,6 +122,24 @@ def test_labels_of_the_simulator_and_of_bags_follow_the_class_set(tmp_path):
     np.testing.assert_array_equal(replayed.labels, expected)
 
 
+@pytest.mark.parametrize("kind", ["semantickitti", "nuscenes", "a2d2", "waymo", "labels", "bag", "sim"])
+def test_without_a_class_set_no_labels_are_read(folders, tmp_path, kind, caplog):
+    if kind == "bag":
+        write_bag(open_source(f"labels:{folders('labels')}", OUTDOOR)[0].recording, tmp_path / "bag", {})
+    text = {"bag": str(tmp_path / "bag"), "sim": "sim:kitti:1x2"}.get(kind) or f"{kind}:{folders(kind)}"
+    labelled = open_source(text, OUTDOOR)[0]
+    count, inputs = len(labelled), labelled.inputs
+    for damaged in ("*.label", "label/*/*.png", "lidarseg/*", "lidar_segmentation/*"):
+        for path in tmp_path.rglob(damaged):
+            path.write_bytes(b"damaged")
+    caplog.clear()
+    part = open_source(text, None)[0]
+    frames = list(part)
+    assert len(frames) == count >= 2 and all(frame.labels is None for frame in frames)
+    assert "truth" not in caplog.text
+    assert part.inputs != inputs and pickle.loads(pickle.dumps(part)).inputs == part.inputs
+
+
 def test_a_bag_without_truth_has_no_labels(labelled_folders, tmp_path):
     shutil.rmtree(labelled_folders / "00" / "labels")
     write_bag(open_source(f"labels:{labelled_folders}:00", OUTDOOR)[0].recording, tmp_path / "bag", {})

@@ -32,16 +32,17 @@ MAX_REPROJECTION_ERROR = 5.0  # pixels, of half the points; with another vehicle
 class A2D2Recording:
     """One recording. Without a folder label it has no truth."""
 
-    def __init__(self, folder: Path, class_set: ClassSet):
+    def __init__(self, folder: Path, class_set: ClassSet | None):
         self._clouds = sorted((folder / "lidar" / FOLDER).glob(f"*_lidar_{TAG}_*.npz"))
         if not self._clouds:
             raise ValueError(f"{folder}/lidar/{FOLDER} holds no sweeps: expected *_lidar_{TAG}_<number>.npz")
         self._folder, self.cameras = folder, (VIEW_NAME,)
         tables = [_description(folder, name) for name in ("cams_lidars.json", "class_list.json")]
         self._lens = _Lens(tables[0])
-        self._class_map = _read_class_map(tables[1], class_set) if (folder / "label" / FOLDER).is_dir() else None
+        labelled = class_set is not None and (folder / "label" / FOLDER).is_dir()
+        self._class_map = _read_class_map(tables[1], class_set) if labelled else None
         self.class_set = self._class_map and class_set
-        if self._class_map is None:
+        if class_set is not None and not labelled:
             log.warning("%s has no folder label/%s: the bag has no truth", folder, FOLDER)
         self._check_calibration()
         files = [*tables, self._clouds[0], self._path("camera", 0), self._path("label", 0)]
@@ -148,7 +149,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "lidar").is_dir() else sorted(_recordings(folder))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> A2D2Recording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> A2D2Recording:
     """Open a recording: the folder itself, or the one called `scene` ("20180807_145028") below it.
 
     Raises ValueError if there is no recording, its files are something else, or the class set does not cover A2D2.

@@ -78,7 +78,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "velodyne_points").is_dir() else sorted(_drives(folder))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> KittiRecording:
     """Open a raw drive: a folder in one of the two layouts, or the drive `scene` below it. It has no labels.
 
     Raises ValueError if there is no drive, or its files are something else.

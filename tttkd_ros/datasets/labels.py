@@ -29,7 +29,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "velodyne").is_dir() else sorted(_sequences(folder))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> KittiRecording:
     """Open a sequence: the folder itself, or the one called `scene` in it. Without a folder labels it has no truth.
 
     The stamps count the files at 10 Hz. Raises ValueError if there is no sequence, or its files are something else, or
@@ -44,8 +44,9 @@ def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet =
     first = sweeps[0][1].stem
     inputs = {"files": recording.file_digests(folder, [names, sweeps[0][1], folder / "labels" / f"{first}.label"])}
     stamps = {number: START + number * PERIOD for number, _ in sweeps}
-    if not (folder / "labels").is_dir():
-        log.warning("%s has no folder labels: there is no truth", folder)
+    if class_set is None or not (folder / "labels").is_dir():
+        if class_set is not None:
+            log.warning("%s has no folder labels: there is no truth", folder)
         return KittiRecording(sweeps, None, stamps, stamps, {}, inputs)
     class_map, stems = _class_map(names, class_set), {number: path.stem for number, path in sweeps}
 

@@ -45,7 +45,7 @@ def scenes(folder: Path) -> list[str]:
     return sorted(row["name"] for row in _rows(_tables(folder) / "scene.json"))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> NuScenes:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> NuScenes:
     """Open the scene of that name, or the only one, of a folder with v1.0-*/ and samples/.
 
     Raises ValueError if a table is missing or damaged, an image does not match its calibration, or the class set does
@@ -57,7 +57,7 @@ def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet =
 class NuScenes:
     """One scene. Only its rows of the tables are kept."""
 
-    def __init__(self, folder: Path, scene: str | None, class_set: ClassSet):
+    def __init__(self, folder: Path, scene: str | None, class_set: ClassSet | None):
         self._folder = folder
         self._tables = _tables(folder)
         tokens = {row["name"]: row["token"] for row in _rows(self._tables / "scene.json")}
@@ -151,8 +151,10 @@ class NuScenes:
                              "fetch the table again")
         return self._folder / name
 
-    def _lidarseg(self, sweeps: Collection[str], class_set: ClassSet) -> tuple[dict[str, str], ClassMap | None]:
+    def _lidarseg(self, sweeps: Collection[str], class_set: ClassSet | None) -> tuple[dict[str, str], ClassMap | None]:
         """Token of a sweep -> its label file, and the map from labels to classes."""
+        if class_set is None:
+            return {}, None
         if not (self._tables / "lidarseg.json").is_file():
             log.warning("%s has no lidarseg.json (nuScenes-lidarseg): the bag has no truth", self._tables)
             return {}, None

@@ -46,10 +46,10 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class BagPart:
-    """A bag, with the truth that `BagReader` finds."""
+    """A bag, with the truth that `BagReader` finds. class_set: of the labels, as in all parts; None reads none."""
 
     path: Path
-    class_set: ClassSet
+    class_set: ClassSet | None
 
     @property
     def name(self) -> str:
@@ -68,8 +68,8 @@ class BagPart:
     def _opened(self) -> tuple[BagReader, ClassMap | None]:
         from tttkd_ros.bags.reader import BagReader
 
-        reader = BagReader(self.path)
-        return reader, class_map_of(reader, self.class_set)
+        reader = BagReader(self.path, truth=self.class_set is not None)
+        return reader, None if self.class_set is None else class_map_of(reader, self.class_set)
 
     def __len__(self) -> int:
         return len(self._opened[0])
@@ -89,7 +89,7 @@ class RecordedPart:
     kind: str
     folder: Path
     scene: str | None
-    class_set: ClassSet
+    class_set: ClassSet | None
 
     @property
     def name(self) -> str:
@@ -138,7 +138,7 @@ class SimulatedPart:
     world: str
     seed: int
     sweeps: int
-    class_set: ClassSet
+    class_set: ClassSet | None
     shifted: bool = False
     place = "sim"
     truth = "the simulator"
@@ -170,6 +170,8 @@ class SimulatedPart:
             drive = shifted_frames(self.world, self.seed, self.sweeps, period=PERIOD)
         else:
             drive = frames(self.world, self.seed, self.sweeps, DriveProfile(period=PERIOD))
+        if self.class_set is None:
+            return (replace(frame, labels=None) for frame in drive)
         same = self.class_set.names == OUTDOOR.names
         return mapped(drive, None if same else ClassMap.between(OUTDOOR, self.class_set), self.name)
 
@@ -199,5 +201,7 @@ def mapped(frames: Iterator[Frame], class_map: ClassMap | None, source: str) -> 
         yield frame
 
 
-def _version(class_set: ClassSet) -> str:
+def _version(class_set: ClassSet | None) -> str | None:
+    if class_set is None:
+        return None
     return hashlib.sha256(json.dumps(class_set.content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
 """The data sets that can be read. A new one is a module in this folder, with `open_recording` and `scenes`, named here.
 
-    open_recording(folder: Path, scene: str | None, class_set: ClassSet) -> Recording
+    open_recording(folder: Path, scene: str | None, class_set: ClassSet | None) -> Recording    # None: labels unread
     scenes(folder: Path) -> list[str]    # the names of its drives; none if the folder is a drive itself
 """
 

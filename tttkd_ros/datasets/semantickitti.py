@@ -31,7 +31,7 @@ def scenes(folder: Path) -> list[str]:
     return [] if (folder / "velodyne").is_dir() else sorted(_sequences(folder))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> KittiRecording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> KittiRecording:
     """Open a sequence: the folder itself, or the one called `scene` ("00") below it.
 
     Without labels (the benchmark's test) it has no truth, without images no camera. Raises ValueError if there is no
@@ -48,12 +48,13 @@ def _sequences(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in above if (path / "velodyne").is_dir()}
 
 
-def _open_sequence(folder: Path, class_set: ClassSet) -> KittiRecording:
+def _open_sequence(folder: Path, class_set: ClassSet | None) -> KittiRecording:
     sweeps = numbered_files(folder / "velodyne", ".bin")
     if not sweeps:
         raise ValueError(f"{folder}/velodyne holds no sweeps: expected files such as 000000.bin")
     has_labels, has_images = ((folder / name).is_dir() for name in ("labels", "image_2"))
-    if not has_labels:
+    has_labels = has_labels and class_set is not None
+    if class_set is not None and not has_labels:
         log.warning("%s has no folder labels: the bag has no truth", folder)
     if not has_images:
         log.warning("%s has no folder image_2 (data_odometry_color.zip): the bag has no camera", folder)

@@ -26,8 +26,8 @@ SIMULATED = "100x10"  # drives x sweeps
 SHOWN = 8  # names in an error
 
 
-def open_source(text: str, class_set: ClassSet, *, purpose: str = "student", seed: int = 0) -> list[Part]:
-    """Open the drives of a source, whose labels will be ids of the class set.
+def open_source(text: str, class_set: ClassSet | None, *, purpose: str = "student", seed: int = 0) -> list[Part]:
+    """Open the drives of a source, whose labels will be ids of the class set. None leaves all labels unread.
 
     text: see the module. A path may hold colons if it exists as written. purpose, seed: which drives are simulated, see
     `training_seeds`. Raises ValueError with the mistake and its remedy. Damage within a drive shows when it is read.
@@ -46,7 +46,7 @@ def open_source(text: str, class_set: ClassSet, *, purpose: str = "student", see
     raise ValueError(f"no bag at {text}: expected the path of a bag or of a folder with bags, sim:WORLD, or {kinds}")
 
 
-def _bags(path: Path, class_set: ClassSet) -> list[Part]:
+def _bags(path: Path, class_set: ClassSet | None) -> list[Part]:
     if path.is_file() or holds_bag(path):
         return [BagPart(path, class_set)]
     bags = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and holds_bag(folder)]
@@ -57,7 +57,7 @@ def _bags(path: Path, class_set: ClassSet) -> list[Part]:
     return [part]
 
 
-def _simulated(text: str, rest: str, class_set: ClassSet, purpose: str, seed: int) -> list[Part]:
+def _simulated(text: str, rest: str, class_set: ClassSet | None, purpose: str, seed: int) -> list[Part]:
     world, colon, size = rest.partition(":")
     if world not in WORLDS and world not in SHIFTS:
         raise ValueError(f"source {text!r}: no world {world!r}, expected one of {', '.join(WORLDS)}, or a shift: "
@@ -69,13 +69,13 @@ def _simulated(text: str, rest: str, class_set: ClassSet, purpose: str, seed: in
     shifted = world not in WORLDS
     if shifted and SHIFTS[world].middle_effects is not None and int(sweeps) < 3:
         raise ValueError(f"source {text!r}: {world} has three parts, so that a drive needs at least 3 sweeps")
-    if class_set.names != OUTDOOR.names:
+    if class_set is not None and class_set.names != OUTDOOR.names:
         ClassMap.between(OUTDOOR, class_set)  # refuses a class set that does not map them
     return [SimulatedPart(world, each, int(sweeps), class_set, shifted)
             for each in training_seeds(purpose, seed, int(drives))]
 
 
-def _recorded(text: str, kind: str, rest: str, class_set: ClassSet) -> list[Part]:
+def _recorded(text: str, kind: str, rest: str, class_set: ClassSet | None) -> list[Part]:
     folder, chosen = rest, None
     if not exists(rest) and ":" in rest:
         folder, _, chosen = rest.rpartition(":")

@@ -40,7 +40,7 @@ def scenes(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "lidar").glob("*.parquet"))
 
 
-def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet = OUTDOOR) -> WaymoRecording:
+def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet | None = OUTDOOR) -> WaymoRecording:
     """Open the segment `scene`, or the only one. Frames without labels have none; without images there is no camera.
 
     Raises ValueError if there is no such segment, or pyarrow is missing, or a file is something else.
@@ -52,7 +52,7 @@ def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet =
 
 
 class WaymoRecording:
-    def __init__(self, folder: Path, segment: str, class_set: ClassSet):
+    def __init__(self, folder: Path, segment: str, class_set: ClassSet | None):
         def path(component: str) -> Path:
             return folder / component / f"{segment}.parquet"
 
@@ -62,10 +62,10 @@ class WaymoRecording:
         self._poses = ParquetRows(path("vehicle_pose"), "VehiclePoseComponent", ["world_from_vehicle.transform"])
         self._vehicle_from_lidar, self._inclinations = _lidar_calibration(path("lidar_calibration"))
         self._labels = self._images = None
-        if path("lidar_segmentation").is_file():
+        if class_set is not None and path("lidar_segmentation").is_file():
             component = "LiDARSegmentationLabelComponent"
             self._labels = ParquetRows(path("lidar_segmentation"), component, image, "laser_name")
-        else:
+        elif class_set is not None:
             log.warning("%s is missing: the segment has no truth", path("lidar_segmentation"))
         if path("camera_image").is_file():
             columns = ["image", "pose.transform", "pose_timestamp"]
