@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tttkd_ros.training import loop
 from tttkd_ros.training.config import TrainingConfig
 
 
@@ -27,6 +28,26 @@ def tiny_config(tiny, bag) -> Callable[..., TrainingConfig]:
         return TrainingConfig(out=out, **given | changes)
 
     return config
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """`interrupt(step)`: the training is interrupted after so many steps. Return what is called to end that."""
+
+    def at(step):
+        seed = loop._seed
+        calls = []
+
+        def counted(*numbers):
+            calls.append(numbers)
+            if len(calls) > step:
+                raise KeyboardInterrupt
+            return seed(*numbers)
+
+        monkeypatch.setattr(loop, "_seed", counted)
+        return monkeypatch.undo
+
+    return at
 
 
 @dataclass

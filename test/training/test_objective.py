@@ -32,6 +32,7 @@ def gradients(objective, drawn):
     ("joint", {"backbone", "class_head", "teacher_head"}, {"loss", "labels", "distillation"}),
     ("distil", {"backbone", "teacher_head"}, {"loss", "distillation"}),
     ("classify", {"class_head"}, {"loss", "labels"}),
+    ("head", {"teacher_head"}, {"loss", "distillation"}),
 ])
 def test_a_stage_trains_its_part(network, stage, expected, parts):
     losses, found = gradients(Objective(network, stage, LossSettings()), batch())
@@ -47,17 +48,19 @@ def test_the_loss_is_the_weighted_sum(network):
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("stage", ["joint", "head"])
 @pytest.mark.parametrize("drawn", [batch(visible=0), batch(points=0, visible=0), batch(points=2, visible=1)])
-def test_every_trainable_parameter_has_a_gradient_without_visible_points(network, drawn):
+def test_every_trainable_parameter_has_a_gradient_without_visible_points(network, stage, drawn):
     """Otherwise the processes of a distributed training would wait for each other."""
-    objective = Objective(network, "joint", LossSettings())
+    objective = Objective(network, stage, LossSettings())
     losses, _ = gradients(objective, drawn)
     assert losses["loss"].isfinite()
     assert all(each.grad is not None for each in objective.parameters() if each.requires_grad)
     assert all((each.grad == 0).all() for each in network.teacher_head.parameters())
 
 
-def test_the_frozen_backbone_keeps_its_statistics(network):
+@pytest.mark.parametrize("stage", ["classify", "head"])
+def test_the_frozen_backbone_keeps_its_statistics(network, stage):
     before = {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
-    Objective(network, "classify", LossSettings()).train()(batch())
+    Objective(network, stage, LossSettings()).train()(batch())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.backbone.state_dict().items())

@@ -21,26 +21,6 @@ def out(tmp_path):
     return tmp_path / "student.safetensors"
 
 
-@pytest.fixture
-def interrupt(monkeypatch):
-    """`interrupt(step)`: the training is interrupted after so many steps. Return what is called to end that."""
-
-    def at(step):
-        seed = loop._seed
-        calls = []
-
-        def counted(*numbers):
-            calls.append(numbers)
-            if len(calls) > step:
-                raise KeyboardInterrupt
-            return seed(*numbers)
-
-        monkeypatch.setattr(loop, "_seed", counted)
-        return monkeypatch.undo
-
-    return at
-
-
 def weights(path):
     return load_student(path).state_dict()
 

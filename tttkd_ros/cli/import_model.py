@@ -12,7 +12,8 @@ def import_model(
 ) -> None:
     """Write a segmentor of another project as a student.
 
-    The student segments, frozen. It cannot adapt, because it was not trained with a teacher.
+    The student segments, frozen, because it was not trained with a teacher. `tttkd train adapter-head` makes it
+    adaptable.
 
     Example: `tttkd import pointcept model_best.pth student.safetensors --backbone spunet34c
     --class-set semantickitti19 --inputs position 1 intensity 1`.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from tttkd_ros.training.adapter_head_config import AdapterHeadConfig
 from tttkd_ros.training.config import TrainingConfig
 from tttkd_ros.training.image_head_training import train_image_head
 from tttkd_ros.training.recipes import load_recipe, recipe_of
@@ -30,5 +31,17 @@ def train_commands(arguments: Sequence[str]) -> dict[str, Callable]:
 
         student_training.train_student(config)
 
+    def train_adapter_head(config) -> None:
+        """Make an existing segmenter adaptable: fit the projection to the teacher's features, and nothing else.
+
+        It takes unlabelled recordings with cameras. Predictions without adaptation stay as they are. An interrupted
+        training continues with the same command.
+        """
+        from tttkd_ros.training import adapter_head_training
+
+        adapter_head_training.train_adapter_head(config)
+
+    train_adapter_head.__annotations__ = {"config": Annotated[AdapterHeadConfig, tyro.conf.arg(name="")]}
     train_student.__annotations__ = {"config": Annotated[TrainingConfig, tyro.conf.arg(name="")]}
-    return {"teacher": train_teacher, "student": train_student, "image-head": train_image_head}
+    return {"teacher": train_teacher, "student": train_student, "adapter-head": train_adapter_head,
+            "image-head": train_image_head}

@@ -1,4 +1,4 @@
-"""Published checkpoints of Pointcept as students that run frozen: no teacher belongs to them.
+"""Published checkpoints of Pointcept as students without a teacher head, which run frozen.
 
 The file is a pickle, which may run any code, so torch's loader for weights reads it. That loader refuses objects other
 than tensors, but Pointcept saves its scheduler and a NumPy score beside the weights. Such objects load as empty ones.

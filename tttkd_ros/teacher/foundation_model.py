@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 NO_TEACHER_HEAD = ("the student was trained without a teacher, so it cannot adapt to one: name no teacher to run it "
-                   "frozen, or train it jointly")
+                   "frozen, or give it a head with `tttkd train adapter-head`")
 
 
 class FoundationModel:

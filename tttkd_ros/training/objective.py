@@ -14,7 +14,7 @@ from tttkd_ros.teacher.foundation_model import FoundationModel
 from tttkd_ros.training.batches import Batch
 from tttkd_ros.training.losses import cross_entropy, distillation, lovasz_softmax
 
-Stage = Literal["joint", "distil", "classify"]
+Stage = Literal["joint", "distil", "classify", "head"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Objective(nn.Module):
 
     Args:
         stage: "joint" trains on labels and the teacher's features; "distil" on the latter alone; "classify" trains the
-            class head on labels, and the backbone is frozen.
+            class head on labels, and the backbone is frozen; "head" trains rho_2D on the teacher's features, and all
+            else is frozen.
         weights: (classes,) of the cross-entropy, or None.
         teacher: computes the features of the batches' images if they have no targets.
     """
@@ -40,15 +41,15 @@ class Objective(nn.Module):
                  teacher: FoundationModel | None = None):
         super().__init__()
         self.student, self.settings, self.teacher = student, settings, teacher
-        self.labelled = stage != "distil"
-        self.distilled = stage == "distil" or (stage == "joint" and settings.distillation > 0)
+        self.labelled = stage in ("joint", "classify")
+        self.distilled = stage in ("distil", "head") or (stage == "joint" and settings.distillation > 0)
         self.register_buffer("weights", weights)
         student.requires_grad_(True)
-        student.backbone.requires_grad_(stage != "classify")
+        self.frozen = stage in ("classify", "head")
+        student.backbone.requires_grad_(not self.frozen)
         student.class_head.requires_grad_(self.labelled)
         if student.config.teacher_dim:
             student.teacher_head.requires_grad_(self.distilled)
-        self.frozen = stage == "classify"
 
     def train(self, mode: bool = True) -> Objective:
         super().train(mode)

@@ -52,12 +52,13 @@ class FrameTeacher:
 
 @dataclass(frozen=True)
 class PreparedPart:
-    """A part on disk. label_counts: (256,), how many points have each label."""
+    """A part on disk. label_counts: (256,), how many points have each label. visible: points that a camera sees."""
 
     name: str
     folder: Path
     frames: int
     label_counts: np.ndarray
+    visible: int
 
     def paths(self) -> list[Path]:
         return [frame_path(self.folder, index) for index in range(self.frames)]
@@ -175,19 +176,19 @@ def _start_worker(done, stop, process: bool) -> None:
 
 def _prepare_part(part, path: Path, settings: FrameSettings, teacher: FrameTeacher | None) -> dict:
     """Write the frames of a part, and return its summary."""
-    counts, frames = np.zeros(256, np.int64), 0
+    counts, frames, visible = np.zeros(256, np.int64), 0, 0
     for frame in _frames(part, settings, teacher):
         if _shared["stop"].is_set():
             raise InterruptedError("another part cannot be prepared")
         write_frame(frame_path(path, frames), frame)
         if frame.labels is not None:
             counts += np.bincount(frame.labels.numpy(), minlength=256)
-        frames += 1
+        frames, visible = frames + 1, visible + int((frame.patches >= 0).any(0).sum())
         with _shared["done"].get_lock():
             _shared["done"].value += 1
     if not frames:
         raise ValueError(f"{part.name} has no sweep: leave it out")
-    return {"frames": frames, "label_counts": counts.tolist()}
+    return {"frames": frames, "label_counts": counts.tolist(), "visible": visible}
 
 
 def _frames(part, settings: FrameSettings, teacher: FrameTeacher | None):
@@ -219,7 +220,8 @@ def _compute_maps(path: Path, frames: int, settings: FrameSettings, teacher: Fra
 def _prepared(name: str, path: Path) -> PreparedPart:
     try:
         summary = json.loads((path / SUMMARY).read_bytes())
-        return PreparedPart(name, path, int(summary["frames"]), np.array(summary["label_counts"], np.int64))
+        return PreparedPart(name, path, int(summary["frames"]), np.array(summary["label_counts"], np.int64),
+                            int(summary["visible"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path / SUMMARY} is damaged: delete the folder {path}, and the same command prepares it "
                          "again") from error
