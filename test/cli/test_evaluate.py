@@ -11,6 +11,7 @@ import torch
 from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.bags.writer import BagWriter
+from tttkd_ros.classes import load_class_set
 from tttkd_ros.cli import main
 from tttkd_ros.cli.evaluate import evaluate
 from tttkd_ros.segmenter.checkpoint import save_student
@@ -159,6 +160,16 @@ def test_clouds_out_of_range_are_reported(files, tmp_path, capsys, scale):
             bag.write_frame(replace(frame, points=np.float32(scale) * frame.points))
     evaluate((tmp_path / "far",), method=("frozen",), model=files / "student.safetensors", teacher="nowhere")
     assert "far, frozen: 2 of 2 sweeps: " in capsys.readouterr().err
+
+
+def test_without_truth_the_classes_of_source_and_student_may_differ(tmp_path):
+    student = Student(StudentConfig(load_class_set("waymo22"), voxel_size=0.3, options=dict(levels=2), teacher_dim=0))
+    save_student(student.eval(), tmp_path / "student.safetensors", {"made": "for a test"})
+    given = dict(method=("frozen",), model=tmp_path / "student.safetensors", json_file=tmp_path / "out.json")
+    with pytest.raises(ValueError, match="class set 'waymo22' says nothing of 'outdoor10'"):
+        evaluate(("sim:kitti:1x2",), **given)
+    evaluate(("sim:kitti:1x2",), truth=False, **given)
+    assert json.loads((tmp_path / "out.json").read_text())["results"][0]["sweeps"] == 2
 
 
 def test_truth_can_be_ignored(files, tmp_path):

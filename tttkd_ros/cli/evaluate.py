@@ -148,7 +148,7 @@ def evaluate(
         if target is not None:
             require_writable(target)
     classes = models.student.config.class_set
-    parts, failed = open_parts([str(text) for text in source], classes)
+    parts, failed = open_parts([str(text) for text in source], classes if truth else None)
     count = len(parts) + len(failed)
     if recording and count > 1:
         raise ValueError(f"{count} drives and recordings are given: expected one bag, the one played to the node")

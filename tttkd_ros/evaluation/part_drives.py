@@ -57,8 +57,9 @@ class PartDrive:
             yield replace(frame, views=views, labels=None if self.truth is None else frame.labels)
 
 
-def open_parts(texts: Sequence[str], class_set: ClassSet) -> tuple[dict[str, object], dict[str, str]]:
-    """Open sources: name -> part, and name of a source -> why it cannot be opened. The only source must open.
+def open_parts(texts: Sequence[str], class_set: ClassSet | None) -> tuple[dict[str, object], dict[str, str]]:
+    """Open sources: name -> part, and name of a source -> why it cannot be opened. The only source must open. Without
+    a class set, labels are not read.
 
     Raises ValueError if there is no source, or one drive is given twice.
     """
