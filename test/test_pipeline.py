@@ -408,7 +408,7 @@ def test_a_prediction_is_beside_a_step_that_begins_and_ends_during_it(run, monke
 def test_predictions_and_steps_side_by_side_are_those_of_each_alone(student):
     """Two threads in spconv's kernels at once, each with a model of its own, must not reach into one another's sums."""
     frames = [frame(stamp) for stamp in range(8)]
-    segmenter, config = Segmenter(student), settings(stride=1, learning_rate=1.0)
+    segmenter, config = Segmenter(student), settings(stride=1, learning_rate=1.0, seconds=60.0)
     alone = [segmenter.segment(f.points).confidence for f in frames]
 
     def train():
