@@ -1,4 +1,3 @@
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,9 +8,8 @@ from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
 from tttkd_ros.datasets.class_maps import SEMANTIC_KITTI_IDS, ClassMap
 from tttkd_ros.datasets.conversion import write_bag
-from tttkd_ros.datasets.semantickitti import LabelFiles, read_classes
 from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
-from tttkd_ros.frame import Frame
+from tttkd_ros.datasets.semantickitti import read_classes
 
 # Points of each class in frame 00/000000, counted when the shared data were recorded.
 COUNTS = {"car": 4234, "bike": 88, "road": 34228 + 1053, "parking": 3268, "sidewalk": 26360, "building": 18268,
@@ -138,70 +136,6 @@ def test_the_recorded_frame_has_the_counted_points_of_each_class_and_in_the_imag
     homogeneous = np.column_stack([frame.points.astype(np.float64), np.ones(len(frame.points))])
     _, visible = view.camera.project(torch.from_numpy((homogeneous @ view.camera_from_lidar.T)[:, :3].copy()))
     assert class_counts(frame.labels[visible.numpy()]) == VISIBLE_COUNTS
-
-
-def make_frames(count, points=2):
-    return [Frame(1_700_000_000 * 10**9 + index, np.ones((points, 3), np.float32)) for index in range(count)]
-
-
-def write_labels(folder, names):
-    for index, name in enumerate(names):
-        np.array([10 + 8 * index, 0], "<u4").tofile(folder / f"{name}.label")
-
-
-def test_numbered_label_files_belong_to_the_sweeps_in_order(tmp_path):
-    write_labels(tmp_path, ["8", "10"])
-    frames = list(LabelFiles(tmp_path, 2, OUTDOOR).truth(iter(make_frames(2))))
-    assert [frame.labels.tolist() for frame in frames] == [[0, UNLABELLED], [1, UNLABELLED]]
-
-
-def test_label_files_named_for_stamps_belong_to_these_sweeps(tmp_path):
-    frames = make_frames(3)
-    write_labels(tmp_path, [frames[2].stamp])
-    found = list(LabelFiles(tmp_path, 3, OUTDOOR).truth(iter(frames)))
-    assert [None if frame.labels is None else frame.labels.tolist() for frame in found] == [None, None, [0, UNLABELLED]]
-
-
-def test_label_files_named_for_other_stamps_are_refused(tmp_path):
-    write_labels(tmp_path, [1_600_000_000 * 10**9])
-    with pytest.raises(ValueError, match="named for the stamp of a sweep"):
-        list(LabelFiles(tmp_path, 3, OUTDOOR).truth(iter(make_frames(3))))
-
-
-def test_another_number_of_label_files_is_refused_except_for_a_bag_that_is_cut_short(tmp_path):
-    write_labels(tmp_path, ["000000", "000001"])
-    for sweeps, complete in ((1, True), (3, True), (3, False)):
-        with pytest.raises(ValueError, match=f"labels of 2 sweeps, but the bag has {sweeps}"):
-            LabelFiles(tmp_path, sweeps, OUTDOOR, complete=complete)
-    (frame,) = LabelFiles(tmp_path, 1, OUTDOOR, complete=False).truth(iter(make_frames(1)))
-    assert frame.labels.tolist() == [0, UNLABELLED]
-
-
-def test_labels_for_another_number_of_points_are_refused(tmp_path):
-    write_labels(tmp_path, ["000000"])
-    with pytest.raises(ValueError, match="000000.label holds 8 bytes, expected 12: one label for each"):
-        list(LabelFiles(tmp_path, 1, OUTDOOR).truth(iter(make_frames(1, points=3))))
-
-
-def test_a_folder_without_label_files_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no labels: expected files such as 000000.label"):
-        LabelFiles(tmp_path, 1, OUTDOOR)
-
-
-def test_label_files_replace_other_truth(tmp_path):
-    write_labels(tmp_path, ["000000"])
-    frame = replace(make_frames(1)[0], labels=np.full(2, 9, np.uint8))
-    (found,) = LabelFiles(tmp_path, 1, OUTDOOR).truth(iter([frame]))
-    assert found.labels.tolist() == [0, UNLABELLED]
-
-
-@pytest.mark.parametrize("missing", [(0, 0, 0), (np.nan, 1, 1), (1, np.inf, 1)])
-def test_labels_of_points_that_are_no_return_are_ignored(tmp_path, missing):
-    np.array([10, 18], "<u4").tofile(tmp_path / "000000.label")
-    frame = make_frames(1)[0]
-    frame.points[0] = missing
-    (found,) = LabelFiles(tmp_path, 1, OUTDOOR).truth(iter([frame]))
-    assert found.labels.tolist() == [UNLABELLED, 1]
 
 
 @pytest.mark.parametrize("size", [(12, 16), (6, 12), (4, 8)])

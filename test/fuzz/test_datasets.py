@@ -15,9 +15,9 @@ from waymo_segment import write_segment
 from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.datasets.a2d2 import open_recording as open_a2d2
 from tttkd_ros.datasets.kitti import open_recording as open_kitti
+from tttkd_ros.datasets.label_files import LabelFiles
 from tttkd_ros.datasets.labels import open_recording as open_labels
 from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
-from tttkd_ros.datasets.semantickitti import LabelFiles
 from tttkd_ros.datasets.semantickitti import open_recording as open_semantickitti
 from tttkd_ros.datasets.waymo import open_recording as open_waymo
 

@@ -63,6 +63,10 @@ class ToyPart:
     def inputs(self):
         return {"version": self.version}
 
+    @property
+    def labelled(self):
+        return len(self)
+
     def __len__(self):
         return len(self.frames)
 

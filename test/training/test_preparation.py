@@ -24,8 +24,8 @@ def frame_teacher(tiny):
     return FrameTeacher(str(tiny.teacher), "digest", "cpu")
 
 
-def run(parts, folder, teacher=None, **options):
-    return prepare(parts, folder, SETTINGS, teacher, quiet=True, **options)
+def run(parts, folder, teacher=None, settings=SETTINGS, **options):
+    return prepare(parts, folder, settings, teacher, quiet=True, **options)
 
 
 def test_a_frame_holds_points_labels_patches_and_features(tiny, toy_part, frame_teacher, tmp_path):
@@ -134,6 +134,16 @@ def test_workers_prepare_the_same_frames(toy_part, frame_teacher, tmp_path):
 def test_a_part_without_sweeps_is_refused(toy_part, tmp_path):
     with pytest.raises(ValueError, match="toy has no sweep"):
         run([toy_part(0)], tmp_path)
+
+
+def test_sweeps_without_labels_are_left_out_on_request(toy_part, tmp_path):
+    part, settings = toy_part(3), replace(SETTINGS, labelled=True)
+    part.frames[0] = replace(part.frames[0], labels=None)
+    assert [run([part], tmp_path, settings=each)[0].frames for each in (SETTINGS, settings)] == [3, 2]
+    part = toy_part(1, version=1)
+    part.frames[0] = replace(part.frames[0], labels=None)
+    with pytest.raises(ValueError, match="toy has no labelled sweep"):
+        run([part], tmp_path, settings=settings)
 
 
 def test_a_small_disk_is_found_before_it_is_full(toy_part, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from tttkd_ros.cli.build_engine import build_engine
 from tttkd_ros.cli.convert import convert
 from tttkd_ros.cli.demo import demo
 from tttkd_ros.cli.evaluate import evaluate
+from tttkd_ros.cli.export import export
 from tttkd_ros.cli.import_model import import_model
 from tttkd_ros.cli.models import models
 from tttkd_ros.cli.simulate import simulate
@@ -25,7 +26,7 @@ def _one_of(commands: dict[str, Any]) -> Any:
     return Union[tuple(Annotated[Any, subcommand(name, constructor=f)] for name, f in commands.items())]  # noqa: UP007
 
 
-COMMANDS = {"simulate": simulate, "convert": convert, "import": import_model, "evaluate": evaluate,
+COMMANDS = {"simulate": simulate, "convert": convert, "export": export, "import": import_model, "evaluate": evaluate,
             "benchmark": benchmark, "build-engine": build_engine, "models": models, "demo": demo}
 
 

@@ -2,7 +2,7 @@
 
 <sequence>/velodyne/<n>.bin (x, y, z, intensity as float32) and <sequence>/labels/<n>.label (uint32, whose lower half is
 the class). classes.yaml, in the sequence or above it, has the classes' names by id (`1: car`). A class set maps them in
-its section "labels"; without one, they are the set's own names, and "unlabelled".
+its section "labels"; without one, they are the set's own names, and "unlabelled". `tttkd export` writes such folders.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def open_recording(folder: Path, scene: str | None = None, class_set: ClassSet |
         if class_set is not None:
             log.warning("%s has no folder labels: there is no truth", folder)
         return KittiRecording(sweeps, None, stamps, stamps, {}, inputs)
-    class_map, stems = _class_map(names, class_set), {number: path.stem for number, path in sweeps}
+    class_map, stems = named_class_map(names, class_set), {number: path.stem for number, path in sweeps}
 
     def labels(number: int, size: int) -> np.ndarray:
         return read_classes(folder / "labels" / f"{stems[number]}.label", size, class_map)
@@ -60,7 +60,9 @@ def _sequences(folder: Path) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in folder.glob("*/velodyne")}
 
 
-def _class_map(path: Path, class_set: ClassSet) -> ClassMap:
+def named_class_map(path: Path, class_set: ClassSet) -> ClassMap:
+    """Make the map from the ids of a classes.yaml. Raises ValueError if it is damaged, or the class set does not cover
+    its names."""
     text = recording.read_text(path, f"it names the classes of the labels by id, {EXAMPLE}")
     try:
         names = yaml.safe_load(text)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.datasets.class_maps import ClassMap
 from tttkd_ros.datasets.frames import recorded_frames
-from tttkd_ros.datasets.recording import Recording
+from tttkd_ros.datasets.label_files import LabelFiles
+from tttkd_ros.datasets.recording import Recording, numbered_files
 from tttkd_ros.datasets.registry import module
 from tttkd_ros.digests import edge_digests
 from tttkd_ros.frame import Frame
@@ -32,12 +33,14 @@ PERIOD = 1.5  # seconds between the sweeps of a simulated drive, so that they di
 class Part(Protocol):
     """One drive. It can be pickled, and yields its frames in order each time it is iterated, never all in memory.
 
-    name: short, unique within its source. inputs: plain values that change with all that the frames depend on. Length
-    and frames raise ValueError for files that are damaged or missing.
+    name: short, unique within its source. inputs: plain values that change with all that the frames depend on.
+    labelled: how many sweeps have labels, at most. Length and frames raise ValueError for files that are damaged or
+    missing.
     """
 
     name: str
     inputs: Mapping[str, object]
+    labelled: int
 
     def __len__(self) -> int: ...
 
@@ -46,7 +49,11 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class BagPart:
-    """A bag, with the truth that `BagReader` finds. class_set: of the labels, as in all parts; None reads none."""
+    """A bag, and what lies in its folder beside its own files: labels/*.label and rig.yaml.
+
+    Labels are those of the files, see `LabelFiles`, or else the truth that `BagReader` finds. class_set: of the labels,
+    as in all parts; None reads none.
+    """
 
     path: Path
     class_set: ClassSet | None
@@ -64,18 +71,37 @@ class BagPart:
     def inputs(self) -> dict[str, object]:
         return {"bag": edge_digests(self.path), "class_set": _version(self.class_set)}
 
+    @property
+    def labels(self) -> Path | None:
+        """The folder of label files, if labels are read."""
+        folder = self.path / "labels"
+        return folder if self.class_set is not None and folder.is_dir() else None
+
+    @property
+    def rig(self) -> Path | None:
+        """The rig file, which overrides CameraInfo and TF."""
+        file = self.path / "rig.yaml"
+        return file if file.is_file() else None
+
+    @property
+    def labelled(self) -> int:
+        return len(self) if self.labels is None else len(numbered_files(self.labels, ".label"))
+
     @cached_property
-    def _opened(self) -> tuple[BagReader, ClassMap | None]:
+    def _reader(self) -> BagReader:
         from tttkd_ros.bags.reader import BagReader
 
-        reader = BagReader(self.path, truth=self.class_set is not None)
-        return reader, None if self.class_set is None else class_map_of(reader, self.class_set)
+        return BagReader(self.path, rig=self.rig, truth=self.class_set is not None and self.labels is None)
 
     def __len__(self) -> int:
-        return len(self._opened[0])
+        return len(self._reader)
 
     def __iter__(self) -> Iterator[Frame]:
-        reader, class_map = self._opened
+        reader = self._reader
+        if self.labels is not None:
+            files = LabelFiles(self.labels, len(reader), self.class_set, complete=reader.damage is None)
+            return files.truth(reader.frames())
+        class_map = None if self.class_set is None else class_map_of(reader, self.class_set)
         return mapped(reader.frames(), class_map, f"bag {self.path}")
 
     def __reduce__(self):
@@ -103,6 +129,10 @@ class RecordedPart:
     def inputs(self) -> dict[str, object]:
         return {"dataset": self.kind, "scene": self.scene, "class_set": _version(self.class_set),
                 **self.recording.inputs}
+
+    @property
+    def labelled(self) -> int:
+        return len(self) if self.recording.class_set else 0
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -152,6 +182,10 @@ class SimulatedPart:
         kind = "shift" if self.shifted else "world"
         return {kind: self.world, "seed": self.seed, "sweeps": self.sweeps, "period": PERIOD,
                 "class_set": _version(self.class_set)}
+
+    @property
+    def labelled(self) -> int:
+        return self.sweeps
 
     @property
     def cameras(self) -> tuple[str, ...]:

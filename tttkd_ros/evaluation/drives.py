@@ -51,7 +51,7 @@ class BagDrive:
     """A bag's first `limit` sweeps, read again on every iteration. Of a bag that was cut short, those before the cut.
 
     Args:
-        labels: folder of SemanticKITTI's .label files, used as truth instead of the bag's.
+        labels: folder of .label files, used as truth instead of the bag's, see `LabelFiles`.
         class_set: the one whose ids the labels become. A bag that does not say which set it has keeps its ids.
         offsets, tolerance: seconds, see `matching`.
         options: further options of `BagReader`, as are the attributes.
@@ -73,7 +73,7 @@ class BagDrive:
         if labels is not None and not truth:
             raise ValueError("both label files and no truth are asked for: leave out --labels or --no-truth")
         from tttkd_ros.bags.reader import BagReader
-        from tttkd_ros.datasets.semantickitti import LabelFiles
+        from tttkd_ros.datasets.label_files import LabelFiles
 
         reader = BagReader(
             path, offsets_ns=[round(offset * SECOND) for offset in offsets], tolerance_ns=round(tolerance * SECOND),

@@ -79,6 +79,9 @@ def open_parts(texts: Sequence[str], class_set: ClassSet | None) -> tuple[dict[s
 def open_drive(part: BagPart | RecordedPart | SimulatedPart, class_set: ClassSet, **options) -> BagDrive | PartDrive:
     """The drive of a part. options: those of the two; ValueError for a bag's if the part is none."""
     if isinstance(part, BagPart):
+        if options["truth"] and options["truth_topic"] is None:
+            options["labels"] = options["labels"] or part.labels
+        options["rig"] = options["rig"] or part.rig
         return BagDrive(part.path, class_set=class_set, offsets=options.pop("offset"), **options)
     given = [name for name, default in BAG_OPTIONS.items() if options.pop(name) != default]
     if given:

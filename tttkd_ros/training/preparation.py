@@ -113,7 +113,7 @@ def _require_space(missing: Mapping, folder: Path, settings: FrameSettings, teac
         return
     sample = path / "first.safetensors"
     write_frame(sample, first)
-    needed = sample.stat().st_size * sum(map(len, missing.values()))
+    needed = sample.stat().st_size * _count(missing, settings)
     sample.unlink()
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -127,7 +127,7 @@ def _prepare(missing: Mapping, settings: FrameSettings, teacher: FrameTeacher | 
              quiet: bool) -> None:
     done, stop = _FORK.Value("q", 0), _FORK.Event()
     with Progress(disable=quiet) as bar:
-        task = bar.add_task("frames", total=sum(map(len, missing.values())))
+        task = bar.add_task("frames", total=_count(missing, settings))
         with _executor(workers, done, stop) as executor:
             running = {executor.submit(_prepare_part, part, path, settings, teacher): path
                        for path, part in sorted(missing.items(), key=lambda each: -len(each[1]))}
@@ -140,7 +140,12 @@ def _prepare(missing: Mapping, settings: FrameSettings, teacher: FrameTeacher | 
                     if teacher is not None and teacher.device != "cpu":
                         _compute_maps(path, summary["frames"], settings, teacher)
                     write_whole(path / SUMMARY, json.dumps(summary).encode())
-        bar.update(task, completed=done.value)
+        bar.update(task, completed=done.value, total=done.value)
+
+
+def _count(parts: Mapping, settings: FrameSettings) -> int:
+    """Return how many frames parts have at most."""
+    return sum(part.labelled if settings.labelled else len(part) for part in parts.values())
 
 
 @contextmanager
@@ -187,7 +192,8 @@ def _prepare_part(part, path: Path, settings: FrameSettings, teacher: FrameTeach
         with _shared["done"].get_lock():
             _shared["done"].value += 1
     if not frames:
-        raise ValueError(f"{part.name} has no sweep: leave it out")
+        kind = "labelled sweep" if settings.labelled else "sweep"
+        raise ValueError(f"{part.name} has no {kind}: leave it out, or name another source")
     return {"frames": frames, "label_counts": counts.tolist(), "visible": visible}
 
 
@@ -196,6 +202,8 @@ def _frames(part, settings: FrameSettings, teacher: FrameTeacher | None):
     index = -1
     try:
         for index, frame in enumerate(part):
+            if settings.labelled and frame.labels is None:
+                continue
             prepared = prepare_frame(frame, settings)
             if teacher is not None and teacher.device == "cpu":
                 prepared = with_maps(prepared, _teacher(teacher.source, settings.input_size, "cpu"))

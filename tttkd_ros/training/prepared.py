@@ -27,13 +27,15 @@ class FrameSettings:
     """What of a frame is prepared.
 
     classes: number of them. features: names of those that the student takes. grid: rows and columns of the teacher's
-    patches, and input_size: (height, width) of its images in pixels; None if no teacher takes part.
+    patches, and input_size: (height, width) of its images in pixels; None if no teacher takes part. labelled: leave out
+    sweeps without labels.
     """
 
     classes: int
     features: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
     input_size: tuple[int, int] | None = None
+    labelled: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ class StudentTraining(Training):
         config = self.config
         labelled = self.prepared(config.data, quiet=quiet)
         validation = self.prepared(config.validation, images=False, purpose="validation", quiet=quiet)
-        distilled = self.prepared(config.distil_first, quiet=quiet) or labelled
+        distilled = self.prepared(config.distil_first, labels=False, quiet=quiet) or labelled
         for part in (*labelled, *validation):
             if not part.label_counts[: len(self.classes)].any():
                 raise ValueError(f"{part.name} has no labels of the classes {self.classes.name}: leave it out, or name "

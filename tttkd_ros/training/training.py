@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tttkd_ros.classes import ClassSet
 from tttkd_ros.datasets.source import open_source
 from tttkd_ros.digests import digest
 from tttkd_ros.files import require_writable
+from tttkd_ros.paths import resolve_teacher
 from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.foundation_model import FoundationModel, load_teacher, nearest_input_size
@@ -49,9 +51,10 @@ class Training(ABC):
         self.config, self.classes = config, class_set
         self.teacher: FoundationModel | None = None
         self._plain = FrameSettings(len(class_set), tuple(inputs))
+        self._source = Path(resolve_teacher(str(config.teacher)))
         if uses_teacher:
-            size = nearest_input_size(config.teacher, config.teacher_input)
-            self.teacher = load_teacher(config.teacher, input_size=size, engine="eager")
+            size = nearest_input_size(self._source, config.teacher_input)
+            self.teacher = load_teacher(self._source, input_size=size, engine="eager")
 
     @abstractmethod
     def frames(self, *, quiet: bool = False):
@@ -76,13 +79,15 @@ class Training(ABC):
 
     def prepared(self, texts: Sequence[str], *, labels: bool = True, images: bool = True, purpose: str = "student",
                  quiet: bool = False) -> list[PreparedPart]:
-        """Prepare the frames of sources. labels: whether they are read. images: for the teacher, if there is one."""
-        config, settings, teacher = self.config, self._plain, None
+        """Prepare the frames of sources.
+
+        labels: whether they are read; sweeps without any are left out then. images: for the teacher, if there is one.
+        """
+        config, settings, teacher = self.config, replace(self._plain, labelled=labels), None
         if images and self.teacher is not None:
-            settings = FrameSettings(self._plain.classes, self._plain.features, self.teacher.grid,
-                                     self.teacher.input_size)
+            settings = replace(settings, grid=self.teacher.grid, input_size=self.teacher.input_size)
             if config.teacher_features == "cached":
-                teacher = FrameTeacher(str(config.teacher), _digest(config.teacher), config.processes.device)
+                teacher = FrameTeacher(str(self._source), _digest(self._source), config.processes.device)
         parts = []
         for text in texts:
             parts += (found := open_source(text, self.classes if labels else None, purpose=purpose, seed=config.seed))
@@ -94,7 +99,7 @@ class Training(ABC):
         """Load the teacher on the device of a process."""
         if self.teacher is None:
             return None
-        return load_teacher(self.config.teacher, input_size=self.teacher.input_size, engine="eager",
+        return load_teacher(self._source, input_size=self.teacher.input_size, engine="eager",
                             device=str(fabric.device))
 
     def batches(self, frames: Sequence[Path], student: Student, fabric: Fabric, augmentation: Augmentation,
