@@ -14,7 +14,8 @@ from common import write
 from rich.console import Console
 from tyro.conf import Positional
 
-Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory"]
+Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory",
+               "loading"]
 
 
 def bench(names: Positional[tuple[Name, ...]] = (), quick: bool = False) -> None:

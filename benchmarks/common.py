@@ -104,6 +104,12 @@ def in_processes(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int
         return list(track(each(function, *zip(*tasks, strict=True)), "drives", len(tasks)))
 
 
+def resident_mib(process: int | str = "self") -> float:
+    """Measure the resident memory (RSS) of a process, this one by default, in MiB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def table(title: str, rows: Rows, columns: Mapping[str, tuple[str, str]]) -> Table:
     """Make a table. `columns` maps a heading to the key of a row and its format."""
     shown = Table(

@@ -8,12 +8,9 @@ Aim: flat within 5 per cent.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
-from common import Rows, command, message, one_thread, spinning_lidar, table
+from common import Rows, command, message, one_thread, resident_mib, spinning_lidar, table
 from rich.table import Table
 
 from tttkd_ros.messages.cloud_encoding import encode_labelled
@@ -47,7 +44,7 @@ def run(quick: bool = False, sweeps: int = 10_000, points: int = 2_000, channels
             prediction = segmenter.segment(cloud.points)
             encode_labelled(cloud.points, prediction.labels, prediction.confidence, palette, cloud.intensity)
             if (number + 1) % (sweeps // 10) == 0:
-                held.append((number + 1, _resident_mib()))
+                held.append((number + 1, resident_mib()))
     warm = held[0][1]
     return [{"sweeps": done, "rss_mib": now, "growth": now / warm - 1} for done, now in held]
 
@@ -55,11 +52,6 @@ def run(quick: bool = False, sweeps: int = 10_000, points: int = 2_000, channels
 def show(rows: Rows) -> Table:
     columns = {"sweeps": ("sweeps", ",d"), "held, MiB": ("rss_mib", ".1f"), "growth": ("growth", "+.2%")}
     return table("Memory; aim: flat within 5 %", rows, columns)
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":

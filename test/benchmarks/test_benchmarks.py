@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 PROJECT = Path(__file__).resolve().parents[2]
-NAMES = ("clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory")
+NAMES = ("clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory",
+         "loading")
 
 
 def script(*arguments: str, cwd: Path) -> str:

@@ -84,8 +84,8 @@ def evaluate(
         teacher: teacher folder or hub name, the shipped one by default.
         engine: what runs the teacher. auto takes the fastest engine that agrees with eager.
         device: cpu or cuda.
-        rig: file with the extrinsics, for bags without /tf_static. This and the options down to --labels are for bags,
-            but for --no-truth, --cameras and --tolerance.
+        rig: file with the extrinsics, for bags without /tf_static, by default rig.yaml in the bag's folder. This and
+            the options down to --labels are for bags, but for --no-truth, --cameras and --tolerance.
         points_topic: the sweeps, if a bag has several PointCloud2 topics.
         truth_topic: labelled clouds, if they are not on /truth/points_labeled. The sweeps' own field label is the truth
             if this names their topic, or if this project wrote the bag. Labels of another class set, which a topic
@@ -100,8 +100,10 @@ def evaluate(
             base_from_lidar. '' turns levelling off.
         channel_order: of images whose encoding does not say it (8UC3, 8UC4, 16UC3, 16UC4). They are refused by default.
         time_unit: of the field with each point's time. auto takes the unit in which the times span a sweep.
-        labels: folder with SemanticKITTI's .label files to use as truth. Files named <stamp in ns>.label belong to the
-            sweep with that stamp; others are assigned in order. For several bags, it has a folder named as each bag.
+        labels: folder with .label files to use as truth, by default the folder labels of the bag. Files named <stamp in
+            ns>.label belong to the sweep with that stamp; others are assigned in order. The file classes.yaml beside
+            the folder names the classes by id; without it they are SemanticKITTI's. For several bags, the folder has
+            one named as each bag.
         recording: bags with a live node's predictions for the evaluated bag (topics points_labeled and adaptation, from
             tttkd_ros.tools.recorder or ros2 bag record). They are scored as the run "live". Sweeps without a prediction
             count as unlabelled and are reported.
