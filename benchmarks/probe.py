@@ -23,6 +23,7 @@ from tttkd_ros.teacher.foundation_model import load_teacher, nearest_input_size
 from tttkd_ros.training.config import TrainingConfig
 from tttkd_ros.training.image_head_training import labelled_features
 from tttkd_ros.training.losses import class_weights
+from tttkd_ros.training.prepared import FrameSettings, prepare_frame, with_maps
 
 TRAINED, SOURCE, TARGET = range(40), range(60, 75), range(40, 60)  # seeds of the drives
 IMAGES, POINTS = 3, 600  # of each drive, and of each image
@@ -49,10 +50,12 @@ def _row(name: str, quick: bool) -> dict:
     torch.manual_seed(0)
     source = resolve_teacher(name)
     teacher = load_teacher(source, input_size=nearest_input_size(source, TrainingConfig.teacher_input), engine="eager")
+    settings = FrameSettings(len(OUTDOOR), (), teacher.grid, teacher.input_size)
 
     def points(world: str, seeds: range) -> tuple[Tensor, Tensor]:
         drives = (frames(world, seed, IMAGES, DriveProfile(period=3.0)) for seed in (seeds[:2] if quick else seeds))
-        drawn = labelled_features(chain.from_iterable(drives), teacher, len(OUTDOOR), POINTS, seeds.start)
+        prepared = (with_maps(prepare_frame(frame, settings), teacher) for frame in chain.from_iterable(drives))
+        drawn = labelled_features(prepared, POINTS, seeds.start)
         features, labels = zip(*drawn, strict=True)
         return torch.cat(features), torch.cat(labels)
 

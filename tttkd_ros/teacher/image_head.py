@@ -37,6 +37,15 @@ def save_image_head(head: ImageHead, path: str | Path, provenance: Mapping[str, 
                   dim=str(head.dim), teacher=head.teacher_name, provenance=json.dumps(dict(provenance)))
 
 
+def describe_image_head(path: str | Path) -> dict[str, str]:
+    """Read an image head's provenance. Raises ValueError if the file is damaged or holds no image head."""
+    metadata, _ = read_tensors(path, _FORMAT, load=False)
+    try:
+        return dict(json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the description of the image head is damaged ({error}); train it again") from error
+
+
 def load_image_head(path: str | Path, *, class_set: ClassSet, dim: int) -> ImageHead:
     """Load an image head, in eval mode.
 

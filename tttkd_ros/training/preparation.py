@@ -21,9 +21,10 @@ import torch
 from rich.filesize import decimal
 from rich.progress import Progress
 
-from tttkd_ros.digests import code_version
+from tttkd_ros.digests import code_version, digest
 from tttkd_ros.files import write_whole
 from tttkd_ros.teacher.foundation_model import FoundationModel, load_teacher
+from tttkd_ros.teacher.timm_model import read_config
 from tttkd_ros.training.prepared import (
     FrameSettings,
     PreparedFrame,
@@ -48,6 +49,11 @@ class FrameTeacher:
     source: str
     digest: str
     device: str
+
+    @classmethod
+    def of(cls, teacher: Path, device: str) -> FrameTeacher:
+        """teacher: folder, or name of a downloaded model."""
+        return cls(str(teacher), digest(teacher if teacher.is_dir() else read_config(teacher).weights), device)
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ def _key(part, settings: FrameSettings, teacher: FrameTeacher | None) -> str:
         "part": part.name, "inputs": part.inputs, "settings": asdict(settings), "code": code_version(),
         "teacher": teacher and teacher.digest,
     }
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9.]+', '_', part.name)[-40:]}-{digest[:16]}"
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '_', part.name)[-40:]}-{key[:16]}"
 
 
 def _require_space(missing: Mapping, folder: Path, settings: FrameSettings, teacher: FrameTeacher | None,

@@ -90,9 +90,7 @@ class StudentTraining(Training):
         self._train(fabric, student, labelled, distilled, frames.validation,
                     weights if config.class_weights == "enet" else None, teacher)
         if fabric.is_global_zero:
-            texts = (*config.data, *config.distil_first)
-            self.finish(student, {"command": "tttkd train student", "sources": " ".join(texts),
-                                  "data": SIMULATION if from_simulator(texts) else "recordings"})
+            self.finish(student, provenance(config))
 
     def _train(self, fabric: Fabric, student: Student, labelled: Batches, distilled: Batches,
                validation: Sequence[Path], weights: Tensor | None, teacher: FoundationModel | None) -> None:
@@ -126,3 +124,10 @@ class StudentTraining(Training):
                   after_step=after_step)
             before += count
         curves.close()
+
+
+def provenance(config: TrainingConfig) -> dict[str, str]:
+    """Return what the checkpoint of a training states about its making."""
+    texts = (*config.data, *config.distil_first)
+    return config.settings() | {"command": "tttkd train student", "sources": " ".join(texts),
+                                "data": SIMULATION if from_simulator(texts) else "recordings"}

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from tttkd_ros.classes import ClassSet
 from tttkd_ros.datasets.source import open_source
-from tttkd_ros.digests import digest
 from tttkd_ros.files import require_writable
 from tttkd_ros.paths import resolve_teacher
 from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.foundation_model import FoundationModel, load_teacher, nearest_input_size
-from tttkd_ros.teacher.timm_model import read_config
 from tttkd_ros.training.augmentation import Augmentation
 from tttkd_ros.training.batches import Batches, BatchSettings, correspondences
 from tttkd_ros.training.curves import Curves
@@ -87,7 +85,7 @@ class Training(ABC):
         if images and self.teacher is not None:
             settings = replace(settings, grid=self.teacher.grid, input_size=self.teacher.input_size)
             if config.teacher_features == "cached":
-                teacher = FrameTeacher(str(self._source), _digest(self._source), config.processes.device)
+                teacher = FrameTeacher.of(self._source, config.processes.device)
         parts = []
         for text in texts:
             parts += (found := open_source(text, self.classes if labels else None, purpose=purpose, seed=config.seed))
@@ -186,7 +184,3 @@ def mean_feature(frames: Sequence[Path], teacher: FoundationModel, seed: int) ->
     if not count:
         raise ValueError("no camera sees a point of the data: check the calibration, or train with --distillation 0")
     return (total / count).float()
-
-
-def _digest(teacher: Path) -> str:
-    return digest(teacher if teacher.is_dir() else read_config(teacher).weights)
