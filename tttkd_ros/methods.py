@@ -21,12 +21,14 @@ class MethodSpec:
     """What a method needs.
 
     Args:
-        build: makes the adapter from student (which it copies), teacher (None if no images are used) and seed, and
-            with `own_learning_rate` from learning_rate (None for the default); None for a method that does not adapt.
+        build: makes the adapter from student (which it copies), teacher (None if no images are used) and seed, with
+            `own_learning_rate` from learning_rate (None for the default), and with `uses_image_head` from image_head
+            (None for the one that ships); None for a method that does not adapt.
         uses_images: it learns from images, and so needs a camera and a teacher.
         online: updates are kept from sweep to sweep.
         own_learning_rate: it has a learning rate, which is not that of `TTTConfig`.
         wrap: makes the student that predicts with the adapter's weights, if it is not the given one.
+        uses_image_head: it has a 2D branch, which is an image head.
         own_student: its student is another one than that of all other methods, so it needs a checkpoint of its own.
     """
 
@@ -35,6 +37,7 @@ class MethodSpec:
     online: bool = False
     own_learning_rate: bool = False
     wrap: Callable[[Student], Student] | None = None
+    uses_image_head: bool = False
     own_student: bool = False
 
     def predictor(self, student: Student) -> Student:
@@ -66,16 +69,18 @@ def _adacontrast(student: Student, teacher: Teacher | None, seed: int, learning_
     return AdaContrast(student, seed, learning_rate)
 
 
-def _xmuda(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
+def _xmuda(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None,
+           image_head: Path | None = None) -> Adapter:
     from tttkd_ros.baselines.xmuda import XMuda
 
-    return XMuda(student, teacher, _image_head(student, teacher), seed, learning_rate)
+    return XMuda(student, teacher, _image_head(student, teacher, image_head), seed, learning_rate)
 
 
-def _mm_tta(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None) -> Adapter:
+def _mm_tta(student: Student, teacher: Teacher | None, seed: int, learning_rate: float | None = None,
+            image_head: Path | None = None) -> Adapter:
     from tttkd_ros.baselines.mm_tta import MMTTA
 
-    return MMTTA(student, teacher, _image_head(student, teacher), seed, learning_rate)
+    return MMTTA(student, teacher, _image_head(student, teacher, image_head), seed, learning_rate)
 
 
 def _ttt_kd(student: Student, teacher: Teacher | None, seed: int) -> Adapter:
@@ -96,11 +101,11 @@ def _with_prototypes(student: Student) -> Student:
     return with_prototypes(student)
 
 
-def _image_head(student: Student, teacher: Teacher):
+def _image_head(student: Student, teacher: Teacher, path: Path | None):
     from tttkd_ros.paths import shipped_path
     from tttkd_ros.teacher.image_head import load_image_head
 
-    return load_image_head(shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
+    return load_image_head(path or shipped_path(IMAGE_HEAD), class_set=student.config.class_set, dim=teacher.dim)
 
 
 FROZEN, ORACLE = "frozen", "oracle"
@@ -114,8 +119,8 @@ METHODS: dict[str, MethodSpec] = {
     "dua": MethodSpec(_dua, online=True),
     "prototypes": MethodSpec(_prototypes, online=True, wrap=_with_prototypes),
     "adacontrast": MethodSpec(_adacontrast, online=True, own_learning_rate=True),
-    "xmuda": MethodSpec(_xmuda, uses_images=True, online=True, own_learning_rate=True),
-    "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True, own_learning_rate=True),
+    "xmuda": MethodSpec(_xmuda, uses_images=True, online=True, own_learning_rate=True, uses_image_head=True),
+    "mm-tta": MethodSpec(_mm_tta, uses_images=True, online=True, own_learning_rate=True, uses_image_head=True),
     ONLINE_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),
     PAPER_KD: MethodSpec(_ttt_kd, uses_images=True, online=True),  # the paper's algorithm and settings
     OFFLINE_KD: MethodSpec(_ttt_kd, uses_images=True),  # every sweep by itself, from the shipped weights

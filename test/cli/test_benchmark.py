@@ -12,17 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tttkd_ros.classes import OUTDOOR
 from tttkd_ros.cli.benchmark import benchmark
+from tttkd_ros.datasets.parts import SimulatedPart
 from tttkd_ros.evaluation import trials
 from tttkd_ros.evaluation.replay import RunConfig, replay
 from tttkd_ros.evaluation.store import Store
-from tttkd_ros.evaluation.trials import Setup, Trial, benchmark_inputs, run_trials
+from tttkd_ros.evaluation.trials import Setup, benchmark_inputs, run_trials
 from tttkd_ros.segmenter.checkpoint import load_student
+from tttkd_ros.simulation.drive import PERIOD
 from tttkd_ros.simulation.shifts import shifted_frames
 
 SWEEPS = 3
 RUNS = (RunConfig("frozen"), RunConfig("tent"))
-TRIALS = [Trial("kitti", 7), Trial("fog", 7)]
+SHIFTS = ("kitti", "fog")
+TRIALS = {f"{shift}-7": SimulatedPart(shift, 7, SWEEPS, OUTDOOR, shifted=True, period=PERIOD) for shift in SHIFTS}
+FIRST = {"kitti-7": TRIALS["kitti-7"]}
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +37,12 @@ def inline(monkeypatch):
 
 @pytest.fixture
 def setup(tiny):
-    return Setup(RUNS, SWEEPS, tiny.model, str(tiny.teacher), engine="eager")
+    return Setup(RUNS, tiny.model, str(tiny.teacher), engine="eager")
 
 
 @pytest.fixture
 def make_store(tmp_path, setup):
-    return lambda name: Store(tmp_path / name, benchmark_inputs(setup))
+    return lambda name: Store(tmp_path / name, benchmark_inputs(TRIALS, setup))
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def test_a_trial_is_every_method_on_the_drive_of_that_shift_and_seed(setup, make_store, tiny):
-    (found,) = run_trials(TRIALS[1:], setup, make_store("out"), 1).values()
+    (found,) = run_trials({"fog-7": TRIALS["fog-7"]}, setup, make_store("out"), 1).values()
     drive = list(shifted_frames("fog", 7, SWEEPS))
     for result, method in zip(found, RUNS, strict=True):
         alone = replay(drive, load_student(tiny.model), run=method)
@@ -59,7 +64,7 @@ def test_a_trial_is_every_method_on_the_drive_of_that_shift_and_seed(setup, make
 
 
 def test_the_labels_are_compared_with_those_of_the_frozen_student(setup, make_store):
-    frozen, tent = run_trials(TRIALS[:1], setup, make_store("out"), 1)[TRIALS[0]]
+    frozen, tent = run_trials(FIRST, setup, make_store("out"), 1)["kitti-7"]
     assert frozen.agreement is None
     assert 0 < tent.agreement[:, 0].sum() < tent.agreement[:, 1].sum()
 
@@ -74,20 +79,19 @@ def test_finished_trials_are_not_run_again(setup, make_store, monkeypatch):
 
 
 def test_an_interrupted_benchmark_continues_to_the_same_files(command, tmp_path, monkeypatch):
-    shifts = tuple(trial.shift for trial in TRIALS)
     run = trials._run
 
     def interrupted(job):
-        if job[0] == TRIALS[1]:
+        if job.trial == "fog-7":
             raise KeyboardInterrupt
         return run(job)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trials, "_run", interrupted)
-        command(tmp_path / "out", shift=shifts, seeds=(7,), method=("tent",))
+        command(tmp_path / "out", shift=SHIFTS, seeds=(7,), method=("tent",))
     assert not (tmp_path / "out" / "results.json").exists()
-    command(tmp_path / "out", shift=shifts, seeds=(7,), method=("tent",))
-    command(tmp_path / "whole", shift=shifts, seeds=(7,), method=("tent",))
+    command(tmp_path / "out", shift=SHIFTS, seeds=(7,), method=("tent",))
+    command(tmp_path / "whole", shift=SHIFTS, seeds=(7,), method=("tent",))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -113,10 +117,10 @@ def test_only_an_added_method_is_run_and_written(command, tmp_path, tiny, monkey
 
 def test_only_a_missing_frozen_result_is_computed_again(setup, make_store):
     store = make_store("out")
-    run_trials(TRIALS[:1], setup, store, 1)
+    run_trials(FIRST, setup, store, 1)
     whole = contents(store.folder)
-    store.path(TRIALS[0].name, "frozen").unlink()
-    run_trials(TRIALS[:1], setup, store, 1)
+    store.path("kitti-7", "frozen").unlink()
+    run_trials(FIRST, setup, store, 1)
     assert contents(store.folder) == whole
 
 
@@ -134,19 +138,19 @@ def test_what_would_end_every_trial_is_refused_before_the_folder_is_made(command
 
 
 def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, make_store, monkeypatch):
-    inline = run_trials(TRIALS[:1], setup, make_store("inline"), 1)[TRIALS[0]]
+    inline = run_trials(FIRST, setup, make_store("inline"), 1)["kitti-7"]
     monkeypatch.undo()
     before, finished = set(active_children()), []
 
-    def leave(trial):
-        finished.append(trial)
+    def leave(trial, runs):
+        finished.append((trial, runs))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_trials(TRIALS, setup, make_store("out"), 1, on_trial=leave)
+        run_trials(TRIALS, setup, make_store("out"), 1, on_runs=leave)
     assert set(active_children()) <= before
-    assert finished == TRIALS[:1]
-    stored = [make_store("out").read(TRIALS[0].name, method.title) for method in RUNS]
+    assert finished == [("kitti-7", 2)]
+    stored = [make_store("out").read("kitti-7", method.title) for method in RUNS]
     assert all(np.array_equal(one.matrices, other.matrices) for one, other in zip(inline, stored, strict=True))
 
 
@@ -175,9 +179,9 @@ def test_images_and_statistics_are_separated_without_the_guard(command, tmp_path
 def test_the_table_is_printed_and_written(command, tmp_path, tiny, capsys):
     command(tmp_path / "out", shift=("source", "fog"), seeds=(7, 8), method=("tent",))
     shown, table = capsys.readouterr().out, (tmp_path / "out" / "table.md").read_text()
-    assert "0 of 4 trials are finished, 4 to run; a trial is 2 runs x 3 sweeps" in shown
-    assert re.search(r"^source_7: 1 of 4 trials, 0:\d\d:\d\d left$", shown, re.MULTILINE)
-    assert re.search(r"^fog_8: 4 of 4 trials, 0:00:00 left$", shown, re.MULTILINE)
+    assert "0 of 8 runs on 4 drives are finished, 8 to run" in shown
+    assert re.search(r"^source-7: 2 of 8 runs, 0:\d\d:\d\d left$", shown, re.MULTILINE)
+    assert re.search(r"^fog-8: 8 of 8 runs, 0:00:00 left$", shown, re.MULTILINE)
     assert table.splitlines()[0] == (
         "`tttkd benchmark results --shift source fog --method tent --seeds 7 8 --sweeps 3 "
         f"--model {tiny.model} --teacher {tiny.teacher} --engine eager`"

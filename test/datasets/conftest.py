@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import json
 
-import cv2
 import numpy as np
 import pytest
+from outdoor_folders import P2, write_a2d2, write_image, write_semantickitti
 from waymo_segment import write_segment
-
-from tttkd_ros.classes import OUTDOOR
-
-RIGID = (
-    "0.00042768 -0.99996722 -0.00808449 -0.012 -0.00721063 0.00808120 -0.99994132 -0.054 "
-    "0.99997386 0.00048595 -0.00720693 -0.292"
-)
-P2 = "700 0 4 70 0 700 3 0 0 0 1 0"
-
-
-def write_image(path, value=0, size=(6, 8)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((*size, 3), (value, 0, 200), np.uint8))  # blue, green, red
 
 
 def write_sweep(path, index, points=5, columns=4):
@@ -35,17 +22,8 @@ def semantickitti(tmp_path):
     """`semantickitti(sweeps)`: a folder with sequence 03, whose sweeps have five points of instance 7 each."""
 
     def make(sweeps: int = 3):
-        sequence = tmp_path / "dataset" / "sequences" / "03"
-        for index in range(sweeps):
-            write_sweep(sequence / "velodyne" / f"{index:06}.bin", index)
-            write_image(sequence / "image_2" / f"{index:06}.png", index % 256)
-            labels = np.array([10, 252, 40, 0, 16], "<u4") | 7 << 16
-            (sequence / "labels").mkdir(exist_ok=True)
-            labels.tofile(sequence / "labels" / f"{index:06}.label")
-        (sequence / "calib.txt").write_text(f"P0: {P2}\nP2: {P2}\nTr: {RIGID}\n")
-        (sequence / "times.txt").write_text("".join(f"{0.1 * index:e}\n" for index in range(sweeps)))
-        # The camera drives along its own z axis, one metre a sweep.
-        (sequence / "poses.txt").write_text("".join(f"1 0 0 0 0 1 0 0 0 0 1 {index}\n" for index in range(sweeps)))
+        clouds = [np.random.default_rng(index).normal(size=(5, 4)) for index in range(sweeps)]
+        write_semantickitti(tmp_path / "dataset", "03", clouds, [np.array([10, 252, 40, 0, 16]) | 7 << 16] * sweeps)
         return tmp_path / "dataset"
 
     return make
@@ -137,40 +115,10 @@ def a2d2(tmp_path):
     Six points lie at columns 30 to 80 of row 40 of the undistorted image, 10 m away. The label image is red ("Car 1")
     left of the undistorted column 55, and magenta ("RD normal street") right of it.
     """
-    folder = tmp_path / "a2d2"
-    recording = folder / "20180807_145028"
-    width, height = 120, 80
-    matrix, original = [[100.0, 0, 60], [0, 105.0, 40], [0, 0, 1]], [[110.0, 0, 61], [0, 110.0, 40], [0, 0, 1]]
-    distortion = [-0.3, 0.0, 0.0, 0.0, 0.0]
-    view = {"origin": [1.7, 0.0, 0.94], "x-axis": [0.9998, -0.02, 0.0], "y-axis": [0.02, 0.9998, 0.0]}
-    camera = {"Lens": "Telecam", "CamMatrix": matrix, "CamMatrixOriginal": original, "Distortion": [distortion],
-              "Resolution": [width, height], "view": view}
-    folder.mkdir()
-    (folder / "cams_lidars.json").write_text(json.dumps({"cameras": {"front_center": camera}}))
-    names = list(OUTDOOR.groups["a2d2"]) + ["Sky"]
-    colours = {"Car 1": 0xFF0000, "RD normal street": 0xFF00FF}
-    class_list = {f"#{colours.get(name, 0x010101 * (index + 1)):06x}": name for index, name in enumerate(names)}
-    (folder / "class_list.json").write_text(json.dumps(class_list))
-    # Column 55 of the undistorted image in the raw image, at the row of the principal point.
-    x = (55 - 60) / 100
-    edge = 61 + 110 * x * (1 - 0.3 * x * x)
-    label = np.full((height, width, 3), (255, 0, 255), np.uint8)
-    label[:, : round(edge)] = (0, 0, 255)
     columns = np.arange(30.0, 81.0, 10.0)
     points = np.column_stack([np.full(6, 10.0), -(columns - 60) / 10, np.zeros(6)])
-    for index in range(2):
-        stem = f"20180807145028_{{}}_frontcenter_00000000{index}"
-        for kind in ("camera", "lidar", "label"):
-            (recording / kind / "cam_front_center").mkdir(parents=True, exist_ok=True)
-        base = recording / "camera" / "cam_front_center" / stem.format("camera")
-        cv2.imwrite(f"{base}.png", label // 2)
-        (base.parent / f"{base.name}.json").write_text(
-            json.dumps({"cam_tstamp": 1_533_653_428_000_000 + 100_000 * index, "pcld_view": view})
-        )
-        cv2.imwrite(str(recording / "label" / "cam_front_center" / f"{stem.format('label')}.png"), label)
-        np.savez(recording / "lidar" / "cam_front_center" / stem.format("lidar"), points=points,
-                 reflectance=np.arange(6), row=np.full(6, 40.0), col=columns)
-    return folder
+    write_a2d2(tmp_path / "a2d2", "20180807_145028", [points] * 2)
+    return tmp_path / "a2d2"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tttkd_ros.evaluation.benchmark import Benchmark
 from tttkd_ros.evaluation.leaderboard import Leaderboard
 from tttkd_ros.evaluation.leaderboard_tables import (
     class_sheet,
@@ -17,8 +18,8 @@ from tttkd_ros.evaluation.leaderboard_tables import (
     run_sheet,
     verdict,
 )
+from tttkd_ros.evaluation.published import PublishedRow, published_content, published_sheet
 from tttkd_ros.evaluation.result import Result
-from tttkd_ros.evaluation.trials import Trial
 
 GROUPS = {"in distribution": ["home"], "away": ["kitti", "far", "not run"]}
 
@@ -45,7 +46,7 @@ def board(**shifts):
 
     return Leaderboard(
         {
-            Trial(shift, seed): [one(run, figures[seed]) for run, figures in runs.items()]
+            (shift, seed): [one(run, figures[seed]) for run, figures in runs.items()]
             for shift, runs in shifts.items() for seed in range(len(next(iter(runs.values()))))
         },
         GROUPS,
@@ -69,7 +70,7 @@ def test_the_mean_over_shifts_leaves_out_what_is_in_distribution():
 
 
 def test_points_that_a_camera_sees_have_a_table_of_their_own():
-    found = Leaderboard({Trial("kitti", 0): [scored("frozen", 20, seen=40)]}, GROUPS)
+    found = Leaderboard({("kitti", 0): [scored("frozen", 20, seen=40)]}, GROUPS)
     assert cells(miou_sheet(found), "away", "kitti") == ["30.0"]
     assert cells(miou_sheet(found, seen=True), "away", "kitti") == ["40.0"]
 
@@ -132,7 +133,7 @@ def test_the_run_with_the_default_settings_is_compared_with_all_others():
     default, other = {"stride": 5, "learning_rate": 0.3, "bn_momentum": 0.005}, {"bn_momentum": 0.0}
     runs = [scored("frozen", 30), scored("ttt-kd-o", 40, **default | other), scored("ttt-kd-o", 50, **default),
             scored("ttt-kd-o", 45, **default, control="no-image")]  # fmt: skip
-    sentences = verdict(Leaderboard({Trial("kitti", 0): runs}, GROUPS))
+    sentences = verdict(Leaderboard({("kitti", 0): runs}, GROUPS))
     ours = "ttt-kd-o, stride 5, lr 0.3"
     assert [sentence.split(":")[0] for sentence in sentences] == [
         f"{ours} against frozen", f"{ours} against {ours}, bn 0.0", f"{ours} against {ours}, no-image"
@@ -171,3 +172,18 @@ def test_the_terminal_shows_the_mious_and_one_line_a_run():
     text = console.export_text()
     assert "81.0±1.4" in text and "27.5±3.5" in text and "a -1.0" not in text and "a -0.5" in text
     assert "…" not in text
+
+
+def test_the_drives_of_a_domain_count_as_one_and_stand_beside_the_published_figures():
+    rows = [PublishedRow("Joint-Train", "frozen", 41.6), PublishedRow("ours", "dua", np.nan)]
+    benchmark = Benchmark({}, None, {("domain", None): ["one", "two"]}, {"target": ["domain"]}, rows)
+    found = benchmark.board({
+        "one": [scored("frozen", 0, seen=40), scored("dua", 0, seen=50)],
+        "two": [scored("frozen", 0, seen=60), scored("dua", 0, seen=50)],
+    })
+    assert found.seen["domain"].tolist() == [[50], [50]] and found.sweeps == 2
+    sheet = published_sheet(found, rows)
+    assert cells(sheet, "", "Joint-Train") == ["50.0", "41.6", "+8.4", "frozen"]
+    assert cells(sheet, "", "ours") == ["50.0", "", "", "dua"]
+    assert published_content(found, rows)[1] == {"row": "ours", "run": "dua", "seen": 50.0, "published": None}
+    assert miou_sheet(found).heading == "mIoU in per cent, 2 sweeps"

@@ -163,13 +163,14 @@ class RecordedPart:
 
 @dataclass(frozen=True)
 class SimulatedPart:
-    """A drive in a world of the simulator, or else under one of its shifts."""
+    """A drive in a world of the simulator, or else under one of its shifts. period: seconds between its sweeps."""
 
     world: str
     seed: int
     sweeps: int
     class_set: ClassSet | None
     shifted: bool = False
+    period: float = PERIOD
     place = "sim"
     truth = "the simulator"
 
@@ -180,7 +181,7 @@ class SimulatedPart:
     @property
     def inputs(self) -> dict[str, object]:
         kind = "shift" if self.shifted else "world"
-        return {kind: self.world, "seed": self.seed, "sweeps": self.sweeps, "period": PERIOD,
+        return {kind: self.world, "seed": self.seed, "sweeps": self.sweeps, "period": self.period,
                 "class_set": _version(self.class_set)}
 
     @property
@@ -201,9 +202,9 @@ class SimulatedPart:
     def frames(self, *, tolerance_ns: int = 0) -> Iterator[Frame]:
         """As iteration: every image has its sweep's stamp."""
         if self.shifted:
-            drive = shifted_frames(self.world, self.seed, self.sweeps, period=PERIOD)
+            drive = shifted_frames(self.world, self.seed, self.sweeps, period=self.period)
         else:
-            drive = frames(self.world, self.seed, self.sweeps, DriveProfile(period=PERIOD))
+            drive = frames(self.world, self.seed, self.sweeps, DriveProfile(period=self.period))
         if self.class_set is None:
             return (replace(frame, labels=None) for frame in drive)
         same = self.class_set.names == OUTDOOR.names

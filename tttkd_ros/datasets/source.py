@@ -26,6 +26,14 @@ SIMULATED = "100x10"  # drives x sweeps
 SHOWN = 8  # names in an error
 
 
+class MissingFolder(ValueError):
+    """The folder of a data set is not there."""
+
+    def __init__(self, text: str, kind: str, folder: Path):
+        super().__init__(f"source {text!r}: no folder at {folder}: name the one where {kind} is unpacked")
+        self.kind, self.folder = kind, folder
+
+
 def open_source(text: str, class_set: ClassSet | None, *, purpose: str = "student", seed: int = 0) -> list[Part]:
     """Open the drives of a source, whose labels will be ids of the class set. None leaves all labels unread.
 
@@ -80,7 +88,7 @@ def _recorded(text: str, kind: str, rest: str, class_set: ClassSet | None) -> li
     if not exists(rest) and ":" in rest:
         folder, _, chosen = rest.rpartition(":")
     if not Path(folder).is_dir():
-        raise ValueError(f"source {text!r}: no folder at {folder}: name the one where {kind} is unpacked")
+        raise MissingFolder(text, kind, Path(folder))
     found = module(kind).scenes(Path(folder))
     if not found:
         if chosen is not None:

@@ -11,7 +11,6 @@ import numpy as np
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.metrics import class_iou, worst_class
 from tttkd_ros.evaluation.result import Result
-from tttkd_ros.evaluation.trials import Trial
 from tttkd_ros.methods import FROZEN, ONLINE_KD, ORACLE
 
 IN_DISTRIBUTION = "in distribution"
@@ -28,10 +27,11 @@ class WorstClass(NamedTuple):
 
 
 class Leaderboard:
-    """Figures of a benchmark's results: the same runs for every trial, the same seeds for every shift.
+    """Figures of a benchmark's results: the same runs for every drive, the same seeds for every shift.
 
     Args:
-        results: the runs of each trial; the frozen student's is among them.
+        results: shift and seed -> the runs on that drive; the frozen student's is among them. The shift may be a
+            recorded drive, and the seed None then.
         groups: name of a group -> its shifts. Shifts that were not run are ignored.
 
     Attributes:
@@ -44,10 +44,10 @@ class Leaderboard:
             settings are nearest to the defaults. None if there is none.
     """
 
-    def __init__(self, results: Mapping[Trial, Sequence[Result]], groups: Mapping[str, Sequence[str]]):
+    def __init__(self, results: Mapping[tuple[str, int | None], Sequence[Result]], groups: Mapping[str, Sequence[str]]):
         self._results = results
-        self.seeds = sorted({trial.seed for trial in results})
-        present = {trial.shift for trial in results}
+        self.seeds = sorted({seed for _, seed in results})
+        present = {shift for shift, _ in results}
         by_group = {group: [shift for shift in shifts if shift in present] for group, shifts in groups.items()}
         self.shifts = {group: shifts for group, shifts in by_group.items() if shifts}
         self.away = [shift for group, shifts in self.shifts.items() if group != IN_DISTRIBUTION for shift in shifts]
@@ -112,9 +112,9 @@ class Leaderboard:
         """Shifts, not in distribution, on which `ours` has a higher mean mIoU than another run."""
         return [shift for shift in self.away if self.lead(other, [shift]).mean() > 0]
 
-    def runs(self, shift: str, seed: int) -> Sequence[Result]:
-        """The results of one trial."""
-        return self._results[Trial(shift, seed)]
+    def runs(self, shift: str, seed: int | None) -> Sequence[Result]:
+        """The results of one drive."""
+        return self._results[shift, seed]
 
     @cached_property
     def _matrices(self) -> dict[str, np.ndarray]:

@@ -144,10 +144,10 @@ def printed(board: Leaderboard) -> Iterator[Table]:
     yield run_sheet(board).rich()
 
 
-def markdown(board: Leaderboard, command: str, code: str) -> str:
-    """All tables as Markdown, after the command and the version of the code that computed them."""
+def markdown(board: Leaderboard, command: str, code: str, first: Sequence[Sheet] = ()) -> str:
+    """All tables as Markdown, after the command and the version of the code that computed them. first: more tables."""
     gaps = [gap_sheet(board)] if board.oracle is not None else []
-    sheets = [miou_sheet(board), miou_sheet(board, seen=True), *gaps, class_sheet(board), run_sheet(board)]
+    sheets = [*first, miou_sheet(board), miou_sheet(board, seen=True), *gaps, class_sheet(board), run_sheet(board)]
     parts = [f"`{command}`\n\ntttkd_ros {code}\n", *(sheet.markdown() for sheet in sheets),
              "".join(f"- {sentence}\n" for sentence in verdict(board))]
     return "\n".join(parts)
@@ -197,6 +197,8 @@ def content(board: Leaderboard, command: str, code: str) -> dict:
 
 
 def _heading(board: Leaderboard, what: str) -> str:
+    if board.seeds == [None]:
+        return f"{what}, {board.sweeps} sweeps"
     if len(board.seeds) == 1:
         return f"{what}, seed {board.seeds[0]}, {board.sweeps} sweeps each"
     return f"{what}, mean and standard deviation of {len(board.seeds)} seeds, {board.sweeps} sweeps each"

@@ -78,6 +78,7 @@ def open_parts(texts: Sequence[str], class_set: ClassSet | None) -> tuple[dict[s
 
 def open_drive(part: BagPart | RecordedPart | SimulatedPart, class_set: ClassSet, **options) -> BagDrive | PartDrive:
     """The drive of a part. options: those of the two; ValueError for a bag's if the part is none."""
+    options = BAG_OPTIONS | options
     if isinstance(part, BagPart):
         if options["truth"] and options["truth_topic"] is None:
             options["labels"] = options["labels"] or part.labels

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -43,6 +44,7 @@ class RunConfig:
     shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
     images: maximum number of images per sweep to learn from; None for all.
     learning_rate: of a method with `own_learning_rate`; None for its default. TTT-KD's is in `config`.
+    image_head: file of the one that xmuda and mm-tta use; None for the one that ships.
     """
 
     method: str = ONLINE_KD
@@ -53,6 +55,7 @@ class RunConfig:
     rotations: int = 1
     images: int | None = None
     learning_rate: float | None = None
+    image_head: Path | None = None
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -128,6 +131,8 @@ class RunConfig:
     def build_adapter(self, student, teacher) -> Adapter:
         """Make the adapter of a run that adapts. Raises ValueError or FileNotFoundError if the models do not fit."""
         own = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        if METHODS[self.method].uses_image_head and self.image_head is not None:
+            own["image_head"] = self.image_head
         return METHODS[self.method].build(student, teacher, self.seed, **own)
 
 

@@ -1,4 +1,4 @@
-"""Recipes: the settings of a training in a YAML file."""
+"""Recipes: settings in a YAML file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -15,6 +16,7 @@ from tttkd_ros.paths import shipped_path
 from tttkd_ros.training.config import TrainingConfig
 
 FOLDER = "config/training"
+T = TypeVar("T")
 
 
 def load_recipe(name: str) -> TrainingConfig:
@@ -22,13 +24,22 @@ def load_recipe(name: str) -> TrainingConfig:
 
     Raises ValueError if there is none, or a key or a value is none of `TrainingConfig`.
     """
-    path = _find(name)
+    return read_recipe(name, FOLDER, TrainingConfig(), {"recipe": name})
+
+
+def read_recipe(name: str, folder: str, defaults: T, fixed: Mapping[str, object] = MappingProxyType({})) -> T:
+    """Read a dataclass of settings from a YAML file, by its name in a shipped folder or by its path.
+
+    fixed: values that the file may not have. Raises ValueError if there is no such file, or a key or a value is none of
+    the dataclass's.
+    """
+    path = _find(name, folder)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is no YAML file: {' '.join(str(error).split())}") from error
     try:
-        return _filled(TrainingConfig(), content or {}, {"recipe": name})
+        return _filled(defaults, content or {}, fixed)
     except ValueError as error:
         raise ValueError(f"recipe {path}: {error}") from error
 
@@ -40,10 +51,10 @@ def recipe_of(arguments: Sequence[str]) -> str:
     return parser.parse_known_args(list(arguments))[0].recipe or TrainingConfig.recipe
 
 
-def _find(name: str) -> Path:
+def _find(name: str, shipped: str) -> Path:
     if Path(name).is_file():
         return Path(name)
-    folder = shipped_path(FOLDER)
+    folder = shipped_path(shipped)
     path = folder / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
         known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
@@ -66,8 +77,12 @@ def _filled(defaults, content: object, fixed: Mapping[str, object], prefix: str 
 
 def _converted(kind: object, default: object, value: object, name: str):
     """Convert a YAML value to the type of an option."""
-    if is_dataclass(default):
-        return _filled(default, value, {}, f"{name}.")
+    if is_dataclass(kind):
+        return _filled(kind() if default is None else default, value, {}, f"{name}.")
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} is {value!r}, expected a name for each entry")
+        return {str(key): _converted(get_args(kind)[1], None, each, f"{name}.{key}") for key, each in value.items()}
     if get_origin(kind) is tuple:
         values = value if isinstance(value, list) else [value]
         return tuple(_converted(get_args(kind)[0], None, each, name) for each in values)
