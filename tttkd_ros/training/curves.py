@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tttkd_ros.files import naming
 
 POINTS = 500  # of a loss curve
+LEGEND_ROWS = 12
 
 
 class Curves:
@@ -44,19 +47,25 @@ class Curves:
 
     def draw(self, path: Path) -> None:
         """Write a PNG with a chart for each group. Raises Unwritable."""
-        groups = sorted({name.partition("/")[0] for name in self._lines})
-        if not groups:
-            return
-        figure = Figure(figsize=(7, 2.8 * len(groups)), layout="constrained")
+        if self._lines:
+            with naming(path):
+                self.figure().savefig(path, dpi=120, format="png")
+
+    def figure(self) -> Figure:
+        """Draw a chart for each group. Curves without a number are left out: classes that do not occur."""
+        shown = {name: line for name, line in sorted(self._lines.items()) if not np.isnan(line).any(1).all()}
+        groups = sorted({name.partition("/")[0] for name in shown})
+        figure = Figure(figsize=(8, 2.8 * len(groups)), layout="constrained")
         for axes, group in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
-            for name, line in sorted(self._lines.items()):
+            axes.set_prop_cycle(color=colormaps["tab20"].colors)
+            for name, line in shown.items():
                 if name.startswith(f"{group}/"):
                     axes.plot(*zip(*line, strict=True), label=name.partition("/")[2], marker="." * (len(line) < 50))
             axes.set(xlabel="step", ylabel=group)
-            axes.legend(frameon=False)
+            columns = -(-len(axes.lines) // LEGEND_ROWS)
+            axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
             axes.grid(alpha=0.2)
-        with naming(path):
-            figure.savefig(path, dpi=120, format="png")
+        return figure
 
     def close(self) -> None:
         """Finish TensorBoard's files."""
