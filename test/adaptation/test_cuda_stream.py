@@ -41,7 +41,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.online])
 def test_a_method_changes_its_weights_in_its_stream_only(town, name, monkeypatch):
     stream, waited = FakeStream(), []
-    monkeypatch.setattr("tttkd_ros.methods._image_head", lambda student, teacher: town.head)
+    monkeypatch.setattr("tttkd_ros.methods._image_head", lambda student, teacher, path: town.head)
     module = "tttkd_ros.adaptation.online" if name.startswith("ttt-kd") else "tttkd_ros.baselines.baseline"
     monkeypatch.setattr(f"{module}.CudaStream", lambda device, urgent: stream)
     monkeypatch.setattr(f"{module}.wait_for_stream", lambda device: waited.append(stream.entered))
