@@ -41,6 +41,13 @@ def test_twenty_methods_fit_a_terminal_of_80_columns():
     assert len([line for line in text.splitlines() if line.count(".") == len(OUTDOOR)]) == 20
 
 
+def test_more_classes_than_runs_are_rows():
+    lines = printed(class_table([result(), result(stride=5)])).splitlines()
+    rows = [line.split() for line in lines if line.split() and line.split()[0] in OUTDOOR.names]
+    assert [row[0] for row in rows] == list(OUTDOOR.names)
+    assert all(len(row) == 3 for row in rows)
+
+
 def test_a_long_title_takes_two_lines_and_no_figure_is_cut():
     long = result(stride=5, learning_rate=0.001, images=1, control="mean-features", shift_z=1.25)
     text = printed(result_table([long]))

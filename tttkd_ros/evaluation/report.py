@@ -50,14 +50,22 @@ def result_table(results: Sequence[Result], *, heading: str = "") -> Table:
 
 
 def class_table(results: Sequence[Result]) -> Table:
-    """One row per run, numbered as in `result_table`: IoU of each class, or without truth its share of predictions."""
+    """IoU of each class, or without truth its share of predictions, for each run, numbered as in `result_table`.
+
+    The classes are the rows if there are more of them than runs, so that the table fits 80 columns.
+    """
     key = "iou" if any(result.sweeps_with_truth for result in results) else "predicted"
     names = results[0].class_names
     heading = "IoU of each class" if key == "iou" else "Share of each class in the predictions: there is no truth"
+    shares = [result.summary()[key] or {} for result in results]
+    if len(names) > len(results):
+        table = _table(heading, [str(number) for number in range(1, len(results) + 1)], titled=False)
+        for name in names:
+            table.add_row(name, *(_text(share.get(name)) for share in shares))
+        return table
     table = _table(heading, [name.replace("-", "-\n") for name in names], titled=False)
-    for number, result in enumerate(results, 1):
-        shares = result.summary()[key] or {}
-        table.add_row(str(number), *(_text(shares.get(name)) for name in names))
+    for number, share in enumerate(shares, 1):
+        table.add_row(str(number), *(_text(share.get(name)) for name in names))
     return table
 
 
