@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,19 +52,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if _rclpy_is_from_pypi():  # it brings this one middleware only
         os.environ["RMW_IMPLEMENTATION"] = "rmw_fastrtps_cpp"
-
-
-@pytest.fixture(autouse=True)
-def _child_signals_as_before():
-    """Take back the handler of SIGCHLD that torch's DataLoader leaves in a process.
-
-    Where the processor has AMX, a later test that uses it needs more room for a signal's frame than the stack that
-    pytest's faulthandler sets aside, so that the next child's end would kill the test process.
-    """
-    yield
-    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        sys.modules["torch.utils.data._utils.signal_handling"]._SIGCHLD_handler_set = False
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@ import copy
 import gc
 import importlib.util
 import logging
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 import torch
+from tiny_teacher import save_tiny_teacher
 
 from tttkd_ros.teacher import engines
 from tttkd_ros.teacher.engines import SwitchingEngine, agreement, choose_engine
@@ -175,3 +178,22 @@ def test_openvino_is_repeatable_in_every_engine(features):
     expected = first(pixels)
     assert expected.shape == (3, 50, 32)
     assert all(torch.equal(engine(pixels), expected) for engine in (first, second, first))
+
+
+CLOSED = """
+import signal, subprocess, sys
+from tttkd_ros.teacher.foundation_model import load_teacher
+signal.signal(signal.SIGCHLD, lambda *arguments: None)
+older, newer = (load_teacher(sys.argv[1], input_size=(28, 28), engine="openvino") for _ in range(2))
+del older
+del newer
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+@needs_openvino
+def test_signals_are_handled_after_engines_were_closed(tmp_path):
+    save_tiny_teacher(tmp_path / "teacher")
+    child = subprocess.run([sys.executable, "-c", CLOSED, tmp_path / "teacher"], capture_output=True, text=True,
+                           timeout=TIMEOUT_S * 10)
+    assert child.returncode == 0, child.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import lru_cache
 
 import openvino
 import torch
@@ -36,7 +37,7 @@ class OpenVinoEngine:
                   "ENABLE_CPU_PINNING": False}  # the cores are shared with inference
         if precision is not None:
             config["INFERENCE_PRECISION_HINT"] = precision
-        self._request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+        self._request = _core().compile_model(model, "CPU", config).create_infer_request()
 
     def __call__(self, pixels: Tensor) -> Tensor:
         images = pixels.cpu().numpy()
@@ -44,3 +45,14 @@ class OpenVinoEngine:
         features = [torch.from_numpy(self._request.infer({0: image[None]}, share_inputs=True)[0].copy())
                     for image in images]
         return torch.cat(features).to(pixels.device)
+
+
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    """One for the whole process, and never closed.
+
+    On a processor with AMX each Core has the main thread's signals handled on a stack of its own, and gives back the
+    one before when it is closed. If an older Core is closed first, the next signal of a Python handler, such as a
+    child's end, ends the process.
+    """
+    return openvino.Core()
