@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,12 @@ import pytest
 
 from tttkd_ros.training import loop
 from tttkd_ros.training.config import TrainingConfig
+
+
+@pytest.fixture(scope="session")
+def curve_suffixes() -> set[str]:
+    """The suffixes of the files with a training's curves: TensorBoard's only where it is installed."""
+    return {".png"} | ({".tensorboard"} if importlib.util.find_spec("tensorboard") else set())
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def differing(first, second):
     return {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
 
 
-def test_it_learns_its_training_domain(tiny, tiny_config, out, tmp_path):
+def test_it_learns_its_training_domain(tiny, tiny_config, out, tmp_path, curve_suffixes):
     frames = tiny.frames(1)
     for frame in frames:
         frame.labels[:] = frame.points[:, 2] > 0
@@ -41,7 +41,7 @@ def test_it_learns_its_training_domain(tiny, tiny_config, out, tmp_path):
     accuracy = [(Segmenter(student).segment(frame.points).labels == frame.labels).mean() for frame in frames]
     assert np.mean(accuracy) > 0.8  # two classes
     assert student.teacher_mean.abs().max() > 0
-    assert sorted(path.name for path in out.parent.iterdir()) == ["student.png", out.name, "student.tensorboard"]
+    assert {path.suffix for path in out.parent.iterdir()} == {".safetensors"} | curve_suffixes
     assert (out.parent / "student.png").read_bytes().startswith(b"\x89PNG")
 
 
