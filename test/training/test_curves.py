@@ -24,3 +24,10 @@ def test_the_legend_of_many_classes_is_in_the_picture_and_names_those_that_occur
 def test_a_training_without_curves_draws_nothing(tmp_path):
     Curves(10).draw(tmp_path / "curves.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_picture_is_written_to_a_folder_that_is_not_there(tmp_path):
+    curves = Curves(10)
+    curves.add("mIoU/mean", 5, 50.0)
+    curves.draw(tmp_path / "new" / "curves.png")
+    assert (tmp_path / "new" / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tttkd_ros.files import naming
+from tttkd_ros.files import write_whole
 
 POINTS = 500  # of a loss curve
 LEGEND_ROWS = 12
@@ -48,8 +49,9 @@ class Curves:
     def draw(self, path: Path) -> None:
         """Write a PNG with a chart for each group. Raises Unwritable."""
         if self._lines:
-            with naming(path):
-                self.figure().savefig(path, dpi=120, format="png")
+            content = io.BytesIO()
+            self.figure().savefig(content, dpi=120, format="png")
+            write_whole(path, content.getbuffer())
 
     def figure(self) -> Figure:
         """Draw a chart for each group. Curves without a number are left out: classes that do not occur."""
