@@ -82,7 +82,7 @@ def test_no_two_classes_have_one_colour(name):
     [
         (STREET, "", "the file is None, expected a mapping"),
         (STREET, "- car", r"the file is \['car'\], expected a mapping"),
-        (STREET, "name: [", "not YAML: .*line 1"),
+        (STREET, "name: [", "not YAML .*line 1"),
         ("name: street3", "title: street3", "the file has the unknown key 'title', expected classes, ignored, name"),
         ("name: street3", "name: 3", "name is 3, expected a name"),
         ("name: street3", "", "name is None, expected a name"),
@@ -103,13 +103,13 @@ def test_no_two_classes_have_one_colour(name):
         ("[unlabeled]", "[road]", "semantickitti's 'road' is ignored and listed once more"),
         ("[unlabeled]", "[a, a]", "semantickitti's 'a' is ignored and listed once more"),
         ("{semantickitti: [unlabeled]}", "[unlabeled]", "'ignored' is .*expected a mapping"),
-        ("vehicle:", "? [a, b]\n  :", "it cannot be read|a class is|not YAML"),
+        ("vehicle:", "? [a, b]\n  :", "not YAML .*unhashable"),
         ("vehicle:", "\"a\\nb\":", "expected a name on one line"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_with_its_name(tmp_path, old, new, words):
     assert old in STREET
-    with pytest.raises(ValueError, match=f"class set .*classes.yaml: .*{words}") as refusal:
+    with pytest.raises(ValueError, match=f"class set .*classes.yaml.* .*{words}") as refusal:
         load(tmp_path, STREET.replace(old, new))
     assert "\n" not in str(refusal.value)
 
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_refused(tmp_path, content):
 
 def test_aliases_do_not_make_a_message_endless(tmp_path):
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
-    with pytest.raises(ValueError, match="unknown key") as refusal:
+    with pytest.raises(ValueError, match="more than 100000 values") as refusal:
         load(tmp_path, "\n".join(lines))
     assert len(str(refusal.value)) < 500
     with pytest.raises(ValueError, match="expected a list|expected a name"):

@@ -17,7 +17,8 @@ from pathlib import Path
 from reprlib import repr as short
 
 import numpy as np
-import yaml
+
+from tttkd_ros.yaml_files import read_yaml
 
 UNLABELLED = 255  # no class; losses and metrics ignore it
 BUILT_IN = Path(__file__).with_name("class_sets")
@@ -122,30 +123,11 @@ def load_class_set(name_or_path: str | Path) -> ClassSet:
     if not path.is_file():
         raise ValueError(f"class set {str(name_or_path)!r} is neither a file nor one of "
                          f"{', '.join(built_in_class_sets())}")
+    content = read_yaml(path, "class set")
     try:
-        return ClassSet.parse(_read(path))
+        return ClassSet.parse(content)
     except ValueError as error:
         raise ValueError(f"class set {path}: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that occurs twice. YAML's own loaders keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"{key!r} occurs twice in one mapping: name it once")
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
-    except (OSError, TypeError, AttributeError, RecursionError) as error:  # PyYAML raises more than its own errors
-        raise ValueError(f"it cannot be read ({error!r})") from error
 
 
 def _mapping(value: object, what: str, keys: set[str] | None = None) -> dict:

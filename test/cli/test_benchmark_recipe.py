@@ -217,6 +217,8 @@ def test_options_that_do_not_fit_are_refused(world, options, words):
 
 @pytest.mark.parametrize(("old", "new", "words"), [
     ("rotations: 4\n", "rotation: 4\n", "key rotation is unknown"),
+    ("rotations: 4\n", "rotations: 4\nrotations: 1\n", "'rotations' occurs twice"),
+    ("  TENT:", "  Oracle:", "'Oracle' occurs twice"),
     ("method: tent", "method: tint", "method is 'tint'"),
     ("method: frozen, ", "method: dua, ", "no row has the method frozen"),
     ("method: tent, ", "method: frozen, ", "two rows are frozen"),

@@ -33,7 +33,8 @@ def test_a_sequence_without_labels_needs_no_names(labelled_folders):
     ("1: car\n2: spaceship\n0: unlabelled\n", "classes.yaml: class set 'outdoor10' says nothing of .*'spaceship'"),
     ("car: 1\n", "has the line 'car': 1; expected lines such as '1: car'"),
     ("- car\n", "names no classes: expected lines such as '1: car'"),
-    ("{", "is no YAML"),
+    ("{", "classes.yaml is not YAML"),
+    ("1: car\n2: road\n1: truck\n", "classes.yaml: '1' occurs twice in one mapping, again in line 3: keep one"),
     ("0: unlabelled\n1: car\n", "000000.label: label 2 is not one of the data set's 2"),
 ])  # fmt: skip
 def test_names_that_do_not_fit_are_refused(labelled_folders, content, message):

@@ -49,6 +49,7 @@ def test_missing_rig_is_refused_with_its_path(tmp_path):
 @pytest.mark.parametrize("text, message", [
     ("cameras: [", "not YAML"),
     ("", "no mapping 'cameras'"),
+    ("cameras: {a: {}, b: {}, a: {}}", "rig .*rig.yaml: 'a' occurs twice in one mapping, again in line 1: keep one"),
     ("cameras: 3", "no mapping 'cameras'"),
     ("cameras: {a: 3}", "camera 'a': camera is 3"),
     ("cameras: {a: {}}", "camera 'a': camera_from_lidar is None"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.datasets import recording
@@ -18,6 +17,7 @@ from tttkd_ros.datasets.class_maps import ClassMap
 from tttkd_ros.datasets.kitti import PERIOD, START, KittiRecording
 from tttkd_ros.datasets.recording import log
 from tttkd_ros.datasets.semantickitti import read_classes
+from tttkd_ros.yaml_files import read_yaml
 
 SECTION, NAMES = "labels", "classes.yaml"
 EXPECTED = "folders with velodyne/000000.bin"
@@ -63,11 +63,9 @@ def _sequences(folder: Path) -> dict[str, Path]:
 def named_class_map(path: Path, class_set: ClassSet) -> ClassMap:
     """Make the map from the ids of a classes.yaml. Raises ValueError if it is damaged, or the class set does not cover
     its names."""
-    text = recording.read_text(path, f"it names the classes of the labels by id, {EXAMPLE}")
-    try:
-        names = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}): {EXAMPLE}") from error
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: it names the classes of the labels by id, {EXAMPLE}")
+    names = read_yaml(path, "class names")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{path} names no classes: {EXAMPLE}")
     for key, name in names.items():

@@ -22,8 +22,7 @@ import yaml
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.transforms import transform, validated
 from tttkd_ros.names import base_topic, is_rectified, parse_camera
-
-MAX_VALUES = 100_000  # in a file: a camera has some thirty
+from tttkd_ros.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +89,8 @@ def save_rig(path: str | Path, rig: Mapping[str, RigCamera]) -> None:
                 "width": model.width, "height": model.height, "k": model.matrix.ravel().tolist(),
                 "d": list(model.distortion), "distortion_model": model.distortion_model,
             }
-    Path(path).write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False, default_flow_style=None))
+    text = yaml.safe_dump({"cameras": cameras}, sort_keys=False, default_flow_style=None)
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def match_cameras(rig: Mapping[str, RigCamera], cameras: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -116,18 +116,7 @@ def _load(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no rig file at {path}: name one such as config/rigs/kitti.yaml")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except Exception as error:  # PyYAML raises more than its own errors
-        raise ValueError(f"rig {path} is not YAML: {error!r}") from error
-    # YAML aliases can make a tree of a few lines endless, so its values are counted first.
-    remaining, count = [content], 0
-    while remaining and count < MAX_VALUES:
-        value, count = remaining.pop(), count + 1
-        value = list(value.values()) if isinstance(value, dict) else value
-        remaining += value if isinstance(value, (list, tuple, set)) else ()
-    if remaining:
-        raise ValueError(f"rig {path} has more than {MAX_VALUES} values, counting each alias as what it stands for")
+    content = read_yaml(path, "rig")
     return content if isinstance(content, dict) else {}
 
 

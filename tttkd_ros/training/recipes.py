@@ -10,10 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
-
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.yaml_files import read_yaml
 
 FOLDER = "config/training"
 T = TypeVar("T")
@@ -34,10 +33,7 @@ def read_recipe(name: str, folder: str, defaults: T, fixed: Mapping[str, object]
     the dataclass's.
     """
     path = _find(name, folder)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} is no YAML file: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "recipe")
     try:
         return _filled(defaults, content or {}, fixed)
     except ValueError as error:
