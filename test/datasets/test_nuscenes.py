@@ -6,9 +6,11 @@ import pytest
 
 from tttkd_ros.bags.reader import BagReader
 from tttkd_ros.classes import OUTDOOR, UNLABELLED
-from tttkd_ros.datasets import nuscenes as module
+from tttkd_ros.datasets import nuscenes_tables
 from tttkd_ros.datasets.conversion import write_bag
 from tttkd_ros.datasets.nuscenes import open_recording as open_nuscenes
+from tttkd_ros.datasets.nuscenes import scenes
+from tttkd_ros.datasets.parts import RecordedPart
 from tttkd_ros.geometry.transforms import inverse
 
 PIXELS = (1600, 900)
@@ -123,8 +125,34 @@ def test_a_folder_without_tables_is_refused(tmp_path):
 def test_tables_are_read_completely_with_every_block_size(nuscenes, monkeypatch, block):
     folder = nuscenes()
     expected = json.loads((folder / "v1.0-mini" / "sample_data.json").read_text())
-    monkeypatch.setattr(module, "BLOCK_SIZE", block)
-    assert list(module._rows(folder / "v1.0-mini" / "sample_data.json")) == expected
+    monkeypatch.setattr(nuscenes_tables, "BLOCK_SIZE", block)
+    assert list(nuscenes_tables.read_rows(folder / "v1.0-mini" / "sample_data.json")) == expected
+
+
+def test_each_table_is_read_once_for_all_scenes(nuscenes, monkeypatch):
+    folder, read, read_rows = nuscenes(3), [], nuscenes_tables.read_rows
+    monkeypatch.setattr(nuscenes_tables, "read_rows", lambda path: (read.append(path.stem), read_rows(path))[1])
+    frames = [frame.stamp for scene in scenes(folder) for frame in RecordedPart("nuscenes", folder, scene, OUTDOOR)]
+    assert len(set(frames)) == 6
+    assert sorted(read) == sorted(nuscenes_tables.COLUMNS)
+
+
+def test_tables_that_have_changed_are_read_again(nuscenes):
+    folder = nuscenes(2)
+    assert len(open_nuscenes(folder, "scene-0001")) == 2
+    change_rows(folder, "scene", lambda row: row.update(name=row["name"].replace("scene", "drive")))
+    change_rows(folder, "sample_data", lambda row: row.update(is_key_frame=row["token"].endswith(" 0")))
+    assert scenes(folder) == ["drive-0000", "drive-0001"] and len(open_nuscenes(folder, "drive-0001")) == 1
+
+
+def test_only_what_frames_depend_on_changes_the_inputs_of_a_scene(nuscenes):
+    folder = nuscenes(2)
+    before = open_nuscenes(folder, "scene-0000").inputs
+    change_rows(folder, "sample_data", lambda row: row.update(prev=""))
+    change_rows(folder, "ego_pose", lambda row: row["translation"].__setitem__(1, 3 if " 1 " in row["token"] else 0))
+    assert open_nuscenes(folder, "scene-0000").inputs == before
+    change_rows(folder, "ego_pose", lambda row: row["translation"].__setitem__(1, 3))
+    assert open_nuscenes(folder, "scene-0000").inputs != before
 
 
 @pytest.mark.parametrize(
