@@ -56,33 +56,6 @@ def stubborn(tmp_path, monkeypatch):
     return "stubborn"
 
 
-INTERRUPTED = """
-import signal, sys
-from tttkd_ros.demo.processes import interruptible
-number, handler = signal.Signals[sys.argv[1]], signal.Handlers[sys.argv[2]]
-signal.signal(number, handler)
-try:
-    with interruptible():
-        signal.raise_signal(number)
-        print("goes on")
-except KeyboardInterrupt:
-    print("interrupted", signal.getsignal(number) is handler)
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "handler", "expected"),
-    [
-        ("SIGTERM", "SIG_DFL", "interrupted True"),
-        ("SIGHUP", "SIG_DFL", "interrupted True"),  # its terminal goes away
-        ("SIGHUP", "SIG_IGN", "goes on"),  # which does not matter under nohup
-    ],
-)
-def test_signals_interrupt_the_work(number, handler, expected):
-    command = [sys.executable, "-c", INTERRUPTED, number, handler]
-    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == expected
-
-
 def test_a_child_that_ignores_signals_is_killed(tmp_path, monkeypatch):
     with Child(stubborn(tmp_path, monkeypatch), [], tmp_path / "log", domain=1) as child:
         child.wait_for(lambda: "ready" in child.output(), "ready", 20)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 from functools import partial
 from multiprocessing import active_children
@@ -28,6 +30,23 @@ RUNS = (RunConfig("frozen"), RunConfig("tent"))
 SHIFTS = ("kitti", "fog")
 TRIALS = {f"{shift}-7": SimulatedPart(shift, 7, SWEEPS, OUTDOOR, shifted=True, period=PERIOD) for shift in SHIFTS}
 FIRST = {"kitti-7": TRIALS["kitti-7"]}
+PATIENCE = 60  # seconds until a test that hangs fails
+# Two workers that say that they are at work, and never finish it.
+ENDLESS = """
+import time
+
+def work(job):
+    print(job, flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    from tttkd_ros.evaluation import trials
+    from tttkd_ros.subprocesses import interruptible
+
+    trials._run = work
+    with interruptible():
+        list(trials._on_this_machine(["first", "second"], 2))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +97,13 @@ def test_finished_trials_are_not_run_again(setup, make_store, monkeypatch):
     ]
 
 
-def test_an_interrupted_benchmark_continues_to_the_same_files(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_benchmark_continues_to_the_same_files(command, tmp_path, monkeypatch, number):
     run = trials._run
 
     def interrupted(job):
         if job.trial == "fog-7":
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return run(job)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -152,6 +172,17 @@ def test_leaving_early_ends_the_processes_and_keeps_what_was_finished(setup, mak
     assert finished == [("kitti-7", 2)]
     stored = [make_store("out").read("kitti-7", method.title) for method in RUNS]
     assert all(np.array_equal(one.matrices, other.matrices) for one, other in zip(inline, stored, strict=True))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_at_work_end_with_the_benchmark(tmp_path, number):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    command = [sys.executable, tmp_path / "endless.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert {process.stdout.readline(), process.stdout.readline()} == {"first\n", "second\n"}
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)  # returns when the last process that has this output has ended
+    assert process.returncode != 0
 
 
 def test_a_folder_of_drives_of_another_length_is_refused(command, tmp_path):

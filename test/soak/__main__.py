@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tttkd_ros.demo.processes import interruptible
 from tttkd_ros.fastdds import use_profile
 from tttkd_ros.files import write_whole
+from tttkd_ros.subprocesses import interruptible
 
 from .clouds import DEFAULT_POINTS
 from .run import Result, soak

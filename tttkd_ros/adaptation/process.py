@@ -9,7 +9,6 @@ Weights travel in shared memory. Frames, settings and reports travel through a p
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import mmap
 import os
@@ -32,13 +31,12 @@ from tttkd_ros.adaptation.adapter import Adapter, AdapterDied, StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.subprocesses import start_python
+from tttkd_ros.subprocesses import end_with, start_python
 
 log = logging.getLogger(__name__)
 
 STEP_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 600.0  # importing and compiling take seconds, on a busy machine minutes
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 NICENESS = 5  # of the child once it is built: if cores are short, predictions go first
 
 
@@ -244,9 +242,7 @@ class _ToParent(logging.Handler):
 
 def _main() -> None:
     connection, memory, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a long step or build must not outlive the parent
-    if os.getppid() != parent:  # the parent died before that
-        return
+    end_with(parent)  # a long step or build must not outlive it
     for number in (signal.SIGINT, signal.SIGTERM):  # a service manager sends them to all processes of a service
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
     package = logging.getLogger("tttkd_ros")

@@ -17,6 +17,7 @@ from tttkd_ros.cli.evaluate import ControlName, MethodName
 from tttkd_ros.methods import own_students
 from tttkd_ros.simulation.seeds import SEEDS
 from tttkd_ros.simulation.shifts import GROUPS, SHIFTS
+from tttkd_ros.subprocesses import interruptible
 
 if TYPE_CHECKING:
     from tttkd_ros.evaluation.benchmark import Benchmark
@@ -27,6 +28,7 @@ DEFAULT_METHODS = ("frozen", "tent", "dua", "adacontrast", "xmuda", "mm-tta", "t
 WITH_RECIPE = ("out", "recipe", "data_folder", "engine", "device", "jobs", "ray")  # options beside a recipe
 
 
+@interruptible()
 def benchmark(
     out: Annotated[Path, tyro.conf.Positional], *, recipe: str | None = None, data_folder: tuple[str, ...] = (),
     shift: tuple[Literal[tuple(SHIFTS)], ...] = tuple(SHIFTS),

@@ -36,9 +36,10 @@ def demo(
 
     from rich.console import Console
 
-    from tttkd_ros.demo.processes import ChildError, interruptible
+    from tttkd_ros.demo.processes import ChildError
     from tttkd_ros.demo.run import run_demo
     from tttkd_ros.paths import STUDENT, TEACHER, shipped_path
+    from tttkd_ros.subprocesses import interruptible
 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds are {seeds}, expected at least one and none twice")

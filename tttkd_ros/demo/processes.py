@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tttkd_ros.subprocesses import start_python
@@ -83,19 +82,3 @@ class Child:
         """An error that says what happened and quotes the log."""
         tail = "\n".join(f"  {line}" for line in self.output().splitlines()[-_LOG_LINES:])
         return ChildError(f"{self.name} {what}; the end of {self._log}:\n{tail or '  (empty)'}")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP (a closed terminal) act like Ctrl-C, so that children are ended too. Ignored stays."""
-
-    def interrupt(*_) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from tttkd_ros.digests import code_version, digest
 from tttkd_ros.files import write_whole
+from tttkd_ros.subprocesses import end_with
 from tttkd_ros.teacher.foundation_model import FoundationModel, load_teacher
 from tttkd_ros.teacher.timm_model import read_config
 from tttkd_ros.training.prepared import (
@@ -183,6 +184,7 @@ def _start_worker(done, stop, process: bool) -> None:
     if process:
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process says when to stop
+        end_with(multiprocessing.parent_process().pid)
 
 
 def _prepare_part(part, path: Path, settings: FrameSettings, teacher: FrameTeacher | None) -> dict:
