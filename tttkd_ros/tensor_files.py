@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -25,15 +26,27 @@ def read_tensors(path: str | Path, file_format: str, *, load: bool = True) -> tu
 
     Raises ValueError if the file is damaged or has another format.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if load else {}  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()} if load else {}  # noqa: SIM118 (no dict)
     if metadata.get("format") != file_format:
         raise ValueError(f"{path}: format {metadata.get('format')!r}, expected {file_format!r}; name another file")
     return metadata, tensors
+
+
+def read_format(path: str | Path) -> str | None:
+    """Read the format that an existing file names, if any. Raises ValueError if the file is damaged."""
+    with _opened(path) as file:
+        return (file.metadata() or {}).get("format")
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); fetch or train it again") from error
 
 
 def tensor_mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

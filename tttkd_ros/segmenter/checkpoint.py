@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tttkd_ros.classes import ClassSet, built_in_class_sets, load_class_set
 from tttkd_ros.segmenter.student import Student, StudentConfig
-from tttkd_ros.tensor_files import read_tensors, tensor_mismatches, write_tensors
+from tttkd_ros.tensor_files import read_format, read_tensors, tensor_mismatches, write_tensors
 
 _FORMAT = "tttkd_ros student 2"
+PRETRAINED_FORMAT = "tttkd_ros pretrained backbone 1"  # see `tttkd_ros.segmenter.pretrained`
 SIMULATION = "simulation"  # a provenance's data, as `tttkd train student` writes it
 
 
@@ -48,6 +49,9 @@ def describe(path: str | Path) -> tuple[StudentConfig, dict[str, str]]:
 def _read(path: str | Path, *, load: bool) -> tuple[StudentConfig, dict[str, str], dict[str, Tensor]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model at {path}")
+    if read_format(path) == PRETRAINED_FORMAT:
+        raise ValueError(f"{path}: a pretrained backbone, which has no classes: make a student of it with `tttkd train "
+                         f"student --init {path}`")
     metadata, tensors = read_tensors(path, _FORMAT, load=load)
     try:
         settings, classes, provenance = (json.loads(metadata[name]) for name in ("config", "classes", "provenance"))

@@ -51,12 +51,7 @@ class AdapterHeadTraining(Training):
 
     def frames(self, *, quiet: bool = False) -> list[Path]:
         """Prepare all frames that are not there. Raises as `prepare`, or if cameras see no point of a part."""
-        parts = self.prepared(self.config.data, labels=False, quiet=quiet)
-        for part in parts:
-            if not part.visible:
-                raise ValueError(f"no camera sees a point of {part.name}: check its cameras and their calibration, or "
-                                 "leave it out")
-        return paths(parts)
+        return paths(self.visible(self.config.data, quiet=quiet))
 
     def run(self, fabric: Fabric) -> None:
         config = self.config

@@ -2,114 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tttkd_ros.features import WIDTHS
-from tttkd_ros.training.augmentation import Augmentation
-from tttkd_ros.training.loop import Schedule
-from tttkd_ros.training.trainer_config import TrainerConfig
+from tttkd_ros.training.backbone_config import BackboneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(TrainerConfig):
+class TrainingConfig(BackboneConfig):
     """Settings of a student's training. Raises ValueError for bad values.
 
     Attributes:
-        recipe: name of a file in config/training/, or path of one. Its keys are these options, and an option that is
-            given wins.
         data: labelled sources to train on, such as sim:a2d2 or semantickitti:FOLDER:00-06.
         validation: labelled sources whose mIoU is measured during the training.
         distil_first: train in two stages, as MuDDoS does. The first half of the steps distils the teacher's features on
             these sources, which need no labels. The second half trains the class head on the data's labels, and the
             backbone is frozen.
+        init: file whose backbone the training starts from: of `tttkd train distill`, or a student. Backbone, options,
+            features and voxel size must be the same.
         class_set: name of the classes, or a YAML file of one's own.
-        backbone: the 3D network, scn or another one that `tttkd models` lists.
-        options: of the backbone, name=value each, such as channels=16 levels=5 or widths=[16,32]. Those left out have
-            their defaults.
-        features: of each point, that the backbone takes, with a factor if wanted: intensity=0.0039. Normals are
-            estimated. By default only the geometry counts.
-        voxel_size: metres.
-        point_range: smallest x, y, z and largest x, y, z of the points to train on, metres. By default all.
-        epochs: passes over the data.
-        steps: gradient steps instead of epochs; 0 for none.
-        schedule: of the learning rate. one-cycle rises and falls; steps divides it by 10 after 80 % and 90 % of all
-            steps.
-        block_learning_rate: peak of the blocks of a transformer; 0 for the same.
-        warm_up: share of the steps until the peak of one-cycle.
-        div: the first rate of one-cycle is the peak divided by this.
-        final_div: the last rate of one-cycle is the first one divided by this.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient; 0 does not clip it.
         distillation: weight of L_2D; 0 trains a student without a teacher on labels alone (Source-Only), unless
             distil_first is given.
         class_weights: of the cross-entropy. enet counts rare classes more (ENet's logarithmic weights).
         label_smoothing: of the cross-entropy.
         lovasz: weight of the Lovasz-Softmax loss.
-        augmentation: of the clouds.
         validate_every: epochs between two validations.
     """
 
-    FREE: ClassVar[tuple[str, ...]] = (*TrainerConfig.FREE, "recipe", "validation", "validate_every")
-    AT_LEAST_ONE: ClassVar[tuple[str, ...]] = (*TrainerConfig.AT_LEAST_ONE, "epochs", "validate_every")
-    AT_LEAST_ZERO: ClassVar[tuple[str, ...]] = (
-        *TrainerConfig.AT_LEAST_ZERO, "steps", "block_learning_rate", "weight_decay", "clip", "distillation", "lovasz",
-    )  # fmt: skip
+    FREE: ClassVar[tuple[str, ...]] = (*BackboneConfig.FREE, "validation", "validate_every")
+    AT_LEAST_ONE: ClassVar[tuple[str, ...]] = (*BackboneConfig.AT_LEAST_ONE, "validate_every")
+    AT_LEAST_ZERO: ClassVar[tuple[str, ...]] = (*BackboneConfig.AT_LEAST_ZERO, "distillation", "lovasz")
 
-    recipe: str = "simulated"
     out: Path = Path("models/student/student.safetensors")
-    data: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     distil_first: tuple[str, ...] = ()
+    init: Path | None = None
     class_set: str = "outdoor10"
-    backbone: str = "scn"
-    options: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    voxel_size: float = 0.1
-    point_range: tuple[float, ...] = ()
-    epochs: int = 8
-    steps: int = 0
-    schedule: Schedule = "one-cycle"
-    block_learning_rate: float = 0.0
-    warm_up: float = 0.3
-    div: float = 10.0
-    final_div: float = 1000.0
-    weight_decay: float = 1e-4
-    clip: float = 10.0
     distillation: float = 1.0
     class_weights: Literal["enet", "none"] = "enet"
     label_smoothing: float = 0.0
     lovasz: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
     validate_every: int = 1
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.label_smoothing < 1 or not 0 < self.warm_up < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing} and warm_up is {self.warm_up}, expected "
-                             "shares below 1")
-        if not self.div >= 1 or not self.final_div >= 1:
-            raise ValueError(f"div is {self.div} and final_div is {self.final_div}, expected at least 1")
-        box = self.point_range
-        if box and (len(box) != 6 or not all(low < high for low, high in zip(box[:3], box[3:], strict=True))):
-            raise ValueError(f"point_range is {box}, expected x, y, z of the smallest corner, then of the largest one")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}, expected a share below 1")
+        if self.init is not None and self.init.resolve() == self.out.resolve():
+            raise ValueError(f"out is {self.out}, the file to start from: name another file")
         self.require_distinct("validation", "distil_first")
-        _ = self.inputs  # it checks its own values
-
-    @property
-    def inputs(self) -> dict[str, float]:
-        """Feature -> what its values are multiplied by."""
-        inputs = {}
-        for text in self.features:
-            name, _, factor = text.partition("=")
-            if name not in WIDTHS or name in inputs:
-                raise ValueError(f"features is {' '.join(self.features)}, expected each once of {', '.join(WIDTHS)}")
-            try:
-                inputs[name] = float(factor or 1)
-            except ValueError as error:
-                raise ValueError(f"feature {text!r}: expected NAME or NAME=FACTOR") from error
-        return inputs
 
     @property
     def uses_teacher(self) -> bool:

@@ -19,12 +19,14 @@ _WAIT = timedelta(days=7)  # the other processes wait for the one that prepares 
 
 @dataclass(frozen=True)
 class Processes:
-    """devices: processes of a node, one for each GPU. Raises ValueError if this machine has not as many."""
+    """devices: processes of a node, one for each GPU. unused_parameters: whether a step may leave out trainable
+    parameters, the same ones in all processes. Raises ValueError if this machine has not as many GPUs."""
 
     accelerator: Accelerator = "cpu"
     devices: int = 1
     nodes: int = 1
     precision: Precision = "32-true"
+    unused_parameters: bool = False
 
     def __post_init__(self):
         for name in ("devices", "nodes"):
@@ -55,7 +57,8 @@ def launch(processes: Processes, function: Callable, *arguments: object, **optio
     from lightning_fabric.strategies import DDPStrategy
 
     several = processes.count > 1
-    strategy = DDPStrategy(start_method="spawn" if processes.nodes == 1 else "popen", timeout=_WAIT)
+    strategy = DDPStrategy(start_method="spawn" if processes.nodes == 1 else "popen", timeout=_WAIT,
+                           find_unused_parameters=processes.unused_parameters)
     fabric = Fabric(accelerator=processes.device, devices=processes.devices, num_nodes=processes.nodes,
                     precision=processes.precision, strategy=strategy if several else "auto")
     try:

@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from tttkd_ros.classes import load_class_set
+from tttkd_ros.digests import digest
 from tttkd_ros.evaluation.metrics import class_iou, mean_iou
 from tttkd_ros.segmenter.backbones import parse_options
 from tttkd_ros.segmenter.checkpoint import SIMULATION
+from tttkd_ros.segmenter.pretrained import backbone_provenance, load_backbone
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.teacher.foundation_model import FoundationModel
 from tttkd_ros.training.batches import Batches
 from tttkd_ros.training.config import TrainingConfig
-from tttkd_ros.training.loop import Optimisation, train
+from tttkd_ros.training.loop import train
 from tttkd_ros.training.losses import class_weights
 from tttkd_ros.training.objective import LossSettings, Objective, Stage
-from tttkd_ros.training.training import Training, from_simulator, mean_feature, paths, run_training
+from tttkd_ros.training.training import Training, calibrate, from_simulator, mean_feature, paths, run_training
 from tttkd_ros.training.validation import validate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-CALIBRATION_BATCHES = 20
 
 
 def train_student(config: TrainingConfig) -> None:
@@ -59,6 +59,7 @@ class StudentTraining(Training):
             class_set=self.classes, voxel_size=config.voxel_size, backbone=config.backbone,
             options=parse_options(config.options), inputs=config.inputs, **self.teacher_settings,
         )
+        self.initial = None if config.init is None else load_backbone(config.init, self.student_config)
 
     def frames(self, *, quiet: bool = False) -> Frames:
         """Prepare all frames that are not there. Raises as `prepare`, or if labels are missing."""
@@ -83,9 +84,10 @@ class StudentTraining(Training):
                                for each in (frames.labelled, frames.distilled))
         if teacher is not None:
             student.teacher_mean.copy_(mean_feature(frames.distilled, teacher, config.seed))
-        prepared = (student.prepare(batch.clouds(), list(batch.offsets))
-                    for batch in map(distilled.__getitem__, range(CALIBRATION_BATCHES)))
-        student.backbone.calibrate(prepared)
+        if config.init is None:
+            calibrate(student, distilled.__getitem__)
+        else:
+            student.backbone.load_state_dict(self.initial)
         weights = class_weights(torch.from_numpy(frames.label_counts)).float()
         self._train(fabric, student, labelled, distilled, frames.validation,
                     weights if config.class_weights == "enet" else None, teacher)
@@ -101,6 +103,7 @@ class StudentTraining(Training):
         stages: list[tuple[Stage, Batches, int]] = [("joint", labelled, steps)]
         if config.distil_first:
             stages = [("distil", distilled, steps // 2), ("classify", labelled, steps - steps // 2)]
+        started = {} if config.init is None else {"init_digest": digest(config.init)}
         before = 0
         for stage, batches, count in stages:
             def after_step(done: int, values: dict[str, float], before: int = before, last: int = count) -> None:
@@ -115,13 +118,9 @@ class StudentTraining(Training):
                 self.draw(fabric, curves)
 
             objective = Objective(student, stage, losses, weights, teacher)
-            optimisation = Optimisation(
-                count, config.learning_rate, config.block_learning_rate or None, config.weight_decay, config.clip,
-                config.schedule, config.warm_up, config.div, config.final_div,
-            )
-            train(fabric, objective, batches, optimisation, title=f"student, {stage}", seed=config.seed,
-                  resume=self.resume(stage), state={"student": student, "curves": curves}, workers=config.workers,
-                  after_step=after_step)
+            train(fabric, objective, batches, config.optimisation(count), title=f"student, {stage}", seed=config.seed,
+                  resume=self.resume(stage, **started), state={"student": student, "curves": curves},
+                  workers=config.workers, after_step=after_step)
             before += count
         curves.close()
 
@@ -129,5 +128,9 @@ class StudentTraining(Training):
 def provenance(config: TrainingConfig) -> dict[str, str]:
     """Return what the checkpoint of a training states about its making."""
     texts = (*config.data, *config.distil_first)
-    return config.settings() | {"command": "tttkd train student", "sources": " ".join(texts),
-                                "data": SIMULATION if from_simulator(texts) else "recordings"}
+    before = {} if config.init is None else backbone_provenance(config.init)
+    simulated = from_simulator(texts) and before.get("data", SIMULATION) == SIMULATION
+    return config.settings() | {f"init.{name}": value for name, value in before.items()} | {
+        "command": "tttkd train student", "sources": " ".join(texts),
+        "data": SIMULATION if simulated else "recordings",
+    }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from tttkd_ros.segmenter.checkpoint import save_student
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.teacher.foundation_model import FoundationModel, load_teacher, nearest_input_size
 from tttkd_ros.training.augmentation import Augmentation
-from tttkd_ros.training.batches import Batches, BatchSettings, correspondences
+from tttkd_ros.training.batches import Batch, Batches, BatchSettings, correspondences
 from tttkd_ros.training.curves import Curves
 from tttkd_ros.training.devices import launch
 from tttkd_ros.training.loop import Resume, print_digest
@@ -32,6 +32,7 @@ from tttkd_ros.training.trainer_config import TrainerConfig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+CALIBRATION_BATCHES = 20
 _MEAN_FRAMES = 1000  # that the teacher's mean feature is computed of, at most
 
 
@@ -93,6 +94,16 @@ class Training(ABC):
                 raise ValueError(f"source {text} has no sweep: leave it out, or name another one")
         return prepare(parts, self.folder, settings, teacher, workers=config.workers, quiet=quiet)
 
+    def visible(self, texts: Sequence[str], *, quiet: bool = False) -> list[PreparedPart]:
+        """Prepare the frames of sources, whose labels are not read. Raises ValueError if cameras see no point of a
+        part."""
+        parts = self.prepared(texts, labels=False, quiet=quiet)
+        for part in parts:
+            if not part.visible:
+                raise ValueError(f"no camera sees a point of {part.name}: check its cameras and their calibration, or "
+                                 "leave it out")
+        return parts
+
     def teacher_on(self, fabric: Fabric) -> FoundationModel | None:
         """Load the teacher on the device of a process."""
         if self.teacher is None:
@@ -123,9 +134,10 @@ class Training(ABC):
         """Say where the state of a stage is. more: settings beside those of the configuration."""
         return Resume(self._state(stage), self.config.settings() | more, self.config.save_every)
 
-    def finish(self, student: Student, provenance: Mapping[str, str]) -> None:
+    def finish(self, student: Student, provenance: Mapping[str, str],
+               save: Callable[[Student, Path, Mapping[str, str]], None] = save_student) -> None:
         """Write the checkpoint, and remove the files that only the training needed."""
-        save_student(student.cpu().eval(), self.config.out, self.config.settings() | dict(provenance))
+        save(student.cpu().eval(), self.config.out, self.config.settings() | dict(provenance))
         for stage in self.stages:
             self._state(stage).unlink(missing_ok=True)
         if self.config.cache is None:
@@ -168,6 +180,12 @@ def from_simulator(texts: Sequence[str]) -> bool:
 def paths(parts: Sequence[PreparedPart]) -> list[Path]:
     """Return the files of the frames of parts."""
     return [path for part in parts for path in part.paths()]
+
+
+def calibrate(student: Student, batch: Callable[[int], Batch]) -> None:
+    """Measure the constants of a new student's backbone. batch: returns that of a step."""
+    drawn = map(batch, range(CALIBRATION_BATCHES))  # few backbones ask for any
+    student.backbone.calibrate(student.prepare(each.clouds(), list(each.offsets)) for each in drawn)
 
 
 def mean_feature(frames: Sequence[Path], teacher: FoundationModel, seed: int) -> Tensor:
