@@ -21,6 +21,8 @@ class TrainingConfig(BackboneConfig):
             backbone is frozen.
         init: file whose backbone the training starts from: of `tttkd train distill`, or a student. Backbone, options,
             features and voxel size must be the same.
+        label_share: train on this share of the labelled frames, a fixed list that the seed draws. Smaller shares are
+            part of larger ones. The number of steps stays that of all frames.
         class_set: name of the classes, or a YAML file of one's own.
         distillation: weight of L_2D; 0 trains a student without a teacher on labels alone (Source-Only), unless
             distil_first is given.
@@ -38,6 +40,7 @@ class TrainingConfig(BackboneConfig):
     validation: tuple[str, ...] = ()
     distil_first: tuple[str, ...] = ()
     init: Path | None = None
+    label_share: float = 1.0
     class_set: str = "outdoor10"
     distillation: float = 1.0
     class_weights: Literal["enet", "none"] = "enet"
@@ -49,6 +52,8 @@ class TrainingConfig(BackboneConfig):
         super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}, expected a share below 1")
+        if not 0 < self.label_share <= 1:
+            raise ValueError(f"label_share is {self.label_share}, expected more than 0 and at most 1")
         if self.init is not None and self.init.resolve() == self.out.resolve():
             raise ValueError(f"out is {self.out}, the file to start from: name another file")
         self.require_distinct("validation", "distil_first")

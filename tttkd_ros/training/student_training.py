@@ -22,6 +22,7 @@ from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.teacher.foundation_model import FoundationModel
 from tttkd_ros.training.batches import Batches
 from tttkd_ros.training.config import TrainingConfig
+from tttkd_ros.training.label_share import LabelShare
 from tttkd_ros.training.loop import train
 from tttkd_ros.training.losses import class_weights
 from tttkd_ros.training.objective import LossSettings, Objective, Stage
@@ -39,12 +40,14 @@ def train_student(config: TrainingConfig) -> None:
 
 @dataclass(frozen=True)
 class Frames:
-    """The prepared frames of a training. label_counts: (classes,), points of the labelled ones."""
+    """The prepared frames of a training. label_counts: (classes,), points of the labelled ones. share: which these are
+    of all that have labels."""
 
     labelled: list[Path]
     validation: list[Path]
     distilled: list[Path]
     label_counts: np.ndarray
+    share: LabelShare
 
 
 class StudentTraining(Training):
@@ -66,13 +69,20 @@ class StudentTraining(Training):
         config = self.config
         labelled = self.prepared(config.data, quiet=quiet)
         validation = self.prepared(config.validation, images=False, purpose="validation", quiet=quiet)
-        distilled = self.prepared(config.distil_first, labels=False, quiet=quiet) or labelled
+        distilled = self.prepared(config.distil_first, labels=False, quiet=quiet)
         for part in (*labelled, *validation):
             if not part.label_counts[: len(self.classes)].any():
                 raise ValueError(f"{part.name} has no labels of the classes {self.classes.name}: leave it out, or name "
                                  "it under --distil-first")
-        counts = sum(part.label_counts for part in labelled)[: len(self.classes)]
-        return Frames(*(paths(parts) for parts in (labelled, validation, distilled)), counts)
+        share = LabelShare(labelled, config.label_share, config.seed)
+        if not quiet and config.label_share < 1:
+            print(f"labelled frames: {share}")
+        counts = share.label_counts()[: len(self.classes)]
+        if not counts.any():
+            raise ValueError(f"label_share is {config.label_share}: none of these frames has a label of the classes "
+                             f"{self.classes.name}: choose a larger share, or another --seed")
+        chosen = share.paths()
+        return Frames(chosen, paths(validation), paths(distilled) or chosen, counts, share)
 
     def run(self, fabric: Fabric) -> None:
         config = self.config
@@ -92,7 +102,7 @@ class StudentTraining(Training):
         self._train(fabric, student, labelled, distilled, frames.validation,
                     weights if config.class_weights == "enet" else None, teacher)
         if fabric.is_global_zero:
-            self.finish(student, provenance(config))
+            self.finish(student, provenance(config) | {"labelled_frames": str(frames.share)})
 
     def _train(self, fabric: Fabric, student: Student, labelled: Batches, distilled: Batches,
                validation: Sequence[Path], weights: Tensor | None, teacher: FoundationModel | None) -> None:
