@@ -15,6 +15,7 @@ import torch
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.devices import CudaStream
 from tttkd_ros.diagnosis import explain_range, kind_of
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import MAX_VOXELS, Student
 from tttkd_ros.segmenter.voxels import rotations as evenly_spaced
@@ -50,18 +51,19 @@ class Segmenter:
         self._rotations = evenly_spaced(rotations)
 
     @torch.inference_mode()
-    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Prediction:
+    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None,
+                images: ImageFeatures | None = None) -> Prediction:
         """Label points (N, 3), metres, LiDAR frame, z up.
 
-        features: (N,) or (N, C) each, by name. Raises ValueError for another shape, or if the student takes a feature
-        that is missing.
+        features: (N,) or (N, C) each, by name. images: for a student with injection; None if no camera sees a point.
+        Raises ValueError for another shape, or if the student takes a feature that is missing.
         """
         points = np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 3:
             raise ValueError(f"points have shape {points.shape}, expected (N, 3)")
         labels = np.full(len(points), UNLABELLED, np.uint8)
         confidence = np.zeros(len(points), np.float32)
-        cloud = self._student.points(points, features)
+        cloud = self._student.points(points, features, images)
         in_range = self._student.in_range(cloud.xyz, self._rotations)
         if in_range.any():
             cloud = cloud if in_range.all() else cloud[in_range]

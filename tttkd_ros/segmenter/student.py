@@ -13,6 +13,8 @@ from tttkd_ros.classes import OUTDOOR, ClassSet
 from tttkd_ros.features import WIDTHS, select
 from tttkd_ros.segmenter import backbones
 from tttkd_ros.segmenter.backbones.base import MAX_SIZE, Prepared
+from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.injection import INJECTIONS, Injection
 from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.voxels import GRID, in_grid, in_nearest_voxels
 
@@ -32,6 +34,8 @@ class StudentConfig:
     teacher_dim: int = 192  # width of the teacher's features; 0 for a student that cannot adapt to one
     teacher_input: tuple[int, int] = (140, 392)  # (height, width) in pixels of its images in joint training
     teacher_name: str = ""
+    injection: str = ""  # where the teacher's image features are added, one of `INJECTIONS`; empty for nowhere
+    image_dim: int = 0  # width of these features
 
     def __post_init__(self):
         if not isinstance(self.class_set, ClassSet):
@@ -54,6 +58,14 @@ class StudentConfig:
             raise ValueError(f"teacher_input is {size!r}, expected height and width in pixels")
         if not isinstance(self.teacher_name, str):
             raise ValueError(f"teacher_name is {self.teacher_name!r}, expected text")
+        if self.injection not in ("", *INJECTIONS):
+            raise ValueError(f"injection is {self.injection!r}, expected one of {', '.join(INJECTIONS)}, or nothing")
+        if self.image_dim != 0 and not _is_size(self.image_dim) or bool(self.image_dim) != bool(self.injection):
+            raise ValueError(f"image_dim is {self.image_dim!r} and injection {self.injection!r}, expected a whole "
+                             f"number up to {MAX_SIZE} if, and only if, features are injected")
+        if self.image_dim and self.teacher_dim not in (0, self.image_dim):
+            raise ValueError(f"image_dim is {self.image_dim} and teacher_dim {self.teacher_dim}, expected those of one "
+                             "teacher")
 
     @property
     def plain(self) -> dict[str, object]:
@@ -78,6 +90,11 @@ class Student(nn.Module):
         self.config = config
         inputs = sum(WIDTHS[name] for name in config.inputs)
         self.backbone = backbones.build(config.backbone, config.options, inputs, config.voxel_size)
+        if config.injection:
+            if not self.backbone.places:
+                raise ValueError(f"injection is {config.injection!r}, but backbone {config.backbone} takes no image "
+                                 "features: choose another backbone")
+            self.backbone.injection = Injection(config.injection, config.image_dim, self.backbone.places)
         width = self.backbone.channels
         self.class_head = _projector(width, config.head_width, len(config.class_set))
         if config.teacher_dim:
@@ -89,26 +106,30 @@ class Student(nn.Module):
         prepared = self.prepare(points, offsets)
         return self.row_features(prepared)[prepared.row]
 
-    def points(self, xyz: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Points:
+    def points(self, xyz: np.ndarray, features: Mapping[str, np.ndarray] | None = None,
+               images: ImageFeatures | None = None) -> Points:
         """Copy a cloud with those of its features that this student takes.
 
-        xyz: (N, 3), metres, z up. features: (N,) or (N, C) each. Raises ValueError if one is missing.
+        xyz: (N, 3), metres, z up. features: (N,) or (N, C) each. images: see `prepare`. Raises ValueError if a feature
+        is missing.
         """
         chosen = select(self.config.inputs, xyz, features or {})
         # A copy, because the arrays of a message or a bag are read-only.
-        return Points(torch.tensor(xyz), {name: torch.tensor(values) for name, values in chosen.items()})
+        return Points(torch.tensor(xyz), {name: torch.tensor(values) for name, values in chosen.items()}, images)
 
     def prepare(self, points: Points | Tensor | Sequence[Points | Tensor],
                 offsets: Sequence[Tensor] | None = None) -> Prepared:
         """Prepare clouds for any number of passes.
 
-        points: one cloud or several; a tensor (N, 3) has no features. offsets: see `Backbone.prepare`. Raises
-        ValueError if the points of a cloud do not fit into one grid, see `in_range`.
+        points: one cloud or several; a tensor (N, 3) has no features. Image features are taken if there is an injection
+        for them; points without any count as seen by no camera. offsets: see `Backbone.prepare`. Raises ValueError if
+        the points of a cloud do not fit into one grid, see `in_range`.
         """
         clouds = [points] if isinstance(points, (Points, Tensor)) else points
         clouds = [Points(cloud) if isinstance(cloud, Tensor) else cloud for cloud in clouds]
         inputs = [self._inputs(cloud) for cloud in clouds] if self.config.inputs else None
-        return self.backbone.prepare([cloud.xyz for cloud in clouds], inputs, offsets)
+        images = {"images": self._images(clouds)} if self.config.injection and clouds else {}
+        return self.backbone.prepare([cloud.xyz for cloud in clouds], inputs, offsets, **images)
 
     def row_features(self, prepared: Prepared) -> Tensor:
         """Compute features (rows, channels). The points of a row share them, so the heads need only the rows."""
@@ -119,6 +140,11 @@ class Student(nn.Module):
     def _inputs(self, points: Points) -> Tensor:
         values = {"position": points.xyz, **points.features}
         return torch.cat([values[name] * scale for name, scale in self.config.inputs.items()], 1)
+
+    def _images(self, clouds: Sequence[Points]) -> ImageFeatures:
+        dim, device = self.config.image_dim, self.teacher_mean.device
+        return ImageFeatures.joined([ImageFeatures.none(len(cloud), dim, device) if cloud.images is None
+                                     else cloud.images for cloud in clouds])
 
     def in_range(self, points: Tensor, rotations: Sequence[Tensor] = ()) -> Tensor:
         """Find the points (N, 3), metres, LiDAR frame, that can be segmented; return (N,) bool.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tttkd_ros.segmenter.image_features import ImageGrid
 
 GRID_BITS = 12
 GRID = 2**GRID_BITS  # voxels along an axis at most (xMUDA's full_scale)
@@ -24,6 +28,7 @@ class Voxels:
     batch_size: int  # clouds, empty ones included
     inputs: Tensor | None = None  # (V, C), mean of the inputs of the voxel's points; None for a constant
     pairs: dict = field(default_factory=dict)  # cache of neighbours.py
+    images: ImageGrid | None = None  # of a backbone with injection
 
     def __len__(self) -> int:
         return len(self.indices)

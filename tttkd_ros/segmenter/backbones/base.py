@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from tttkd_ros.segmenter.image_features import ImageFeatures, ImageGrid, image_grid
+from tttkd_ros.segmenter.injection import Injection, Place
 from tttkd_ros.segmenter.sparse import SparseConvolution
+from tttkd_ros.segmenter.voxels import Voxels
 
 MAX_SIZE = 2**16 - 1  # of an option, so that a model's parameters can be counted
 
@@ -35,29 +39,47 @@ class Backbone(nn.Module, ABC):
         channels: width of the features.
         cell: edge of the cells of the coarsest level, voxels; 1 without levels.
         constants: names, in the state dict, of buffers that belong to the weights but that no adaptation changes.
+        places: where image features can be added, see `Injection`; none by default.
+        injection: adds image features; None in a network without.
     """
 
     channels: int
     cell: int = 1
     constants: tuple[str, ...] = ()
+    places: Mapping[str, Place] = MappingProxyType({})
 
     def __init__(self, inputs: int, voxel_size: float):
         super().__init__()
         self.inputs, self.voxel_size = inputs, voxel_size
+        self.injection: Injection | None = None
 
     @abstractmethod
     def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None) -> Prepared:
+                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Prepared:
         """Bring a batch of clouds into the network's own form.
 
         Args:
             clouds: (N, 3) each, metres, z up. Any of them may be empty.
             inputs: (N, `inputs`) each; None if that is 0.
             offsets: (3,) each, metres, by which an augmentation moves the network's grid.
+            images: of all points, one cloud after the other; given if, and only if, there is an `injection`. A network
+                without `places` needs no such argument.
 
         Raises:
             ValueError: the points of a cloud are not finite or too far apart.
         """
+
+    def image_grid(self, images: ImageFeatures | None, voxels: Voxels) -> ImageGrid | None:
+        """Return what `inject` needs of the image features of a batch; None without an `injection`, or any voxel."""
+        if self.injection is None or not len(voxels):
+            return None
+        return image_grid(images, voxels, self.injection.halvings)
+
+    def inject(self, place: str, features: Tensor, images: ImageGrid | None, indices: Tensor | None = None) -> Tensor:
+        """Add image features to those of a place, if they belong there. indices: see `ImageGrid.at`."""
+        if self.injection is None or place not in self.injection:
+            return features
+        return features + self.injection.project(place, images, indices)
 
     @abstractmethod
     def forward(self, prepared: Prepared) -> Tensor:

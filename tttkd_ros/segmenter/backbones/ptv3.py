@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
 from tttkd_ros.segmenter.curves import ORDERS
+from tttkd_ros.segmenter.image_features import ImageFeatures, ImageGrid
+from tttkd_ros.segmenter.injection import HEAD, STEM, Place
 from tttkd_ros.segmenter.serialisation import Level, Patches, serialise, submanifold_pairs
 from tttkd_ros.segmenter.sparse import CONVOLUTION, SubMConv3d
 from tttkd_ros.segmenter.sparse import functional as sparse_functional
@@ -77,12 +79,13 @@ class Options:
 class Prepared:
     """The voxels of a batch, and all that a pass needs of their geometry.
 
-    stem: pairs of the 5x5x5 convolution. levels: finest first; none without voxels.
+    stem: pairs of the 5x5x5 convolution. levels: finest first; none without voxels. images: see `Backbone.image_grid`.
     """
 
     voxels: Voxels
     stem: tuple[Tensor, Tensor] | None
     levels: list[Level]
+    images: ImageGrid | None = None
 
     @property
     def row(self) -> Tensor:
@@ -116,13 +119,17 @@ class Network(Backbone):
             unpooling = {"up": _Unpooling(up[level + 1], widths[level], width)}
             self.dec[f"dec{level}"] = _stage(unpooling, width, options.decoder_heads[level], options.mlp_ratio,
                                              drops[level][::-1])
+        levels = {f"level{level}": Place(sum(self.halvings[:level]), width)
+                  for level, width in enumerate(options.decoder_channels)}
+        self.places = {STEM: Place(0, widths[0]), **levels, HEAD: Place(0, self.channels)}
 
     def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None) -> Prepared:
+                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Prepared:
         voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
         if not len(voxels):
             return Prepared(voxels, None, [])
-        return Prepared(voxels, submanifold_pairs(voxels, 5), serialise(voxels, self.halvings, self.patch_size))
+        return Prepared(voxels, submanifold_pairs(voxels, 5), serialise(voxels, self.halvings, self.patch_size),
+                        self.image_grid(images, voxels))
 
     def forward(self, prepared: Prepared) -> Tensor:
         levels = prepared.levels
@@ -130,6 +137,7 @@ class Network(Backbone):
         orders = [torch.randperm(ORDERS).tolist() if self.training else list(range(ORDERS)) for _ in levels]
         stem, skipped = self.embedding["stem"], []
         features = functional.gelu(stem["norm"](stem["conv"](prepared.voxels.features(), prepared.stem)))
+        features = self.inject(STEM, features, prepared.images)
         for number, level in enumerate(levels):
             stage = self.enc[f"enc{number}"]
             if number:
@@ -139,8 +147,9 @@ class Network(Backbone):
         for number in reversed(range(len(skipped))):
             stage = self.dec[f"dec{number}"]
             skip, features = stage["up"](skipped[number], features, levels[number].parent)
+            features = self.inject(f"level{number}", features, prepared.images)
             features = _run(stage, features, skip, levels[number], orders[number])
-        return features
+        return self.inject(HEAD, features, prepared.images)
 
     def coarse_cells(self, prepared: Prepared) -> int:
         return coarse_cells(prepared.voxels, sum(self.halvings))

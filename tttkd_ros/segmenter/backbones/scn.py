@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
+from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.injection import HEAD, STEM, Place
 from tttkd_ros.segmenter.neighbours import sparse_tensor
 from tttkd_ros.segmenter.sparse import CONVOLUTION, SparseConvTensor, SparseInverseConv3d, StridedConv3d, SubMConv3d
 from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
+
+Inject = Callable[[str, SparseConvTensor], SparseConvTensor]
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,21 @@ class Network(Backbone):
         self.stem = SubMConv3d(max(inputs, 1), options.channels, 3, indice_key="level0", **CONVOLUTION)
         self.body = _Level([options.channels * (1 + level) for level in range(options.levels)], options.repetitions)
         self.activation = _activation(options.channels)
+        width = options.channels
+        levels = {f"level{level}": Place(level, 2 * width * (1 + level)) for level in range(options.levels - 1)}
+        self.places = {STEM: Place(0, width), **levels, HEAD: Place(0, width)}
 
     def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None) -> Voxels:
-        return voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Voxels:
+        voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+        return replace(voxels, images=self.image_grid(images, voxels))
 
     def forward(self, prepared: Voxels) -> Tensor:
-        grid = sparse_tensor(prepared, self.levels)
-        return self.activation(self.body(self.stem(grid)).features)
+        def inject(place: str, grid: SparseConvTensor) -> SparseConvTensor:
+            return grid.replace_feature(self.inject(place, grid.features, prepared.images, grid.indices))
+
+        grid = inject(STEM, self.stem(sparse_tensor(prepared, self.levels)))
+        return self.inject(HEAD, self.activation(self.body(grid, inject).features), prepared.images)
 
     def coarse_cells(self, prepared: Voxels) -> int:
         return coarse_cells(prepared, self.levels - 1)
@@ -63,6 +74,7 @@ class _Level(nn.Module):
         super().__init__()
         width = planes[0]
         subm, down = f"level{level}", f"down{level}"
+        self.place = subm
         self.encoder = nn.ModuleList(_Block(SubMConv3d, width, width, 3, subm) for _ in range(repetitions))
         self.deeper = len(planes) > 1
         if self.deeper:
@@ -72,13 +84,13 @@ class _Level(nn.Module):
             widths = [2 * width] + [width] * (repetitions - 1)
             self.decoder = nn.ModuleList(_Block(SubMConv3d, before, width, 3, subm) for before in widths)
 
-    def forward(self, grid: SparseConvTensor) -> SparseConvTensor:
+    def forward(self, grid: SparseConvTensor, inject: Inject) -> SparseConvTensor:
         for block in self.encoder:
             grid = block(grid)
         if not self.deeper:
             return grid
-        upsampled = self.up(self.below(self.down(grid)))
-        grid = grid.replace_feature(torch.cat([grid.features, upsampled.features], 1))
+        upsampled = self.up(self.below(self.down(grid), inject))
+        grid = inject(self.place, grid.replace_feature(torch.cat([grid.features, upsampled.features], 1)))
         for block in self.decoder:
             grid = block(grid)
         return grid

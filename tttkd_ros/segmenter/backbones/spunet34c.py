@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
+from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.injection import HEAD, STEM, Place
 from tttkd_ros.segmenter.neighbours import sparse_tensor
 from tttkd_ros.segmenter.sparse import (
     CONVOLUTION,
@@ -20,7 +22,7 @@ from tttkd_ros.segmenter.sparse import (
 )
 from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
 
-STEM = 5  # edge of the first kernel, voxels
+KERNEL = 5  # edge of the first one, voxels
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Network(Backbone):
         base, channels, layers = options.base_channels, options.channels, options.layers
         self.channels, self.stages = channels[-1], len(channels) // 2
         self.cell = 2**self.stages
-        self.conv_input = _Convolution(SubMConv3d, max(inputs, 1), base, STEM, "stem")
+        self.conv_input = _Convolution(SubMConv3d, max(inputs, 1), base, KERNEL, "stem")
         encoder = [base, *channels[: self.stages]]  # widths from fine to coarse
         decoder = [*reversed(channels[self.stages :]), encoder[-1]]
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
@@ -68,21 +70,28 @@ class Network(Backbone):
             self.up.append(_Convolution(SparseInverseConv3d, decoder[stage + 1], fine, 2, key))
             self.dec.append(_blocks(fine + skip, fine, layers[-1 - stage], f"level{stage}"))
         self.apply(_initialise)
+        levels = {f"level{stage}": Place(stage, decoder[stage] + encoder[stage]) for stage in range(self.stages)}
+        self.places = {STEM: Place(0, base), **levels, HEAD: Place(0, self.channels)}
 
     def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None) -> Voxels:
-        return voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Voxels:
+        voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+        return replace(voxels, images=self.image_grid(images, voxels))
 
     def forward(self, prepared: Voxels) -> Tensor:
-        grid = self.conv_input(sparse_tensor(prepared, self.stages + 1, STEM))
+        def inject(place: str, grid: SparseConvTensor) -> SparseConvTensor:
+            return grid.replace_feature(self.inject(place, grid.features, prepared.images, grid.indices))
+
+        grid = inject(STEM, self.conv_input(sparse_tensor(prepared, self.stages + 1, KERNEL)))
         skips = []
         for down, blocks in zip(self.down, self.enc, strict=True):
             skips.append(grid.features)
             grid = blocks(down(grid))
         for up, blocks in zip(reversed(self.up), reversed(self.dec), strict=True):
             grid = up(grid)
-            grid = blocks(grid.replace_feature(torch.cat([grid.features, skips.pop()], 1)))
-        return grid.features
+            grid = grid.replace_feature(torch.cat([grid.features, skips.pop()], 1))
+            grid = blocks(inject(f"level{len(skips)}", grid))
+        return inject(HEAD, grid).features
 
     def coarse_cells(self, prepared: Voxels) -> int:
         return coarse_cells(prepared, self.stages)
