@@ -18,6 +18,7 @@ class View:
 
     stamp: nanoseconds. image: (H, W, 3) uint8 RGB. camera_from_lidar: (4, 4) float64, x_camera = camera_from_lidar @
     x_lidar; the camera frame is optical (x right, y down, z forward; REP-103). frame_id: its name, empty if unknown.
+    features: (rows, columns, dim) float32, the teacher's of the image, if they are computed already.
     """
 
     name: str
@@ -26,6 +27,7 @@ class View:
     camera: CameraModel
     camera_from_lidar: np.ndarray
     frame_id: str = ""
+    features: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Throttle
 from tttkd_ros.adaptation.worker import RUNNING, STARTING, STOPPED, AdaptationWorker, Counters, Job, WorkerStatus
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import OTHER_BACKBONE, Weights
@@ -75,13 +76,14 @@ class Pipeline:
         if build is not None:
             self._worker = AdaptationWorker(build, self._shipped, on_report, background=background, cancel=cancel)
 
-    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None) -> Prediction:
-        """Label points (N, 3), metres, LiDAR frame, z up, with the newest weights. Raises as `Segmenter.segment`."""
+    def segment(self, points: np.ndarray, features: Mapping[str, np.ndarray] | None = None,
+                images: ImageFeatures | None = None) -> Prediction:
+        """Label points (N, 3), metres, LiDAR frame, z up, with the newest weights. See `Segmenter.segment`."""
         if (newest := self.weights) is not self._loaded:
             self._segmenter.load(newest)
             self._loaded = newest
         ended = self._worker.ended if self._worker else 0
-        prediction = self._segmenter.segment(points, features)
+        prediction = self._segmenter.segment(points, features, images)
         self.beside_step = self._worker is not None and self._worker.begun > ended
         return prediction
 

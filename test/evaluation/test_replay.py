@@ -104,6 +104,39 @@ def test_offline_steps_ignore_the_guard(drive, student):
     assert runs[0].losses == runs[1].losses
 
 
+@pytest.fixture(scope="module")
+def injecting(student):
+    torch.manual_seed(1)
+    made = Student(replace(student.config, injection="decoder", image_dim=ColourTeacher.dim)).eval()
+    with torch.no_grad():
+        made.class_head[-1].weight *= 20
+    return made
+
+
+@pytest.mark.parametrize("name", ["frozen", "ttt-kd-o", "ttt-kd"])
+def test_a_student_with_injection_predicts_with_the_images_that_a_run_shows(drive, injecting, name):
+    settings = {"injects": True, "config": {"learning_rate": 0.0, "bn_momentum": 0.0}}
+    whole = run(drive, injecting, name, **settings)
+    blind = run([replace(frame, views=()) for frame in drive], injecting, "frozen", injects=True)
+    without, other = (run(drive, injecting, name, **settings, control=control) for control in CONTROLS[::-2])
+    np.testing.assert_array_equal(without.matrices.sum(1), blind.matrices.sum(1))
+    assert (whole.matrices != without.matrices).any() and (whole.matrices != other.matrices).any()
+    assert whole.title != without.title
+
+
+def test_the_teacher_of_an_injecting_student_runs_once_a_sweep(drive, injecting):
+    teacher, calls = ColourTeacher(), []
+    counted = type("Counted", (ColourTeacher,), {"__call__": lambda self, images: calls.append(1) or teacher(images)})()
+    config = TTTConfig(stride=1, min_points=10, guard=False)
+    assert replay(drive, injecting, counted, RunConfig("ttt-kd-o", config, injects=True)).steps_accepted == len(drive)
+    assert len(calls) == len(drive)
+
+
+def test_an_injecting_student_needs_a_teacher(drive, injecting):
+    with pytest.raises(ValueError, match="the student takes image features and needs a teacher"):
+        replay(drive, injecting, None, RunConfig("frozen"))
+
+
 def test_equal_runs_give_equal_results(drive, student):
     settings = {"config": {"learning_rate": 1.0, "kd_points": 50}, "seed": 4}
     first, second = (json.dumps(run(drive, student, **settings).summary()) for _ in range(2))

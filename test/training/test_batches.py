@@ -63,7 +63,7 @@ def test_targets_belong_to_their_points(paths, mix3d):
         patch = frame.patches[0, number]
         assert batch.labels[row] == frame.labels[number] and patch >= 0
         if frame.maps is not None:
-            assert torch.equal(batch.targets[place], frame.maps[0, patch])
+            assert torch.equal(batch.table[batch.patch[place]], frame.maps[0, patch])
         else:
             image, within = divmod(int(batch.patch[place]), 8)
             assert torch.equal(batch.images[image], frame.images[0]) and within == patch

@@ -18,7 +18,8 @@ def batch(points=300, visible=100):
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(points, 3, generator=generator) * 8
     return Batch(xyz, {}, [points // 2, points - points // 2], torch.zeros(2, 3), torch.arange(points) % 10,
-                 torch.arange(visible), torch.randn(visible, 6, generator=generator).half())
+                 torch.arange(visible), torch.arange(visible),
+                 table=torch.randn(visible, 6, generator=generator).half())
 
 
 def gradients(objective, drawn):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tttkd_ros.segmenter.backbones.base import Prepared
+from tttkd_ros.segmenter.injection import Injection
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.weights import total_norm
 
@@ -46,8 +47,10 @@ class SweepStatistics:
 
 
 def norms(module: nn.Module) -> list[nn.BatchNorm1d]:
-    """Return every BatchNorm of a network. A network of points has BatchNorm1d only."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d)]
+    """Return every BatchNorm of a network but those of an injection, whose statistics would collapse while the cameras
+    are dead. A network of points has BatchNorm1d only."""
+    injected = {layer for each in module.modules() if isinstance(each, Injection) for layer in each.modules()}
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d) and layer not in injected]
 
 
 def has_statistics(student: Student, prepared: Prepared) -> bool:

@@ -93,7 +93,7 @@ class Governor:
     @property
     def deadline_s(self) -> float:
         """The current deadline, seconds; infinite until a sweep period is known."""
-        return self._deadline_s or self._period_s
+        return self._deadline_s or self.period_s
 
     def observe(self, stamp: int, arrived: float, latency_s: float, beside_step: bool) -> None:
         """Record one sweep, in the order of their predictions.
@@ -112,7 +112,8 @@ class Governor:
             self._window.clear()
 
     @property
-    def _period_s(self) -> float:
+    def period_s(self) -> float:
+        """Seconds from sweep to sweep; infinite until it is known."""
         return float(np.median(self._periods, axis=0).max()) if self._periods else math.inf
 
     def _add_period(self, stamp_s: float, arrived: float) -> None:
@@ -152,7 +153,7 @@ class Governor:
         return slow - len(beside) * usual / len(alone)
 
     def _limit(self, share: float) -> float:
-        return min(share * self.deadline_s, self._period_s)
+        return min(share * self.deadline_s, self.period_s)
 
     def _seconds(self, *, beside_step: bool) -> list[float]:
         return [sweep.seconds for sweep in self._window if sweep.beside_step == beside_step]

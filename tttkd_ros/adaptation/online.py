@@ -17,11 +17,12 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.crop import crop
 from tttkd_ros.adaptation.guard import MAX_POINTS, Guard, measure
 from tttkd_ros.adaptation.scene_limit import SceneLimit
-from tttkd_ros.adaptation.targets import Teacher
+from tttkd_ros.adaptation.targets import Teacher, image_features
 from tttkd_ros.adaptation.ttt_kd import TTTKD, Scene
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import rotations
@@ -114,7 +115,7 @@ class OnlineTTTKD:
         start = time.perf_counter()
         original, draws = self._snapshot(), (self._generator.get_state(), self._turn)
         try:
-            cloud = self._student.points(frame.upright, frame.upright_features)
+            cloud = self._student.points(frame.upright, frame.upright_features, self._images(frame, config))
             in_range = self._student.in_range(cloud.xyz, rotations(config.rotations))
             points = cloud[in_range].to(self._student.teacher_mean.device)
             if config.guard:
@@ -163,6 +164,12 @@ class OnlineTTTKD:
         if not config.bn_momentum or limited:
             return False
         return self._statistics.update(self._student, self._student.prepare(points), config.bn_momentum)
+
+    def _images(self, frame: Frame, config: TTTConfig) -> ImageFeatures | None:
+        """Return the image features that the statistics depend on; None if they do not."""
+        if not self._student.config.injection or not config.bn_momentum:
+            return None
+        return image_features(frame, self._algorithm.teacher)
 
     def _attempt(self, frame: Frame, points: Points, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
         """Take the gradient steps unless a check fails. points: those of the frame in the mask `in_range`."""

@@ -1,17 +1,18 @@
-"""The teacher's features at the points of a frame."""
+"""The teacher's features at the points of a frame: what adaptation learns from, and what an injection takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tttkd_ros.frame import Frame
+from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.projection import patch_index, project
+from tttkd_ros.segmenter.image_features import ImageFeatures
 
 
 class Teacher(Protocol):
@@ -60,7 +61,7 @@ def teacher_targets(
 
     Args:
         frame: with or without views.
-        teacher: not called if no camera sees a point.
+        teacher: not called if no camera sees a point, or all views have their features.
         generator: of the draws.
         occlusion: leave out points that others hide.
     """
@@ -78,5 +79,30 @@ def teacher_targets(
     index = torch.nonzero(chosen >= 0)[:, 0]
     if not len(index):
         return Targets(index, index, torch.empty(0, teacher.dim), teacher.grid)
-    table = teacher([view.image for view in frame.views]).reshape(-1, teacher.dim)
+    table = _features(frame.views, teacher).reshape(-1, teacher.dim)
     return Targets(index, chosen[index].to(table.device), table, teacher.grid)
+
+
+def with_features(frame: Frame, teacher: Teacher) -> Frame:
+    """Return a frame whose views have the teacher's features, so that it runs once for all that need them."""
+    if not frame.views:
+        return frame
+    features = _features(frame.views, teacher).cpu().numpy()
+    views = (replace(view, features=each) for view, each in zip(frame.views, features, strict=True))
+    return replace(frame, views=tuple(views))
+
+
+def image_features(frame: Frame, teacher: Teacher, seed: int = 0) -> ImageFeatures:
+    """Return what a student with injection takes of a frame. seed: with the stamp, of the draws of a camera."""
+    generator = torch.Generator().manual_seed((seed + frame.stamp) % 2**63)
+    targets = teacher_targets(frame, teacher, generator)
+    patch = torch.full((len(frame.points),), -1)
+    patch[targets.index] = targets.patch.cpu()
+    return ImageFeatures(patch, targets.table)
+
+
+def _features(views: Sequence[View], teacher: Teacher) -> Tensor:
+    """Return (views, rows, columns, dim)."""
+    if all(view.features is not None for view in views):
+        return torch.from_numpy(np.stack([view.features for view in views]))
+    return teacher([view.image for view in views])

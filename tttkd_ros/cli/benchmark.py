@@ -123,6 +123,7 @@ def _shift_benchmark(options: Mapping[str, Any]) -> Benchmark:
     """Describe the benchmark of simulated shifts. options: of the command."""
     from tttkd_ros.datasets.parts import SimulatedPart
     from tttkd_ros.evaluation.benchmark import Benchmark
+    from tttkd_ros.evaluation.models import Models
     from tttkd_ros.evaluation.replay import RunConfig
     from tttkd_ros.evaluation.runs import plan
     from tttkd_ros.evaluation.trials import Setup
@@ -136,8 +137,12 @@ def _shift_benchmark(options: Mapping[str, Any]) -> Benchmark:
             raise ValueError(f"{name} is {values}: expected at least one, and each once")
     if min(seeds) < 0:
         raise ValueError(f"seeds is {seeds}: expected none below 0")
-    common = RunConfig("ttt-kd-o", TTTConfig(guard=options["guard"]), rotations=options["rotations"])
     checkpoints = own_students(**{name: options[name] for name in ("source_only", "distilled", "oracle")})
+    models = Models(options["model"], options["teacher"], own_students=checkpoints, engine=options["engine"],
+                    device=options["device"])
+    student = models.student.config
+    common = RunConfig("ttt-kd-o", TTTConfig(guard=options["guard"]), rotations=options["rotations"],
+                       injects=bool(student.injection))
     runs = plan(
         options["method"], common, strides=options["stride"], learning_rates=options["learning_rate"],
         bn_momenta=options["bn_momentum"], steps=options["steps"], rotations=options["train_rotations"],
@@ -145,9 +150,8 @@ def _shift_benchmark(options: Mapping[str, Any]) -> Benchmark:
     )  # fmt: skip
     setup = Setup(tuple(runs), options["model"], options["teacher"], tuple(checkpoints.items()), options["engine"],
                   options["device"])
-    classes = setup.models.student.config.class_set
     # Seed by seed, so that an interrupted benchmark has run all shifts equally often.
-    drives = {(name, seed): SimulatedPart(name, seed, sweeps, classes, shifted=True, period=PERIOD)
+    drives = {(name, seed): SimulatedPart(name, seed, sweeps, student.class_set, shifted=True, period=PERIOD)
               for seed in seeds for name in shift}
     return Benchmark({part.name: part for part in drives.values()}, setup,
                      {cell: [part.name] for cell, part in drives.items()},

@@ -67,7 +67,8 @@ def evaluate(
         train_rotations: of the cloud, on which ttt-kd-o and ttt-kd take their steps in turn. Several values give a run
             each.
         offline_steps: gradient steps of ttt-kd on each sweep. Several values give a run each.
-        images: maximum number of images per sweep to learn from, all by default. Several values give a run each.
+        images: maximum number of images per sweep to learn from and to inject, all by default. Several values give a
+            run each.
         kd_points: maximum number of points per step.
         guard: take a step only if the alignment of image and sweep is good. Never in force for ttt-kd or a control.
         paper: run TTT-KD as in the paper, without the guard and with frozen BatchNorm statistics, whatever --guard and
@@ -139,13 +140,14 @@ def evaluate(
         config = paper_config(config)
         guard, bn_momentum = config.guard, (config.bn_momentum,)
     checkpoints = own_students(source_only=source_only, distilled=distilled, oracle=oracle)
-    runs = plan(
-        method, RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations), strides=stride,
-        learning_rates=learning_rate, baseline_learning_rates=baseline_learning_rate, bn_momenta=bn_momentum,
-        steps=steps, rotations=train_rotations, offline_steps=offline_steps, images=images, controls=control,
-        own_students=checkpoints,
-    )  # fmt: skip
     models = Models(model, teacher, own_students=checkpoints, engine=engine, device=device)
+    common = RunConfig("ttt-kd-o", config, None, shift_z, seed, rotations,
+                       injects=bool(models.student.config.injection))
+    runs = plan(
+        method, common, strides=stride, learning_rates=learning_rate, baseline_learning_rates=baseline_learning_rate,
+        bn_momenta=bn_momentum, steps=steps, rotations=train_rotations, offline_steps=offline_steps, images=images,
+        controls=control, own_students=checkpoints,
+    )  # fmt: skip
     for target in (json_file, rerun):
         if target is not None:
             require_writable(target)

@@ -16,13 +16,15 @@ import numpy as np
 
 from tttkd_ros.adaptation.adapter import Adapter, StepReport
 from tttkd_ros.adaptation.config import TTTConfig, paper_config
+from tttkd_ros.adaptation.targets import image_features, with_features
 from tttkd_ros.diagnosis import explain_cameras, explain_steps, explain_sweeps
 from tttkd_ros.evaluation.drives import Drive, MeanFeatures, OtherImages, Shifted
 from tttkd_ros.evaluation.metrics import Tally
 from tttkd_ros.evaluation.result import Result, Timing, step_counts, title
 from tttkd_ros.frame import Frame
-from tttkd_ros.methods import METHODS, OFFLINE_KD, ONLINE_KD, PAPER_KD, TTT_KD
+from tttkd_ros.methods import FROZEN, METHODS, OFFLINE_KD, ONLINE_KD, PAPER_KD, TTT_KD
 from tttkd_ros.pipeline import Pipeline
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.segmenter import Prediction, Segmenter
 from tttkd_ros.segmenter.weights import Weights
 
@@ -40,9 +42,10 @@ class RunConfig:
         stride-th sweep, after it is predicted, and keep the updates. "ttt-kd-o-paper" does so with the paper's
         algorithm and settings. "ttt-kd" is offline: for each sweep it starts from the shipped weights, takes
         `config.steps` steps, predicts and discards the updates.
-    control: one of `CONTROLS`: learn from another sweep's images, from one mean feature map, or without images.
+    control: one of `CONTROLS`: another sweep's images, one mean feature map, or no images, to learn from and to inject.
     shift_z: metres to move every cloud upwards. seed: of the choice of points. rotations: see `Segmenter`.
-    images: maximum number of images per sweep to learn from; None for all.
+    images: maximum number of images per sweep to learn from and to inject; None for all.
+    injects: the student takes image features while it predicts, so that frozen uses images, too.
     learning_rate: of a method with `own_learning_rate`; None for its default. TTT-KD's is in `config`.
     image_head: file of the one that xmuda and mm-tta use; None for the one that ships.
     """
@@ -56,6 +59,7 @@ class RunConfig:
     images: int | None = None
     learning_rate: float | None = None
     image_head: Path | None = None
+    injects: bool = False
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -79,14 +83,27 @@ class RunConfig:
         return METHODS[self.method].build is not None
 
     @property
-    def uses_images(self) -> bool:
-        """Whether the method learns from images, so needs a camera and a teacher."""
+    def is_baseline(self) -> bool:
+        """Whether the run is the one that others are compared with: the student as it is, with all that it takes."""
+        return self.method == FROZEN and self.control is None and self.images is None
+
+    @property
+    def learns_from_images(self) -> bool:
+        """Whether the method learns from images, so needs a camera."""
         return METHODS[self.method].uses_images
 
     @property
-    def max_images(self) -> int | None:
-        """Maximum number of images per sweep that the run learns from; None for all."""
-        return self.images if self.uses_images and self.control != NO_IMAGE else 0
+    def uses_images(self) -> bool:
+        """Whether the run learns from images or injects them, so needs a teacher."""
+        return self.learns_from_images or self.injects
+
+    def shown(self, frame: Frame) -> Frame:
+        """Return a frame with the images that the run may use, and without the labels."""
+        return replace(frame, views=frame.views[: 0 if self.control == NO_IMAGE else self.images], labels=None)
+
+    def training_frame(self, shown: Frame) -> Frame:
+        """Return what an adapter gets of a frame that `shown` has returned."""
+        return shown if self.learns_from_images else replace(shown, views=())
 
     @property
     def effective_config(self) -> TTTConfig:
@@ -157,8 +174,9 @@ def replay(
     teacher and there is none, or the drive has no sweep.
     """
     run = run or RunConfig()
-    if run.uses_images and teacher is None:
-        raise ValueError(f"method {run.method!r} learns from images and needs a teacher, got none")
+    if teacher is None and (run.uses_images or student.config.injection):
+        user = f"method {run.method!r} learns from images" if run.uses_images else "the student takes image features"
+        raise ValueError(f"{user} and needs a teacher, got none")
     shown = Shifted(drive, run.shift_z) if run.shift_z else drive
     if run.control == OTHER_IMAGE:
         shown = OtherImages(shown)
@@ -177,9 +195,9 @@ def replay(
         if on_sweep is not None:
             on_sweep(frame, prediction)
     explanations = [explain_sweeps(problems)]
-    if run.max_images != 0 or not run.uses_images:  # otherwise the images are left out on purpose
+    if run.control != NO_IMAGE or not run.learns_from_images:  # otherwise the images are left out on purpose
         explanations.append(explain_steps(reports))
-    if run.uses_images and any(report.cameras for report in reports):  # otherwise explain_steps says it
+    if run.learns_from_images and any(report.cameras for report in reports):  # otherwise explain_steps says it
         explanations += explain_cameras(missing)
     return Result(
         name=run.method, class_names=class_set.names, settings=run.settings,
@@ -198,9 +216,10 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
     try:
         for frame in drive:
             start = perf_counter()
-            prediction = pipeline.segment(frame.upright, frame.upright_features)
+            shown, images = _with_images(run.shown(frame), student, teacher, run.seed)
+            prediction = pipeline.segment(frame.upright, frame.upright_features, images)
             seconds = perf_counter() - start
-            pipeline.adapt(frame.stamp, partial(_training_frame, frame, run.max_images))
+            pipeline.adapt(frame.stamp, partial(run.training_frame, shown))
             yield frame, prediction, seconds
     finally:
         pipeline.close()
@@ -212,15 +231,22 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
     shipped = Weights.copied(0, student.backbone)
     for frame in drive:
         adapter.load_weights(shipped)
-        reports.append(adapter.step(_training_frame(frame, run.max_images), run.effective_config))
+        start = perf_counter()
+        shown, images = _with_images(run.shown(frame), student, teacher, run.seed)
+        seconds = perf_counter() - start
+        reports.append(adapter.step(run.training_frame(shown), run.effective_config))
         start = perf_counter()
         segmenter.load(adapter.weights())
-        yield frame, segmenter.segment(frame.upright, frame.upright_features), perf_counter() - start
+        prediction = segmenter.segment(frame.upright, frame.upright_features, images)
+        yield frame, prediction, seconds + perf_counter() - start
 
 
-def _training_frame(frame: Frame, max_images: int | None) -> Frame:
-    """Return what an adapter gets of a frame: at most so many images, None for all, and never the labels."""
-    return replace(frame, views=frame.views[:max_images], labels=None)
+def _with_images(shown: Frame, student, teacher, seed: int) -> tuple[Frame, ImageFeatures | None]:
+    """Return a frame with the teacher's features, and those of its points, if the student takes them."""
+    if not student.config.injection:
+        return shown, None
+    shown = with_features(shown, teacher)
+    return shown, image_features(shown, teacher, seed)
 
 
 def _spread_images(drive: Drive, count: int) -> list[np.ndarray]:

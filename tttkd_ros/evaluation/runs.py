@@ -51,9 +51,9 @@ def plan(
     `names` are methods or "all", `common` are settings that all runs share. Strides go to every online method, learning
     rates, BatchNorm momenta and rotations to ttt-kd-o and ttt-kd, steps to ttt-kd-o, offline_steps to ttt-kd (the other
     methods take one step on a sweep), images to methods that learn from images. controls: run ttt-kd-o and ttt-kd with
-    each of them as well. Without images and with frozen statistics nothing adapts, so that run is left out: it equals
-    frozen. baseline_learning_rates: instead of the default of each baseline that has one. own_students: methods of
-    `OWN_STUDENT` to run as well.
+    each of them as well, and frozen if the student injects images. Without images and with frozen statistics nothing
+    adapts, so that run is left out: it equals frozen. baseline_learning_rates: instead of the default of each baseline
+    that has one. own_students: methods of `OWN_STUDENT` to run as well.
     """
     if not names:
         raise ValueError(f"no method given, expected at least one of {ALL}, {', '.join(METHODS)}")
@@ -71,12 +71,13 @@ def plan(
             "rotations": rotations if kd else (),
         }
         choices = {key: values for key, values in choices.items() if values}
-        counts = images if spec.uses_images and images else (None,)
+        injected = common.injects and name == FROZEN
+        counts = images if (spec.uses_images or injected) and images else (None,)
         rates = baseline_learning_rates if spec.own_learning_rate and baseline_learning_rates else (None,)
-        variants = product((None, *(controls if kd else ())), counts, rates)
+        variants = product((None, *(controls if kd or injected else ())), counts, rates)
         for (control, count, rate), values in product(variants, product(*choices.values())):
             config = replace(common.config, **dict(zip(choices, values, strict=True)))
-            if control == NO_IMAGE and config.bn_momentum == 0:
+            if control == NO_IMAGE and config.bn_momentum == 0 and kd:
                 continue
             runs.append(replace(common, method=name, config=config, images=count, control=control, learning_rate=rate))
     return list({run.title: run for run in runs}.values())
@@ -110,7 +111,7 @@ def run_bag(
 
 def _is_complete(result: Result, labels: LabelFile) -> bool:
     """Whether the frozen student's labels are stored with its result, and other results are compared with them."""
-    if result.name == FROZEN:
+    if result.name == FROZEN and not result.settings.get("control"):
         return labels.holds(int(result.predicted.sum()))
     return result.agreement is not None or not labels.path.is_file()
 
@@ -118,12 +119,12 @@ def _is_complete(result: Result, labels: LabelFile) -> bool:
 def _run(
     drive: DescribedDrive, run: RunConfig, models: Models, labels: LabelFile, advance: Callable[[], None]
 ) -> Result:
-    if run.uses_images and not drive.cameras:
+    if run.learns_from_images and not drive.cameras:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in drive.unusable.items()) or "there is none"
         raise ValueError(f"the bag has no camera to adapt by ({reasons})")
     student = models.student_of(run.method)
-    teacher = models.teacher if run.uses_images else None
-    if run.method == FROZEN:
+    teacher = models.teacher if run.uses_images or student.config.injection else None
+    if run.is_baseline:
         with labels.write() as record:
 
             def on_sweep(frame: Frame, prediction: Prediction) -> None:

@@ -23,7 +23,7 @@ from tttkd_ros.evaluation.part_drives import open_drive
 from tttkd_ros.evaluation.replay import RunConfig, check_fit, replay
 from tttkd_ros.evaluation.result import Result
 from tttkd_ros.evaluation.store import Store
-from tttkd_ros.methods import FROZEN, IMAGE_HEAD
+from tttkd_ros.methods import IMAGE_HEAD
 from tttkd_ros.paths import shipped_path
 from tttkd_ros.subprocesses import init_pool_worker
 
@@ -71,7 +71,7 @@ def check(parts: Mapping[str, Part], setup: Setup) -> None:
         drive = _drive(part)
         if drive.truth is None:
             raise ValueError(f"{name} has no labels: a benchmark needs drives with truth")
-        if not drive.cameras and (blind := [run.title for run in setup.runs if run.uses_images]):
+        if not drive.cameras and (blind := [run.title for run in setup.runs if run.learns_from_images]):
             raise ValueError(f"{name} has no camera to adapt by: leave it out, or the run {blind[0]}")
 
 
@@ -163,7 +163,7 @@ def _run(job: _Job) -> _Outcome:
         return job.trial, [run_one(drive, run) for run in job.runs]
     drive = list(_drive(job.part))
     labels: dict[int, np.ndarray] = {}  # stamp -> the frozen student's
-    frozen = next(run for run in job.setup.runs if run.method == FROZEN)
+    frozen = next(run for run in job.setup.runs if run.is_baseline)
     first = run_one(drive, frozen, on_sweep=lambda frame, made: labels.update({frame.stamp: made.labels}))
     return job.trial, [first if run == frozen else run_one(drive, run, reference=lambda frame: labels[frame.stamp])
                        for run in job.runs]
@@ -174,7 +174,8 @@ def _drive(part: Part) -> DescribedDrive:
 
 
 def _student_and_teacher(models: Models, run: RunConfig) -> tuple:
-    return models.student_of(run.method), models.teacher if run.uses_images else None
+    student = models.student_of(run.method)
+    return student, models.teacher if run.uses_images or student.config.injection else None
 
 
 @lru_cache(maxsize=1)

@@ -143,6 +143,7 @@ class CameraBuffer:
         times: Callable[[], np.ndarray | None] = lambda: None,
         level: np.ndarray | None = None,
         features: Mapping[str, np.ndarray] = MappingProxyType({}),
+        wait_s: float | None = None,
     ) -> Frame:
         """Make the frame of a sweep, with every view that can be made.
 
@@ -155,12 +156,13 @@ class CameraBuffer:
             names: the cameras to use; all if None.
             times: see `Compensation.deskewed`.
             level, features: see `Frame`.
+            wait_s: how long to wait for images; None for as long as the buffer's own.
 
         Returns:
             The frame; `missing` says why a camera has no view.
         """
         names = self.names if names is None else names
-        self._wait_for_images(scan, names)
+        self._wait_for_images(scan, names, self._wait_s if wait_s is None else wait_s)
         views, missing = [], {}
         for camera in names:
             try:
@@ -184,12 +186,12 @@ class CameraBuffer:
             raise ValueError(f"image of {width}x{height} is refused: expected at most {self._max_pixels} pixels; "
                              f"{LARGER_IMAGES}")
 
-    def _wait_for_images(self, scan: ScanStamp, names: tuple[str, ...]) -> None:
+    def _wait_for_images(self, scan: ScanStamp, names: tuple[str, ...], wait_s: float) -> None:
         def expected() -> set[str]:
             return {name for name in names if name in self._awaited and self._matcher.expects(name, scan)}
 
         with self._arrived:
-            if not self._arrived.wait_for(lambda: not expected(), self._wait_s):
+            if not self._arrived.wait_for(lambda: not expected(), wait_s):
                 self._awaited -= expected()
 
     def _view(self, camera: str, scan: ScanStamp, lidar_frame: str) -> View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -36,13 +36,15 @@ class CloudBytes:
 
 
 def encode_labelled(points: np.ndarray, labels: np.ndarray, confidence: np.ndarray, palette: np.ndarray,
-                    intensity: np.ndarray | None = None) -> CloudBytes:
+                    intensity: np.ndarray | None = None, seen: np.ndarray | None = None) -> CloudBytes:
     """The labelled cloud: x, y, z, intensity if given, label (UINT8), confidence and packed rgb, each 4 bytes apart.
 
-    points: (N, 3), metres. labels: (N,) uint8. confidence, intensity: (N,). palette: (256, 3) uint8, RGB.
-    Raises ValueError for another shape or type.
+    seen, if given, is a UINT8 behind the label: 1 if the label rests on an image, too, else 0.
+
+    points: (N, 3), metres. labels: (N,) uint8. confidence, intensity: (N,). palette: (256, 3) uint8, RGB. seen: (N,)
+    bool. Raises ValueError for another shape or type.
     """
-    size = _common_size(points, labels=labels, confidence=confidence, intensity=intensity)
+    size = _common_size(points, labels=labels, confidence=confidence, intensity=intensity, seen=seen)
     if labels.dtype != np.uint8:
         raise ValueError(f"labels are {labels.dtype}, expected uint8")
     if palette.shape != (256, 3):
@@ -50,8 +52,14 @@ def encode_labelled(points: np.ndarray, labels: np.ndarray, confidence: np.ndarr
     columns = {("x", "y", "z"): points, ("intensity",): intensity, ("confidence",): confidence}
     if size:
         words = cv2.LUT(np.ascontiguousarray(labels), _label_words(palette.tobytes()))
+        if seen is not None:
+            words.view(np.uint8).reshape(size, 8)[:, 1] = seen
         columns["label", "rgb"] = words.view(np.float32).reshape(size, 2)
-    return _interleave(("x", "y", "z", "intensity", "label", "confidence", "rgb"), columns, size)
+    cloud = _interleave(("x", "y", "z", "intensity", "label", "confidence", "rgb"), columns, size)
+    if seen is None:
+        return cloud
+    (label,) = (field for field in cloud.fields if field.name == "label")
+    return replace(cloud, fields=(*cloud.fields, Field("seen", label.offset + 1, UINT8, 1)))
 
 
 def encode_points(points: np.ndarray, intensity: np.ndarray | None = None) -> CloudBytes:

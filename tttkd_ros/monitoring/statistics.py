@@ -12,7 +12,9 @@ import numpy as np
 from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.diagnosis import explain_steps, kind_of
 
-STAGES = ("decode", "segment", "encode", "publish", "latency")  # latency: from a sweep's arrival to its publication
+# images: the wait for them, and the teacher's pass, of a student with injection. latency: from a sweep's arrival to its
+# publication.
+STAGES = ("decode", "images", "segment", "encode", "publish", "latency")
 SWEEP_WINDOW = 600  # sweeps of which the percentiles are taken: a minute at 10 Hz
 STEP_WINDOW, MIN_STEPS = 20, 5  # last steps that are kept, and how many it takes to call nearly all of them refused
 MINUTE_S = 60.0

@@ -13,6 +13,7 @@ from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.topic_health import TopicHealth
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING, AdaptationStatus
 from tttkd_ros.ros import outputs
+from tttkd_ros.ros.injection import Injected
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
 # Each sweep in ends as one of out or lost; those let pass came while the node was inactive.
@@ -31,6 +32,7 @@ class Snapshot:
     trouble: str = ""  # why the last sweeps got no labels
     slow: str = ""  # that predictions alone come near the deadline
     inputs: Sequence[TopicHealth] = ()  # the topics that the node subscribes to
+    injected: Injected | None = None  # what the last labels rest on; None for a student without injection
 
 
 class Diagnostics:
@@ -62,8 +64,14 @@ class Diagnostics:
             problems.append(f"almost no labels: {now.problem}")
         if now.slow and not idle:
             problems.append(now.slow)
+        if now.injected and now.injected.missing and not idle:
+            problems.append(f"labels without some images: {now.injected.missing}")
         message = now.trouble or "; ".join(problems) or ("active, but no sweep came" if idle else now.state)
         values = {"state": now.state, **{event: self._counts[event] for event in SWEEPS}, **self._statistics.times_ms()}
+        if now.injected:
+            values |= {"images injected": f"{now.injected.images} of {now.injected.cameras}",
+                       "points seen": f"{now.injected.seen:.0%}",
+                       "waited for images ms": round(1e3 * now.injected.waited_s, 1)}
         return self._status("sweeps", _warn_if(message != "active"), message, values)
 
     def _adaptation(self, now: Snapshot, rejected: int) -> DiagnosticStatus:

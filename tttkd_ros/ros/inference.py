@@ -14,7 +14,7 @@ from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
 from tttkd_ros.features import missing
-from tttkd_ros.frame import upright, upright_features
+from tttkd_ros.frame import Frame, upright, upright_features
 from tttkd_ros.messages.camera_buffer import CameraBuffer
 from tttkd_ros.messages.limits import CLOUD_BYTES
 from tttkd_ros.messages.matching import ScanStamp
@@ -24,6 +24,7 @@ from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import FASTER, Pipeline
+from tttkd_ros.ros.injection import Injection
 from tttkd_ros.ros.outputs import labelled_cloud
 from tttkd_ros.threads import join
 
@@ -53,6 +54,7 @@ class LabelledSweep:
     times: Callable[[], np.ndarray | None]  # see `CameraBuffer.frame`
     level: np.ndarray | None  # see `Frame`
     latency_s: float  # from its arrival to the published labels
+    frame: Frame | None = None  # with the teacher's features, if it has run on all images for the labels
 
 
 class UnreadableCloud(ValueError):
@@ -80,6 +82,7 @@ class Inference:
         time_unit: see `point_times`.
         level: gives the rotation (3, 3) that levels a LiDAR frame at a stamp, or None.
         features: names of those that the student takes of every point.
+        injection: gives the image features that the student takes; None for a student without.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Inference:
         time_unit: str = "auto",
         level: Callable[[str, int], np.ndarray | None] = lambda frame, stamp: None,
         features: Iterable[str] = (),
+        injection: Injection | None = None,
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -113,6 +117,7 @@ class Inference:
         self._time_unit = time_unit
         self._level = level
         self._features = tuple(features)
+        self._injection = injection
         self._lost, self._reason = 0, ""  # sweeps in a row without labels, and why the last one has none
         self.version = 0  # of the weights that labelled the last sweep
         self.problem = ""  # why almost no point of that sweep was in range
@@ -206,20 +211,34 @@ class Inference:
         times.append(time.monotonic())
         frame_id = sweep.msg.header.frame_id
         level = self._level(frame_id, sweep.stamp)
-        prediction = self._pipeline.segment(upright(cloud.points, level), upright_features(features, level))
+        point_stamps = partial(point_times, sweep.msg, unit=self._time_unit)  # read only if a frame needs them
+        frame = images = seen = None
+        stages = ["decode", "segment", "encode", "publish"]
+        if self._injection is not None and self._cameras:
+            build = self._frame_builder(sweep.scan, cloud.points, frame_id, point_stamps, level, features)
+            frame, images = self._injection(lambda wait_s: build(wait_s=wait_s), sweep.arrived, self._governor.period_s)
+            seen = images.patch.numpy() >= 0
+            stages.insert(1, "images")
+            times.append(time.monotonic())
+        prediction = self._pipeline.segment(upright(cloud.points, level), upright_features(features, level), images)
         self.version, self.problem = prediction.version, prediction.problem
         times.append(time.monotonic())
-        message = labelled_cloud(sweep.msg, cloud, prediction.labels, prediction.confidence, self._palette)
+        message = labelled_cloud(sweep.msg, cloud, prediction.labels, prediction.confidence, self._palette, seen)
         times.append(time.monotonic())
         self._publish(message)
         times.append(time.monotonic())
-        stages = zip(("decode", "segment", "encode", "publish"), times, times[1:], strict=False)
         latency = times[-1] - sweep.arrived
-        self._statistics.add_times({stage: end - start for stage, start, end in stages} | {"latency": latency})
-        point_stamps = partial(point_times, sweep.msg, unit=self._time_unit)  # read only if a frame needs them
+        seconds = {stage: end - start for stage, start, end in zip(stages, times, times[1:], strict=False)}
+        self._statistics.add_times(seconds | {"latency": latency})
         return LabelledSweep(
-            sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency
+            sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency,
+            frame if frame and not frame.missing else None,
         )
+
+    def _frame_builder(self, scan: ScanStamp, points: np.ndarray, frame_id: str,
+                       times: Callable[[], np.ndarray | None], level: np.ndarray | None,
+                       features: Mapping[str, np.ndarray]) -> Callable[..., Frame]:
+        return partial(self._cameras.frame, scan, points, frame_id, times=times, level=level, features=features)
 
     def _decode(self, msg) -> tuple[Cloud, dict[str, np.ndarray]]:
         """Return the cloud, and the features that the student takes. Raises ValueError if it lacks one."""
@@ -245,11 +264,11 @@ class Inference:
 
     def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
         build_frame = None
-        if self._cameras:
-            build_frame = partial(
-                self._cameras.frame, labelled.scan, labelled.points, labelled.frame_id, times=labelled.times,
-                level=labelled.level, features=labelled.features,
-            )
+        if labelled.frame is not None:
+            build_frame = partial(_same, labelled.frame)
+        elif self._cameras:
+            build_frame = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
+                                              labelled.level, labelled.features)
         self._pipeline.adapt(sweep.stamp, build_frame)
 
     def _refuse(self, reason: ValueError) -> None:
@@ -263,3 +282,7 @@ class Inference:
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
         self._warnings.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
+
+
+def _same(frame: Frame) -> Frame:
+    return frame

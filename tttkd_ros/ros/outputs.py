@@ -17,7 +17,8 @@ from tttkd_ros.messages.point_cloud import Cloud
 from tttkd_ros.messages.stamps import split
 
 
-def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette: np.ndarray) -> PointCloud2:
+def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray, palette: np.ndarray,
+                   seen: np.ndarray | None = None) -> PointCloud2:
     """Encode the input's points, in its order and shape, with its stamp and frame.
 
     Args:
@@ -26,8 +27,9 @@ def labelled_cloud(msg, cloud: Cloud, labels: np.ndarray, confidence: np.ndarray
         labels: (N,) uint8.
         confidence: (N,) float32.
         palette: (256, 3) uint8, the colour of each label.
+        seen: (N,) bool, the points whose label rests on an image, too; None for a student without injection.
     """
-    encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity)
+    encoded = encode_labelled(cloud.points, labels, confidence, palette, cloud.intensity, seen)
     stamp = Time(sec=msg.header.stamp.sec, nanosec=msg.header.stamp.nanosec)
     return PointCloud2(
         header=Header(stamp=stamp, frame_id=msg.header.frame_id),

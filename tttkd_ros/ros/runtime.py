@@ -33,6 +33,7 @@ from tttkd_ros.ros import outputs
 from tttkd_ros.ros.camera_setup import choose_extrinsics, resolve_camera_topics, with_cameras
 from tttkd_ros.ros.diagnostics import Snapshot
 from tttkd_ros.ros.inference import Inference
+from tttkd_ros.ros.injection import Injection
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.published_types import PublishedTypes
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events
@@ -41,9 +42,9 @@ from tttkd_ros.ros.settings import Settings
 from tttkd_ros.ros.state_services import AdaptedState
 from tttkd_ros.ros.tf_lookup import TfTransforms, listen_to_tf, tf_poses
 from tttkd_ros.segmenter.checkpoint import load_student
-from tttkd_ros.segmenter.student import Student
+from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.teacher.foundation_model import check_teacher
+from tttkd_ros.teacher.foundation_model import check_teacher, load_teacher
 
 
 class Runtime:
@@ -101,6 +102,7 @@ class Runtime:
 
         self.pipeline, origin = self._pipeline(settings, config)
         self._close.append(self.pipeline.close)
+        self._injection = self._make_injection(settings, origin.config)
         classes = origin.config.class_set
         self._publisher(String, "~/label_info", LATCHED).publish(String(data=classes.label_info))
         self.state = AdaptedState(node, self.pipeline, origin, settings)
@@ -113,7 +115,7 @@ class Runtime:
             self.pipeline, classes.palette, self.cameras if settings.cameras else None, labelled.publish,
             self._overlays.submit, self._statistics, warnings, failures, queue_size=settings.queue,
             max_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
-            level=mounting.level, features=origin.config.inputs,
+            level=mounting.level, features=origin.config.inputs, injection=self._injection,
         )
         self._close.append(self._inference.close)
 
@@ -149,7 +151,7 @@ class Runtime:
         return Snapshot(
             "active" if self.active else "inactive", self.pipeline.status, self._inference.version,
             self.cameras.received, self._inference.problem, self._inference.trouble, self._inference.slow,
-            tuple(topic.health for topic in self._inputs),
+            tuple(topic.health for topic in self._inputs), self._injection and self._injection.last,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -159,12 +161,28 @@ class Runtime:
         model = resolve_path(settings.model)
         student = load_student(model, device)
         cancel = Cancellation()
-        build = self._adapter(settings, student, device, cancel) if self.adapts else None
+        injects_only = bool(student.config.injection) and not student.config.teacher_dim
+        build = self._adapter(settings, student, device, cancel) if self.adapts and not injects_only else None
         place = "a thread" if torch.device(device).type == "cuda" else "a process of its own"
         mode = f"adapts in {place}" if build else "segments without adapting"
         self._node.get_logger().info(f"student {model} on {device}; {mode}")
         pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
         return pipeline, Origin.of(student)
+
+    def _make_injection(self, settings: Settings, student: StudentConfig) -> Injection | None:
+        """Load the teacher of a student that takes image features. Without cameras or teacher it predicts without."""
+        if not student.injection:
+            return None
+        if not self.adapts:
+            self._node.get_logger().warning("the student takes image features, but there is no camera or no teacher: "
+                                            "it labels the clouds without, and less well")
+            return None
+        teacher = resolve_teacher(settings.teacher)
+        check_teacher(teacher, dim=student.image_dim, input_size=student.teacher_input)
+        loaded = load_teacher(teacher, input_size=student.teacher_input, engine=settings.engine,
+                              device=resolve_device(settings.device), threads=settings.threads, background=True)
+        self._node.get_logger().info(f"injects the features of {loaded.name} ({loaded.engine.name})")
+        return Injection(loaded, len(settings.cameras), settings.injection_wait, settings.seed)
 
     def _adapter(
         self, settings: Settings, student: Student, device: str, cancel: Cancellation

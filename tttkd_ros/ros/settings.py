@@ -68,6 +68,9 @@ class Settings:
         "matching.bytes", IMAGE_BYTES, "bytes of the images kept per camera; the newest is always kept", 2**20, 2**40)
     wait: float = _parameter(
         "matching.wait", 0.1, "seconds that a training step, never a cloud, waits for its sweep's images", 0.0, 10.0)
+    injection_wait: float = _parameter(
+        "injection.wait", 0.0, "seconds that a cloud waits for its images, if the student takes image features (DITR); "
+        "0: a third of the sweep period", 0.0, 10.0)
     cloud_bytes: int = _parameter(
         "limits.cloud_bytes", CLOUD_BYTES, "a larger cloud is refused as it arrives and counted as undecodable",
         2**16, 2**32)

@@ -24,7 +24,8 @@ def save_backbone(student: Student, path: str | Path, provenance: Mapping[str, s
 
 
 def load_backbone(path: str | Path, config: StudentConfig) -> dict[str, Tensor]:
-    """Load the tensors of a pretrained backbone, or of a student's, for a student of this configuration.
+    """Load the tensors of a pretrained backbone, or of a student's, for a student of this configuration. They are all
+    of its backbone's but those of an injection, which belongs to the images.
 
     Raises FileNotFoundError, or ValueError if the file is damaged, is neither of these, or has another backbone, other
     options, inputs or another voxel size.
@@ -38,7 +39,8 @@ def load_backbone(path: str | Path, config: StudentConfig) -> dict[str, Tensor]:
     pretrained = read_format(path) == PRETRAINED_FORMAT
     tensors = read_tensors(path, PRETRAINED_FORMAT)[1] if pretrained else load_student(path).backbone.state_dict()
     with torch.device("meta"):
-        expected = Student(config).backbone.state_dict()
+        expected = _without_injection(Student(config).backbone.state_dict())
+    tensors = _without_injection(tensors)
     if mismatches := tensor_mismatches(expected, tensors):
         raise ValueError(f"{path}: the weights do not fit their own configuration: {'; '.join(mismatches)}")
     return tensors
@@ -63,6 +65,10 @@ def _describe(path: str | Path) -> tuple[StudentConfig, dict[str, str]]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the description of the backbone is damaged or of another version ({error}); train "
                          "it again") from error
+
+
+def _without_injection(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("injection.")}
 
 
 def _comparable(value: object) -> object:

@@ -143,6 +143,10 @@ class Student(nn.Module):
 
     def _images(self, clouds: Sequence[Points]) -> ImageFeatures:
         dim, device = self.config.image_dim, self.teacher_mean.device
+        for cloud in clouds:
+            if cloud.images is not None and cloud.images.table.shape[1] != dim:
+                raise ValueError(f"the image features have {cloud.images.table.shape[1]} numbers, but the student was "
+                                 f"trained with {dim} ({self.config.teacher_name or 'unnamed'}); use that teacher")
         return ImageFeatures.joined([ImageFeatures.none(len(cloud), dim, device) if cloud.images is None
                                      else cloud.images for cloud in clouds])
 

@@ -26,6 +26,11 @@ class TrainingConfig(BackboneConfig):
         class_set: name of the classes, or a YAML file of one's own.
         distillation: weight of L_2D; 0 trains a student without a teacher on labels alone (Source-Only), unless
             distil_first is given.
+        injection: where the teacher's image features are added to the student's own (DITR); the student then needs
+            images while it predicts. decoder is the paper's choice, at each level on the way up; input, last and output
+            are the stem, the finest of these levels, and the result. none is a student without.
+        view_dropout: probability that a view is not injected, so that a missing camera costs accuracy and no more. The
+            student learns the teacher's features (L_2D) at the points of these views.
         class_weights: of the cross-entropy. enet counts rare classes more (ENet's logarithmic weights).
         label_smoothing: of the cross-entropy.
         lovasz: weight of the Lovasz-Softmax loss.
@@ -43,6 +48,8 @@ class TrainingConfig(BackboneConfig):
     label_share: float = 1.0
     class_set: str = "outdoor10"
     distillation: float = 1.0
+    injection: Literal["none", "input", "decoder", "last", "output"] = "none"
+    view_dropout: float = 0.5
     class_weights: Literal["enet", "none"] = "enet"
     label_smoothing: float = 0.0
     lovasz: float = 0.0
@@ -56,8 +63,22 @@ class TrainingConfig(BackboneConfig):
             raise ValueError(f"label_share is {self.label_share}, expected more than 0 and at most 1")
         if self.init is not None and self.init.resolve() == self.out.resolve():
             raise ValueError(f"out is {self.out}, the file to start from: name another file")
+        if not 0 <= self.view_dropout <= 1:
+            raise ValueError(f"view_dropout is {self.view_dropout}, expected a probability from 0 to 1")
+        if self.injects and self.distils and not self.view_dropout:
+            raise ValueError("view_dropout is 0, so every view is injected, and none is left whose features could be "
+                             "learned: choose a larger one, or --distillation 0")
         self.require_distinct("validation", "distil_first")
 
     @property
-    def uses_teacher(self) -> bool:
+    def injects(self) -> bool:
+        return self.injection != "none"
+
+    @property
+    def distils(self) -> bool:
+        """Whether the student learns the teacher's features, so can adapt to it."""
         return self.distillation > 0 or bool(self.distil_first)
+
+    @property
+    def uses_teacher(self) -> bool:
+        return self.distils or self.injects

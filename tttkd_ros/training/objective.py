@@ -34,7 +34,7 @@ class Objective(nn.Module):
             class head on labels, and the backbone is frozen; "head" trains rho_2D on the teacher's features, and all
             else is frozen.
         weights: (classes,) of the cross-entropy, or None.
-        teacher: computes the features of the batches' images if they have no targets.
+        teacher: computes the features of the batches' images if they have no table.
     """
 
     def __init__(self, student: Student, stage: Stage, settings: LossSettings, weights: Tensor | None = None,
@@ -59,7 +59,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the "loss", and the parts of it that are in use."""
-        features = self._features(batch)
+        table = self._table(batch)
+        features = self._features(batch, table)
         if features is None:
             touched = sum(parameter.sum() for parameter in self.parameters() if parameter.requires_grad)
             return {"loss": touched * 0}
@@ -73,23 +74,24 @@ class Objective(nn.Module):
                 loss = loss + self.settings.lovasz * losses["lovasz"]
         if self.distilled:
             predicted = self.student.predict_teacher_features(features[batch.visible]).float()
-            losses["distillation"] = distillation(predicted, self._targets(batch) - self.student.teacher_mean)
+            losses["distillation"] = distillation(predicted, table[batch.patch] - self.student.teacher_mean)
             loss = loss + (self.settings.distillation if self.labelled else 1.0) * losses["distillation"]
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
-    def _features(self, batch: Batch) -> Tensor | None:
+    def _features(self, batch: Batch, table: Tensor | None) -> Tensor | None:
         """Return (sum N, channels), or None if there are so few points that BatchNorm has no statistics."""
         student = self.student
-        prepared = student.prepare(batch.clouds(), list(batch.offsets))
+        prepared = student.prepare(batch.clouds(table), list(batch.offsets))
         if not len(prepared) or student.backbone.coarse_cells(prepared) < 2:
             return None
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), _backbone_precision(batch.xyz.device):
             return student.row_features(prepared)[prepared.row].float()
 
-    def _targets(self, batch: Batch) -> Tensor:
-        if batch.images is None:
-            return batch.targets.float()
-        return self.teacher.of_resized(batch.images).flatten(0, 2)[batch.patch].float()
+    def _table(self, batch: Batch) -> Tensor | None:
+        """Return the teacher's features (P, dim) float32, see `Batch`; None without a teacher."""
+        if batch.images is not None:
+            return self.teacher.of_resized(batch.images).flatten(0, 2).float()
+        return None if batch.table is None else batch.table.float()
 
 
 def _backbone_precision(device: torch.device) -> AbstractContextManager:

@@ -58,9 +58,13 @@ class StudentTraining(Training):
     def __init__(self, config: TrainingConfig):
         super().__init__(config, load_class_set(config.class_set), tuple(config.inputs),
                          uses_teacher=config.uses_teacher)
+        teacher = self.teacher_settings
+        if config.injects:
+            teacher |= {"injection": config.injection, "image_dim": teacher["teacher_dim"]}
         self.student_config = StudentConfig(
             class_set=self.classes, voxel_size=config.voxel_size, backbone=config.backbone,
-            options=parse_options(config.options), inputs=config.inputs, **self.teacher_settings,
+            options=parse_options(config.options), inputs=config.inputs,
+            **teacher | ({} if config.distils else {"teacher_dim": 0}),
         )
         self.initial = None if config.init is None else load_backbone(config.init, self.student_config)
 
@@ -68,7 +72,7 @@ class StudentTraining(Training):
         """Prepare all frames that are not there. Raises as `prepare`, or if labels are missing."""
         config = self.config
         labelled = self.prepared(config.data, quiet=quiet)
-        validation = self.prepared(config.validation, images=False, purpose="validation", quiet=quiet)
+        validation = self.prepared(config.validation, images=config.injects, purpose="validation", quiet=quiet)
         distilled = self.prepared(config.distil_first, labels=False, quiet=quiet)
         for part in (*labelled, *validation):
             if not part.label_counts[: len(self.classes)].any():
@@ -90,14 +94,16 @@ class StudentTraining(Training):
         teacher = self.teacher_on(fabric)
         torch.manual_seed(config.seed)
         student = Student(self.student_config).train()
-        labelled, distilled = (self.batches(each, student, fabric, config.augmentation, config.point_range)
-                               for each in (frames.labelled, frames.distilled))
-        if teacher is not None:
+        labelled, distilled = (
+            self.batches(each, student, fabric, config.augmentation, config.point_range, config.view_dropout)
+            for each in (frames.labelled, frames.distilled)
+        )
+        if student.config.teacher_dim:
             student.teacher_mean.copy_(mean_feature(frames.distilled, teacher, config.seed))
         if config.init is None:
             calibrate(student, distilled.__getitem__)
         else:
-            student.backbone.load_state_dict(self.initial)
+            student.backbone.load_state_dict(self.initial, strict=False)  # an injection starts at random
         weights = class_weights(torch.from_numpy(frames.label_counts)).float()
         self._train(fabric, student, labelled, distilled, frames.validation,
                     weights if config.class_weights == "enet" else None, teacher)
@@ -121,7 +127,7 @@ class StudentTraining(Training):
                 if done % (config.validate_every * labelled.per_epoch) and done != last:
                     return
                 if validation:
-                    matrix = validate(fabric, student, validation)
+                    matrix = validate(fabric, student, validation, teacher)
                     curves.add("mIoU/mean", before + done, mean_iou(matrix))
                     for name, iou in zip(self.classes.names, class_iou(matrix), strict=True):
                         curves.add(f"IoU/{name}", before + done, 100 * float(iou))

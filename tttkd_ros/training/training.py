@@ -112,12 +112,13 @@ class Training(ABC):
                             device=str(fabric.device))
 
     def batches(self, frames: Sequence[Path], student: Student, fabric: Fabric, augmentation: Augmentation,
-                point_range: tuple[float, ...] = ()) -> Batches:
-        """Return the batches of this process."""
+                point_range: tuple[float, ...] = (), view_dropout: float = 1.0) -> Batches:
+        """Return the batches of this process. view_dropout: for a student with injection, see `BatchSettings`."""
         config = self.config
         settings = BatchSettings(
             config.batch, config.seed, student.coarsest_cell, student.config.voxel_size, config.kd_points,
             self.teacher.grid[0] * self.teacher.grid[1] if self.teacher else 0, point_range, augmentation,
+            view_dropout if student.config.injection else None,
         )
         return Batches(frames, settings, fabric.global_rank, fabric.world_size)
 

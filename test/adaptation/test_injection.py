@@ -1,0 +1,76 @@
+"""Adaptation of a student with injection: it learns without the images that its predictions take."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tttkd_ros.adaptation.config import TTTConfig
+from tttkd_ros.adaptation.online import OnlineTTTKD
+from tttkd_ros.adaptation.targets import image_features, teacher_targets, with_features
+from tttkd_ros.segmenter.student import Student
+
+CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=2, rotations=1, bn_momentum=0.05, guard=False)
+
+
+@pytest.fixture
+def injecting(student):
+    torch.manual_seed(0)
+    dim = student.config.teacher_dim
+    return Student(dataclasses.replace(student.config, injection="decoder", image_dim=dim)).eval()
+
+
+def test_the_injection_stays_as_it_is(injecting, teacher, make_frame):
+    adapter = OnlineTTTKD(injecting, teacher)
+    before = {name: value.clone() for name, value in adapter._student.state_dict().items()}
+    for seed in range(3):
+        report = adapter.step(make_frame(seed=seed), CONFIG)
+        assert report.accepted and report.bn_updated
+    after = adapter._student.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any("injection" in name for name in changed)
+    assert any(name.endswith("running_mean") for name in changed)
+
+
+def test_the_gradient_does_not_depend_on_the_injected_features(injecting, teacher, make_frame, monkeypatch):
+    adapter, given = OnlineTTTKD(injecting, teacher), []
+    injection = adapter._student.backbone.injection
+    project = injection.project
+
+    def watched(place, images, indices=None):
+        given.append(any(bool(values.any()) for values in images.values.values()))
+        return project(place, images, indices)
+
+    monkeypatch.setattr(injection, "project", watched)
+    assert adapter.step(make_frame(), dataclasses.replace(CONFIG, bn_momentum=0.0)).accepted
+    assert given and not any(given)
+
+
+def test_the_statistics_are_those_of_the_cloud_with_its_images(injecting, teacher, make_frame):
+    bright = make_frame()
+    dark = dataclasses.replace(bright, views=tuple(
+        dataclasses.replace(view, image=np.full_like(view.image, 250)) for view in bright.views))
+    means = []
+    for frame in (bright, dark):
+        adapter = OnlineTTTKD(injecting, teacher)
+        adapter.step(frame, dataclasses.replace(CONFIG, min_points=10**6))  # no gradient step
+        means.append(torch.cat([value for name, value in adapter._student.state_dict().items()
+                                if name.endswith("running_mean") and "injection" not in name]))
+    assert not torch.equal(*means)
+
+
+def test_the_teacher_runs_once_for_injection_and_adaptation(injecting, teacher, make_frame):
+    adapter = OnlineTTTKD(injecting, teacher)
+    frame = with_features(make_frame(), teacher)
+    calls = teacher.calls
+    images = image_features(frame, teacher)
+    assert adapter.step(frame, CONFIG).accepted and teacher.calls == calls
+    found = teacher_targets(make_frame(), teacher, torch.Generator())
+    assert torch.equal(torch.nonzero(images.patch >= 0)[:, 0], found.index)
+    torch.testing.assert_close(images.table[images.patch[found.index]], found.features)
+
+
+def test_a_frame_without_views_has_no_image_features(injecting, teacher, make_frame):
+    frame = with_features(make_frame(views=()), teacher)
+    assert (image_features(frame, teacher).patch == -1).all() and frame.views == ()
