@@ -15,7 +15,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 Name = Literal["clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory",
-               "loading"]
+               "loading", "injection"]
 
 
 def bench(names: Positional[tuple[Name, ...]] = (), quick: bool = False) -> None:

@@ -39,7 +39,7 @@ def test_the_gradient_does_not_depend_on_the_injected_features(injecting, teache
     project = injection.project
 
     def watched(place, images, indices=None):
-        given.append(any(bool(values.any()) for values in images.values.values()))
+        given.append(any(bool(level.table.any()) for level in images.values()))
         return project(place, images, indices)
 
     monkeypatch.setattr(injection, "project", watched)

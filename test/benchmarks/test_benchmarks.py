@@ -15,7 +15,7 @@ from rich.console import Console
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = ("clouds", "projection", "matching", "motion", "overhead", "latency", "prediction", "scaling", "memory",
-         "loading")
+         "loading", "injection")
 
 
 def script(*arguments: str, cwd: Path) -> str:

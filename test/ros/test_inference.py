@@ -32,7 +32,7 @@ class Pipeline:
         self.points, self.features = [], []
         self.beside_step = False
 
-    def segment(self, points, features):
+    def segment(self, points, features, images=None):
         self.started.set()
         self.go.wait(10)
         self.points.append(points)

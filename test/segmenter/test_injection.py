@@ -69,17 +69,18 @@ def test_the_grid_has_the_maximum_of_each_cell(halvings):
     grid = image_grid(ImageFeatures.joined(images), voxels, halvings)
     for halving in halvings:
         expected = slow_maximum(slow_cells(clouds, halving), images)
-        found = grid.at(halving)
-        torch.testing.assert_close(found, torch.tensor([expected[cell] for cell in sorted(expected)]))
-        order = torch.randperm(len(expected))
-        indices = torch.tensor(sorted(expected))[order].int()
-        assert torch.equal(grid.at(halving, indices), found[order])
+        level = grid[halving]
+        torch.testing.assert_close(level.table[level.row], torch.tensor([expected[cell] for cell in sorted(expected)]))
+        indices, order = torch.tensor(sorted(expected)).int(), torch.randperm(len(expected))
+        assert torch.equal(level.rows_of(indices), level.row)
+        assert torch.equal(level.rows_of(indices[order]), level.row[order])
 
 
 def test_a_cell_of_seen_points_can_have_a_maximum_below_zero():
     images = ImageFeatures(torch.tensor([0, 1, -1]), torch.tensor([[-3.0], [-1.0]]))
     grid = image_grid(images, voxelise([torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [1.0, 0, 0]])], VOXEL), [0, 8])
-    assert grid.at(0).tolist() == [[-1.0], [0.0]] and grid.at(8).tolist() == [[0.0]]
+    found = [grid[halving].table[grid[halving].row].tolist() for halving in (0, 8)]
+    assert found == [[[-1.0], [0.0]], [[0.0]]]
 
 
 @pytest.mark.parametrize("backbone", SMALL)
@@ -117,6 +118,19 @@ def test_features_equal_those_of_the_slow_reference(backbone, injection, monkeyp
     expected = {"decoder": [f"level{n}" for n in reversed(range(2))], "input": ["stem"], "last": ["level0"],
                 "output": ["output"]}
     assert called == expected[injection]
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_in_training_the_statistics_are_those_of_the_cells(backbone):
+    net, images = student(backbone), images_of(250)
+    injection, prepared = net.backbone.injection.train(), net.prepare(Points(torch.rand(250, 3) * 2, images=images))
+    linear, norm, _ = injection["level0"]
+    level = prepared.images[0]
+    expected = linear(level.table[level.row])
+    norm.momentum = 1.0
+    injection.project("level0", prepared.images)
+    torch.testing.assert_close(norm.running_mean, expected.mean(0))
+    torch.testing.assert_close(norm.running_var, expected.var(0))
 
 
 @pytest.mark.parametrize("backbone", SMALL)

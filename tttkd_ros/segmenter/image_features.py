@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tttkd_ros.segmenter.voxels import Voxels, coarsen, keys_of
+from tttkd_ros.segmenter.voxels import Voxels, coarsen, distinct, keys_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +48,26 @@ class ImageFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageGrid:
-    """The image features of the occupied cells of a grid at several of its halvings.
+class LevelFeatures:
+    """The image features of the V occupied cells of a grid.
 
-    keys: halvings -> (V,) int64, the cells' `keys_of`, ascending. values: halvings -> (V, dim).
+    keys: (V,) int64, the cells' `keys_of`, ascending. row: (V,) int64, the row of `table` of each cell. table:
+    (U, dim). It has far fewer rows than there are cells, because many cells share a patch.
     """
 
-    keys: dict[int, Tensor]
-    values: dict[int, Tensor]
+    keys: Tensor
+    row: Tensor
+    table: Tensor
 
-    def at(self, halvings: int, indices: Tensor | None = None) -> Tensor:
-        """Return the features of cells. indices: (V, 4), [batch, x, y, z], if their order is not that of the keys."""
-        values = self.values[halvings]
-        if indices is None:
-            return values
-        return values[torch.searchsorted(self.keys[halvings], keys_of(*indices.long().T))]
+    def rows_of(self, indices: Tensor) -> Tensor:
+        """Return the rows (V,) int64 of cells (V, 4), [batch, x, y, z], in any order."""
+        keys = keys_of(*indices.long().T)
+        if torch.equal(keys, self.keys):
+            return self.row
+        return self.row[torch.searchsorted(self.keys, keys)]
+
+
+ImageGrid = Mapping[int, LevelFeatures]  # by halvings of the grid
 
 
 def image_grid(images: ImageFeatures, voxels: Voxels, halvings: Sequence[int]) -> ImageGrid:
@@ -71,26 +76,28 @@ def image_grid(images: ImageFeatures, voxels: Voxels, halvings: Sequence[int]) -
 
     images: of the points of `voxels`. halvings: of the grid, ascending.
     """
-    # A cell's points share few patches. So the maximum is taken over the distinct pairs of cell and patch. The row of
-    # zeros behind the table is that of unseen points.
     table = torch.cat([images.table, images.table.new_zeros(1, images.table.shape[1])])
-    patch = torch.where(images.patch < 0, len(table) - 1, images.patch)
-    row, level, done = voxels.row, voxels, 0
-    keys, values = {}, {}
+    patch = torch.where(images.patch < 0, len(table) - 1, images.patch)  # the row of zeros
+    cell, level, done, levels = voxels.row, voxels, 0, {}
     for halving in halvings:
         if halving > done:
             level = coarsen(level, halving - done)
-            row, done = level.row[row], halving
-        pairs = torch.unique(row * len(table) + patch)
-        row, patch = pairs // len(table), pairs % len(table)
-        keys[halving] = keys_of(*level.indices.long().T)
-        values[halving] = _maxima(table, row, patch)
-    return ImageGrid(keys, values)
+            cell, done = level.row[cell], halving
+        pairs = distinct(cell * len(table) + patch)
+        cell, patch = pairs // len(table), pairs % len(table)
+        levels[halving] = _maxima(keys_of(*level.indices.long().T), table, cell, patch)
+    return levels
 
 
-def _maxima(table: Tensor, row: Tensor, patch: Tensor) -> Tensor:
-    """Return (rows, dim), the maximum of the features of each row's patches. row: ascending, without gaps."""
-    first = torch.ones_like(row, dtype=torch.bool)
-    first[1:] = row[1:] != row[:-1]
-    maxima, others = table[patch[first]], torch.nonzero(~first)[:, 0]  # most rows have one patch
-    return maxima.scatter_reduce(0, row[others][:, None].expand(-1, table.shape[1]), table[patch[others]], "amax")
+def _maxima(keys: Tensor, table: Tensor, cell: Tensor, patch: Tensor) -> LevelFeatures:
+    """Return the maximum of the patches of each cell. cell: (K,) int64, of each pair, ascending, without gaps."""
+    first = torch.ones_like(cell, dtype=torch.bool)
+    first[1:] = cell[1:] != cell[:-1]
+    row, others = patch[first], torch.nonzero(~first)[:, 0]
+    if not len(others):
+        return LevelFeatures(keys, row, table)
+    several, number = torch.unique(cell[others], return_inverse=True)  # the cells of more than one patch
+    maxima = table[row[several]].scatter_reduce(0, number[:, None].expand(-1, table.shape[1]), table[patch[others]],
+                                                "amax")
+    row[several] = len(table) + torch.arange(len(several), device=row.device)
+    return LevelFeatures(keys, row, torch.cat([table, maxima]))

@@ -43,8 +43,16 @@ class Injection(nn.ModuleDict):
         return sorted(set(self._halvings.values()))
 
     def project(self, place: str, images: ImageGrid, indices: Tensor | None = None) -> Tensor:
-        """Return what is added to the features of a place. indices: see `ImageGrid.at`."""
-        return self[place](images.at(self._halvings[place], indices))
+        """Return what is added to the features of a place.
+
+        indices: (V, 4), [batch, x, y, z], the cells of the place in their order; None if they are sorted.
+        """
+        level = images[self._halvings[place]]
+        row = level.row if indices is None else level.rows_of(indices)
+        linear, norm, activation = self[place]
+        if self.training:  # the statistics are those of the cells
+            return activation(norm(linear(level.table)[row]))
+        return activation(norm(linear(level.table)))[row]
 
 
 def _projection(dim: int, width: int) -> nn.Sequential:

@@ -131,6 +131,11 @@ def _occupied(keys: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(cells_of(keys), 1).int(), row
 
 
+def distinct(keys: Tensor) -> Tensor:
+    """Return the distinct keys among (N,) int64 that are not negative, ascending."""
+    return torch.unique(keys) if keys.is_cuda else torch.from_numpy(unique(keys.numpy())[0])
+
+
 def means(values: Tensor, row: Tensor) -> Tensor:
     """Return (rows, C), the mean of the values (N, C) of each row."""
     sums = values.new_zeros(int(row.max()) + 1, values.shape[1]).index_add_(0, row, values)

@@ -76,7 +76,7 @@ class Backbone(nn.Module, ABC):
         return image_grid(images, voxels, self.injection.halvings)
 
     def inject(self, place: str, features: Tensor, images: ImageGrid | None, indices: Tensor | None = None) -> Tensor:
-        """Add image features to those of a place, if they belong there. indices: see `ImageGrid.at`."""
+        """Add image features to those of a place, if they belong there. indices: see `Injection.project`."""
         if self.injection is None or place not in self.injection:
             return features
         return features + self.injection.project(place, images, indices)
