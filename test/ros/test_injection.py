@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from std_srvs.srv import Trigger  # noqa: E402
+
 from tttkd_ros.adaptation.targets import image_features  # noqa: E402
 from tttkd_ros.frame import Frame, View  # noqa: E402
 from tttkd_ros.geometry.camera import CameraModel  # noqa: E402
@@ -80,6 +82,8 @@ def expected(injecting, models, ros, stamp, images=()):
 def test_labels_rest_on_the_image_that_came_after_its_sweep(talker, node, ros, injecting, models):
     talker.images.publish(ros.image(earlier := next(STAMPS)))  # a camera that has sent nothing is not awaited
     talker.answer(ros.cloud(earlier))
+    talker.until(lambda: earlier in talker.reports())
+    talker.call(Trigger, "/segmenter/reset")  # of what was learned meanwhile
     stamp, before = next(STAMPS), len(talker.labelled())
     talker.points.publish(ros.cloud(stamp))
     image = ros.image(stamp + 5)
@@ -95,16 +99,13 @@ def test_labels_rest_on_the_image_that_came_after_its_sweep(talker, node, ros, i
     assert talker.reports()[stamp]["accepted"] == "true", talker.reports()[stamp]
 
 
-def test_a_sweep_whose_image_never_comes_is_answered_after_the_wait(talker, node, ros, injecting, models):
+def test_a_sweep_whose_image_never_comes_is_answered_after_the_wait(talker, node, ros):
     talker.images.publish(ros.image(next(STAMPS)))  # the camera lives
     stamp = next(STAMPS)
     start = time.monotonic()
     (answer,) = talker.answer(ros.cloud(stamp))
     assert 0.5 * WAIT_S < time.monotonic() - start < WAIT_S + 2
-    labels, _ = expected(injecting, models, ros, stamp)
     assert not decode_field(answer, "seen").any()
-    if not any(report["accepted"] == "true" for report in talker.reports().values()):  # else the weights are others
-        np.testing.assert_array_equal(decode_field(answer, "label"), labels)
 
 
 def test_a_camera_that_is_silent_is_not_awaited_again(talker, node, ros):
