@@ -28,7 +28,7 @@ from .run import Result, soak
 
 def main(
     sweeps: int = 10_000, rate: float = 25.0, seed: int = 0, points: int = DEFAULT_POINTS,
-    out: Path = Path("bench_output"),
+    out: Path = Path("bench_output"), injection: bool = False,
 ) -> int:  # fmt: skip
     """
     Args:
@@ -37,6 +37,7 @@ def main(
         seed: Of all random draws.
         points: Mean number in most sweeps. 112500 give clouds of 1.8 MB, which two cores process at about 2 Hz.
         out: Folder for soak.json and for the node's log.
+        injection: The student takes image features while it predicts.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -49,7 +50,7 @@ def main(
         def report(done: int, act: str) -> None:
             bar.update(task, completed=min(done, sweeps), description=act)
 
-        result = soak(sweeps, rate, seed, points, Path(folder), out / "soak.log", report)
+        result = soak(sweeps, rate, seed, points, Path(folder), out / "soak.log", report, injection=injection)
     write_whole(out / "soak.json", (json.dumps(asdict(result), indent=2) + "\n").encode())
     show(result, console)
     console.print(f"written to {out / 'soak.json'}")

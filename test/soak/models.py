@@ -25,10 +25,12 @@ class Models:
     rig: Path
 
 
-def make_models(folder: Path) -> Models:
+def make_models(folder: Path, *, injection: bool = False) -> Models:
+    """Write them to a folder. injection: the student takes image features."""
     torch.manual_seed(0)
     config = StudentConfig(
-        options=dict(channels=4, levels=2), head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5
+        options=dict(channels=4, levels=2), head_width=8, teacher_dim=24, teacher_input=(28, 56), voxel_size=0.5,
+        injection="decoder" if injection else "", image_dim=24 if injection else 0,
     )
     models = Models(folder / "student.safetensors", folder / "teacher", folder / "rig.yaml")
     save_student(Student(config), models.student, {"made": "at random, for the soak"})

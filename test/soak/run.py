@@ -44,7 +44,8 @@ class Result:
 
 
 def soak(
-    count: int, rate: float, seed: int, mean_points: int, folder: Path, log: Path, report: Callable[[int, str], object]
+    count: int, rate: float, seed: int, mean_points: int, folder: Path, log: Path,
+    report: Callable[[int, str], object], *, injection: bool = False,
 ) -> Result:
     """Run until the node has received `count` sweeps, then check everything.
 
@@ -56,6 +57,7 @@ def soak(
         folder: for scratch files.
         log: file for the node's log.
         report: called with the number of sweeps and the last fault.
+        injection: the student takes image features.
 
     Raises:
         RuntimeError: the node ended.
@@ -66,7 +68,7 @@ def soak(
     samples: list[Sample] = []
     journal = folder / "journal"
     with ExitStack() as stack:
-        node = stack.enter_context(_process(log, *_node(make_models(folder))))
+        node = stack.enter_context(_process(log, *_node(make_models(folder, injection=injection))))
         client = NodeClient(lambda answer: checkers[-1].check(answer))
         stack.callback(client.close)
 
