@@ -192,3 +192,15 @@ def test_every_backbone_with_places_names_the_common_ones():
         net = backbones.build(name, SMALL[name], 0, VOXEL)
         assert list(net.places) == ["stem", "level0", "level1", "output"]
         assert isinstance(Injection("decoder", DIM, net.places), torch.nn.Module)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("backbone", SMALL)
+def test_on_a_gpu_each_cell_gets_its_own_features(backbone):
+    """spconv numbers the coarse voxels of a GPU in an order of its own."""
+    net, images = student(backbone), images_of(2000)
+    points = Points(torch.rand(2000, 3) * 4, images=images)
+    with torch.no_grad():
+        expected = net(points)
+        found = net.to("cuda")(points.to(torch.device("cuda"))).cpu()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
