@@ -13,6 +13,7 @@ import numpy as np
 
 from tttkd_ros.classes import UNLABELLED, ClassSet
 from tttkd_ros.evaluation.drives import Drive
+from tttkd_ros.evaluation.feature_pictures import DrawFeatures
 from tttkd_ros.evaluation.plots import overlay_figure, sweep_figure
 from tttkd_ros.evaluation.result import Result, frozen_run
 from tttkd_ros.frame import Frame
@@ -39,8 +40,12 @@ def best_adapted(results: Sequence[Result]) -> Result | None:
     return max(known, key=Result.miou) if known else runs[-1] if runs else None
 
 
-def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
-    """Draw a few sweeps from above and on the first camera's image, labelled by truth, frozen and best adapting run."""
+def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet,
+            draw_features: DrawFeatures | None = None) -> Iterator[Picture]:
+    """Draw a few sweeps from above and on the first camera's image, labelled by truth, frozen and best adapting run.
+
+    draw_features: adds a picture of each sweep's features; None for none.
+    """
     shown = [result for result in (frozen_run(results), best_adapted(results)) if result is not None]
     stamps = list(shown[0].samples) if shown else []
     if not stamps:
@@ -50,12 +55,13 @@ def gallery(drive: Drive, results: Sequence[Result], class_set: ClassSet) -> Ite
     for number, frame in enumerate(drive, 1):
         if frame.stamp in wanted:
             wanted.remove(frame.stamp)
-            yield from _pictures(number, frame, shown, class_set)
+            yield from _pictures(number, frame, shown, class_set, draw_features)
         if not wanted:
             break
 
 
-def _pictures(number: int, frame: Frame, shown: Sequence[Result], class_set: ClassSet) -> Iterator[Picture]:
+def _pictures(number: int, frame: Frame, shown: Sequence[Result], class_set: ClassSet,
+              draw_features: DrawFeatures | None) -> Iterator[Picture]:
     panels = {}
     if frame.labels is not None and (frame.labels != UNLABELLED).any():
         panels["truth"] = frame.labels
@@ -74,6 +80,9 @@ def _pictures(number: int, frame: Frame, shown: Sequence[Result], class_set: Cla
         if frame.views:
             overlay_figure(path, frame.views[0], frame.projectable, panels, class_set)
             yield Picture(number, f"on the image of {frame.views[0].name}", _data_uri(path))
+        if draw_features is not None and draw_features(path, frame):
+            yield Picture(number, f"features on the image of {frame.views[0].name}; like colours are like features",
+                          _data_uri(path))
 
 
 def _data_uri(path: Path) -> str:

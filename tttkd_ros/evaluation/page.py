@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from tttkd_ros.classes import ClassSet
 from tttkd_ros.evaluation import charts
 from tttkd_ros.evaluation.drives import Drive
+from tttkd_ros.evaluation.feature_pictures import DrawFeatures, feature_drawer
 from tttkd_ros.evaluation.gallery import best_adapted, gallery
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.report import notes
@@ -47,15 +48,18 @@ def write_page(
 ) -> None:
     """Write report.html to `folder`; arguments as for `page`."""
     content = page(bags, drives, models.student.config.class_set, inputs=inputs,
-                   provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name)
+                   provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name,
+                   draw_features=feature_drawer(models))
     write_whole(folder / NAME, content.encode())
 
 
 def page(
     bags: Sequence[BagResults], drives: Mapping[str, Drive], class_set: ClassSet, *, inputs: Mapping[str, object],
     provenance: Mapping[str, Mapping[str, object]], others: Mapping[str, Others], name: str,
+    draw_features: DrawFeatures | None = None,
 ) -> str:
     """Render the page of the evaluation `name` as HTML. drives: name of a bag -> its drive, for pictures.
+    draw_features: see `gallery`.
 
     The other arguments come from `evaluation_inputs`, `model_provenance` and `read_evaluations`.
     """
@@ -67,7 +71,8 @@ def page(
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_set.colours]
     return template.render(
         sections=[
-            _section(bag, drives.get(bag.bag), class_set, name, inputs["files"].get(bag.bag), others)
+            _section(bag, drives.get(bag.bag), class_set, name, inputs["files"].get(bag.bag), others,
+                     draw_features)
             for bag in (*read, *together) if bag.results
         ],
         notes=[note for bag in bags for note in notes(bag)] + [
@@ -138,7 +143,8 @@ def _not_compared(bag: BagResults, files: Mapping[str, str], others: Mapping[str
             yield f"{name} has evaluated {other.sweeps} sweeps of {bag.bag}, not {bag.sweeps}: it is not compared there"
 
 
-def _section(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, files, others) -> dict:
+def _section(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: str, files, others,
+             draw_features: DrawFeatures | None) -> dict:
     """drive, files: None for all bags together."""
     results, one_drive, frozen = bag.results, drive is not None, frozen_run(bag.results)
     mious = {name: {result.title: result.miou() for result in results if result.sweeps_with_truth}}
@@ -156,7 +162,7 @@ def _section(bag: BagResults, drive: Drive | None, class_set: ClassSet, name: st
             "Confidence": list(charts.reliability(results)),
         },
         "speed": list(charts.speed_over_stride(results)),
-        "pictures": list(gallery(drive, results, class_set)) if one_drive else [],
+        "pictures": list(gallery(drive, results, class_set, draw_features)) if one_drive else [],
     }
 
 

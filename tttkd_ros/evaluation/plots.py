@@ -51,22 +51,36 @@ def overlay_figure(
 
     panels: title -> labels (N,) uint8.
     """
+    visible, _, _ = _visible(view, points)
+    used = np.unique(np.concatenate([labels[visible] for labels in panels.values()]))
+    figure = _overlays(view, points, {title: class_set.palette[labels] for title, labels in panels.items()})
+    _legend(figure, class_set, used[used != UNLABELLED])
+    figure.savefig(path, dpi=_DPI)
+
+
+def coloured_figure(path: Path, view: View, points: np.ndarray, panels: Mapping[str, np.ndarray]) -> None:
+    """Draw the points (N, 3) that the camera sees on its image, one row per colouring.
+
+    panels: title -> colours (N, 3) uint8.
+    """
+    _overlays(view, points, panels).savefig(path, dpi=_DPI)
+
+
+def _overlays(view: View, points: np.ndarray, panels: Mapping[str, np.ndarray]) -> Figure:
+    """Return a figure of the visible points on the image, with room for a legend. panels: as for `coloured_figure`."""
     visible, pixels, depth = _visible(view, points)
     order = np.argsort(-depth)  # near points on top
     height, width = view.image.shape[:2]
     row = 11.0 * height / width
     figure = Figure((11.0, (row + 0.4) * len(panels) + 0.45), facecolor=_BACKGROUND)
     size = np.clip(60.0 / depth[order], 1.5, 14.0)
-    used = np.unique(np.concatenate([labels[visible] for labels in panels.values()]))
-    for place, (title, labels) in enumerate(panels.items(), 1):
+    for place, (title, colours) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(len(panels), 1, place)
         _show_image(axes, title, view)
-        colours = class_set.palette[labels[visible][order]] / 255
-        axes.scatter(*pixels[order].T, s=size, c=colours, linewidths=0, alpha=0.85)
-    _legend(figure, class_set, used[used != UNLABELLED])
+        axes.scatter(*pixels[order].T, s=size, c=colours[visible][order] / 255, linewidths=0, alpha=0.85)
     inch = 1 / figure.get_figheight()
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.35 * inch, bottom=0.45 * inch, hspace=0.36 / row)
-    figure.savefig(path, dpi=_DPI)
+    return figure
 
 
 def depth_figure(path: Path, view: View, points: np.ndarray) -> None:
