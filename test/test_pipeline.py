@@ -392,10 +392,10 @@ def test_a_prediction_is_beside_a_step_that_begins_and_ends_during_it(run, monke
     pipeline, reports = run(background=True, teacher=teacher())
     segment = pipeline._segmenter.segment
 
-    def slow(points, features):
+    def slow(points, features, images):
         pipeline.adapt(0, partial(frame, 0))
         until(lambda: reports)
-        return segment(points, features)
+        return segment(points, features, images)
 
     monkeypatch.setattr(pipeline._segmenter, "segment", slow)
     pipeline.segment(frame().points)

@@ -115,7 +115,7 @@ def injecting(student):
 
 @pytest.mark.parametrize("name", ["frozen", "ttt-kd-o", "ttt-kd"])
 def test_a_student_with_injection_predicts_with_the_images_that_a_run_shows(drive, injecting, name):
-    settings = {"injects": True, "config": {"learning_rate": 0.0, "bn_momentum": 0.0}}
+    settings = {"injects": True, "config": {"learning_rate": 1e-5, "bn_momentum": 0.0}}
     whole = run(drive, injecting, name, **settings)
     blind = run([replace(frame, views=()) for frame in drive], injecting, "frozen", injects=True)
     without, other = (run(drive, injecting, name, **settings, control=control) for control in CONTROLS[::-2])

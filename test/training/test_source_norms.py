@@ -32,7 +32,7 @@ def batch(seed):
     generator = torch.Generator().manual_seed(seed)
     xyz = torch.rand(300, 3, generator=generator) * 8
     return Batch(xyz, {}, [300], torch.zeros(1, 3), torch.zeros(300, dtype=torch.int64), torch.arange(100),
-                 torch.randn(100, 6, generator=generator).half())
+                 torch.arange(100), table=torch.randn(100, 6, generator=generator).half())
 
 
 @pytest.fixture(params=[dict(options=dict(levels=2)), dict(

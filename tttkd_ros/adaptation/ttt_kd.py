@@ -47,17 +47,14 @@ def configure(student: Student) -> list[nn.Parameter]:
     """Make a student trainable and return the parameters to train: those of the backbone, the norms' affine ones
     included. Both projectors and an injection are frozen, and BatchNorm uses its running statistics."""
     gradients_only(student.requires_grad_(False))
-    student.backbone.requires_grad_(True)
-    if student.backbone.injection is not None:
-        student.backbone.injection.requires_grad_(False)
-    return [parameter for parameter in student.backbone.parameters() if parameter.requires_grad]
+    parameters = [each for name, each in student.backbone.named_parameters() if not name.startswith("injection.")]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    return parameters
 
 
 class TTTKD:
-    """A private copy of a student, trained on the self-supervised task of algorithm 1. generator: of all draws.
-
-    A student with injection trains as if no camera saw a point: given the features, it had nothing to predict.
-    """
+    """A private copy of a student, trained on the self-supervised task of algorithm 1. generator: of all draws."""
 
     def __init__(self, student: Student, teacher: Teacher, generator: torch.Generator):
         self.student, self.teacher, self.generator = copy.deepcopy(student), teacher, generator
@@ -71,6 +68,7 @@ class TTTKD:
         seen = in_range[targets.index]
         index = (in_range.cumsum(0) - 1)[targets.index[seen]].to(device)  # from all points to those in range
         patch = targets.patch[seen.to(targets.patch.device)].to(device)
+        # With its image features as an input, a student would have nothing to predict.
         table = targets.table.to(device) - self.student.teacher_mean
         return Scene(points.without_images(), index, patch, table, targets.grid)
 
