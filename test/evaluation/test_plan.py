@@ -87,6 +87,15 @@ def test_ttt_kd_runs_with_each_control_as_well():
     ]  # fmt: skip
 
 
+def test_frozen_has_the_controls_and_numbers_of_images_of_a_student_with_injection_after_the_baseline():
+    common = RunConfig(injects=True)
+    runs = planned("frozen", common=common, images=(1,), controls=("no-image",))
+    assert [run.title for run in runs] == [
+        "frozen", "frozen, images 1", "frozen, no-image", "frozen, images 1, no-image",
+    ]  # fmt: skip
+    assert [run.is_baseline for run in runs] == [True, False, False, False]
+
+
 def test_images_and_statistics_can_be_separated_at_each_stride():
     options = {"controls": ("no-image",), "bn_momenta": (0.0, 0.005), "learning_rates": (1.0,)}
     assert titles("ttt-kd-o", **options) == [

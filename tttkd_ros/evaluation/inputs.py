@@ -14,7 +14,7 @@ from tttkd_ros.datasets.parts import BagPart, Part
 from tttkd_ros.digests import code_version, digest, flat
 from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.replay import RunConfig, check_fit
-from tttkd_ros.methods import IMAGE_HEAD, OWN_STUDENT, TTT_KD
+from tttkd_ros.methods import IMAGE_HEAD, METHODS, OWN_STUDENT
 from tttkd_ros.paths import shipped_path
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def evaluation_inputs(
     elif problems:
         log.warning("no method that needs the teacher can be run: %s", problems[0])
         found |= {"engine": None, "teacher": None}
-    if with_images.keys() - set(TTT_KD):
+    if any(METHODS[name].uses_image_head for name in with_images):
         found["image_head"] = digest(shipped_path(IMAGE_HEAD))
     return found
 

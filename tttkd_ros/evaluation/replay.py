@@ -175,7 +175,8 @@ def replay(
     """
     run = run or RunConfig()
     if teacher is None and (run.uses_images or student.config.injection):
-        user = f"method {run.method!r} learns from images" if run.uses_images else "the student takes image features"
+        learns = run.learns_from_images
+        user = f"method {run.method!r} learns from images" if learns else "the student takes image features"
         raise ValueError(f"{user} and needs a teacher, got none")
     shown = Shifted(drive, run.shift_z) if run.shift_z else drive
     if run.control == OTHER_IMAGE:
@@ -216,7 +217,7 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
     try:
         for frame in drive:
             start = perf_counter()
-            shown, images = _with_images(run.shown(frame), student, teacher, run.seed)
+            shown, images = injected_images(run.shown(frame), student, teacher, run.seed)
             prediction = pipeline.segment(frame.upright, frame.upright_features, images)
             seconds = perf_counter() - start
             pipeline.adapt(frame.stamp, partial(run.training_frame, shown))
@@ -232,7 +233,7 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
     for frame in drive:
         adapter.load_weights(shipped)
         start = perf_counter()
-        shown, images = _with_images(run.shown(frame), student, teacher, run.seed)
+        shown, images = injected_images(run.shown(frame), student, teacher, run.seed)
         seconds = perf_counter() - start
         reports.append(adapter.step(run.training_frame(shown), run.effective_config))
         start = perf_counter()
@@ -241,7 +242,7 @@ def _offline(drive: Drive, student, teacher, run: RunConfig, reports: list) -> I
         yield frame, prediction, seconds + perf_counter() - start
 
 
-def _with_images(shown: Frame, student, teacher, seed: int) -> tuple[Frame, ImageFeatures | None]:
+def injected_images(shown: Frame, student, teacher, seed: int) -> tuple[Frame, ImageFeatures | None]:
     """Return a frame with the teacher's features, and those of its points, if the student takes them."""
     if not student.config.injection:
         return shown, None

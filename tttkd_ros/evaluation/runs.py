@@ -72,7 +72,7 @@ def plan(
         }
         choices = {key: values for key, values in choices.items() if values}
         injected = common.injects and name == FROZEN
-        counts = images if (spec.uses_images or injected) and images else (None,)
+        counts = (None, *images) if injected else images if spec.uses_images and images else (None,)
         rates = baseline_learning_rates if spec.own_learning_rate and baseline_learning_rates else (None,)
         variants = product((None, *(controls if kd or injected else ())), counts, rates)
         for (control, count, rate), values in product(variants, product(*choices.values())):
@@ -95,7 +95,7 @@ def run_bag(
         name = escape(f"{bag}: {run.title}")
         task = bar.add_task(name, total=len(drive))
         result = store.read(bag, run.title)
-        if result is not None and _is_complete(result, labels):
+        if result is not None and _is_complete(run, result, labels):
             bar.update(task, completed=len(drive), description=f"{name} (from {escape(str(store.folder))})")
         else:
             try:
@@ -109,9 +109,9 @@ def run_bag(
     return BagResults(bag, len(drive), tuple(results), left_out, drive.cameras, drive.truth, drive.damage)
 
 
-def _is_complete(result: Result, labels: LabelFile) -> bool:
+def _is_complete(run: RunConfig, result: Result, labels: LabelFile) -> bool:
     """Whether the frozen student's labels are stored with its result, and other results are compared with them."""
-    if result.name == FROZEN and not result.settings.get("control"):
+    if run.is_baseline:
         return labels.holds(int(result.predicted.sum()))
     return result.agreement is not None or not labels.path.is_file()
 

@@ -13,7 +13,7 @@ from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.evaluation.drives import DescribedDrive
 from tttkd_ros.evaluation.gallery import best_adapted
 from tttkd_ros.evaluation.models import Models
-from tttkd_ros.evaluation.replay import RunConfig, replay
+from tttkd_ros.evaluation.replay import RunConfig, injected_images, replay
 from tttkd_ros.evaluation.result import WINDOW, frozen_run
 from tttkd_ros.evaluation.runs import BagResults
 from tttkd_ros.files import put_in_place
@@ -56,7 +56,7 @@ def write_recording(
         with Progress() as bar:
             for bag, run in shown:
                 task = bar.add_task(f"rerun: {bag.bag}: {run.title}", total=bag.sweeps)
-                log = _sweep_logger(stream, bag, run, Segmenter(models.student, run.rotations))
+                log = _sweep_logger(stream, bag, run, models)
 
                 def on_sweep(frame: Frame, prediction: Prediction, task=task, log=log) -> None:
                     log(frame, prediction)
@@ -79,14 +79,15 @@ def run_to_show(bag: BagResults, runs: Sequence[RunConfig]) -> RunConfig:
     return next(run for run in runs if run.method == FROZEN)
 
 
-def _sweep_logger(stream, bag: BagResults, run: RunConfig, frozen: Segmenter) -> Callable[[Frame, Prediction], None]:
-    """Function that logs the next sweep with the labels of `run`. frozen: the student without adaptation."""
+def _sweep_logger(stream, bag: BagResults, run: RunConfig, models: Models) -> Callable[[Frame, Prediction], None]:
+    """Function that logs the next sweep with the labels of `run`, and of the student without adaptation."""
     import rerun
 
     adapted = next(result for result in bag.results if result.title == run.title)
     results = {result.title: result for result in (frozen_run(bag.results), adapted) if result is not None}
     curves = {title: result.curve(WINDOW) for title, result in results.items()}
-    losses, sweeps = dict(adapted.losses), count()
+    losses, sweeps, frozen = dict(adapted.losses), count(), Segmenter(models.student, run.rotations)
+    teacher = models.teacher if run.uses_images else None
 
     def log(frame: Frame, prediction: Prediction) -> None:
         sweep = next(sweeps)
@@ -94,7 +95,8 @@ def _sweep_logger(stream, bag: BagResults, run: RunConfig, frozen: Segmenter) ->
         stream.set_time("stamp", timestamp=np.datetime64(frame.stamp, "ns"))
         labellings = {"truth": frame.labels, FROZEN: prediction.labels}
         if run.adapts:
-            unadapted = frozen.segment(frame.upright, frame.upright_features)
+            _, images = injected_images(frame, models.student, teacher, run.seed)
+            unadapted = frozen.segment(frame.upright, frame.upright_features, images)
             labellings |= {FROZEN: unadapted.labels, run.title: prediction.labels}
         finite = np.isfinite(frame.points).all(1)
         for name, labels in labellings.items():
