@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,7 @@ def draw_features(path: Path, frame: Frame, student: Student, teacher: Teacher) 
     """
     if not frame.views:
         return False
-    frame = Frame(frame.stamp, frame.points, frame.views[:1], frame.features, deskewed=frame.deskewed,
-                  level=frame.level)
-    targets = teacher_targets(frame, teacher, torch.Generator())
+    targets = teacher_targets(replace(frame, views=frame.views[:1]), teacher, torch.Generator())
     cloud = student.points(frame.upright, frame.upright_features)
     in_range = student.in_range(cloud.xyz)
     shown = targets.index[in_range[targets.index]]

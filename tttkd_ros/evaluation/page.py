@@ -49,7 +49,7 @@ def write_page(
     """Write report.html to `folder`; arguments as for `page`."""
     content = page(bags, drives, models.student.config.class_set, inputs=inputs,
                    provenance=model_provenance(models, inputs), others=others, name=folder.resolve().name,
-                   draw_features=feature_drawer(models))
+                   draw_features=feature_drawer(models) if any(bag.cameras for bag in bags) else None)
     write_whole(folder / NAME, content.encode())
 
 
