@@ -34,7 +34,6 @@ class Injection(nn.ModuleDict):
         levels = [name for name in places if name not in (STEM, HEAD)]
         chosen = {INPUT: [STEM], DECODER: levels, LAST: [FINEST], OUTPUT: [HEAD]}[kind]
         super().__init__({name: _projection(dim, places[name].width) for name in chosen})
-        self.dim = dim
         self._halvings = {name: places[name].halvings for name in chosen}
 
     @property

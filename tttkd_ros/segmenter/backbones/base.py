@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from tttkd_ros.segmenter.image_features import ImageFeatures, ImageGrid, image_grid
 from tttkd_ros.segmenter.injection import Injection, Place
-from tttkd_ros.segmenter.sparse import SparseConvolution
-from tttkd_ros.segmenter.voxels import Voxels
+from tttkd_ros.segmenter.sparse import SparseConvolution, SparseConvTensor
+from tttkd_ros.segmenter.voxels import Voxels, coarse_cells, voxelise
 
 MAX_SIZE = 2**16 - 1  # of an option, so that a model's parameters can be counted
 
@@ -91,6 +92,22 @@ class Backbone(nn.Module, ABC):
     def coarse_cells(self, prepared: Prepared) -> int:
         """Return how many cells of the coarsest level are occupied: over so few rows BatchNorm computes statistics."""
         return len(prepared)
+
+
+class VoxelBackbone(Backbone):
+    """A sparse U-Net: each level halves the grid of the one before, down to cells of `cell` voxels."""
+
+    def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
+                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Voxels:
+        voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
+        return replace(voxels, images=self.image_grid(images, voxels))
+
+    def inject_grid(self, place: str, grid: SparseConvTensor, voxels: Voxels) -> SparseConvTensor:
+        """Add image features to those of a place, see `inject`. voxels: from `prepare`."""
+        return grid.replace_feature(self.inject(place, grid.features, voxels.images, grid.indices))
+
+    def coarse_cells(self, prepared: Voxels) -> int:
+        return coarse_cells(prepared, self.cell.bit_length() - 1)
 
 
 def gradients_only(module: nn.Module) -> nn.Module:

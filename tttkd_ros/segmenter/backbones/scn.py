@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
-from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.backbones.base import VoxelBackbone, check_sizes
 from tttkd_ros.segmenter.injection import HEAD, STEM, Place
 from tttkd_ros.segmenter.neighbours import sparse_tensor
 from tttkd_ros.segmenter.sparse import CONVOLUTION, SparseConvTensor, SparseInverseConv3d, StridedConv3d, SubMConv3d
-from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
+from tttkd_ros.segmenter.voxels import GRID, Voxels
 
 Inject = Callable[[str, SparseConvTensor], SparseConvTensor]
 
@@ -34,7 +34,7 @@ class Options:
                              f"{GRID.bit_length()} and 64")
 
 
-class Network(Backbone):
+class Network(VoxelBackbone):
     """Pre-activation U-Net.
 
     Each level has 3x3x3 convolutions, a 2x2x2 convolution of stride 2 down, and its inverse up, concatenated with the
@@ -51,20 +51,10 @@ class Network(Backbone):
         levels = {f"level{level}": Place(level, 2 * width * (1 + level)) for level in range(options.levels - 1)}
         self.places = {STEM: Place(0, width), **levels, HEAD: Place(0, width)}
 
-    def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Voxels:
-        voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
-        return replace(voxels, images=self.image_grid(images, voxels))
-
     def forward(self, prepared: Voxels) -> Tensor:
-        def inject(place: str, grid: SparseConvTensor) -> SparseConvTensor:
-            return grid.replace_feature(self.inject(place, grid.features, prepared.images, grid.indices))
-
+        inject = partial(self.inject_grid, voxels=prepared)
         grid = inject(STEM, self.stem(sparse_tensor(prepared, self.levels)))
         return self.inject(HEAD, self.activation(self.body(grid, inject).features), prepared.images)
-
-    def coarse_cells(self, prepared: Voxels) -> int:
-        return coarse_cells(prepared, self.levels - 1)
 
 
 class _Level(nn.Module):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tttkd_ros.segmenter.backbones.base import Backbone, check_sizes
-from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.backbones.base import VoxelBackbone, check_sizes
 from tttkd_ros.segmenter.injection import HEAD, STEM, Place
 from tttkd_ros.segmenter.neighbours import sparse_tensor
 from tttkd_ros.segmenter.sparse import (
@@ -20,7 +20,7 @@ from tttkd_ros.segmenter.sparse import (
     StridedConv3d,
     SubMConv3d,
 )
-from tttkd_ros.segmenter.voxels import GRID, Voxels, coarse_cells, voxelise
+from tttkd_ros.segmenter.voxels import GRID, Voxels
 
 KERNEL = 5  # edge of the first one, voxels
 
@@ -46,7 +46,7 @@ class Options:
                              f"even number up to {2 * (GRID.bit_length() - 1)}, and at most 64 layers in a stage")
 
 
-class Network(Backbone):
+class Network(VoxelBackbone):
     """Residual U-Net.
 
     Each stage of the encoder has a 2x2x2 convolution of stride 2 and BasicBlocks. Each stage of the decoder has the
@@ -73,15 +73,8 @@ class Network(Backbone):
         levels = {f"level{stage}": Place(stage, decoder[stage] + encoder[stage]) for stage in range(self.stages)}
         self.places = {STEM: Place(0, base), **levels, HEAD: Place(0, self.channels)}
 
-    def prepare(self, clouds: Sequence[Tensor], inputs: Sequence[Tensor] | None = None,
-                offsets: Sequence[Tensor] | None = None, images: ImageFeatures | None = None) -> Voxels:
-        voxels = voxelise(clouds, self.voxel_size, self.cell, offsets, inputs)
-        return replace(voxels, images=self.image_grid(images, voxels))
-
     def forward(self, prepared: Voxels) -> Tensor:
-        def inject(place: str, grid: SparseConvTensor) -> SparseConvTensor:
-            return grid.replace_feature(self.inject(place, grid.features, prepared.images, grid.indices))
-
+        inject = partial(self.inject_grid, voxels=prepared)
         grid = inject(STEM, self.conv_input(sparse_tensor(prepared, self.stages + 1, KERNEL)))
         skips = []
         for down, blocks in zip(self.down, self.enc, strict=True):
@@ -92,9 +85,6 @@ class Network(Backbone):
             grid = grid.replace_feature(torch.cat([grid.features, skips.pop()], 1))
             grid = blocks(inject(f"level{len(skips)}", grid))
         return inject(HEAD, grid).features
-
-    def coarse_cells(self, prepared: Voxels) -> int:
-        return coarse_cells(prepared, self.stages)
 
 
 class _Convolution(nn.Sequential):
