@@ -71,6 +71,10 @@ def test_the_teacher_runs_once_for_injection_and_adaptation(injecting, teacher, 
     torch.testing.assert_close(images.table[images.patch[found.index]], found.features)
 
 
+def test_the_teacher_runs_once_for_the_statistics_and_the_steps(injecting, teacher, make_frame):
+    assert OnlineTTTKD(injecting, teacher).step(make_frame(), CONFIG).accepted and teacher.calls == 1
+
+
 def test_a_frame_without_views_has_no_image_features(injecting, teacher, make_frame):
     frame = with_features(make_frame(views=()), teacher)
     assert (image_features(frame, teacher).patch == -1).all() and frame.views == ()

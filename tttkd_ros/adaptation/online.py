@@ -17,7 +17,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.crop import crop
 from tttkd_ros.adaptation.guard import MAX_POINTS, Guard, measure
 from tttkd_ros.adaptation.scene_limit import SceneLimit
-from tttkd_ros.adaptation.targets import Teacher, image_features
+from tttkd_ros.adaptation.targets import Teacher, image_features, with_features
 from tttkd_ros.adaptation.ttt_kd import TTTKD, Scene
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
@@ -113,6 +113,8 @@ class OnlineTTTKD:
 
     def _step(self, frame: Frame, config: TTTConfig) -> StepReport:
         start = time.perf_counter()
+        if self._student.config.injection:
+            frame = with_features(frame, self._algorithm.teacher)
         original, draws = self._snapshot(), (self._generator.get_state(), self._turn)
         try:
             cloud = self._student.points(frame.upright, frame.upright_features, self._images(frame, config))

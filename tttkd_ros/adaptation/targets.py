@@ -85,7 +85,7 @@ def teacher_targets(
 
 def with_features(frame: Frame, teacher: Teacher) -> Frame:
     """Return a frame whose views have the teacher's features, so that it runs once for all that need them."""
-    if not frame.views:
+    if all(view.features is not None for view in frame.views):
         return frame
     features = _features(frame.views, teacher).cpu().numpy()
     views = (replace(view, features=each) for view, each in zip(frame.views, features, strict=True))
