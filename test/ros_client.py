@@ -5,7 +5,8 @@ from __future__ import annotations
 import array
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import rclpy
@@ -120,6 +121,17 @@ class Talker:
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def connected_talker(name: str = "segmenter") -> Iterator[Talker]:
+    """A client that the node of this name hears, and that is closed at the end."""
+    talker = Talker(name)
+    try:
+        talker.until(talker.connected)
+        yield talker
+    finally:
+        talker.close()
 
 
 def values(status) -> dict[str, str]:

@@ -36,10 +36,8 @@ def node(start_node, models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def talker(node, ros):
-    talker = ros.Talker("bounded")
-    talker.until(talker.connected)
-    yield talker
-    talker.close()
+    with ros.connected_talker("bounded") as talker:
+        yield talker
 
 
 @pytest.mark.parametrize("points", [4096, 10_000, 100_000])

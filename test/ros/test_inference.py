@@ -14,6 +14,7 @@ from rclpy.serialization import serialize_message  # noqa: E402
 from tttkd_ros.adaptation.governor import WINDOW, Governor, Throttle  # noqa: E402
 from tttkd_ros.classes import OUTDOOR  # noqa: E402
 from tttkd_ros.messages.livox import decode_livox  # noqa: E402
+from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
 from tttkd_ros.monitoring.statistics import Statistics  # noqa: E402
 from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402
 from tttkd_ros.pipeline import FASTER  # noqa: E402
@@ -132,6 +133,30 @@ def test_a_cloud_without_a_feature_that_the_student_takes_is_refused_by_name(sta
     wait_for(lambda: outcome["warnings"])
     assert "the student takes rgb of every point, but the cloud has only the features" in outcome["warnings"][0]
     assert not outcome["published"]
+
+
+def test_a_teacher_that_fails_costs_no_cloud(pipeline, outcome, ros):
+    def broken(build_frame, arrived, period_s):
+        raise RuntimeError("the engine is broken")
+
+    class Cameras:
+        def add_sweep(self, stamp):
+            return None
+
+        def frame(self, *arguments, **options):
+            raise AssertionError("not asked for")
+
+    pipeline.go.set()
+    inference = Inference(
+        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
+        outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
+        queue_size=2, governor=Governor(60.0), injector=broken,
+    )
+    inference.submit(serialize_message(ros.cloud(1)))
+    wait_for(lambda: outcome["after"])
+    inference.close()
+    assert not decode_field(outcome["published"][0], "seen").any()
+    assert "the engine is broken" in outcome["errors"][0]
 
 
 def test_a_failure_is_reported_and_the_next_sweep_is_labelled(inference, pipeline, outcome, ros):

@@ -35,10 +35,8 @@ def node(start_node, models):
 
 @pytest.fixture(scope="module")
 def shared_talker(node, ros):
-    talker = ros.Talker()
-    talker.until(talker.connected)
-    yield talker
-    talker.close()
+    with ros.connected_talker() as talker:
+        yield talker
 
 
 @pytest.fixture

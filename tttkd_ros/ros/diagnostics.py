@@ -13,7 +13,7 @@ from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.topic_health import TopicHealth
 from tttkd_ros.pipeline import GUARD_PAUSE, STARVING, AdaptationStatus
 from tttkd_ros.ros import outputs
-from tttkd_ros.ros.injection import Injected
+from tttkd_ros.ros.image_injector import Injected
 
 LOST = ("sweeps dropped", "sweeps undecodable", "sweeps failed")
 # Each sweep in ends as one of out or lost; those let pass came while the node was inactive.

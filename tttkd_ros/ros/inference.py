@@ -24,8 +24,9 @@ from tttkd_ros.messages.stamps import nanoseconds
 from tttkd_ros.monitoring.statistics import Statistics
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.pipeline import FASTER, Pipeline
-from tttkd_ros.ros.injection import Injection
+from tttkd_ros.ros.image_injector import ImageInjector
 from tttkd_ros.ros.outputs import labelled_cloud
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.threads import join
 
 MIN_LOST = 3  # sweeps in a row without labels, from which they are not taken for chance
@@ -82,7 +83,7 @@ class Inference:
         time_unit: see `point_times`.
         level: gives the rotation (3, 3) that levels a LiDAR frame at a stamp, or None.
         features: names of those that the student takes of every point.
-        injection: gives the image features that the student takes; None for a student without.
+        injector: gives the image features that the student takes; None for a student without.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Inference:
         time_unit: str = "auto",
         level: Callable[[str, int], np.ndarray | None] = lambda frame, stamp: None,
         features: Iterable[str] = (),
-        injection: Injection | None = None,
+        injector: ImageInjector | None = None,
     ):
         self._pipeline = pipeline
         self._palette = palette
@@ -117,7 +118,7 @@ class Inference:
         self._time_unit = time_unit
         self._level = level
         self._features = tuple(features)
-        self._injection = injection
+        self._injector = injector
         self._lost, self._reason = 0, ""  # sweeps in a row without labels, and why the last one has none
         self.version = 0  # of the weights that labelled the last sweep
         self.problem = ""  # why almost no point of that sweep was in range
@@ -214,10 +215,10 @@ class Inference:
         point_stamps = partial(point_times, sweep.msg, unit=self._time_unit)  # read only if a frame needs them
         frame = images = seen = None
         stages = ["decode", "segment", "encode", "publish"]
-        if self._injection is not None and self._cameras:
+        if self._injector is not None and self._cameras:
             build = self._frame_builder(sweep.scan, cloud.points, frame_id, point_stamps, level, features)
-            frame, images = self._injection(lambda wait_s: build(wait_s=wait_s), sweep.arrived, self._governor.period_s)
-            seen = images.patch.numpy() >= 0
+            frame, images = self._inject(build, sweep)
+            seen = np.zeros(len(cloud.points), bool) if images is None else images.patch.numpy() >= 0
             stages.insert(1, "images")
             times.append(time.monotonic())
         prediction = self._pipeline.segment(upright(cloud.points, level), upright_features(features, level), images)
@@ -234,6 +235,14 @@ class Inference:
             sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency,
             frame if frame and not frame.missing else None,
         )
+
+    def _inject(self, build: Callable[..., Frame], sweep: Sweep) -> tuple[Frame | None, ImageFeatures | None]:
+        """Return the frame and the image features of a sweep; None if the teacher fails, which costs no cloud."""
+        try:
+            return self._injector(lambda wait_s: build(wait_s=wait_s), sweep.arrived, self._governor.period_s)
+        except Exception as error:
+            self._failures.failed(f"image features of the sweep at {sweep.stamp}", error)
+            return None, None
 
     def _frame_builder(self, scan: ScanStamp, points: np.ndarray, frame_id: str,
                        times: Callable[[], np.ndarray | None], level: np.ndarray | None,
@@ -264,12 +273,10 @@ class Inference:
 
     def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
         build_frame = None
-        if labelled.frame is not None:
-            build_frame = partial(_same, labelled.frame)
-        elif self._cameras:
+        if self._cameras:
             build_frame = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
                                               labelled.level, labelled.features)
-        self._pipeline.adapt(sweep.stamp, build_frame)
+        self._pipeline.adapt(sweep.stamp, build_frame if labelled.frame is None else lambda: labelled.frame)
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))
@@ -282,7 +289,3 @@ class Inference:
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
         self._warnings.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
-
-
-def _same(frame: Frame) -> Frame:
-    return frame

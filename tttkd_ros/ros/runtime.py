@@ -32,8 +32,8 @@ from tttkd_ros.pipeline import Pipeline
 from tttkd_ros.ros import outputs
 from tttkd_ros.ros.camera_setup import choose_extrinsics, resolve_camera_topics, with_cameras
 from tttkd_ros.ros.diagnostics import Snapshot
+from tttkd_ros.ros.image_injector import ImageInjector
 from tttkd_ros.ros.inference import Inference
-from tttkd_ros.ros.injection import Injection
 from tttkd_ros.ros.overlay import Overlays
 from tttkd_ros.ros.published_types import PublishedTypes
 from tttkd_ros.ros.qos import LATCHED, output_qos, publisher_events
@@ -102,7 +102,7 @@ class Runtime:
 
         self.pipeline, origin = self._pipeline(settings, config)
         self._close.append(self.pipeline.close)
-        self._injection = self._make_injection(settings, origin.config)
+        self._injector = self._make_injector(settings, origin.config)
         classes = origin.config.class_set
         self._publisher(String, "~/label_info", LATCHED).publish(String(data=classes.label_info))
         self.state = AdaptedState(node, self.pipeline, origin, settings)
@@ -115,7 +115,7 @@ class Runtime:
             self.pipeline, classes.palette, self.cameras if settings.cameras else None, labelled.publish,
             self._overlays.submit, self._statistics, warnings, failures, queue_size=settings.queue,
             max_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
-            level=mounting.level, features=origin.config.inputs, injection=self._injection,
+            level=mounting.level, features=origin.config.inputs, injector=self._injector,
         )
         self._close.append(self._inference.close)
 
@@ -151,7 +151,7 @@ class Runtime:
         return Snapshot(
             "active" if self.active else "inactive", self.pipeline.status, self._inference.version,
             self.cameras.received, self._inference.problem, self._inference.trouble, self._inference.slow,
-            tuple(topic.health for topic in self._inputs), self._injection and self._injection.last,
+            tuple(topic.health for topic in self._inputs), self._injector and self._injector.last,
         )
 
     def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
@@ -169,7 +169,7 @@ class Runtime:
         pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
         return pipeline, Origin.of(student)
 
-    def _make_injection(self, settings: Settings, student: StudentConfig) -> Injection | None:
+    def _make_injector(self, settings: Settings, student: StudentConfig) -> ImageInjector | None:
         """Load the teacher of a student that takes image features. Without cameras or teacher it predicts without."""
         if not student.injection:
             return None
@@ -182,7 +182,7 @@ class Runtime:
         loaded = load_teacher(teacher, input_size=student.teacher_input, engine=settings.engine,
                               device=resolve_device(settings.device), threads=settings.threads, background=True)
         self._node.get_logger().info(f"injects the features of {loaded.name} ({loaded.engine.name})")
-        return Injection(loaded, len(settings.cameras), settings.injection_wait, settings.seed)
+        return ImageInjector(loaded, len(settings.cameras), settings.injection_wait, settings.seed)
 
     def _adapter(
         self, settings: Settings, student: Student, device: str, cancel: Cancellation

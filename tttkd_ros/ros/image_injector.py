@@ -31,7 +31,7 @@ class Injected:
     missing: str = ""
 
 
-class Injection:
+class ImageInjector:
     """Waits a bounded time for the images of a sweep, and lets the teacher run on those that have come.
 
     The thread that predicts uses it.
@@ -55,7 +55,17 @@ class Injection:
             build_frame: makes the frame; takes the seconds that it may wait for images.
             arrived: when the sweep did, seconds of `time.monotonic()`.
             period_s: of the sweeps; infinite if unknown.
+
+        Raises whatever the teacher does.
         """
+        try:
+            return self._features(build_frame, arrived, period_s)
+        except Exception as error:
+            self.last = Injected(cameras=self.last.cameras, missing=f"{type(error).__name__}: {error}")
+            raise
+
+    def _features(self, build_frame: Callable[[float], Frame], arrived: float,
+                  period_s: float) -> tuple[Frame, ImageFeatures]:
         wait = self._wait_s or min(WAIT_SHARE * period_s, MAX_WAIT_S)
         start = time.monotonic()
         frame = build_frame(max(arrived + wait - start, 0.0))

@@ -18,7 +18,7 @@ from tttkd_ros.frame import Frame, View  # noqa: E402
 from tttkd_ros.geometry.camera import CameraModel  # noqa: E402
 from tttkd_ros.messages.image import decode_image  # noqa: E402
 from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
-from tttkd_ros.ros.injection import MAX_WAIT_S, Injection  # noqa: E402
+from tttkd_ros.ros.image_injector import MAX_WAIT_S, ImageInjector  # noqa: E402
 from tttkd_ros.segmenter.checkpoint import load_student, save_student  # noqa: E402
 from tttkd_ros.segmenter.segmenter import Segmenter  # noqa: E402
 from tttkd_ros.segmenter.student import Student  # noqa: E402
@@ -59,12 +59,10 @@ def node(start_node, models, injecting):
 
 @pytest.fixture(scope="module")
 def talker(node, ros):
-    talker = ros.Talker()
-    talker.until(talker.connected)
-    talker.infos.publish(ros.info())
-    talker.answer(ros.cloud(next(STAMPS)))
-    yield talker
-    talker.close()
+    with ros.connected_talker() as talker:
+        talker.infos.publish(ros.info())
+        talker.answer(ros.cloud(next(STAMPS)))
+        yield talker
 
 
 def expected(injecting, models, ros, stamp, images=()):
@@ -137,8 +135,8 @@ class Teacher:
 def test_the_wait_counts_from_the_arrival(wait_s, period_s, ago, allowed):
     given = []
     frame = Frame(1, np.zeros((4, 3), np.float32), missing={"camera_front": "it sent nothing"})
-    injection = Injection(Teacher(), 1, wait_s, 0)
-    found, images = injection(lambda wait: given.append(wait) or frame, time.monotonic() - ago, period_s)
+    injector = ImageInjector(Teacher(), 1, wait_s, 0)
+    found, images = injector(lambda wait: given.append(wait) or frame, time.monotonic() - ago, period_s)
     assert given[0] == pytest.approx(allowed, abs=0.02) and found is frame
     assert images.patch.tolist() == [-1] * 4
-    assert injection.last.images == 0 and injection.last.missing == "camera_front: it sent nothing"
+    assert injector.last.images == 0 and injector.last.missing == "camera_front: it sent nothing"
