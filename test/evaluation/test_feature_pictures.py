@@ -1,4 +1,4 @@
-"""Features as colours: the same direction has the same colour, and only visible points in range count."""
+"""Pictures of features: only visible points in range count."""
 
 from dataclasses import replace
 
@@ -6,22 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tttkd_ros.evaluation.feature_pictures import draw_features, feature_colours, feature_drawer
+from tttkd_ros.evaluation.feature_pictures import draw_features, feature_drawer
 from tttkd_ros.evaluation.models import Models
-
-
-def test_the_same_direction_has_the_same_colour_whatever_its_length():
-    features = np.random.default_rng(0).normal(size=(200, 8))
-    first, second = feature_colours({"teacher": features, "student": features[::-1] * 7})
-    np.testing.assert_allclose(first.astype(int), second[::-1].astype(int), atol=1)
-    assert first.dtype == np.uint8 and first.std(0).min() > 20
-
-
-def test_unlike_features_have_unlike_colours():
-    groups = np.repeat(np.eye(3), 50, 0) + np.random.default_rng(0).normal(0, 0.01, (150, 3))
-    (colours,) = feature_colours({"teacher": groups})
-    means = colours.reshape(3, 50, 3).mean(1)
-    assert min(np.abs(means[a] - means[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))) > 100
 
 
 def test_a_sweep_is_drawn_with_both(tiny, tmp_path):

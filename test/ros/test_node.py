@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 import json
 import time
@@ -347,6 +348,26 @@ def test_the_overlay_is_drawn_while_it_has_a_subscriber(talker, ros):
     assert overlay.header.frame_id == "camera_front_optical"
     pixels = np.asarray(overlay.data).reshape(-1, 3)
     assert (pixels[:, None] == np.array(OUTDOOR.colours)).all(-1).any(1).sum() > 100
+
+
+def test_the_overlay_of_features_has_the_colours_of_the_students_features(talker, ros):
+    topic = "/segmenter/overlay/camera_front/features"
+    subscription = talker.listen(Image, topic)
+    talker.until(lambda: subscription.get_publisher_count() > 0)
+
+    def black(stamp):
+        image = ros.image(stamp)
+        image.data = array.array("B", bytes(len(image.data)))
+        return image
+
+    def shown():
+        step(talker, ros, black)
+        return talker.heard[topic]
+
+    talker.until(shown)
+    talker.node.destroy_subscription(subscription)
+    pixels = np.asarray(talker.heard[topic][0].data).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 50  # labels have ten colours
 
 
 def test_a_managed_node_answers_only_while_it_is_active_and_ends_cleanly(start_node, models, ros):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tttkd_ros.adaptation.targets import Teacher, teacher_targets
@@ -14,10 +13,9 @@ from tttkd_ros.evaluation.models import Models
 from tttkd_ros.evaluation.plots import coloured_figure
 from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.student import Student
+from tttkd_ros.teacher.feature_colours import MIN_FEATURES, FeatureColours
 
 TEACHER, STUDENT = "features of the teacher", "as the student predicts them from the cloud, without adaptation"
-PERCENTILES = 2, 98  # of a component, that become its darkest and brightest colour
-MIN_POINTS = 4  # fewer have no three components
 
 DrawFeatures = Callable[[Path, Frame], bool]  # draws a frame to a file, and says whether there was anything to draw
 
@@ -47,25 +45,14 @@ def draw_features(path: Path, frame: Frame, student: Student, teacher: Teacher) 
     cloud = student.points(frame.upright, frame.upright_features)
     in_range = student.in_range(cloud.xyz)
     shown = targets.index[in_range[targets.index]]
-    if len(shown) < MIN_POINTS:
+    if len(shown) < MIN_FEATURES:
         return False
     features = student(cloud[in_range].to(student.teacher_mean.device))
     predicted = student.predict_teacher_features(features[(in_range.cumsum(0) - 1)[shown].to(features.device)])
     target = targets.features[in_range[targets.index].to(targets.table.device)].to(predicted) - student.teacher_mean
-    panels = {TEACHER: target.cpu().numpy(), STUDENT: predicted.cpu().numpy()}
+    target, predicted = target.cpu().numpy(), predicted.cpu().numpy()
+    colours = FeatureColours(target)  # a colour stands for the same direction in both pictures
     points = frame.projectable[shown.numpy()]
-    coloured_figure(path, frame.views[0], points, dict(zip(panels, feature_colours(panels), strict=True)))
+    coloured_figure(path, frame.views[0], points, {TEACHER: colours(target), STUDENT: colours(predicted)})
     return True
 
-
-def feature_colours(panels: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the colours (M, 3) uint8 of each panel's features (M, dim): the three main components of the first panel's
-    directions. A colour stands for the same direction in all panels. The length of a feature does not count, because
-    the loss is a cosine."""
-    directions = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in panels.values()]
-    mean = directions[0].mean(0)
-    _, _, axes = np.linalg.svd(directions[0] - mean, full_matrices=False)
-    components = [(each - mean) @ axes[:3].T for each in directions]
-    low, high = np.percentile(components[0], PERCENTILES, axis=0)
-    for each in components:
-        yield (255 * np.clip((each - low) / np.maximum(high - low, 1e-12), 0, 1)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Labelled points drawn on an image."""
+"""Points drawn on an image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from tttkd_ros.frame import View
 from tttkd_ros.geometry.projection import project
 
 
-def draw_points(view: View, points: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def draw_points(view: View, points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Draw every visible point as a square, near ones over far ones.
 
     Args:
         view: gives the image.
         points: (N, 3) float32, metres, LiDAR frame.
-        labels: (N,) uint8.
-        palette: (256, 3) uint8.
+        colours: (N, 3) uint8.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -27,7 +26,7 @@ def draw_points(view: View, points: np.ndarray, labels: np.ndarray, palette: np.
     visible = projection.visible.numpy()
     columns, rows = projection.pixels.numpy()[visible].astype(np.int64).T
     order = np.argsort(-projection.depth.numpy()[visible], kind="stable")  # the last write to a pixel stays
-    columns, rows, colours = columns[order], rows[order], palette[labels[visible][order]]
+    columns, rows, colours = columns[order], rows[order], colours[visible][order]
     size = max(1, width // 640)
     for down in range(-size, size + 1):
         for right in range(-size, size + 1):

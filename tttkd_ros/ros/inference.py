@@ -27,6 +27,7 @@ from tttkd_ros.pipeline import FASTER, Pipeline
 from tttkd_ros.ros.image_injector import ImageInjector
 from tttkd_ros.ros.outputs import labelled_cloud
 from tttkd_ros.segmenter.image_features import ImageFeatures
+from tttkd_ros.segmenter.segmenter import RowFeatures
 from tttkd_ros.threads import join
 
 MIN_LOST = 3  # sweeps in a row without labels, from which they are not taken for chance
@@ -56,6 +57,7 @@ class LabelledSweep:
     level: np.ndarray | None  # see `Frame`
     latency_s: float  # from its arrival to the published labels
     frame: Frame | None = None  # with the teacher's features, if it has run on all images for the labels
+    row_features: RowFeatures | None = None  # those of `Prediction`
 
 
 class UnreadableCloud(ValueError):
@@ -233,7 +235,7 @@ class Inference:
         self._statistics.add_times(seconds | {"latency": latency})
         return LabelledSweep(
             sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency,
-            frame if frame and not frame.missing else None,
+            frame if frame and not frame.missing else None, prediction.features,
         )
 
     def _inject(self, build: Callable[..., Frame], sweep: Sweep) -> tuple[Frame | None, ImageFeatures | None]:

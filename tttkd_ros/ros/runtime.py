@@ -100,22 +100,25 @@ class Runtime:
         labelled = self._publisher(PointCloud2, "~/points_labeled", output_qos(settings.depth))
         overlays = {name: self._publisher(Image, f"~/overlay/{name}", output_qos(1)) for name in settings.cameras}
 
-        self.pipeline, origin = self._pipeline(settings, config)
+        self.pipeline, student = self._pipeline(settings, config)
         self._close.append(self.pipeline.close)
-        self._injector = self._make_injector(settings, origin.config)
-        classes = origin.config.class_set
+        self._injector = self._make_injector(settings, student.config)
+        classes = student.config.class_set
+        of_features = {name: self._publisher(Image, f"~/overlay/{name}/features", output_qos(1)) for name in overlays
+                       if student.config.teacher_dim}
         self._publisher(String, "~/label_info", LATCHED).publish(String(data=classes.label_info))
-        self.state = AdaptedState(node, self.pipeline, origin, settings)
+        self.state = AdaptedState(node, self.pipeline, Origin.of(student), settings)
         self._close.append(self.state.close)
         if settings.load_at_start:
             self.state.restore()
-        self._overlays = Overlays(self.cameras, classes.palette, overlays, failures)
+        self._overlays = Overlays(self.cameras, classes.palette, overlays, of_features,
+                                  student.predict_teacher_features, failures)
         self._close.append(self._overlays.close)
         self._inference = Inference(
             self.pipeline, classes.palette, self.cameras if settings.cameras else None, labelled.publish,
             self._overlays.submit, self._statistics, warnings, failures, queue_size=settings.queue,
             max_bytes=settings.cloud_bytes, governor=Governor(settings.deadline), time_unit=settings.time_unit,
-            level=mounting.level, features=origin.config.inputs, injector=self._injector,
+            level=mounting.level, features=student.config.inputs, injector=self._injector,
         )
         self._close.append(self._inference.close)
 
@@ -154,7 +157,7 @@ class Runtime:
             tuple(topic.health for topic in self._inputs), self._injector and self._injector.last,
         )
 
-    def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Origin]:
+    def _pipeline(self, settings: Settings, config: TTTConfig) -> tuple[Pipeline, Student]:
         device = resolve_device(settings.device)
         # Inference and training share the cores. With more threads each, they would only wait for each other.
         torch.set_num_threads(settings.threads)
@@ -167,7 +170,7 @@ class Runtime:
         mode = f"adapts in {place}" if build else "segments without adapting"
         self._node.get_logger().info(f"student {model} on {device}; {mode}")
         pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
-        return pipeline, Origin.of(student)
+        return pipeline, student
 
     def _make_injector(self, settings: Settings, student: StudentConfig) -> ImageInjector | None:
         """Load the teacher of a student that takes image features. Without cameras or teacher it predicts without."""

@@ -27,6 +27,18 @@ WARNING_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, eq=False)
+class RowFeatures:
+    """The backbone's features of the points in range, one row for all points of a voxel.
+
+    rows: (R, channels). row: (n,) int64, the row of each point in range. in_range: (N,) bool, on the CPU.
+    """
+
+    rows: torch.Tensor
+    row: torch.Tensor
+    in_range: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The labels of one sweep, in the order of its points."""
 
@@ -34,6 +46,7 @@ class Prediction:
     confidence: np.ndarray  # (N,) float32, softmax probability of the label; 0 for unlabelled points
     version: int  # of the weights that made the prediction
     problem: str = ""  # why almost no point is in range; empty if that is not so
+    features: RowFeatures | None = None  # None if no point is in range, or the logits are a mean over rotations
 
 
 class Segmenter:
@@ -65,10 +78,12 @@ class Segmenter:
         confidence = np.zeros(len(points), np.float32)
         cloud = self._student.points(points, features, images)
         in_range = self._student.in_range(cloud.xyz, self._rotations)
+        kept = None
         if in_range.any():
             cloud = cloud if in_range.all() else cloud[in_range]
             with self._stream():
-                logits, row = self._mean_logits(cloud.to(self._student.teacher_mean.device))
+                logits, row, rows = self._mean_logits(cloud.to(self._student.teacher_mean.device))
+                kept = None if rows is None else RowFeatures(rows, row, in_range)
                 best = logits.max(1)
                 # The softmax of the best class alone. torch's softmax over such short rows takes five times as long.
                 probability = (logits - best.values[:, None]).exp_().sum(1).reciprocal_()
@@ -80,7 +95,7 @@ class Segmenter:
         problem = explain_range(points, self._student.max_range)
         if problem:
             self._warn(f"almost no point is labelled: {problem}")
-        return Prediction(labels, confidence, self._version, problem)
+        return Prediction(labels, confidence, self._version, problem, kept)
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
@@ -89,22 +104,23 @@ class Segmenter:
             overwrite(self._student.backbone, weights)
         self._version = weights.version
 
-    def _mean_logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (R, classes) logits and (N,) int64, the row of each point: the backbone's, or its own if there are
-        rotations, because each rotation has other rows."""
-        logits, row = self._logits(points)
+    def _mean_logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return (R, classes) logits, (N,) int64, the row of each point, and (R, channels) features. With rotations,
+        each point is a row and there are no features, because each rotation has other rows."""
+        logits, row, features = self._logits(points)
         if self._rotations:
-            logits, row = logits[row], torch.arange(len(row), device=row.device)
+            logits, row, features = logits[row], torch.arange(len(row), device=row.device), None
             for matrix in self._rotations:
-                rotated, other = self._logits(points.transformed(matrix))
+                rotated, other, _ = self._logits(points.transformed(matrix))
                 logits += rotated[other]
             logits /= 1 + len(self._rotations)
-        return logits, row
+        return logits, row, features
 
-    def _logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (R, classes) logits of the backbone's rows, and (N,) int64, the row of each point."""
+    def _logits(self, points: Points) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (R, classes) logits of the backbone's rows, (N,) int64, the row of each point, and the rows."""
         prepared = self._student.prepare(points)
-        return self._student.logits(self._student.row_features(prepared)), prepared.row
+        features = self._student.row_features(prepared)
+        return self._student.logits(features), prepared.row, features
 
     def _warn(self, text: str) -> None:
         """Log a warning, but repeat one of the same kind only after `WARNING_INTERVAL_S`."""
