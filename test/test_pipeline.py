@@ -456,3 +456,27 @@ def test_the_status_says_that_the_guard_paused(run):
     pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0, patience=2))
     attempted(pipeline, reports, map(frame, range(3)))
     assert pipeline.status.text.startswith(f"{GUARD_PAUSE}: the image of front is frozen")
+
+
+def test_images_are_distrusted_from_their_rejection_until_nobody_checks_them(run):
+    pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0))
+    assert not pipeline.distrusts_images
+    attempted(pipeline, reports, [frame(0)])
+    assert pipeline.distrusts_images
+    for change in ({"enabled": False}, {"guard": False}):
+        pipeline.config, before = replace(pipeline.config, **change), pipeline.config
+        assert not pipeline.distrusts_images
+        pipeline.config = before
+    pipeline.pause()
+    assert not pipeline.distrusts_images
+    pipeline.resume()
+    assert pipeline.distrusts_images
+    pipeline.reset()
+    assert not pipeline.distrusts_images
+
+
+def test_a_step_that_fails_says_nothing_new_of_the_images(run):
+    pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0))
+    attempted(pipeline, reports, [frame(0)])
+    pipeline.adapt(1, lambda: 1 / 0)
+    assert "division" in reports[-1].reason and pipeline.distrusts_images

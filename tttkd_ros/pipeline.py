@@ -115,6 +115,17 @@ class Pipeline:
         """The newest weights; the same object until there are newer ones."""
         return self._worker.published if self._worker else self._fixed
 
+    @property
+    def distrusts_images(self) -> bool:
+        """Whether the guard rejected the last images that it checked. A student with injection should do without then.
+
+        While there is no step, nobody checks the images, and they are not distrusted.
+        """
+        if self._worker is None or not self.config.enabled or not self.config.guard:
+            return False
+        status = self._worker.status
+        return status.last is not None and status.last.distrusted and not status.paused
+
     def load_weights(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and continue adapting from them.
 

@@ -11,7 +11,7 @@ from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.adaptation.targets import image_features, teacher_targets, with_features
 from tttkd_ros.segmenter.student import Student
 
-CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=2, rotations=1, bn_momentum=0.05, guard=False)
+CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=2, rotations=1, seconds=0.0, bn_momentum=0.05, guard=False)
 
 
 @pytest.fixture
@@ -78,3 +78,18 @@ def test_the_teacher_runs_once_for_the_statistics_and_the_steps(injecting, teach
 def test_a_frame_without_views_has_no_image_features(injecting, teacher, make_frame):
     frame = with_features(make_frame(views=()), teacher)
     assert (image_features(frame, teacher).patch == -1).all() and frame.views == ()
+
+
+def test_statistics_follow_the_cloud_without_images_that_the_guard_distrusts(injecting, teacher, make_frame):
+    def after(frames, min_alignment):
+        adapter = OnlineTTTKD(injecting, teacher)
+        config = dataclasses.replace(CONFIG, guard=True, min_alignment=min_alignment, learning_rate=1e-5)
+        for frame in frames:
+            adapter.step(frame, config)
+        return torch.cat([value for name, value in adapter._student.state_dict().items()
+                          if name.endswith("running_mean")])
+
+    first, second = make_frame(stamp=0), make_frame(stamp=1, seed=1)
+    blind = dataclasses.replace(second, views=())
+    torch.testing.assert_close(after([first, second], 2.0), after([first, blind], 2.0))
+    assert not torch.allclose(after([first, second], -2.0), after([first, blind], -2.0))

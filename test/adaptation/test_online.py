@@ -11,7 +11,7 @@ from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.segmenter.weights import Weights
 
 # The toy teacher has nothing that neighbours differ in.
-CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=1, rotations=1, bn_momentum=0.0, guard=False)
+CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=1, rotations=1, seconds=0.0, bn_momentum=0.0, guard=False)
 
 
 def same(first, second):
@@ -346,6 +346,11 @@ def test_a_frozen_image_is_rejected_before_the_teacher_runs(student, teacher, ma
 def test_the_report_says_that_the_guard_paused(run):
     reports, _ = run(*[-0.05] * GUARDED.patience)
     assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
+
+
+def test_the_report_says_that_the_guard_distrusts_the_images_until_a_step_is_taken(run):
+    reports, _ = run(*[0.05] * ALIGNMENT_WINDOW, -0.05, 0.05)
+    assert [report.distrusted for report in reports] == [False] * ALIGNMENT_WINDOW + [True, False]
 
 
 LIMITED = TTTConfig(stride=1, bn_momentum=0.005, min_alignment=-2.0, scene_steps=3)

@@ -132,6 +132,17 @@ def test_the_teacher_of_an_injecting_student_runs_once_a_sweep(drive, injecting)
     assert len(calls) == len(drive)
 
 
+def test_images_that_the_guard_rejects_are_not_injected_from_the_next_sweep_on(drive, injecting):
+    steps = {"learning_rate": 1e-5, "bn_momentum": 0.0, "min_alignment": 2.0}
+    guarded = run(drive, injecting, injects=True, config=steps | {"guard": True})
+    trusting, blind = (run(drive, injecting, "frozen", injects=True, control=control) for control in (None, "no-image"))
+    assert guarded.steps_accepted == 0
+    labels = [each.matrices.sum(1) for each in (guarded, trusting, blind)]
+    np.testing.assert_array_equal(labels[0][0], labels[1][0])
+    np.testing.assert_array_equal(labels[0][1:], labels[2][1:])
+    assert (labels[1][1:] != labels[2][1:]).any()
+
+
 def test_an_injecting_student_needs_a_teacher(drive, injecting):
     with pytest.raises(ValueError, match="the student takes image features and needs a teacher"):
         replay(drive, injecting, None, RunConfig("frozen"))

@@ -31,7 +31,7 @@ class Pipeline:
         self.failing = set()
         self.build_frames = []
         self.points, self.features = [], []
-        self.beside_step = False
+        self.beside_step = self.distrusts_images = False
 
     def segment(self, points, features, images=None):
         self.started.set()
@@ -44,6 +44,14 @@ class Pipeline:
 
     def adapt(self, stamp, build_frame):
         self.build_frames.append(build_frame)
+
+
+class Cameras:
+    def add_sweep(self, stamp):
+        return None
+
+    def frame(self, *arguments, **options):
+        raise AssertionError("not asked for")
 
 
 @pytest.fixture
@@ -139,13 +147,6 @@ def test_a_teacher_that_fails_costs_no_cloud(pipeline, outcome, ros):
     def broken(build_frame, arrived, period_s):
         raise RuntimeError("the engine is broken")
 
-    class Cameras:
-        def add_sweep(self, stamp):
-            return None
-
-        def frame(self, *arguments, **options):
-            raise AssertionError("not asked for")
-
     pipeline.go.set()
     inference = Inference(
         pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
@@ -157,6 +158,31 @@ def test_a_teacher_that_fails_costs_no_cloud(pipeline, outcome, ros):
     inference.close()
     assert not decode_field(outcome["published"][0], "seen").any()
     assert "the engine is broken" in outcome["errors"][0]
+
+
+def test_images_that_the_guard_does_not_trust_are_not_injected(pipeline, outcome, ros):
+    class Injector:
+        withheld = 0
+
+        def withhold(self):
+            self.withheld += 1
+
+        def __call__(self, *arguments):
+            raise AssertionError("not to be called")
+
+    injector = Injector()
+    pipeline.go.set()
+    pipeline.distrusts_images = True
+    inference = Inference(
+        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
+        outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
+        queue_size=2, governor=Governor(60.0), injector=injector,
+    )
+    inference.submit(serialize_message(ros.cloud(1)))
+    wait_for(lambda: outcome["after"])
+    inference.close()
+    assert not decode_field(outcome["published"][0], "seen").any()
+    assert injector.withheld == 1 and not outcome["errors"]
 
 
 def test_a_failure_is_reported_and_the_next_sweep_is_labelled(inference, pipeline, outcome, ros):

@@ -35,6 +35,7 @@ class StepReport:
         bn_updated: the BatchNorm statistics were updated and kept, whether the step was accepted or not.
         paused: the guard observes only, until the evidence is good again.
         skipped: nothing is wrong, but no step is needed.
+        distrusted: the guard rejected the last images that it checked, so none should be injected.
     """
 
     stamp: int
@@ -55,6 +56,7 @@ class StepReport:
     bn_updated: bool = False
     paused: bool = False
     skipped: bool = False
+    distrusted: bool = False
 
     @property
     def outcome(self) -> str:

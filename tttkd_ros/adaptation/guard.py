@@ -52,8 +52,11 @@ def measure(predicted: Tensor, table: Tensor, patch: Tensor, grid: tuple[int, in
 class Guard:
     """Remembers the alignment of the last sweeps. It knows nothing of the student.
 
-    If `simulated`, a rejection says that the models were trained in simulation only. The guard is `paused` after too
-    many rejections in a row: it observes until the alignment is good again.
+    If `simulated`, a rejection says that the models were trained in simulation only.
+
+    Attributes:
+        paused: after too many rejections in a row, the guard observes until the alignment is good again.
+        distrusts: it rejected the last images that it checked.
     """
 
     def __init__(self, simulated: bool = False):
@@ -61,7 +64,7 @@ class Guard:
         self._alignments: deque[float] = deque(maxlen=ALIGNMENT_WINDOW)
         self._images: dict[str, tuple[int, int]] = {}
         self._rejections = 0  # in a row
-        self.paused = False
+        self.paused = self.distrusts = False
 
     def check_images(self, views: tuple[View, ...]) -> str:
         """Return why these images cannot be trusted: one is identical to that of an earlier sweep. Empty if none is."""
@@ -92,11 +95,11 @@ class Guard:
 
     def accept(self) -> None:
         """Record that a step was accepted."""
-        self._rejections, self.paused = 0, False
+        self._rejections, self.paused, self.distrusts = 0, False, False
 
     def reject(self, patience: int) -> None:
         """Record that the guard rejected a step, and pause at `patience` rejections in a row."""
-        self._rejections += 1
+        self._rejections, self.distrusts = self._rejections + 1, True
         if self._rejections >= patience and not self.paused:
             self.paused = True
             self._alignments.clear()

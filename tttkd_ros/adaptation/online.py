@@ -159,6 +159,7 @@ class OnlineTTTKD:
             bn_updated=bn_updated,
             paused=self._guard.paused,
             skipped=attempt.skipped,
+            distrusted=self._guard.distrusts,
         )
 
     def _update_statistics(self, points: Points, config: TTTConfig) -> bool:
@@ -168,8 +169,8 @@ class OnlineTTTKD:
         return self._statistics.update(self._student, self._student.prepare(points), config.bn_momentum)
 
     def _images(self, frame: Frame, config: TTTConfig) -> ImageFeatures | None:
-        """Return the image features that the statistics depend on; None if they do not."""
-        if not self._student.config.injection or not config.bn_momentum:
+        """Return the image features that the statistics depend on; None if they do not, or are not to be trusted."""
+        if not self._student.config.injection or not config.bn_momentum or self._guard.distrusts:
             return None
         return image_features(frame, self._algorithm.teacher)
 

@@ -277,9 +277,11 @@ class AdaptationWorker:
         return report
 
     def _failed(self, job: Job, reason: str) -> StepReport:
+        last = self.status.last
         return StepReport(
             stamp=job.stamp, version=self.published.version, accepted=False, reason=reason,
             learning_rate=job.config.learning_rate, stride=job.config.stride,
+            distrusted=last is not None and last.distrusted,  # nothing new is known of the images
         )
 
     def _put_back(self, weights: Weights | None) -> None:

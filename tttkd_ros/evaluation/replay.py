@@ -217,7 +217,9 @@ def _online(drive: Drive, student, teacher, run: RunConfig, reports: list) -> It
     try:
         for frame in drive:
             start = perf_counter()
-            shown, images = injected_images(run.shown(frame), student, teacher, run.seed)
+            shown, images = run.shown(frame), None
+            if not pipeline.distrusts_images:
+                shown, images = injected_images(shown, student, teacher, run.seed)
             prediction = pipeline.segment(frame.upright, frame.upright_features, images)
             seconds = perf_counter() - start
             pipeline.adapt(frame.stamp, partial(run.training_frame, shown))

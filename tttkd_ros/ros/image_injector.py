@@ -14,6 +14,7 @@ from tttkd_ros.segmenter.image_features import ImageFeatures
 
 WAIT_SHARE = 1 / 3  # of the sweep period, by default
 MAX_WAIT_S = 1.0  # by default, while the period is unknown or long
+DISTRUSTED = "the guard does not trust the images: they do not fit the clouds, see ~/adaptation"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class ImageInjector:
         except Exception as error:
             self.last = Injected(cameras=self.last.cameras, missing=f"{type(error).__name__}: {error}")
             raise
+
+    def withhold(self) -> None:
+        """Record that the images of a sweep are not injected, because the guard does not trust them."""
+        self.last = Injected(cameras=self.last.cameras, missing=DISTRUSTED)
 
     def _features(self, build_frame: Callable[[float], Frame], arrived: float,
                   period_s: float) -> tuple[Frame, ImageFeatures]:

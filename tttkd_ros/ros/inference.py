@@ -239,7 +239,11 @@ class Inference:
         )
 
     def _inject(self, build: Callable[..., Frame], sweep: Sweep) -> tuple[Frame | None, ImageFeatures | None]:
-        """Return the frame and the image features of a sweep; None if the teacher fails, which costs no cloud."""
+        """Return the frame and the image features of a sweep. None if the teacher fails, which costs no cloud, or the
+        guard does not trust the images."""
+        if self._pipeline.distrusts_images:
+            self._injector.withhold()
+            return None, None
         try:
             return self._injector(lambda wait_s: build(wait_s=wait_s), sweep.arrived, self._governor.period_s)
         except Exception as error:

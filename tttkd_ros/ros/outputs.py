@@ -64,6 +64,7 @@ def adaptation(report: StepReport, name: str) -> DiagnosticArray:
         "bn_updated": report.bn_updated,
         "paused": report.paused,
         "skipped": report.skipped,
+        "distrusted": report.distrusted,
         "points": report.points,
         "steps": report.steps,
         "learning_rate": report.learning_rate,
