@@ -58,7 +58,8 @@ def test_a_shift_gives_the_same_valid_frames_each_time(name):
         assert frame.intensity.dtype == np.float32 and frame.intensity.shape == (count,)
         assert frame.labels.dtype == np.uint8 and frame.labels.shape == (count,)
         assert np.isfinite(frame.points).all()
-        assert frame.views[0].image.dtype == np.uint8 and frame.views[0].image.shape == (140, 392, 3)
+        for view in frame.views:
+            assert view.image.dtype == np.uint8 and view.image.shape == (140, 392, 3)
 
 
 @pytest.mark.parametrize(("name", "world"), [("source", "a2d2"), ("kitti", "kitti"), ("nuscenes", "nuscenes")])
@@ -131,7 +132,16 @@ def test_another_seed_miscalibrates_about_another_axis():
     assert np.abs(first - second).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["clear-fog-clear", "day-dark-day", "beams-64-16-64"])
+def test_a_lost_camera_sends_nothing_in_the_middle_third():
+    assert [len(frame.views) for frame in shifted("camera-lost")] == [1, 0, 1]
+
+
+def test_a_covered_lens_shows_almost_nothing_and_each_image_is_another():
+    first, second = (shifted("camera-covered", seed)[1].views[0].image for seed in (SEED, SEED + 1))
+    assert first.max() < 12 and first.std() > 1 and (first != second).any()
+
+
+@pytest.mark.parametrize("name", ["clear-fog-clear", "day-dark-day", "beams-64-16-64", "camera-covered"])
 def test_a_sequence_is_shifted_in_its_middle_third_only(name):
     first, middle, last = zip(shifted(name), unshifted(name), strict=True)
     assert_same(*first)

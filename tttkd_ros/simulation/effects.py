@@ -80,6 +80,16 @@ def miscalibrate(frame: Frame, context: EffectContext, degrees: float) -> Frame:
     return replace(frame, views=views)
 
 
+def lose_images(frame: Frame, context: EffectContext) -> Frame:
+    """Lose every image, as if the cameras sent nothing."""
+    return replace(frame, views=())
+
+
+def cover_lenses(frame: Frame, context: EffectContext) -> Frame:
+    """Show almost no light, and the sensor's noise, as if the lens of every camera were covered."""
+    return _map_images(frame, lambda image: context.sweep_generator.integers(0, 12, image.shape, np.uint8))
+
+
 def corrupt_images(frame: Frame, context: EffectContext, kind: str) -> Frame:
     """Corrupt every image of a frame. kind: a key of `CORRUPTIONS`."""
     return _map_images(frame, lambda image: CORRUPTIONS[kind](image, context.sweep_generator))

@@ -115,6 +115,8 @@ GROUPS: dict[str, dict[str, Shift]] = {
         "clear-fog-clear": Shift("fog in the middle third", middle_effects=(_FOG,)),
         "day-dark-day": Shift("darkness in the middle third", middle_effects=(_NIGHT,)),
         "beams-64-16-64": Shift("16 beams in the middle third", middle_effects=(_SPARSE,)),
+        "camera-lost": Shift("no image in the middle third", middle_effects=(effects.lose_images,)),
+        "camera-covered": Shift("a covered lens in the middle third", middle_effects=(effects.cover_lenses,)),
     },
 }
 SHIFTS: dict[str, Shift] = {name: shift for group in GROUPS.values() for name, shift in group.items()}
