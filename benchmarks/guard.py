@@ -1,7 +1,7 @@
 """Measure the benefit of the guard: mIoU on drives with hostile cameras for a third, with and without the guard.
 
 Simulated drives of the target world, replayed without loss. Each figure is the difference to the frozen student on the
-same sweeps, in mIoU points. The cameras are hostile in the middle third, after good sweeps, or in the first third,
+same sweeps, in mIoU points. A student with injection (`--model`) is compared with itself, frozen and without images. The cameras are hostile in the middle third, after good sweeps, or in the first third,
 before the guard has a history. "worst window" is the worst 50 sweeps of any drive. "hostile", "after" and "rest" are
 means over the drives of the hostile third, the 50 sweeps after it, and the remaining sweeps.
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from common import Rows, command, in_processes, table
@@ -26,7 +27,7 @@ from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.evaluation.drives import Drive
 from tttkd_ros.evaluation.metrics import mean_iou, windowed_mean_iou
 from tttkd_ros.evaluation.models import load_models
-from tttkd_ros.evaluation.replay import RunConfig, replay
+from tttkd_ros.evaluation.replay import NO_IMAGE, RunConfig, replay
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.simulation.drive import frames
 from tttkd_ros.simulation.seeds import SEEDS
@@ -43,6 +44,7 @@ def run(
     stride: int = TTTConfig.stride,
     kinds: tuple[str, ...] = tuple(KINDS),
     unguarded: bool = True,
+    model: Path | None = None,
     jobs: int = os.cpu_count() or 1,
 ) -> Rows:
     """One row for each kind of hostility, for when it comes, and for with and without the guard.
@@ -54,6 +56,7 @@ def run(
         stride: Sweeps per step.
         kinds: Of hostility.
         unguarded: Also without the guard.
+        model: Student checkpoint, the shipped one by default.
         jobs: Processes.
     """
     if quick:
@@ -61,7 +64,7 @@ def run(
     guards = (True, False) if unguarded else (True,)
     cases = [("none", "middle"), *product(kinds, WHEN)]
     # A seed's tasks come one after the other, so that a process has its drive at hand.
-    tasks = [_Task(*case, guard, seed, sweeps, stride) for seed in seeds for case in cases for guard in guards]
+    tasks = [_Task(*case, guard, seed, sweeps, stride, model) for seed in seeds for case in cases for guard in guards]
     figures = in_processes(_figures, [(task,) for task in tasks], jobs)
     found = dict(zip(tasks, figures, strict=True))
     return list(_rows(found))
@@ -84,17 +87,19 @@ class _Task:
     seed: int
     sweeps: int
     stride: int
+    model: Path | None
 
 
 def _figures(task: _Task) -> dict[str, float]:
     """Return the differences to the frozen student on one drive."""
-    student, teacher = _models()
-    drive, frozen = _drive(task.seed, task.sweeps)
+    student, teacher = _models(task.model)
+    drive, frozen = _drive(task.seed, task.sweeps, task.model)
     third = task.sweeps // 3
     first = WHEN[task.when] * third
     if task.kind != "none":
         drive = Hostile(drive, task.kind, first, first + third)
-    result = replay(drive, student, teacher, RunConfig(config=TTTConfig(stride=task.stride, guard=task.guard)))
+    config = TTTConfig(stride=task.stride, guard=task.guard)
+    result = replay(drive, student, teacher, RunConfig(config=config, injects=bool(student.config.injection)))
     adapted = result.matrices.sum(1)
 
     def gain(start: int, end: int) -> float:
@@ -109,15 +114,18 @@ def _figures(task: _Task) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _models() -> tuple[Student, FoundationModel]:
-    return load_models()
+def _models(model: Path | None) -> tuple[Student, FoundationModel]:
+    return load_models(model)
 
 
 @lru_cache(maxsize=1)
-def _drive(seed: int, sweeps: int) -> tuple[Drive, np.ndarray]:
+def _drive(seed: int, sweeps: int, model: Path | None) -> tuple[Drive, np.ndarray]:
     """Return a drive and the frozen student's matrices, (sweeps, classes, classes + 1)."""
     drive = list(frames("kitti", seed, sweeps))
-    return drive, replay(drive, _models()[0], run=RunConfig("frozen")).matrices.sum(1)
+    student, teacher = _models(model)
+    injects = bool(student.config.injection)
+    run = RunConfig("frozen", injects=injects, control=NO_IMAGE if injects else None)
+    return drive, replay(drive, student, teacher, run).matrices.sum(1)
 
 
 def _rows(found: dict[_Task, dict[str, float]]) -> Iterator[dict]:
