@@ -1,9 +1,10 @@
 """Measure the benefit of the guard: mIoU on drives with hostile cameras for a third, with and without the guard.
 
 Simulated drives of the target world, replayed without loss. Each figure is the difference to the frozen student on the
-same sweeps, in mIoU points. A student with injection (`--model`) is compared with itself, frozen and without images. The cameras are hostile in the middle third, after good sweeps, or in the first third,
-before the guard has a history. "worst window" is the worst 50 sweeps of any drive. "hostile", "after" and "rest" are
-means over the drives of the hostile third, the 50 sweeps after it, and the remaining sweeps.
+same sweeps, in mIoU points. A student with injection (`--model`) is compared with itself, frozen and without images.
+The cameras are hostile in the middle third, after good sweeps, or in the first third, before the guard has a history.
+"worst window" is the worst 50 sweeps of any drive. "hostile", "after" and "rest" are means over the drives of the
+hostile third, the 50 sweeps after it, and the remaining sweeps.
 
 Aim: with the guard, no window is more than 1 point below the frozen student, and there is a gain within 50 sweeps after
 the hostile third.
