@@ -353,6 +353,19 @@ def test_the_report_says_that_the_guard_distrusts_the_images_until_a_step_is_tak
     assert [report.distrusted for report in reports] == [False] * ALIGNMENT_WINDOW + [True, False]
 
 
+@pytest.mark.parametrize(("losses", "accepted"), [((-0.5, -0.3, -0.45), True), ((-0.5, -0.6, -0.39), False)])
+def test_steps_that_raise_the_loss_are_undone(student, teacher, make_frame, monkeypatch, losses, accepted):
+    adapter, values = OnlineTTTKD(student, teacher), iter(losses)
+    descend = adapter._algorithm.descend
+    monkeypatch.setattr(adapter._algorithm, "descend", lambda *given: (next(values), descend(*given)[1]))
+    before = own_weights(adapter)
+    report = adapter.step(make_frame(), dataclasses.replace(GUARDED, min_alignment=-2.0, steps=3, seconds=0.0))
+    assert report.accepted is accepted and not report.distrusted
+    assert same(own_weights(adapter).tensors, before.tensors) is not accepted
+    assert report.reason == ("" if accepted else "the loss rose from -0.50 to -0.39 in 3 steps: the learning rate "
+                             f"{GUARDED.learning_rate:g} is too high for this student, lower it")
+
+
 LIMITED = TTTConfig(stride=1, bn_momentum=0.005, min_alignment=-2.0, scene_steps=3)
 
 

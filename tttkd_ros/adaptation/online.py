@@ -29,6 +29,8 @@ from tttkd_ros.segmenter.voxels import rotations
 from tttkd_ros.segmenter.weights import Weights, adaptable, overwrite, total_norm
 from tttkd_ros.teacher.foundation_model import NO_TEACHER_HEAD
 
+MAX_RISE = 0.1  # of the loss within the steps of a sweep; they have other rotations, so it may rise a little
+
 
 @dataclass
 class _Attempt:
@@ -176,7 +178,7 @@ class OnlineTTTKD:
 
     def _attempt(self, frame: Frame, points: Points, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
         """Take the gradient steps unless a check fails. points: those of the frame in the mask `in_range`."""
-        attempt, max_range = _Attempt(), self._student.max_range
+        attempt, first, max_range = _Attempt(), NAN, self._student.max_range
         if not frame.views:
             return attempt.rejected(with_cause("no camera image", explain_view(frame, max_range)))
         if config.guard and self._scene.steps >= config.scene_steps:
@@ -205,9 +207,14 @@ class OnlineTTTKD:
                 )
             except FloatingPointError as error:
                 return attempt.rejected(str(error))
+            first = attempt.loss if number == 0 else first
             attempt.steps += 1
             self._anchor(config.source_anchoring)
         self._algorithm.optimiser.zero_grad()
+        if config.guard and attempt.loss - first > MAX_RISE:
+            rise = f"the loss rose from {first:.2f} to {attempt.loss:.2f} in {attempt.steps} steps"
+            rate = f"the learning rate {config.learning_rate:g} is too high for this student"
+            return attempt.rejected(f"{rise}: {rate}, lower it")
         if not math.isfinite(total_norm(self._tensors)):
             return attempt.rejected("the weights are not finite after the step")
         return attempt
