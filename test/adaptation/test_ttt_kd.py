@@ -63,6 +63,17 @@ def test_with_the_papers_settings_the_adapter_is_bit_for_bit_the_papers(student,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
 
 
+def test_a_backbone_scales_the_learning_rate(student, teacher, make_frame):
+    scaled = copy.deepcopy(student)
+    scaled.backbone.rate_scale = 0.25
+    weights = []
+    for each, rate in ((student, 0.1), (scaled, 0.4), (scaled, 0.1)):
+        adapter = OnlineTTTKD(each, teacher)
+        assert adapter.step(make_frame(), paper_config(TTTConfig(learning_rate=rate, steps=1, rotations=1))).accepted
+        weights.append(adapter.weights().tensors)
+    assert same(weights[0], weights[1]) and not same(weights[0], weights[2])
+
+
 def test_the_file_fits_on_one_screen():
     assert len(inspect.getsource(ttt_kd).splitlines()) <= 100
 

@@ -83,8 +83,8 @@ class TTTKD:
     def descend(self, features: Tensor, scene: Scene, count: int, learning_rate: float) -> tuple[float, float]:
         """Take one step (4) on at most `count` of the visible points; return its loss and its gradient norm.
 
-        features: (M, channels), of `scene`. Raises FloatingPointError if the loss or the gradient is not finite; the
-        weights are unchanged then."""
+        features: (M, channels), of `scene`. learning_rate: see `Backbone.rate_scale`. Raises FloatingPointError if the
+        loss or the gradient is not finite; the weights are unchanged then."""
         drawn = torch.randperm(len(scene), generator=self.generator)[:count].to(features.device)
         predicted = self.student.predict_teacher_features(features[drawn])  # rho_2D
         loss = distillation_loss(predicted, scene.table[scene.patch[drawn]])
@@ -95,6 +95,6 @@ class TTTKD:
         norm = total_norm(parameter.grad for parameter in self.parameters)
         if not math.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")
-        self.optimiser.param_groups[0]["lr"] = learning_rate
+        self.optimiser.param_groups[0]["lr"] = learning_rate * self.student.backbone.rate_scale
         self.optimiser.step()
         return loss.item(), norm

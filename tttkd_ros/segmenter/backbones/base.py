@@ -40,6 +40,7 @@ class Backbone(nn.Module, ABC):
         channels: width of the features.
         cell: edge of the cells of the coarsest level, voxels; 1 without levels.
         constants: names, in the state dict, of buffers that belong to the weights but that no adaptation changes.
+        rate_scale: what the learning rate of TTT-KD is multiplied by, so that one default serves all networks.
         places: where image features can be added, see `Injection`; none by default.
         injection: adds image features; None in a network without.
     """
@@ -47,6 +48,7 @@ class Backbone(nn.Module, ABC):
     channels: int
     cell: int = 1
     constants: tuple[str, ...] = ()
+    rate_scale: float = 1.0
     places: Mapping[str, Place] = MappingProxyType({})
 
     def __init__(self, inputs: int, voxel_size: float):

@@ -67,6 +67,7 @@ class Network(Backbone):
     """
 
     constants = ("kernel_points", "outputs_per_neighbour")
+    rate_scale = 1 / 30  # its gradients are several times as long as those of `scn`, and longer steps ruin it
 
     def __init__(self, options: Options, inputs: int, voxel_size: float):
         super().__init__(inputs, voxel_size)
