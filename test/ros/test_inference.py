@@ -143,19 +143,24 @@ def test_a_cloud_without_a_feature_that_the_student_takes_is_refused_by_name(sta
     assert not outcome["published"]
 
 
+def label_with(injector, pipeline, outcome, ros):
+    """Label one cloud for a student with injection."""
+    inference = Inference(
+        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
+        outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
+        queue_size=2, governor=Governor(60.0), injector=injector,
+    )
+    inference.submit(serialize_message(ros.cloud(1)))
+    wait_for(lambda: outcome["after"])
+    inference.close()
+
+
 def test_a_teacher_that_fails_costs_no_cloud(pipeline, outcome, ros):
     def broken(build_frame, arrived, period_s):
         raise RuntimeError("the engine is broken")
 
     pipeline.go.set()
-    inference = Inference(
-        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
-        outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
-        queue_size=2, governor=Governor(60.0), injector=broken,
-    )
-    inference.submit(serialize_message(ros.cloud(1)))
-    wait_for(lambda: outcome["after"])
-    inference.close()
+    label_with(broken, pipeline, outcome, ros)
     assert not decode_field(outcome["published"][0], "seen").any()
     assert "the engine is broken" in outcome["errors"][0]
 
@@ -173,14 +178,7 @@ def test_images_that_the_guard_does_not_trust_are_not_injected(pipeline, outcome
     injector = Injector()
     pipeline.go.set()
     pipeline.distrusts_images = True
-    inference = Inference(
-        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
-        outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
-        queue_size=2, governor=Governor(60.0), injector=injector,
-    )
-    inference.submit(serialize_message(ros.cloud(1)))
-    wait_for(lambda: outcome["after"])
-    inference.close()
+    label_with(injector, pipeline, outcome, ros)
     assert not decode_field(outcome["published"][0], "seen").any()
     assert injector.withheld == 1 and not outcome["errors"]
 
