@@ -124,7 +124,7 @@ class Pipeline:
         if self._worker is None or not self.config.enabled or not self.config.guard:
             return False
         status = self._worker.status
-        return status.last is not None and status.last.distrusted and not status.paused
+        return status.distrusted and not status.paused
 
     def load_weights(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and continue adapting from them.

@@ -22,7 +22,6 @@ from tttkd_ros.adaptation.ttt_kd import TTTKD, Scene
 from tttkd_ros.devices import CudaStream, wait_for_stream
 from tttkd_ros.diagnosis import explain_view, with_cause
 from tttkd_ros.frame import Frame
-from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.points import Points
 from tttkd_ros.segmenter.student import Student
 from tttkd_ros.segmenter.voxels import rotations
@@ -115,11 +114,13 @@ class OnlineTTTKD:
 
     def _step(self, frame: Frame, config: TTTConfig) -> StepReport:
         start = time.perf_counter()
-        if self._student.config.injection:
-            frame = with_features(frame, self._algorithm.teacher)
         original, draws = self._snapshot(), (self._generator.get_state(), self._turn)
         try:
-            cloud = self._student.points(frame.upright, frame.upright_features, self._images(frame, config))
+            images = None
+            if self._sees_images(config):
+                frame = with_features(frame, self._algorithm.teacher)
+                images = image_features(frame, self._algorithm.teacher)
+            cloud = self._student.points(frame.upright, frame.upright_features, images)
             in_range = self._student.in_range(cloud.xyz, rotations(config.rotations))
             points = cloud[in_range].to(self._student.teacher_mean.device)
             if config.guard:
@@ -170,11 +171,9 @@ class OnlineTTTKD:
             return False
         return self._statistics.update(self._student, self._student.prepare(points), config.bn_momentum)
 
-    def _images(self, frame: Frame, config: TTTConfig) -> ImageFeatures | None:
-        """Return the image features that the statistics depend on; None if they do not, or are not to be trusted."""
-        if not self._student.config.injection or not config.bn_momentum or self._guard.distrusts:
-            return None
-        return image_features(frame, self._algorithm.teacher)
+    def _sees_images(self, config: TTTConfig) -> bool:
+        """Whether the statistics follow clouds with their image features. Those to distrust are left out."""
+        return bool(self._student.config.injection and config.bn_momentum) and not self._guard.distrusts
 
     def _attempt(self, frame: Frame, points: Points, in_range: Tensor, config: TTTConfig, start: float) -> _Attempt:
         """Take the gradient steps unless a check fails. points: those of the frame in the mask `in_range`."""

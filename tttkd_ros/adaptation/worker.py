@@ -65,6 +65,11 @@ class WorkerStatus:
     last: StepReport | None = None  # since the weights were last reset or loaded
     counters: Counters = field(default_factory=Counters)
 
+    @property
+    def distrusted(self) -> bool:
+        """Whether the guard rejected the last images that it checked."""
+        return self.last is not None and self.last.distrusted
+
 
 class AdaptationWorker:
     """Takes one step at a time, always for the newest job, and publishes the weights that a step changes.
@@ -277,11 +282,10 @@ class AdaptationWorker:
         return report
 
     def _failed(self, job: Job, reason: str) -> StepReport:
-        last = self.status.last
         return StepReport(
             stamp=job.stamp, version=self.published.version, accepted=False, reason=reason,
             learning_rate=job.config.learning_rate, stride=job.config.stride,
-            distrusted=last is not None and last.distrusted,  # nothing new is known of the images
+            distrusted=self.status.distrusted,  # nothing new is known of the images
         )
 
     def _put_back(self, weights: Weights | None) -> None:
