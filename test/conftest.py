@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ pytest_plugins = ["toy_world", "live_node", "tiny_models"]
 
 # Before torch is imported, and inherited by the processes that tests start: repeatable sums, and no crowd of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A script's background job ignores SIGINT, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DOMAINS = range(1, 102)  # the ROS domains whose UDP ports lie below Linux's ephemeral range
