@@ -10,7 +10,7 @@ import pytest
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
-from tttkd_ros.messages.camera_buffer import CameraBuffer
+from tttkd_ros.messages.camera_buffer import PATIENCE, CameraBuffer
 from tttkd_ros.messages.matching import REMEDY
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.ros.camera_setup import RigExtrinsics
@@ -121,15 +121,47 @@ def waits(monkeypatch):
     return waits
 
 
-def test_a_camera_that_sends_nothing_costs_one_wait_and_again_one_when_it_is_back(make, serialised, waits):
-    cameras = make(("left", "dead"), wait_s=10.0)
-    for index in range(6):
+def test_a_camera_that_sends_nothing_is_not_waited_for_until_it_is_back(make, serialised, waits):
+    cameras, back = make(("left", "dead"), wait_s=10.0), PATIENCE + 5
+    for index in range(2 * back):
         stamp = SWEEP + index * 100 * MILLISECOND
         cameras.add_image("left", serialised(stamp))
-        if index == 3:
+        if index == back:
             cameras.add_image("dead", serialised(stamp))
         cameras.frame(cameras.add_sweep(stamp), POINTS, "lidar")
-    assert waits == [True, False, False, False, True, False]
+    assert waits == [True] * PATIENCE + [False] * 6 + [True] * (PATIENCE - 1) + [False] * 5
+
+
+@pytest.mark.parametrize("late", [20, 60])
+@pytest.mark.parametrize("period", [100, 200])
+def test_a_short_wait_takes_no_image_from_a_longer_one_or_from_later_sweeps(make, ros, serialised, late, period):
+    """Images come `late` ms after their stamps. A sweep waits 40 ms for its prediction, and then 100 ms for its step."""
+    cameras = make(depth=10)
+    cameras.add_info("left", ros.info())
+    now, to_send = 0, list(range(0, 2000, period))
+
+    def pass_time(until):
+        nonlocal now
+        now = max(now, until)
+        while to_send and to_send[0] + late <= now:
+            cameras.add_image("left", serialised(SWEEP + to_send.pop(0) * MILLISECOND))
+
+    class SimulatedTime(threading.Condition):
+        def wait_for(self, predicate, timeout):
+            end = now + 1000 * timeout
+            while not predicate() and now < end:
+                pass_time(now + 20)
+
+    cameras._arrived = SimulatedTime()
+    served = {0.04: [], 0.1: []}
+    for stamp in range(0, 2000, 100):
+        pass_time(stamp)
+        scan = cameras.add_sweep(SWEEP + stamp * MILLISECOND)
+        for wait, stamps in served.items():
+            if cameras.frame(scan, POINTS, "lidar", wait_s=wait).views and stamp > 200:  # the rate is known
+                stamps.append(stamp)
+    with_image = [stamp for stamp in range(0, 2000, period) if stamp > 200]
+    assert served == {0.04: with_image if late == 20 else [], 0.1: with_image}
 
 
 @pytest.mark.parametrize(("delay", "waited"), [(-5, False), (-49, False), (-60, True)])

@@ -167,20 +167,31 @@ def test_scans_that_drift_back_beyond_the_tolerance_have_jumped():
 @pytest.mark.parametrize(
     ("stamps", "expected"),
     [([], True), ([900], True), ([1000], False), ([1010], False), ([980], True), ([880, 980], False),
-     ([930, 970], True), ([1000 + MAX_AHEAD_NS + 1], True)],
+     ([930, 970], True), ([1000 + MAX_AHEAD_NS + 1], True), ([700, 800], True), ([700, 900], False),
+     ([600, 800], True), ([450, 700], True), ([450, 690], False)],
     ids=["never sent", "too old", "exact", "later", "no period yet", "the next is no nearer", "the next is nearer",
-         "wrong stamp"],
+         "wrong stamp", "two periods behind", "between two images of a slow camera", "the next of a slow camera",
+         "the next is just not too early", "one is too early, and one too late"],
 )
 def test_nearer_image_is_expected_by_the_cameras_period(stamps, expected):
     matcher = filled(stamps)
-    assert matcher.expects("front", matcher.register(1000)) is expected
+    assert matcher.expects("front", matcher.register(1000), 10**9) is expected
+
+
+@pytest.mark.parametrize("wait", [1, 4])
+def test_no_image_is_expected_if_the_clocks_keep_it_further_behind_than_the_wait(wait):
+    matcher = matcher_for()
+    for second in range(10, 14):
+        matcher.add("front", (second - 3) * 10**9, "image")
+        scan = matcher.register(second * 10**9)
+    assert matcher.expects("front", scan, wait * 10**9) is (wait > 3)
 
 
 def test_nothing_is_expected_for_a_scan_from_before_a_jump():
     matcher = matcher_for()
     scan = matcher.register(1000)
     matcher.register(100)
-    assert not matcher.expects("front", scan)
+    assert not matcher.expects("front", scan, 10**9)
 
 
 @pytest.mark.parametrize(("stamps", "reached"), [([], False), ([999], False), ([1000], True), ([1010, 999], True),
@@ -387,7 +398,7 @@ def test_threads_may_use_the_matcher_at_once():
         found = match(matcher, "front", scan)
         if found is not None and abs(found - scan.stamp) > TOLERANCE:
             failures.append((found, scan))
-        matcher.expects("rear", scan)
+        matcher.expects("rear", scan, 10**9)
 
     def loop(stamp):
         matcher.add("front", stamp % 700, stamp % 700)

@@ -24,10 +24,11 @@ from tttkd_ros.messages.definitions import deserialise
 from tttkd_ros.messages.image import decode_image, image_size
 from tttkd_ros.messages.limits import IMAGE_BYTES, IMAGE_PIXELS
 from tttkd_ros.messages.matching import ScanStamp, StampMatcher, Unmatched
-from tttkd_ros.messages.stamps import stamp_of_raw
+from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
 
 MAX_PIXEL_BYTES = 8  # of rgba16
 MAX_HEADER_BYTES = 2**16  # of a message, without its pixels
+PATIENCE = 20  # sweeps; a camera that has sent nothing for so long is not waited for
 LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
 
@@ -100,11 +101,14 @@ class CameraBuffer:
         self._offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
         self._matcher: StampMatcher[_EncodedImage] = StampMatcher(self._offsets, tolerance_ns, depth, max_bytes)
         self._arrived = threading.Condition()
-        self._awaited = set(names)  # without cameras that a frame awaited in vain and that have sent nothing since
+        self._sweeps = 0  # number of the last one
+        self._heard = dict.fromkeys(names, 0)  # camera -> number of the last sweep before its newest image
 
     def add_sweep(self, stamp: int) -> ScanStamp:
         """Record a sweep on arrival. Its images are kept for as long as the returned object is referenced."""
-        return self._matcher.register(stamp)
+        scan = self._matcher.register(stamp)
+        self._sweeps = scan.number
+        return scan
 
     def add_image(self, camera: str, cdr: bytes) -> None:
         """Store a serialised image. Only its stamp is read and, if it is large, its size."""
@@ -120,7 +124,7 @@ class CameraBuffer:
         with self._arrived:
             self.received[camera] += 1
             self._matcher.add(camera, stamp, _EncodedImage(stamp, cdr), len(cdr))
-            self._awaited.add(camera)
+            self._heard[camera] = self._sweeps
             self._arrived.notify_all()
 
     def add_info(self, camera: str, msg) -> None:
@@ -187,12 +191,12 @@ class CameraBuffer:
                              f"{LARGER_IMAGES}")
 
     def _wait_for_images(self, scan: ScanStamp, names: tuple[str, ...], wait_s: float) -> None:
-        def expected() -> set[str]:
-            return {name for name in names if name in self._awaited and self._matcher.expects(name, scan)}
+        def all_there() -> bool:
+            return not any(scan.number - self._heard[name] <= PATIENCE
+                           and self._matcher.expects(name, scan, round(wait_s * SECOND)) for name in names)
 
         with self._arrived:
-            if not self._arrived.wait_for(lambda: not expected(), wait_s):
-                self._awaited -= expected()
+            self._arrived.wait_for(all_there, wait_s)
 
     def _view(self, camera: str, scan: ScanStamp, lidar_frame: str) -> View:
         try:

@@ -153,19 +153,27 @@ class StampMatcher(Generic[Payload]):
         with self._lock:
             return 0 <= self._ahead(camera, scan) <= MAX_AHEAD_NS
 
-    def expects(self, camera: str, scan: ScanStamp) -> bool:
-        """Whether the camera's next image, at its present rate, will be nearer to the scan than those it sent."""
+    def expects(self, camera: str, scan: ScanStamp, wait: int) -> bool:
+        """Whether the camera, at its present rate, will send an image that is the scan's and nearer than those it sent.
+
+        wait: nanoseconds that it may take. Images that a difference of the clocks keeps further behind are not expected.
+        """
         with self._lock:
             if self._is_past(camera, scan):
                 return False
-            ahead = self._ahead(camera, scan)
-            if ahead < -self._tolerance:
-                return True
+            ahead, state = self._ahead(camera, scan), self._cameras[camera]
             if ahead >= 0:
                 return ahead > MAX_AHEAD_NS
-            stamps = sorted(self._cameras[camera].images)
+            if state.lag.apart is not None and -state.lag.apart > wait:
+                return False
+            stamps = sorted(state.images)
             period = min((b - a for a, b in zip(stamps, stamps[1:], strict=False)), default=0)
-            return period < -2 * ahead
+            if ahead >= -self._tolerance:
+                return period < -2 * ahead
+            if not period or ahead == -math.inf:
+                return True
+            first = math.ceil((-ahead - self._tolerance) / period) * period  # after the newest, the next not too early
+            return first <= -ahead + self._tolerance
 
     def jumps_back(self, camera: str | None, stamp: int) -> bool:
         """Whether an image with this stamp, or a scan if `camera` is None, would make images be dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from tttkd_ros.frame import Frame
 from tttkd_ros.segmenter.image_features import ImageFeatures
 
 WAIT_SHARE = 1 / 3  # of the sweep period, by default
-MAX_WAIT_S = 1.0  # by default, while the period is unknown or long
+MAX_WAIT_S = 1.0  # by default, if the period is long
+USUAL_PERIOD_S = 0.1  # of a LiDAR, while its own is unknown
 DISTRUSTED = "the guard does not trust the images: they do not fit the clouds, see ~/adaptation"
 
 
@@ -71,6 +73,7 @@ class ImageInjector:
 
     def _features(self, build_frame: Callable[[float], Frame], arrived: float,
                   period_s: float) -> tuple[Frame, ImageFeatures]:
+        period_s = period_s if math.isfinite(period_s) else USUAL_PERIOD_S
         wait = self._wait_s or min(WAIT_SHARE * period_s, MAX_WAIT_S)
         start = time.monotonic()
         frame = build_frame(max(arrived + wait - start, 0.0))
