@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from tttkd_ros.adaptation.adapter import StepReport
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.governor import Throttle
 from tttkd_ros.adaptation.online import OnlineTTTKD
+from tttkd_ros.adaptation.worker import RUNNING, STARTING, STOPPED, WorkerStatus
 from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.frame import Frame, View
 from tttkd_ros.geometry.camera import CameraModel
-from tttkd_ros.pipeline import GUARD_PAUSE, STARVED_FACTOR, STARVING, Pipeline
+from tttkd_ros.pipeline import GUARD_PAUSE, MIN_FAILURES, STARVED_FACTOR, STARVING, Pipeline
 from tttkd_ros.segmenter.segmenter import Segmenter
 from tttkd_ros.segmenter.student import Student, StudentConfig
 
@@ -475,8 +477,17 @@ def test_images_are_distrusted_from_their_rejection_until_nobody_checks_them(run
     assert not pipeline.distrusts_images
 
 
-def test_a_step_that_fails_says_nothing_new_of_the_images(run):
+def test_a_step_that_fails_says_nothing_new_of_the_images_until_all_fail(run):
     pipeline, reports = run(TTTConfig(stride=1, min_alignment=2.0))
     attempted(pipeline, reports, [frame(0)])
-    pipeline.adapt(1, lambda: 1 / 0)
-    assert "division" in reports[-1].reason and pipeline.distrusts_images
+    for number in range(1, MIN_FAILURES + 1):
+        pipeline.adapt(number, lambda: 1 / 0)
+        assert "division" in reports[-1].reason and pipeline.distrusts_images is (number < MIN_FAILURES)
+
+
+def test_images_are_not_distrusted_when_adaptation_has_stopped(student, teacher):
+    report = StepReport(stamp=0, version=0, accepted=False, reason="", distrusted=True)
+    pipeline = Pipeline(student, lambda: OnlineTTTKD(student, teacher), TTTConfig(), background=False)
+    for state, distrusts in ((RUNNING, True), (STARTING, False), (STOPPED, False)):
+        pipeline._worker.status = WorkerStatus(state=state, last=report)
+        assert pipeline.distrusts_images is distrusts

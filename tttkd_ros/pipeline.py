@@ -119,12 +119,12 @@ class Pipeline:
     def distrusts_images(self) -> bool:
         """Whether the guard rejected the last images that it checked. A student with injection should do without then.
 
-        While there is no step, nobody checks the images, and they are not distrusted.
+        While no step reaches the guard, nobody checks the images, and they are not distrusted.
         """
         if self._worker is None or not self.config.enabled or not self.config.guard:
             return False
         status = self._worker.status
-        return status.distrusted and not status.paused
+        return status.distrusted and status.state == RUNNING and not status.paused and not _is_failing(status)
 
     def load_weights(self, weights: Weights) -> Weights:
         """Segment with these weights from the next sweep on, and continue adapting from them.

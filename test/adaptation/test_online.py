@@ -348,9 +348,19 @@ def test_the_report_says_that_the_guard_paused(run):
     assert [report.paused for report in reports] == [False] * (GUARDED.patience - 1) + [True]
 
 
-def test_the_report_says_that_the_guard_distrusts_the_images_until_a_step_is_taken(run):
+def test_the_report_says_that_the_guard_distrusts_the_images_until_it_passes_some(run):
     reports, _ = run(*[0.05] * ALIGNMENT_WINDOW, -0.05, 0.05)
     assert [report.distrusted for report in reports] == [False] * ALIGNMENT_WINDOW + [True, False]
+
+
+def test_images_that_the_guard_passes_are_trusted_even_if_the_step_is_undone(student, teacher, make_frame, monkeypatch):
+    adapter, alignments = OnlineTTTKD(student, teacher), iter((-0.05, 0.5))
+    monkeypatch.setattr(adapter, "_measure", lambda features, scene: next(alignments))
+    losses = iter((-0.5, -0.1))
+    monkeypatch.setattr(adapter._algorithm, "descend", lambda *given: (next(losses), 1.0))
+    config = dataclasses.replace(GUARDED, steps=2, seconds=0.0)
+    reports = [adapter.step(fresh(make_frame(stamp=stamp, seed=stamp)), config) for stamp in (0, 1)]
+    assert [report.distrusted for report in reports] == [True, False] and "loss rose" in reports[1].reason
 
 
 @pytest.mark.parametrize(("losses", "accepted"), [((-0.5, -0.3, -0.45), True), ((-0.5, -0.6, -0.39), False)])

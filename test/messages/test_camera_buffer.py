@@ -135,7 +135,7 @@ def test_a_camera_that_sends_nothing_is_not_waited_for_until_it_is_back(make, se
 @pytest.mark.parametrize("late", [20, 60])
 @pytest.mark.parametrize("period", [100, 200])
 def test_a_short_wait_takes_no_image_from_a_longer_one_or_from_later_sweeps(make, ros, serialised, late, period):
-    """Images come `late` ms after their stamps. A sweep waits 40 ms for its prediction, and then 100 ms for its step."""
+    """Images come `late` ms after their stamps. A sweep waits 40 ms for its prediction, then 100 ms for its step."""
     cameras = make(depth=10)
     cameras.add_info("left", ros.info())
     now, to_send = 0, list(range(0, 2000, period))

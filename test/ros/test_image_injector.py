@@ -131,8 +131,8 @@ class Teacher:
 
 
 @pytest.mark.parametrize(("wait_s", "period_s", "ago", "allowed"), [
-    (0.2, 0.1, 0.0, 0.2), (0.0, 0.3, 0.0, 0.1), (0.0, float("inf"), 0.0, 1 / 30), (0.0, 60.0, 0.0, MAX_WAIT_S), (0.2, 0.1, 0.15, 0.05),
-    (0.2, 0.1, 5.0, 0.0),
+    (0.2, 0.1, 0.0, 0.2), (0.0, 0.3, 0.0, 0.1), (0.0, float("inf"), 0.0, 1 / 30), (0.0, 60.0, 0.0, MAX_WAIT_S),
+    (0.2, 0.1, 0.15, 0.05), (0.2, 0.1, 5.0, 0.0),
 ])
 def test_the_wait_counts_from_the_arrival(wait_s, period_s, ago, allowed):
     given = []

@@ -91,11 +91,12 @@ class Guard:
                     f"teacher do not know this domain ({domain})")
         if self.paused and len(self._alignments) < ALIGNMENT_WINDOW:
             return "paused: not enough evidence yet to continue"
+        self.distrusts = False
         return ""
 
     def accept(self) -> None:
         """Record that a step was accepted."""
-        self._rejections, self.paused, self.distrusts = 0, False, False
+        self._rejections, self.paused = 0, False
 
     def reject(self, patience: int) -> None:
         """Record that the guard rejected a step, and pause at `patience` rejections in a row."""

@@ -156,7 +156,7 @@ class StampMatcher(Generic[Payload]):
     def expects(self, camera: str, scan: ScanStamp, wait: int) -> bool:
         """Whether the camera, at its present rate, will send an image that is the scan's and nearer than those it sent.
 
-        wait: nanoseconds that it may take. Images that a difference of the clocks keeps further behind are not expected.
+        wait: nanoseconds that it may take. No image is expected that a difference of the clocks keeps further behind.
         """
         with self._lock:
             if self._is_past(camera, scan):
