@@ -312,6 +312,9 @@ def test_resume_says_what_happens_or_why_it_cannot(run, student):
         pipeline.resume()
     with pytest.raises(ValueError, match="adaptation is off: needs a camera and a teacher"):
         Pipeline(student, None, settings(), background=True).resume()
+    headless = Student(replace(student.config, teacher_dim=0)).eval()
+    with pytest.raises(ValueError, match="adaptation is off: the student has no head for a teacher"):
+        Pipeline(headless, None, settings(), background=True).resume()
 
 
 @pytest.mark.parametrize("act", ["resume", "reset"])

@@ -24,6 +24,7 @@ STARVING, GUARD_PAUSE = "starved", "paused by the guard"  # first words of `Adap
 FASTER = "thin the clouds, raise the deadline, or use a faster device"
 DISABLED = "off: ttt.enabled is false"
 NOT_AVAILABLE = "off: needs a camera and a teacher"
+NO_HEAD = "off: the student has no head for a teacher, see `tttkd train adapter-head`"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Pipeline:
         rotations: int = 1,
     ):
         self.config, self.throttle, self.beside_step = config, Throttle(), False
+        self._off = NOT_AVAILABLE if student.config.teacher_dim else NO_HEAD  # without an adapter
         self._segmenter = Segmenter(student, rotations)
         self._worker: AdaptationWorker | None = None
         self._shipped = self._fixed = self._loaded = Weights.copied(0, student.backbone)
@@ -162,7 +164,7 @@ class Pipeline:
         Raises ValueError, with the reason, if there will be no step.
         """
         if self._worker is None:
-            raise ValueError(f"adaptation is {NOT_AVAILABLE}")
+            raise ValueError(f"adaptation is {self._off}")
         self._worker.pause(False)
         revived = self._revive()
         if not self.config.enabled:
@@ -179,7 +181,7 @@ class Pipeline:
         """What adaptation does, and why it does not, if it does not."""
         stride = self.throttle.apply(self.config).stride
         if self._worker is None:
-            return AdaptationStatus(NOT_AVAILABLE, stride)
+            return AdaptationStatus(self._off, stride)
         worker = self._worker.status
         return AdaptationStatus(
             self._text(worker, stride),

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tttkd_ros.adaptation.batch_norm import norms
 from tttkd_ros.adaptation.config import TTTConfig
 from tttkd_ros.adaptation.online import OnlineTTTKD
 from tttkd_ros.adaptation.targets import image_features, teacher_targets, with_features
+from tttkd_ros.baselines.batch_norm import train_affine_only, with_batch_statistics
+from tttkd_ros.segmenter.image_features import ImageFeatures
 from tttkd_ros.segmenter.student import Student
 
 CONFIG = TTTConfig(stride=1, learning_rate=1.0, steps=2, rotations=1, seconds=0.0, bn_momentum=0.05, guard=False)
@@ -93,3 +96,15 @@ def test_statistics_follow_the_cloud_without_images_that_the_guard_distrusts(inj
     blind = dataclasses.replace(second, views=())
     torch.testing.assert_close(after([first, second], 2.0), after([first, blind], 2.0))
     assert not torch.allclose(after([first, second], -2.0), after([first, blind], -2.0))
+
+
+def test_baselines_leave_the_injection_as_it_is(injecting, teacher, make_frame):
+    """Its statistics would depend on patches that no point has."""
+    frame = make_frame()
+    images, student = image_features(frame, teacher), with_batch_statistics(injecting)
+    more = ImageFeatures(images.patch, torch.cat([images.table, 9 + torch.zeros(20, teacher.dim)]))
+    with torch.no_grad():
+        plain, padded = (student(student.points(frame.points, {}, each)) for each in (images, more))
+    assert torch.equal(plain, padded)
+    trained = {id(parameter) for parameter in train_affine_only(injecting.backbone)}
+    assert trained == {id(parameter) for norm in norms(injecting.backbone) for parameter in (norm.weight, norm.bias)}

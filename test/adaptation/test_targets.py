@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from tttkd_ros.adaptation.targets import teacher_targets
+from tttkd_ros.adaptation.targets import teacher_targets, with_features, with_features_of
 
 
 def targets(frame, teacher, seed=0):
@@ -47,6 +47,29 @@ def test_the_same_seed_draws_the_same(make_frame, teacher):
     frame = make_frame()
     frame = dataclasses.replace(frame, views=frame.views * 2)
     assert all(torch.equal(a, b) for a, b in zip(targets(frame, teacher), targets(frame, teacher), strict=True))
+
+
+def test_the_teacher_runs_on_the_images_that_have_no_features_yet(make_frame, teacher):
+    first = make_frame().views[0]
+    second = dataclasses.replace(first, name="second", stamp=first.stamp + 1, image=255 - first.image)
+    early, late = make_frame(views=(second,)), make_frame(views=(first, second))
+    expected = with_features(late, teacher)
+    seen = with_features(early, teacher)
+    calls = []
+
+    class Counting:
+        dim, grid = teacher.dim, teacher.grid
+
+        def __call__(self, images):
+            calls.append(len(images))
+            return teacher(images)
+
+    found = with_features(with_features_of(late, seen), Counting())
+    assert calls == [1]
+    for view, other in zip(found.views, expected.views, strict=True):
+        np.testing.assert_array_equal(view.features, other.features)
+    stamped = dataclasses.replace(second, stamp=second.stamp + 1)
+    assert with_features_of(make_frame(views=(stamped,)), seen).views[0].features is None
 
 
 def test_the_teacher_is_not_called_if_no_point_is_visible(make_frame, teacher):

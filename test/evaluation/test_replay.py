@@ -124,6 +124,18 @@ def test_a_student_with_injection_predicts_with_the_images_that_a_run_shows(driv
     assert whole.title != without.title
 
 
+def test_a_run_that_injects_says_which_images_it_lacked(drive, injecting):
+    cases = {
+        "": [], "camera has no image for 6 of 6 sweeps: it is late": [{"camera": "it is late"}] * 6,
+        "no sweep has an image, so the student predicts without": [{}] * 6,
+    }
+    for problem, missing in cases.items():
+        frames = [replace(frame, views=(), missing=reasons) for frame, reasons in zip(drive, missing, strict=False)]
+        result = run(frames or drive, injecting, "frozen", injects=True)
+        assert problem in result.problems if problem else result.problems == ()
+        assert run(frames or drive, injecting, "frozen", injects=True, control="no-image").problems == ()
+
+
 def test_the_teacher_of_an_injecting_student_runs_once_a_sweep(drive, injecting):
     teacher, calls = ColourTeacher(), []
     counted = type("Counted", (ColourTeacher,), {"__call__": lambda self, images: calls.append(1) or teacher(images)})()

@@ -6,19 +6,22 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy")
 
 from rclpy.serialization import serialize_message  # noqa: E402
 
 from tttkd_ros.adaptation.governor import WINDOW, Governor, Throttle  # noqa: E402
-from tttkd_ros.classes import OUTDOOR  # noqa: E402
+from tttkd_ros.classes import OUTDOOR, UNLABELLED  # noqa: E402
+from tttkd_ros.frame import Frame, View  # noqa: E402
 from tttkd_ros.messages.livox import decode_livox  # noqa: E402
 from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
 from tttkd_ros.monitoring.statistics import Statistics  # noqa: E402
 from tttkd_ros.monitoring.throttled_log import ThrottledLog  # noqa: E402
 from tttkd_ros.pipeline import FASTER  # noqa: E402
 from tttkd_ros.ros.inference import Inference  # noqa: E402
+from tttkd_ros.segmenter.image_features import ImageFeatures  # noqa: E402
 from tttkd_ros.segmenter.segmenter import Prediction  # noqa: E402
 
 
@@ -29,6 +32,7 @@ class Pipeline:
         self.go = threading.Event()
         self.started = threading.Event()
         self.failing = set()
+        self.unlabelled = slice(0, 0)  # points
         self.build_frames = []
         self.points, self.features = [], []
         self.beside_step = self.distrusts_images = False
@@ -40,7 +44,9 @@ class Pipeline:
         self.features.append(features)
         if len(self.points) in self.failing:
             raise RuntimeError("out of memory")
-        return Prediction(np.zeros(len(points), np.uint8), np.ones(len(points), np.float32), 3)
+        labels = np.zeros(len(points), np.uint8)
+        labels[self.unlabelled] = UNLABELLED
+        return Prediction(labels, np.ones(len(points), np.float32), 3)
 
     def adapt(self, stamp, build_frame):
         self.build_frames.append(build_frame)
@@ -143,10 +149,12 @@ def test_a_cloud_without_a_feature_that_the_student_takes_is_refused_by_name(sta
     assert not outcome["published"]
 
 
-def label_with(injector, pipeline, outcome, ros):
+def label_with(injector, pipeline, outcome, ros, cameras=None):
     """Label one cloud for a student with injection."""
+    pipeline.go.set()
+    outcome["after"].clear()
     inference = Inference(
-        pipeline, OUTDOOR.palette, Cameras(), outcome["published"].append, outcome["after"].append,
+        pipeline, OUTDOOR.palette, cameras or Cameras(), outcome["published"].append, outcome["after"].append,
         outcome["statistics"], ThrottledLog(outcome["warnings"].append), ThrottledLog(outcome["errors"].append),
         queue_size=2, governor=Governor(60.0), injector=injector,
     )
@@ -163,6 +171,31 @@ def test_a_teacher_that_fails_costs_no_cloud(pipeline, outcome, ros):
     label_with(broken, pipeline, outcome, ros)
     assert not decode_field(outcome["published"][0], "seen").any()
     assert "the engine is broken" in outcome["errors"][0]
+
+
+def test_a_step_takes_the_features_that_were_injected_and_late_images_beside_them(pipeline, outcome, ros):
+    def view(name, features=None):
+        return View(name, 1, np.zeros((2, 2, 3), np.uint8), None, np.eye(4), features=features)
+
+    class Late(Cameras):
+        def frame(self, scan, points, frame_id, **options):
+            return Frame(1, points, (view("left"), view("right")))
+
+    points = np.zeros((ros.cloud(1).width, 3), np.float32)
+    computed = np.ones((1, 2, 3), np.float32)
+    for missing, features in (({}, [computed]), ({"right": "no image"}, [computed, None])):
+        frame = Frame(1, points, (view("left", computed),), missing=missing)
+        injected = frame, ImageFeatures.none(len(points), 3, "cpu")
+        label_with(lambda *_, injected=injected: injected, pipeline, outcome, ros, Late())
+        assert [each.features for each in pipeline.build_frames.pop()().views] == features
+
+
+def test_a_point_without_a_label_counts_as_unseen(pipeline, outcome, ros):
+    pipeline.unlabelled = slice(0, 5)
+    points = np.zeros((ros.cloud(1).width, 3), np.float32)
+    images = ImageFeatures(torch.zeros(len(points), dtype=torch.int64), torch.zeros(1, 3))
+    label_with(lambda *_: (Frame(1, points), images), pipeline, outcome, ros)
+    assert np.flatnonzero(decode_field(outcome["published"][0], "seen") == 0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_images_that_the_guard_does_not_trust_are_not_injected(pipeline, outcome, ros):

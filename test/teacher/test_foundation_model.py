@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_teacher import SETTINGS, TINY, save_tiny_teacher
 
-from tttkd_ros.teacher.foundation_model import check_teacher, load_teacher, nearest_input_size
+from tttkd_ros.teacher.foundation_model import check_teacher, explain_other_name, load_teacher, nearest_input_size
 from tttkd_ros.teacher.timm_import import timm
 from tttkd_ros.teacher.timm_model import MAX_LAYERS
 
@@ -262,6 +262,12 @@ def test_a_teacher_that_does_not_fit_the_student_is_refused(folder):
     check_teacher(folder, dim=32, input_size=SIZE)
     with pytest.raises(ValueError, match="tiny' has 32 features, but the student was trained with one of 384"):
         check_teacher(folder, dim=384, input_size=SIZE)
+
+
+def test_a_teacher_of_another_name_is_told_apart(folder):
+    assert explain_other_name(folder, folder.name) == explain_other_name(folder, "") == ""
+    assert explain_other_name("timm/vit_small", "vit_small") == explain_other_name("vit_small", "timm/vit_small") == ""
+    assert "with the teacher 'vit_small', and this one is 'tiny'" in explain_other_name(folder, "vit_small")
 
 
 def test_the_check_reads_no_weights(copied):

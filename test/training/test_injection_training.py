@@ -1,5 +1,7 @@
 """A student with injection learns what only the images show, and does without those that are dropped."""
 
+import re
+import shutil
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
@@ -81,6 +83,20 @@ def test_an_adapter_head_is_learned_without_the_images(tiny_config, tiny, bag, t
                if name != "teacher_mean")
 
 
+@pytest.mark.parametrize(("changes", "found"), [
+    ({"teacher_input": (56, 56)}, "not those of teacher at (56, 56)"), ({"teacher": "other"}, "not those of other at"),
+])
+def test_a_head_for_another_teacher_than_the_injections_is_refused(tiny_config, tiny, bag, tmp_path, changes, found):
+    segmenter = tmp_path / "student.safetensors"
+    train_student(tiny_config(segmenter, injection="last", view_dropout=0.0, distillation=0.0))
+    if "teacher" in changes:
+        changes = {"teacher": shutil.copytree(tiny.teacher, tmp_path / "other")}
+    given = dict(teacher=tiny.teacher, teacher_input=(28, 56)) | changes
+    with pytest.raises(ValueError, match=re.escape(found)):
+        train_adapter_head(AdapterHeadConfig(segmenter=segmenter, out=tmp_path / "adopted.safetensors",
+                                             data=(str(bag),), accelerator="cpu", **given))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5, 1.0])
 def test_points_get_image_features_or_a_target(paths, dropout):
     batches = Batches(paths, replace(SETTINGS, view_dropout=dropout))
@@ -125,6 +141,7 @@ def test_each_view_is_dropped_by_itself(toy_part, tmp_path):
 
 @pytest.mark.parametrize(("settings", "message"), [
     (dict(injection="decoder", view_dropout=0.0), "view_dropout is 0, so every view is injected"),
+    (dict(injection="decoder", view_dropout=1.0), "view_dropout is 1, so no view is injected"),
     (dict(view_dropout=1.5), "view_dropout is 1.5"),
 ])
 def test_bad_settings_are_refused(tmp_path, settings, message):

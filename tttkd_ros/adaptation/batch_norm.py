@@ -49,8 +49,13 @@ class SweepStatistics:
 def norms(module: nn.Module) -> list[nn.BatchNorm1d]:
     """Return every BatchNorm of a network but those of an injection, whose statistics would collapse while the cameras
     are dead. A network of points has BatchNorm1d only."""
+    return [layer for layer in outside_injection(module) if isinstance(layer, nn.BatchNorm1d)]
+
+
+def outside_injection(module: nn.Module) -> list[nn.Module]:
+    """Return every layer of a network but those of an injection."""
     injected = {layer for each in module.modules() if isinstance(each, Injection) for layer in each.modules()}
-    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d) and layer not in injected]
+    return [layer for layer in module.modules() if layer not in injected]
 
 
 def has_statistics(student: Student, prepared: Prepared) -> bool:

@@ -92,6 +92,13 @@ def with_features(frame: Frame, teacher: Teacher) -> Frame:
     return replace(frame, views=tuple(views))
 
 
+def with_features_of(frame: Frame, other: Frame) -> Frame:
+    """Return a frame whose views have the features that another frame has of the same images."""
+    known = {(view.name, view.stamp): view.features for view in other.views}
+    views = (replace(view, features=known.get((view.name, view.stamp), view.features)) for view in frame.views)
+    return replace(frame, views=tuple(views))
+
+
 def image_features(frame: Frame, teacher: Teacher, seed: int = 0) -> ImageFeatures:
     """Return what a student with injection takes of a frame. seed: with the stamp, of the draws of a camera."""
     generator = torch.Generator().manual_seed((seed + frame.stamp) % 2**63)
@@ -102,7 +109,10 @@ def image_features(frame: Frame, teacher: Teacher, seed: int = 0) -> ImageFeatur
 
 
 def _features(views: Sequence[View], teacher: Teacher) -> Tensor:
-    """Return (views, rows, columns, dim)."""
-    if all(view.features is not None for view in views):
-        return torch.from_numpy(np.stack([view.features for view in views]))
-    return teacher([view.image for view in views])
+    """Return (views, rows, columns, dim). The teacher runs on the images that have no features yet."""
+    images = [view.image for view in views if view.features is None]
+    computed = teacher(images) if images else None
+    if len(images) == len(views):
+        return computed
+    others = iter(() if computed is None else computed.cpu())
+    return torch.stack([next(others) if view.features is None else torch.from_numpy(view.features) for view in views])

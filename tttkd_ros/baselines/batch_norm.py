@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tttkd_ros.adaptation.batch_norm import norms
+from tttkd_ros.adaptation.batch_norm import norms, outside_injection
 from tttkd_ros.segmenter.backbones.base import gradients_only
 from tttkd_ros.segmenter.student import Student
 
@@ -22,14 +22,14 @@ def follow_batches(module: nn.Module) -> nn.Module:
 
 
 def train_affine_only(*modules: nn.Module) -> list[nn.Parameter]:
-    """Freeze all but the scale and shift of every BatchNorm and LayerNorm, and return those.
+    """Freeze all but the scale and shift of every BatchNorm and LayerNorm outside an injection, and return those.
 
     BatchNorm normalises with the statistics of the batch, and its running statistics follow them.
     """
     trained = []
     for module in modules:
         follow_batches(module.requires_grad_(False))
-        for norm in module.modules():
+        for norm in outside_injection(module):
             if isinstance(norm, (nn.BatchNorm1d, nn.LayerNorm)):
                 trained += [parameter.requires_grad_() for parameter in norm.parameters()]
     return trained
@@ -48,9 +48,10 @@ class BatchStatistics(nn.BatchNorm1d):
 
 
 def with_batch_statistics(student: Student) -> Student:
-    """Return a copy of a student that normalises every sweep with its own statistics. Tensor names stay the same."""
+    """Return a copy of a student that normalises every sweep with its own statistics, but for those of an injection,
+    which sees images. Tensor names stay the same."""
     student = copy.deepcopy(student)
-    for parent in list(student.backbone.modules()):
+    for parent in outside_injection(student.backbone):
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm1d:
                 norm = BatchStatistics(child.num_features, child.eps).to(child.weight.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tttkd_ros.segmenter.student import Student
     from tttkd_ros.teacher.foundation_model import FoundationModel
 
+log = logging.getLogger(__name__)
 NONE: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -68,9 +70,12 @@ class Models:
     @cached_property
     def teacher(self) -> FoundationModel:
         """The teacher for the input size that the student was trained with."""
-        from tttkd_ros.teacher.foundation_model import load_teacher
+        from tttkd_ros.teacher.foundation_model import explain_other_name, load_teacher
 
-        return load_teacher(self._teacher or shipped_path(TEACHER), input_size=self.student.config.teacher_input,
+        source = self._teacher or shipped_path(TEACHER)
+        if other := explain_other_name(source, self.student.config.teacher_name):
+            log.warning(other)
+        return load_teacher(source, input_size=self.student.config.teacher_input,
                             engine=self.engine, device=self.device)
 
 

@@ -186,19 +186,23 @@ def replay(
 
     class_set = student.config.class_set
     reports: list[StepReport] = []
-    tally, seconds, problems, missing = Tally(len(drive), len(class_set)), [], [], []
+    tally, seconds, problems, missing, images = Tally(len(drive), len(class_set)), [], [], [], 0
     predict = _offline if run.method == OFFLINE_KD else _online
     for frame, prediction, duration in predict(shown, student, teacher, run, reports):
         seconds.append(duration)
         problems.append(prediction.problem)
         missing.append(frame.missing)
+        images += len(frame.views)
         tally.add(frame, prediction, None if reference is None else reference(frame))
         if on_sweep is not None:
             on_sweep(frame, prediction)
     explanations = [explain_sweeps(problems)]
     if run.control != NO_IMAGE or not run.learns_from_images:  # otherwise the images are left out on purpose
         explanations.append(explain_steps(reports))
-    if run.learns_from_images and any(report.cameras for report in reports):  # otherwise explain_steps says it
+    injects = run.injects and run.control != NO_IMAGE
+    if injects and not images:
+        explanations.append("no sweep has an image, so the student predicts without")
+    if injects or run.learns_from_images and any(report.cameras for report in reports):  # otherwise explain_steps does
         explanations += explain_cameras(missing)
     return Result(
         name=run.method, class_names=class_set.names, settings=run.settings,

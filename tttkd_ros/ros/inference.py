@@ -13,6 +13,8 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from tttkd_ros.adaptation.governor import Governor
+from tttkd_ros.adaptation.targets import with_features_of
+from tttkd_ros.classes import UNLABELLED
 from tttkd_ros.features import missing
 from tttkd_ros.frame import Frame, upright, upright_features
 from tttkd_ros.messages.camera_buffer import CameraBuffer
@@ -56,7 +58,7 @@ class LabelledSweep:
     times: Callable[[], np.ndarray | None]  # see `CameraBuffer.frame`
     level: np.ndarray | None  # see `Frame`
     latency_s: float  # from its arrival to the published labels
-    frame: Frame | None = None  # with the teacher's features, if it has run on all images for the labels
+    frame: Frame | None = None  # with the teacher's features, if images were injected
     row_features: RowFeatures | None = None  # those of `Prediction`
 
 
@@ -225,6 +227,8 @@ class Inference:
             times.append(time.monotonic())
         prediction = self._pipeline.segment(upright(cloud.points, level), upright_features(features, level), images)
         self.version, self.problem = prediction.version, prediction.problem
+        if seen is not None:
+            seen &= prediction.labels != UNLABELLED
         times.append(time.monotonic())
         message = labelled_cloud(sweep.msg, cloud, prediction.labels, prediction.confidence, self._palette, seen)
         times.append(time.monotonic())
@@ -235,7 +239,7 @@ class Inference:
         self._statistics.add_times(seconds | {"latency": latency})
         return LabelledSweep(
             sweep.scan, frame_id, cloud.points, features, prediction.labels, point_stamps, level, latency,
-            frame if frame and not frame.missing else None, prediction.features,
+            frame, prediction.features,
         )
 
     def _inject(self, build: Callable[..., Frame], sweep: Sweep) -> tuple[Frame | None, ImageFeatures | None]:
@@ -278,11 +282,17 @@ class Inference:
         self._pipeline.throttle = throttle
 
     def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
-        build_frame = None
-        if self._cameras:
-            build_frame = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
-                                              labelled.level, labelled.features)
-        self._pipeline.adapt(sweep.stamp, build_frame if labelled.frame is None else lambda: labelled.frame)
+        injected = labelled.frame
+
+        def build_frame() -> Frame:
+            if injected is not None and not injected.missing:
+                return injected
+            build = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
+                                        labelled.level, labelled.features)
+            # An image that came too late for the labels may be there by now.
+            return build() if injected is None else with_features_of(build(), injected)
+
+        self._pipeline.adapt(sweep.stamp, build_frame if self._cameras else None)
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))

@@ -44,7 +44,7 @@ from tttkd_ros.ros.tf_lookup import TfTransforms, listen_to_tf, tf_poses
 from tttkd_ros.segmenter.checkpoint import load_student
 from tttkd_ros.segmenter.student import Student, StudentConfig
 from tttkd_ros.segmenter.weights import Weights
-from tttkd_ros.teacher.foundation_model import check_teacher, load_teacher
+from tttkd_ros.teacher.foundation_model import check_teacher, explain_other_name, load_teacher
 
 
 class Runtime:
@@ -169,6 +169,9 @@ class Runtime:
         place = "a thread" if torch.device(device).type == "cuda" else "a process of its own"
         mode = f"adapts in {place}" if build else "segments without adapting"
         self._node.get_logger().info(f"student {model} on {device}; {mode}")
+        other = explain_other_name(resolve_teacher(settings.teacher), student.config.teacher_name)
+        if self.adapts and other:
+            self._node.get_logger().warning(other)
         pipeline = Pipeline(student, build, config, background=True, on_report=self._on_report, cancel=cancel)
         return pipeline, student
 

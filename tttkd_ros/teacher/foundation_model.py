@@ -72,8 +72,7 @@ def load_teacher(source: str | Path, *, input_size: tuple[int, int], engine: str
         raise ValueError(f"teacher {str(source)!r} cannot be loaded: {_one_line(error)}; {FETCH_AGAIN}") from error
     features.to(device)
     chosen = choose_engine(engine, features, input_size, device, threads, background=background)
-    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
-    return FoundationModel(name, features, preprocessing, input_size, chosen, device)
+    return FoundationModel(_name(source), features, preprocessing, input_size, chosen, device)
 
 
 def check_teacher(source: str | Path, *, dim: int, input_size: tuple[int, int]) -> None:
@@ -90,9 +89,25 @@ def check_teacher(source: str | Path, *, dim: int, input_size: tuple[int, int]) 
                          f"{dim}; use that teacher")
 
 
+def explain_other_name(source: str | Path, trained_with: str) -> str:
+    """Say that a teacher has another name than the one that a student was trained with; empty if it has the same.
+
+    trained_with: empty if unknown.
+    """
+    name = _name(source)
+    if not trained_with or name.removeprefix("timm/") == trained_with.removeprefix("timm/"):
+        return ""
+    return (f"the student was trained with the teacher {trained_with!r}, and this one is {name!r}: with other weights "
+            "the results are wrong")
+
+
 def nearest_input_size(source: str | Path, size: tuple[int, int]) -> tuple[int, int]:
     """Return the input size of a teacher (height, width) that is nearest to `size`. Raises as `check_teacher`."""
     return _nearest(size, total_stride(_find(source)[1]))
+
+
+def _name(source: str | Path) -> str:
+    return Path(source).resolve().name if Path(source).is_dir() else str(source)
 
 
 def _find(source: str | Path) -> tuple[TimmConfig, nn.Module]:

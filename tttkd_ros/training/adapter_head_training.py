@@ -48,6 +48,15 @@ class AdapterHeadTraining(Training):
     def __init__(self, config: AdapterHeadConfig):
         self.segmenter = load_student(config.segmenter)
         super().__init__(config, self.segmenter.config.class_set, tuple(self.segmenter.config.inputs))
+        self._check_injection()
+
+    def _check_injection(self) -> None:
+        """Raise ValueError if the segmenter takes the image features of another teacher than the head would learn."""
+        taken = self.segmenter.config
+        own, found = (taken.teacher_name, taken.teacher_input), (self.teacher.name, self.teacher.input_size)
+        if taken.injection and own != found:
+            raise ValueError("the segmenter takes image features of the teacher {} at {}, so its head must learn the "
+                             "same, not those of {} at {}: choose --teacher and --teacher-input".format(*own, *found))
 
     def frames(self, *, quiet: bool = False) -> list[Path]:
         """Prepare all frames that are not there. Raises as `prepare`, or if cameras see no point of a part."""

@@ -68,6 +68,9 @@ class TrainingConfig(BackboneConfig):
         if self.injects and self.distils and not self.view_dropout:
             raise ValueError("view_dropout is 0, so every view is injected, and none is left whose features could be "
                              "learned: choose a larger one, or --distillation 0")
+        if self.injects and self.view_dropout == 1:
+            raise ValueError("view_dropout is 1, so no view is injected, and the injection learns nothing: choose a "
+                             "smaller one, or --injection none")
         self.require_distinct("validation", "distil_first")
 
     @property
