@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -144,7 +145,8 @@ def write(name: str, results: Mapping[str, Rows]) -> Path:
 
 
 def command(name: str, description: str, run: Callable[..., Rows], show: Callable[[Rows], Table]) -> None:
-    """Run one benchmark from the command line. Its options are the parameters of `run`."""
+    """Run one benchmark from the command line. Its options are the parameters of `run`, which raises ValueError for
+    those that cannot be."""
     console = Console()
 
     @functools.wraps(run)
@@ -152,7 +154,10 @@ def command(name: str, description: str, run: Callable[..., Rows], show: Callabl
         with console.status(f"measuring: {name}"):
             return run(*args, **options)
 
-    rows = tyro.cli(measured, prog=f"python benchmarks/{name}.py", description=description)
+    try:
+        rows = tyro.cli(measured, prog=f"python benchmarks/{name}.py", description=description)
+    except ValueError as error:
+        sys.exit(f"{name}: {error}")
     console.print(show(rows))
     console.print(f"written to {write(name, {name: rows})}")
 

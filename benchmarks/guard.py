@@ -62,6 +62,9 @@ def run(
     """
     if quick:
         seeds, sweeps, kinds, jobs = seeds[:1], 4 * WINDOW, kinds[:1], 1
+    if sweeps <= 3 * WINDOW:
+        raise ValueError(f"sweeps is {sweeps}, expected more than {3 * WINDOW}: none would remain after the hostile "
+                         f"third and the {WINDOW} that follow it")
     guards = (True, False) if unguarded else (True,)
     cases = [("none", "middle"), *product(kinds, WHEN)]
     # A seed's tasks come one after the other, so that a process has its drive at hand.

@@ -77,3 +77,10 @@ def test_no_two_calls_get_the_same_number(load_benchmark):
     numbers = []
     load_benchmark("common").medians({"one": numbers.append, "other": numbers.append}, 4)
     assert sorted(numbers) == list(range(8))
+
+
+def test_a_drive_that_is_too_short_is_refused_in_one_line(tmp_path):
+    command = [sys.executable, str(PROJECT / "benchmarks" / "guard.py"), "--sweeps", "150"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("guard: sweeps is 150, expected more than")
+    assert "Traceback" not in done.stderr
