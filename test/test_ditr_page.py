@@ -39,8 +39,7 @@ def test_both_students_come_from_converted_recordings(tiny, tmp_path, monkeypatc
     for command in commands():
         if command[0] == "convert":
             command[2] = "semantickitti"
-        else:
-            command += ["--teacher", str(tiny.teacher)]
+        command = [str(tiny.teacher) if word == "my-teacher" else word for word in command]
         if command[0] == "train":
             command += [*SMALL_TRAINING, "--teacher-input", "28", "56"]
         monkeypatch.setattr("sys.argv", ["tttkd", *command])

@@ -49,7 +49,7 @@ class TrainingConfig(BackboneConfig):
     class_set: str = "outdoor10"
     distillation: float = 1.0
     injection: Literal["none", "input", "decoder", "last", "output"] = "none"
-    view_dropout: float = 0.5
+    view_dropout: float = 0.8
     class_weights: Literal["enet", "none"] = "enet"
     label_smoothing: float = 0.0
     lovasz: float = 0.0
