@@ -10,8 +10,8 @@ import pytest
 
 from tttkd_ros.geometry.camera import CameraModel
 from tttkd_ros.geometry.rig import RigCamera
-from tttkd_ros.messages.camera_buffer import PATIENCE, CameraBuffer
-from tttkd_ros.messages.matching import REMEDY
+from tttkd_ros.messages.camera_buffer import CameraBuffer
+from tttkd_ros.messages.matching import PATIENCE, REMEDY
 from tttkd_ros.monitoring.throttled_log import ThrottledLog
 from tttkd_ros.ros.camera_setup import RigExtrinsics
 from tttkd_ros.ros.tf_lookup import TfTransforms

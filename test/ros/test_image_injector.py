@@ -16,8 +16,8 @@ from std_srvs.srv import Trigger  # noqa: E402
 from tttkd_ros.adaptation.targets import image_features  # noqa: E402
 from tttkd_ros.frame import Frame, View  # noqa: E402
 from tttkd_ros.geometry.camera import CameraModel  # noqa: E402
-from tttkd_ros.messages.camera_buffer import PATIENCE  # noqa: E402
 from tttkd_ros.messages.image import decode_image  # noqa: E402
+from tttkd_ros.messages.matching import PATIENCE  # noqa: E402
 from tttkd_ros.messages.point_cloud import decode_field  # noqa: E402
 from tttkd_ros.ros.image_injector import MAX_WAIT_S, ImageInjector  # noqa: E402
 from tttkd_ros.segmenter.checkpoint import load_student, save_student  # noqa: E402

@@ -28,7 +28,6 @@ from tttkd_ros.messages.stamps import SECOND, stamp_of_raw
 
 MAX_PIXEL_BYTES = 8  # of rgba16
 MAX_HEADER_BYTES = 2**16  # of a message, without its pixels
-PATIENCE = 20  # sweeps; a camera that has sent nothing for so long is not waited for
 LARGER_IMAGES = "let the camera send smaller ones, or raise the parameter limits.image_pixels"
 
 
@@ -101,14 +100,10 @@ class CameraBuffer:
         self._offsets = dict(zip(names, offsets_ns or (0,) * len(names), strict=True))
         self._matcher: StampMatcher[_EncodedImage] = StampMatcher(self._offsets, tolerance_ns, depth, max_bytes)
         self._arrived = threading.Condition()
-        self._sweeps = 0  # number of the last one
-        self._heard = dict.fromkeys(names, 0)  # camera -> number of the last sweep before its newest image
 
     def add_sweep(self, stamp: int) -> ScanStamp:
         """Record a sweep on arrival. Its images are kept for as long as the returned object is referenced."""
-        scan = self._matcher.register(stamp)
-        self._sweeps = scan.number
-        return scan
+        return self._matcher.register(stamp)
 
     def add_image(self, camera: str, cdr: bytes) -> None:
         """Store a serialised image. Only its stamp is read and, if it is large, its size."""
@@ -124,7 +119,6 @@ class CameraBuffer:
         with self._arrived:
             self.received[camera] += 1
             self._matcher.add(camera, stamp, _EncodedImage(stamp, cdr), len(cdr))
-            self._heard[camera] = self._sweeps
             self._arrived.notify_all()
 
     def add_info(self, camera: str, msg) -> None:
@@ -191,12 +185,9 @@ class CameraBuffer:
                              f"{LARGER_IMAGES}")
 
     def _wait_for_images(self, scan: ScanStamp, names: tuple[str, ...], wait_s: float) -> None:
-        def all_there() -> bool:
-            return not any(scan.number - self._heard[name] <= PATIENCE
-                           and self._matcher.expects(name, scan, round(wait_s * SECOND)) for name in names)
-
+        wait = round(wait_s * SECOND)
         with self._arrived:
-            self._arrived.wait_for(all_there, wait_s)
+            self._arrived.wait_for(lambda: not any(self._matcher.expects(name, scan, wait) for name in names), wait_s)
 
     def _view(self, camera: str, scan: ScanStamp, lidar_frame: str) -> View:
         try:

@@ -30,6 +30,7 @@ Payload = TypeVar("Payload")
 
 TOLERANCE_S = 0.05  # half the period of a 10 Hz LiDAR, so that every image belongs to its nearest scan
 REMEDY = "see matching.tolerance and matching.offsets (evaluate: --tolerance, --offset)"
+PATIENCE = 20  # scans; a camera that has sent nothing for so long is not expected to
 MAX_AHEAD_NS = 60 * 10**9  # an image stamped further after the scan has a wrong stamp
 
 
@@ -62,6 +63,7 @@ class _Camera:
     behind: bool = False  # the scans jumped back, and the camera has not followed yet
     held: _Image | None = None  # its last image while behind, until the next scan
     lag: Lag = field(default_factory=Lag)
+    heard: int = 0  # number of the last scan before its newest image
 
     def clear(self) -> None:
         self.images.clear()
@@ -124,6 +126,7 @@ class StampMatcher(Generic[Payload]):
     def add(self, camera: str, stamp: int, payload: Payload, size: int = 0) -> None:
         """Keep a camera's message of `size` bytes. It replaces an earlier one with the same stamp."""
         with self._lock:
+            self._cameras[camera].heard = self._count
             self._add(camera, _Image(stamp, payload, size))
 
     def nearest(self, camera: str, scan: ScanStamp) -> Payload:
@@ -162,6 +165,8 @@ class StampMatcher(Generic[Payload]):
             if self._is_past(camera, scan):
                 return False
             ahead, state = self._ahead(camera, scan), self._cameras[camera]
+            if scan.number - state.heard > PATIENCE:
+                return False
             if ahead >= 0:
                 return ahead > MAX_AHEAD_NS
             if state.lag.apart is not None and -state.lag.apart > wait:

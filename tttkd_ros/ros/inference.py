@@ -282,17 +282,13 @@ class Inference:
         self._pipeline.throttle = throttle
 
     def _adapt(self, sweep: Sweep, labelled: LabelledSweep) -> None:
-        injected = labelled.frame
-
-        def build_frame() -> Frame:
-            if injected is not None and not injected.missing:
-                return injected
-            build = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
-                                        labelled.level, labelled.features)
-            # An image that came too late for the labels may be there by now.
-            return build() if injected is None else with_features_of(build(), injected)
-
-        self._pipeline.adapt(sweep.stamp, build_frame if self._cameras else None)
+        build_frame = None
+        if self._cameras:
+            build_frame = self._frame_builder(labelled.scan, labelled.points, labelled.frame_id, labelled.times,
+                                              labelled.level, labelled.features)
+            if labelled.frame is not None:
+                build_frame = partial(_with_late_images, labelled.frame, build_frame)
+        self._pipeline.adapt(sweep.stamp, build_frame)
 
     def _refuse(self, reason: ValueError) -> None:
         self._lose("undecodable", str(reason))
@@ -305,3 +301,8 @@ class Inference:
     def _drop(self) -> None:
         self._statistics.count("sweeps dropped")
         self._warnings.warn("points", "the student is slower than the sweeps: dropped the oldest that waited")
+
+
+def _with_late_images(injected: Frame, build_frame: Callable[[], Frame]) -> Frame:
+    """Return the frame that was injected; if it lacks an image, a new one, because that may have come since."""
+    return with_features_of(build_frame(), injected) if injected.missing else injected
